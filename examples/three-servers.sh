@@ -1,0 +1,490 @@
+#!/usr/bin/env bash
+# Three servers and a client in private network namespaces, with the files of three-servers/: the
+# master is shut down, then a planned failover leads back to it, and a timeline tells what happened.
+#
+#   examples/three-servers.sh                     installs what is missing, builds, runs
+#   VIPSWITCH_BIN=FILE examples/three-servers.sh  runs that executable instead of building one
+#
+# Works as root, and as a user who may make user namespaces. The host's network stays as it is, and
+# nothing is left behind however this ends: all of it lives in namespaces that die with their first
+# process, and every file in a tmpfs inside them.
+set -eEuo pipefail
+
+readonly MASTER=master8000 VIP=192.168.56.250 REDIS_PORT=8000 SENTINEL_PORT=6800
+readonly SERVERS=(server1 server2 server3)
+declare -rA ADDRESS=(
+    [server1]=192.168.56.101 [server2]=192.168.56.102 [server3]=192.168.56.103
+    [client]=192.168.56.10
+)
+# Easy to recognize in what vipswitch status says.
+declare -rA MAC=(
+    [server1]=02:00:00:00:01:01 [server2]=02:00:00:00:01:02 [server3]=02:00:00:00:01:03
+    [client]=02:00:00:00:01:10
+)
+
+# Times and numbers are read from other programs' output below.
+export LC_ALL=C TZ=UTC
+# Debian's ordinary users do not have sbin in their PATH; rustup installs to ~/.cargo/bin.
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
+
+bold='' dim='' green='' red='' plain=''
+if [[ -t 1 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
+    bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
+fi
+
+say() { printf '%s\n' "$*"; }
+heading() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+note() { printf '  %s%s%s\n' "$dim" "$*" "$plain"; }
+now() { echo "${EPOCHREALTIME/./}"; } # microseconds
+seconds_since() { printf '%d.%d s' $((($(now) - $1) / 1000000)) $((($(now) - $1) / 100000 % 10)); }
+
+# --- outside: prerequisites, the build, the sandbox ----------------------------------------------
+
+abort() {
+    printf '%sthree-servers.sh: %s%s\n' "$red" "$1" "$plain" >&2
+    [[ $# -lt 2 ]] || printf '%s\n' "${@:2}" >&2
+    exit 1
+}
+
+# Prints the path of the executable that cargo made: its folder depends on the configured target.
+build() {
+    local messages binary
+    note 'building vipswitch (cargo build --release)' >&2
+    messages=$(cd "$1" && cargo build --release --locked --bin vipswitch \
+        --message-format=json-render-diagnostics) || abort 'the build failed'
+    binary=$(sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' <<<"$messages" | tail -n 1)
+    [[ -n $binary ]] || abort 'cargo built, but named no executable'
+    echo "$binary"
+}
+
+check_namespaces() {
+    "${@}" sh -c 'mount -t tmpfs tmpfs /run && ip link add br0 type bridge && ip link set lo up' \
+        >/dev/null 2>&1 && return
+    local -a remedies=(
+        "Try: ${*} true"
+        'As an ordinary user this needs user namespaces:'
+        '  Ubuntu      sysctl kernel.apparmor_restrict_unprivileged_userns=0'
+        '  old Debian  sysctl kernel.unprivileged_userns_clone=1'
+        'Root needs CAP_SYS_ADMIN and CAP_NET_ADMIN, which containers usually do not have,'
+        'and the kernel needs bridge and veth.'
+    )
+    abort "$(id -un) may not make namespaces here" "${remedies[@]}"
+}
+
+sandbox=''
+
+end_sandbox() {
+    [[ -z $sandbox ]] || kill -KILL "$sandbox" 2>/dev/null || true
+    wait 2>/dev/null || true
+    printf '\n%s\n' "three-servers.sh: ended by $1; nothing is left behind" >&2
+    exit "$2"
+}
+
+outside() {
+    local here root binary
+    here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+    root=$(dirname "$here")
+
+    local -a commands=(ip nft redis-server redis-sentinel redis-cli unshare nsenter setpriv)
+    [[ -n ${VIPSWITCH_BIN:-} ]] || commands+=(cc cargo)
+    "$root/tests/prerequisites.sh" "${commands[@]}" || exit 1
+
+    binary=${VIPSWITCH_BIN:-}
+    [[ -n $binary ]] || binary=$(build "$root")
+    [[ -f $binary && -x $binary && -r $binary ]] || abort "no executable at $binary"
+
+    # The first process of the new process namespace is this script again; when it ends, the kernel
+    # ends everything that it started. It dies with unshare, and unshare with this process.
+    local -a unshare=(unshare --mount --net --pid --mount-proc --fork --kill-child)
+    [[ $(id -u) == 0 ]] || unshare+=(--user --map-root-user)
+    check_namespaces "${unshare[@]}"
+
+    trap 'end_sandbox Ctrl-C 130' INT
+    trap 'end_sandbox SIGTERM 143' TERM
+    trap 'end_sandbox SIGHUP 129' HUP
+    # The executable is handed over open, because /run, and what lies in it, is hidden inside.
+    exec 3<"$binary"
+    cd "$here/three-servers"
+    setpriv --pdeathsig KILL "${unshare[@]}" "$BASH" "$here/three-servers.sh" --inside &
+    sandbox=$!
+    local status=0
+    wait "$sandbox" || status=$?
+    exit "$status"
+}
+
+# --- inside: the servers, as root of private namespaces ------------------------------------------
+
+declare -A pid=()    # a process in each host's namespaces
+declare -A run_id=() # by which Redis tells that it answered
+
+# Runs a command on a host.
+on() {
+    local host=$1
+    shift
+    nsenter --target "${pid[$host]}" --mount --net -- "$@"
+}
+
+redis() { on "$1" timeout 2 redis-cli -p "$REDIS_PORT" "${@:2}" 2>&1; }
+sentinel() { on "$1" env -u REDISCLI_AUTH timeout 2 redis-cli -p "$SENTINEL_PORT" "${@:2}" 2>&1; }
+
+show_tail() {
+    [[ -s $1 ]] || return 0
+    printf '\n%s--- %s%s\n' "$dim" "$1" "$plain"
+    tail -n 8 "$1"
+}
+
+die() {
+    trap - ERR
+    set +e
+    local host file
+    {
+        for host in "${SERVERS[@]}"; do
+            for file in redis-server.log redis-sentinel.log vipswitch.log; do
+                show_tail "/run/$host/var/log/redis/$file"
+            done
+            show_tail "/run/$host/addresses"
+        done
+        show_tail /run/client/writes
+        printf '\n%sfailed: %s%s\n' "$red" "$1" "$plain"
+    } >&2
+    exit 1
+}
+
+# Waits until a command succeeds: until_deadline SECONDS WHAT COMMAND...
+until_deadline() {
+    local deadline=$(($(now) + $1 * 1000000)) what=$2
+    local seconds=$1
+    shift 2
+    until "$@"; do
+        (($(now) < deadline)) || die "$what: not within $seconds s"
+        sleep 0.02
+    done
+}
+
+start_host() {
+    local host=$1
+    mkdir -p "/run/$host"/{bin,etc/redis,redis,sentinel,var/lib/redis,var/log/redis}
+    # The host's folder becomes its /run: the hosts share a file system, but neither files nor locks.
+    # shellcheck disable=SC2016
+    unshare --mount --net -- "$BASH" -c '
+        mount --bind "/run/$0" /run && { mount -t sysfs sysfs /sys 2>/dev/null || :; } &&
+        ip link set lo up && : >/run/up && exec sleep infinity' "$host" 3<&- &
+    pid[$host]=$!
+    until_deadline 5 "$host comes up" test -e "/run/$host/up"
+    ip link add name "$host" type veth \
+        peer name eth1 address "${MAC[$host]}" netns "${pid[$host]}"
+    ip link set "$host" master lan up
+    on "$host" ip address add "${ADDRESS[$host]}/24" dev eth1
+    on "$host" ip link set eth1 up
+    # Seen from outside, with the kernel's word: when the VIP comes and goes.
+    on "$host" ip -tshort -oneline monitor address >"/run/$host/addresses" 3<&- &
+}
+
+# Replaces text in the copied files, comments apart, and says so: change FROM TO WHY FILE...
+change() {
+    local from=$1 to=$2 why=$3 file
+    shift 3
+    for file; do
+        sed -f - "$file" <<<"/^ *#/!s|$from|$to|g" >/run/changed
+        ! cmp -s "$file" /run/changed || die "$file has no \"$from\" to change"
+        cat /run/changed >"$file"
+    done
+    [[ $to != "${REDISCLI_AUTH:-}" ]] || to='(random)'
+    printf '  %-23s  ->  %-23s %s%s%s\n' "$from" "$to" "$dim" "$why" "$plain"
+}
+
+install_files() {
+    local host etc
+    export REDISCLI_AUTH
+    REDISCLI_AUTH=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+    cat <&3 >/run/vipswitch
+    exec 3<&-
+    chmod 755 /run/vipswitch
+    for host in "${SERVERS[@]}"; do
+        etc=/run/$host/etc
+        cp redis-replica.conf "$etc/redis/redis.conf"
+        cp sentinel.conf "$etc/redis/sentinel.conf"
+        cp vipswitch.toml "$etc/vipswitch.toml"
+        cp firewall.nft firewall.iptables "$etc/"
+        ln /run/vipswitch "/run/$host/bin/vipswitch"
+    done
+    cp redis-master.conf /run/server1/etc/redis/redis.conf
+    chmod 755 /run/server?/etc
+    chmod 644 /run/server?/etc/vipswitch.toml
+
+    local -a redis=(/run/server?/etc/redis/redis.conf) sentinel=(/run/server?/etc/redis/sentinel.conf)
+    change /var/ /run/var/ 'in private folders' "${redis[@]}" "${sentinel[@]}"
+    change /usr/local/bin/ /run/bin/ 'likewise' "${sentinel[@]}"
+    change change-this-password "$REDISCLI_AUTH" 'everywhere the same' "${redis[@]}" "${sentinel[@]}"
+    change 'daemonize yes' 'daemonize no' "Sentinel only, for vipswitch's log" "${sentinel[@]}"
+    change "$MASTER 5000" "$MASTER 1000" 'down-after-milliseconds: wait less' "${sentinel[@]}"
+    export VIPSWITCH_CONFIG=/run/etc/vipswitch.toml
+    printf '  %-23s  ->  %-23s %s%s%s\n' /etc/vipswitch.toml "$VIPSWITCH_CONFIG" "$dim" \
+        'set in VIPSWITCH_CONFIG' "$plain"
+}
+
+nft_works() {
+    on server1 nft -f - >/dev/null 2>&1 <<'RULES'
+table inet probe { chain input { type filter hook input priority 0; ct state established accept; }; }
+delete table inet probe
+RULES
+}
+
+load_firewall() {
+    local host
+    if nft_works; then
+        for host in "${SERVERS[@]}"; do
+            on "$host" nft -f /run/etc/firewall.nft || die "firewall.nft on $host"
+        done
+        say "  firewall.nft       loaded on each server"
+    else
+        say "  firewall.nft       not loaded: this kernel has no nf_tables"
+    fi
+    if ! command -v iptables-restore >/dev/null; then
+        say "  firewall.iptables  not checked: no iptables-restore here"
+    elif ! on server2 iptables-restore --test <<<$'*filter\nCOMMIT' >/dev/null 2>&1; then
+        say "  firewall.iptables  not checked: this kernel has no iptables"
+    else
+        on server2 iptables-restore --test /run/etc/firewall.iptables || die 'firewall.iptables'
+        say "  firewall.iptables  checked"
+    fi
+}
+
+check_firewall() {
+    on client timeout 2 redis-cli -h "${ADDRESS[server1]}" -p "$REDIS_PORT" ping >/dev/null ||
+        die "the firewall keeps the client from Redis"
+    ! nft_works || ! on client env -u REDISCLI_AUTH timeout 0.3 redis-cli \
+        -h "${ADDRESS[server1]}" -p "$SENTINEL_PORT" ping >/dev/null 2>&1 ||
+        die "the firewall lets the client reach Sentinel"
+}
+
+start_redis() {
+    on "$1" redis-server /run/etc/redis/redis.conf >/dev/null || die "redis-server on $1"
+    until_deadline 10 "Redis on $1 answers" answers "$1"
+    run_id[$1]=$(redis "$1" info server | tr -d '\r' | sed -n 's/^run_id://p')
+}
+
+answers() { [[ $(redis "$1" ping) == PONG ]]; }
+sentinel_answers() { [[ $(sentinel "$1" ping) == PONG ]]; }
+
+start_sentinel() {
+    # Sentinel's environment is the hook's, VIPSWITCH_CONFIG included.
+    on "$1" env -u REDISCLI_AUTH redis-sentinel /run/etc/redis/sentinel.conf </dev/null \
+        >>"/run/$1/var/log/redis/vipswitch.log" 2>&1 &
+    until_deadline 10 "Sentinel on $1 answers" sentinel_answers "$1"
+}
+
+# Follows a master, link up: follows HOST MASTER-HOST
+follows() {
+    local state
+    state=" $(redis "$1" role | paste -sd ' ') "
+    [[ $state == " slave ${ADDRESS[$2]} $REDIS_PORT connected "* ]]
+}
+
+# A Sentinel knows the master, both replicas and both other Sentinels, and all are well.
+knows_all() {
+    local master replicas
+    master=" $(sentinel "$1" sentinel master "$MASTER" | paste -sd ' ') "
+    replicas=" $(sentinel "$1" sentinel replicas "$MASTER" | paste -sd ' ') "
+    [[ $master == *" ip ${ADDRESS[$2]} "*' flags master '*' num-slaves 2 num-other-sentinels 2 '* &&
+        $replicas == *' flags slave '*' flags slave '* &&
+        $replicas == *' master-link-status ok '*' master-link-status ok '* &&
+        $replicas == *' slave-priority 0 '* && $replicas == *' slave-priority 100 '* ]]
+}
+
+names_master() {
+    [[ $(sentinel "$1" sentinel get-master-addr-by-name "$MASTER" | head -n 1) == "${ADDRESS[$2]}" ]]
+}
+
+# The client: write after write through the VIP, each on a new connection and for 100 ms at most.
+# Each line of "writes" is the time, the answer, and the run id of the Redis that gave it.
+write_on() {
+    # shellcheck disable=SC2016
+    on client "$BASH" -c '
+        while :; do
+            reply=$(timeout 0.1 redis-cli -h "$0" -p "$1" 2>&1 <<<"INCR writes
+INFO server") || :
+            if [[ $reply =~ ^([0-9]+).*run_id:([0-9a-f]+) ]]; then
+                echo "${EPOCHREALTIME/./} ${BASH_REMATCH[1]} ${BASH_REMATCH[2]}"
+            elif [[ $reply != "$refused" ]]; then
+                refused=$reply
+                echo "refused: ${reply%%$'"'\n'"'*}"
+            fi
+        done' "$VIP" "$REDIS_PORT" >/run/client/writes &
+}
+
+first_write_by() { grep -m 1 " ${run_id[$1]}\$" /run/client/writes || true; }
+last_write_before() {
+    grep -B 10000 -m 1 " ${run_id[$1]}\$" /run/client/writes | grep '^[0-9]' | tail -n 2 | head -n 1
+}
+
+# Prints when the VIP came to a host or left it: vip_event HOST came|left SINCE
+vip_event() {
+    local stamp line when
+    while read -r stamp line; do
+        [[ $line == *" $VIP/"* ]] || continue
+        case $2:$line in came:Deleted* | left:[!D]*) continue ;; esac
+        when=$(date -d "${stamp//[\[\]]/}" +%s%6N)
+        ((when < $3)) || { echo "$when" && return; }
+    done <"/run/$1/addresses"
+}
+
+# Prints when the first Sentinel wrote that this host was promoted.
+decision_for() {
+    local lines first
+    lines=$(cat /run/server?/var/log/redis/redis-sentinel.log)
+    first=$(grep -F "+promoted-slave slave ${ADDRESS[$1]}:" <<<"$lines" | cut -d ' ' -f 2-5 |
+        sort -k 4 | head -n 1) || true
+    [[ -z $first ]] || date -d "$first" +%s%6N
+}
+
+# True once a command prints something; that is then in $found.
+finds() { found=$("$@") && [[ -n $found ]]; }
+
+# Prints what happened after START: timeline START WHAT FROM-HOST TO-HOST
+timeline() {
+    local start=$1 what=$2 from=$3 to=$4 decided came left answered value rest lost
+    local found before_time before_value gap
+    until_deadline 30 "Sentinel's decision for $to (+promoted-slave)" finds decision_for "$to"
+    decided=$found
+    until_deadline 10 "the VIP comes to $to" finds vip_event "$to" came "$start"
+    came=$found
+    until_deadline 10 "a write is answered by $to" finds first_write_by "$to"
+    read -r answered value rest <<<"$found"
+    until_deadline 10 "the VIP leaves $from" finds vip_event "$from" left "$start"
+    left=$found
+
+    {
+        echo "$start $what"
+        echo "$decided Sentinel's decision: $to is master now (+promoted-slave)"
+        echo "$came VIP on $to"
+        echo "$left VIP gone from $from"
+        echo "$answered first write answered by $to"
+    } | sort -n -s -k 1,1 | while read -r when rest; do
+        printf '  %s%7d ms%s  %s\n' "$green" $(((when - start) / 1000)) "$plain" "$rest"
+    done
+
+    read -r before_time before_value _ <<<"$(last_write_before "$to")"
+    gap=$(((answered - before_time) / 1000))
+    lost=$((before_value + 1 > value ? before_value + 1 - value : 0))
+    say
+    say "  The client was without an answer for $gap ms. Of the writes answered before, $lost were lost."
+    ((lost == 0)) || note "They went to $from after $to had become master and before Sentinel said so."
+}
+
+holders() {
+    local host
+    for host in "${SERVERS[@]}"; do
+        ! on "$host" ip -oneline address show | grep -qF " $VIP/" || echo "$host"
+    done
+}
+
+held_by_only() { [[ $(holders) == "$1" ]]; }
+
+all_agree_on() {
+    local host
+    for host in "${SERVERS[@]}"; do names_master "$host" "$1" || return 1; done
+}
+
+# Runs vipswitch on a host, and shows command and output.
+run_shown() {
+    local host=$1 errors=/run/errors
+    shift
+    say "  $host# vipswitch $*"
+    on "$host" /run/bin/vipswitch "$@" 2>"$errors" | sed 's/^/  /' ||
+        { cat "$errors" >&2 && die "vipswitch $* on $host"; }
+}
+
+# Prints the last line that vipswitch logged on a host.
+hook_line() { tail -n 1 "/run/$1/var/log/redis/vipswitch.log"; }
+
+ask_for_failover() { [[ $(sentinel "$1" sentinel failover "$MASTER") == OK ]]; }
+
+set_up() {
+    local host
+    mount -t tmpfs -o mode=0700,size=256m tmpfs /run
+    # The example logs into its own files, not into this machine's log.
+    [[ ! -S /dev/log ]] || mount --bind /dev/null /dev/log
+    ip link set lo up
+    ip link add name lan type bridge || die 'this kernel cannot make a bridge'
+    ip link set lan up
+    for host in "${SERVERS[@]}" client; do start_host "$host"; done
+
+    heading 'Three servers, a client, and a virtual IP, in private network namespaces'
+    for host in "${SERVERS[@]}"; do
+        say "  $host  ${ADDRESS[$host]}  ${MAC[$host]}  Redis :$REDIS_PORT  Sentinel :$SENTINEL_PORT"
+    done
+    say "  client   ${ADDRESS[client]}   ${MAC[client]}  writes to the virtual IP, $VIP:$REDIS_PORT"
+    note 'The virtual IP (VIP) is always on the master. When Sentinel makes another Redis master, it runs'
+    note 'vipswitch on every server, which moves the VIP there; the client knows no other address.'
+
+    heading 'The files of examples/three-servers, with these changes'
+    install_files
+    load_firewall
+
+    for host in "${SERVERS[@]}"; do start_redis "$host"; done
+    for host in server2 server3; do
+        until_deadline 15 "$host follows server1" follows "$host" server1
+    done
+    # Sentinel never promotes priority 0: so it is always server1 to server2 and back.
+    [[ $(redis server3 config set replica-priority 0) == OK ]] || die 'replica-priority on server3'
+    say "  replica-priority 0 on server3, so that this always goes from server1 to server2 and back"
+    for host in "${SERVERS[@]}"; do start_sentinel "$host"; done
+    for host in "${SERVERS[@]}"; do
+        until_deadline 30 "the Sentinel on $host knows the others" knows_all "$host" server1
+    done
+    check_firewall
+}
+
+inside() {
+    # A failure in a subshell comes up as one of the shell that started it.
+    trap '[[ $BASH_SUBSHELL -gt 0 ]] || die "line $LINENO: $BASH_COMMAND"' ERR
+    local host start found
+    set_up
+
+    heading '1. The VIP goes to the first master, once, by hand'
+    run_shown server1 bind
+    until_deadline 5 'the VIP is on server1' held_by_only server1
+    write_on
+    until_deadline 5 'a write through the VIP is answered' finds first_write_by server1
+
+    heading '2. The master is shut down'
+    start=$(now)
+    redis server1 shutdown >/dev/null || true
+    timeline "$start" 'Redis on server1 shut down' server1 server2
+    note '1000 ms of this are down-after-milliseconds. Sentinel publishes +promoted-slave when the replica'
+    note 'has become master, and runs vipswitch then. What that logged on server2:'
+    until_deadline 5 'vipswitch logs on server2' finds hook_line server2
+    fold -s -w 94 <<<"$found" | sed "s/^/    $dim/; s/ *\$/$plain/"
+    until_deadline 5 'the VIP is on server2 alone' held_by_only server2
+
+    heading '3. The old master returns'
+    start=$(now)
+    start_redis server1
+    until_deadline 40 'server1 follows server2' follows server1 server2
+    say "  Sentinel made it a replica of server2 after $(seconds_since "$start"); the VIP stayed."
+    held_by_only server2 || die "the VIP is on: $(holders)"
+    until_deadline 40 'the Sentinel on server2 knows that all are well' knows_all server2 server2
+
+    heading '4. A planned failover back'
+    say "  server2# redis-cli -p $SENTINEL_PORT sentinel failover $MASTER"
+    start=$(now)
+    until_deadline 30 'Sentinel accepts the failover' ask_for_failover server2
+    timeline "$start" 'asked for a failover' server2 server1
+    until_deadline 5 'the VIP is on server1 alone' held_by_only server1
+    until_deadline 10 'all Sentinels name server1' all_agree_on server1
+
+    heading '5. What vipswitch status says on each server'
+    for host in "${SERVERS[@]}"; do
+        run_shown "$host" status
+    done
+    say
+    say "${green}Done.${plain} Nothing is left behind. To set it up for real: examples/three-servers/README.md"
+}
+
+case ${1:-} in
+'') outside ;;
+--inside) inside ;;
+-h | --help) sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" ;;
+*) abort "unknown argument: $1" 'It takes none; --help tells more.' ;;
+esac

@@ -1,0 +1,146 @@
+//! ARP frames (RFC 826, announcements and probes after RFC 5227), and what their answers say.
+
+use std::net::Ipv4Addr;
+
+use pnet_base::MacAddr;
+use pnet_packet::Packet as _;
+use pnet_packet::arp::{
+    ArpHardwareTypes, ArpOperation, ArpOperations, ArpPacket, MutableArpPacket,
+};
+use pnet_packet::ethernet::{EtherTypes, EthernetPacket, MutableEthernetPacket};
+
+/// The length of an ARP frame for IPv4 over Ethernet, in bytes: header and payload, without the
+/// padding, which is the network card's business.
+const FRAME: usize = 14 + 28;
+
+/// Returns a gratuitous ARP request: sender and target protocol address are the VIP, the target
+/// hardware address is zero (RFC 5227 section 2.3).
+pub fn announcement_request(mac: MacAddr, vip: Ipv4Addr) -> Vec<u8> {
+    broadcast(ArpOperations::Request, (mac, vip), (MacAddr::zero(), vip))
+}
+
+/// Returns a gratuitous ARP reply whose target hardware address equals the sender's: Linux
+/// takes it for gratuitous only so, and moves an entry younger than a second (its locktime).
+pub fn announcement_reply(mac: MacAddr, vip: Ipv4Addr) -> Vec<u8> {
+    broadcast(ArpOperations::Reply, (mac, vip), (mac, vip))
+}
+
+/// Returns a probe (RFC 5227 section 1.1): a request whose sender protocol address is zero, so
+/// that it changes no neighbour's table. Whoever holds the VIP answers.
+pub fn probe(mac: MacAddr, vip: Ipv4Addr) -> Vec<u8> {
+    broadcast(
+        ArpOperations::Request,
+        (mac, Ipv4Addr::UNSPECIFIED),
+        (MacAddr::zero(), vip),
+    )
+}
+
+/// Returns the hardware address that a received frame claims the VIP for, if it is an ARP frame
+/// whose sender says that it has the VIP.
+pub fn claim(frame: &[u8], vip: Ipv4Addr) -> Option<MacAddr> {
+    let ethernet = EthernetPacket::new(frame)?;
+    let arp = ArpPacket::new(ethernet.payload())?;
+    let is_claim = ethernet.get_ethertype() == EtherTypes::Arp
+        && arp.get_hardware_type() == ArpHardwareTypes::Ethernet
+        && arp.get_protocol_type() == EtherTypes::Ipv4
+        && arp.get_sender_proto_addr() == vip;
+    is_claim.then(|| arp.get_sender_hw_addr())
+}
+
+fn broadcast(
+    operation: ArpOperation,
+    (sender_mac, sender): (MacAddr, Ipv4Addr),
+    (target_mac, target): (MacAddr, Ipv4Addr),
+) -> Vec<u8> {
+    let mut frame = vec![0; FRAME];
+    if let Some(mut ethernet) = MutableEthernetPacket::new(&mut frame) {
+        ethernet.set_destination(MacAddr::broadcast());
+        ethernet.set_source(sender_mac);
+        ethernet.set_ethertype(EtherTypes::Arp);
+    }
+    if let Some(mut arp) = MutableArpPacket::new(&mut frame[14..]) {
+        arp.set_hardware_type(ArpHardwareTypes::Ethernet);
+        arp.set_protocol_type(EtherTypes::Ipv4);
+        arp.set_hw_addr_len(6);
+        arp.set_proto_addr_len(4);
+        arp.set_operation(operation);
+        arp.set_sender_hw_addr(sender_mac);
+        arp.set_sender_proto_addr(sender);
+        arp.set_target_hw_addr(target_mac);
+        arp.set_target_proto_addr(target);
+    }
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::{ArpHardwareId, EtherType, NetSlice, SlicedPacket};
+
+    const MAC: MacAddr = MacAddr(0x02, 0, 0, 0, 0, 0x65);
+    const VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 56, 250);
+
+    #[test]
+    fn the_request_is_what_rfc_5227_says() {
+        let golden = [
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0, 0, 0, 0, 0x65, 0x08,
+            0x06, // Ethernet
+            0, 1, 0x08, 0, 6, 4, 0, 1, // Ethernet, IPv4, lengths, request
+            0x02, 0, 0, 0, 0, 0x65, 192, 168, 56, 250, // sender
+            0, 0, 0, 0, 0, 0, 192, 168, 56, 250, // target
+        ];
+        assert_eq!(announcement_request(MAC, VIP), golden);
+    }
+
+    #[test]
+    fn the_reply_names_its_sender_as_target() {
+        let golden = [
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0, 0, 0, 0, 0x65, 0x08,
+            0x06, // Ethernet
+            0, 1, 0x08, 0, 6, 4, 0, 2, // Ethernet, IPv4, lengths, reply
+            0x02, 0, 0, 0, 0, 0x65, 192, 168, 56, 250, // sender
+            0x02, 0, 0, 0, 0, 0x65, 192, 168, 56, 250, // target
+        ];
+        assert_eq!(announcement_reply(MAC, VIP), golden);
+    }
+
+    #[test]
+    fn another_parser_reads_the_same_in_each() {
+        for (frame, operation, sender, target_mac) in [
+            (announcement_request(MAC, VIP), 1, VIP, [0; 6]),
+            (announcement_reply(MAC, VIP), 2, VIP, MAC.octets()),
+            (probe(MAC, VIP), 1, Ipv4Addr::UNSPECIFIED, [0; 6]),
+        ] {
+            let Ok(SlicedPacket {
+                net: Some(NetSlice::Arp(arp)),
+                ..
+            }) = SlicedPacket::from_ethernet(&frame)
+            else {
+                panic!("no ARP in {frame:02x?}");
+            };
+            assert_eq!(arp.hw_addr_type(), ArpHardwareId::ETHERNET);
+            assert_eq!(arp.proto_addr_type(), EtherType::IPV4);
+            assert_eq!(arp.operation().0, operation);
+            assert_eq!(arp.sender_hw_addr(), MAC.octets());
+            assert_eq!(arp.sender_protocol_addr(), sender.octets());
+            assert_eq!(arp.target_hw_addr(), target_mac);
+            assert_eq!(arp.target_protocol_addr(), VIP.octets());
+        }
+    }
+
+    #[test]
+    fn a_claim_is_a_sender_that_says_it_has_the_vip() {
+        assert_eq!(claim(&announcement_reply(MAC, VIP), VIP), Some(MAC));
+        assert_eq!(claim(&announcement_request(MAC, VIP), VIP), Some(MAC));
+        assert_eq!(claim(&probe(MAC, VIP), VIP), None);
+        assert_eq!(
+            claim(
+                &announcement_reply(MAC, VIP),
+                Ipv4Addr::new(192, 168, 56, 25)
+            ),
+            None
+        );
+        assert_eq!(claim(&announcement_reply(MAC, VIP)[..41], VIP), None);
+        assert_eq!(claim(&[], VIP), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! Neighbor discovery frames (RFC 4861), and what their answers say.
+
+use std::net::Ipv6Addr;
+
+use pnet_base::MacAddr;
+use pnet_packet::Packet as _;
+use pnet_packet::ethernet::{EtherTypes, EthernetPacket, MutableEthernetPacket};
+use pnet_packet::icmpv6::ndp::{
+    Icmpv6Codes, MutableNeighborAdvertPacket, MutableNeighborSolicitPacket, NdpOption,
+    NdpOptionTypes, NeighborAdvertFlags, NeighborAdvertPacket,
+};
+use pnet_packet::icmpv6::{Icmpv6Packet, Icmpv6Type, Icmpv6Types, MutableIcmpv6Packet, checksum};
+use pnet_packet::ip::IpNextHeaderProtocols;
+use pnet_packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
+
+/// All nodes on the link (RFC 4291 section 2.7.1).
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// The hop limit that proves that no router forwarded the message (RFC 4861 section 7.1).
+const HOP_LIMIT: u8 = 255;
+
+const ETHERNET: usize = 14;
+const IPV6: usize = 40;
+/// A neighbor advertisement without its options, and a solicitation is as long.
+const MESSAGE: usize = 24;
+/// A link-layer address option.
+const OPTION: usize = 8;
+
+/// Returns an unsolicited neighbor advertisement (RFC 4861 section 7.2.6) to all nodes, with
+/// Override and the target's link-layer address: without both no entry moves.
+pub fn unsolicited_advertisement(mac: MacAddr, vip: Ipv6Addr) -> Vec<u8> {
+    let mut message = vec![0; MESSAGE + OPTION];
+    if let Some(mut advert) = MutableNeighborAdvertPacket::new(&mut message) {
+        advert.set_icmpv6_type(Icmpv6Types::NeighborAdvert);
+        advert.set_icmpv6_code(Icmpv6Codes::NoCode);
+        advert.set_flags(NeighborAdvertFlags::Override);
+        advert.set_target_addr(vip);
+        advert.set_options(&[NdpOption {
+            option_type: NdpOptionTypes::TargetLLAddr,
+            length: 1,
+            data: mac.octets().to_vec(),
+        }]);
+    }
+    multicast((mac, vip), ALL_NODES, &mut message)
+}
+
+/// Returns a neighbor solicitation from the unspecified address, as duplicate address detection
+/// sends it (RFC 4862 section 5.4.2): it changes no neighbour's table, and whoever holds the
+/// VIP answers to all nodes.
+pub fn probe(mac: MacAddr, vip: Ipv6Addr) -> Vec<u8> {
+    let mut message = vec![0; MESSAGE];
+    if let Some(mut solicit) = MutableNeighborSolicitPacket::new(&mut message) {
+        solicit.set_icmpv6_type(Icmpv6Types::NeighborSolicit);
+        solicit.set_icmpv6_code(Icmpv6Codes::NoCode);
+        solicit.set_target_addr(vip);
+    }
+    multicast(
+        (mac, Ipv6Addr::UNSPECIFIED),
+        solicited_node(vip),
+        &mut message,
+    )
+}
+
+/// Returns the hardware address that a received frame claims the VIP for, if it is a neighbor
+/// advertisement for it. Without the option that names it, it is the frame's source.
+pub fn claim(frame: &[u8], vip: Ipv6Addr) -> Option<MacAddr> {
+    let ethernet = EthernetPacket::new(frame)?;
+    let ip = Ipv6Packet::new(ethernet.payload())?;
+    let message = ip.payload();
+    let kind = Icmpv6Packet::new(message)?.get_icmpv6_type();
+    let is_claim = ethernet.get_ethertype() == EtherTypes::Ipv6
+        && ip.get_next_header() == IpNextHeaderProtocols::Icmpv6
+        && ip.get_hop_limit() == HOP_LIMIT
+        && kind == Icmpv6Type(136)
+        && NeighborAdvertPacket::new(message)?.get_target_addr() == vip;
+    is_claim
+        .then(|| target_link_layer_address(&message[MESSAGE..]).unwrap_or(ethernet.get_source()))
+}
+
+/// Reads the option by its bytes: pnet_packet computes its length in u8, which overflows on a
+/// hostile one.
+fn target_link_layer_address(mut options: &[u8]) -> Option<MacAddr> {
+    while let [kind, units, ..] = *options {
+        let length = usize::from(units) * 8;
+        let option = options.get(..length).filter(|option| !option.is_empty())?;
+        if kind == NdpOptionTypes::TargetLLAddr.0 {
+            let octets: [u8; 6] = option[2..8].try_into().ok()?;
+            return Some(octets.into());
+        }
+        options = &options[length..];
+    }
+    None
+}
+
+/// The multicast group on which the holder of an address is solicited (RFC 4291 section 2.7.1).
+fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+    let [.., high, low] = address.segments();
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | high & 0xff, low)
+}
+
+/// Wraps an ICMPv6 message for a multicast group; the Ethernet group follows from the last four
+/// bytes of the address (RFC 2464 section 7).
+fn multicast((mac, source): (MacAddr, Ipv6Addr), group: Ipv6Addr, message: &mut [u8]) -> Vec<u8> {
+    if let Some(mut icmp) = MutableIcmpv6Packet::new(message) {
+        let sum = checksum(&icmp.to_immutable(), &source, &group);
+        icmp.set_checksum(sum);
+    }
+    let mut frame = vec![0; ETHERNET + IPV6 + message.len()];
+    if let Some(mut ethernet) = MutableEthernetPacket::new(&mut frame) {
+        let [.., a, b, c, d] = group.octets();
+        ethernet.set_destination(MacAddr(0x33, 0x33, a, b, c, d));
+        ethernet.set_source(mac);
+        ethernet.set_ethertype(EtherTypes::Ipv6);
+    }
+    if let Some(mut ip) = MutableIpv6Packet::new(&mut frame[ETHERNET..]) {
+        ip.set_version(6);
+        ip.set_payload_length(message.len() as u16);
+        ip.set_next_header(IpNextHeaderProtocols::Icmpv6);
+        ip.set_hop_limit(HOP_LIMIT);
+        ip.set_source(source);
+        ip.set_destination(group);
+    }
+    frame[ETHERNET + IPV6..].copy_from_slice(message);
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::{Icmpv6Type as Read, NetSlice, SlicedPacket, TransportSlice};
+    use proptest::prelude::*;
+
+    const MAC: MacAddr = MacAddr(0x02, 0, 0, 0, 0, 0x65);
+    const VIP: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0x12, 0x3456);
+
+    #[test]
+    fn the_advertisement_has_override_and_the_target_link_layer_address() {
+        #[rustfmt::skip]
+        let golden = [
+            0x33, 0x33, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 0x65, 0x86, 0xdd, // Ethernet
+            0x60, 0, 0, 0, 0, 32, 58, 255, // IPv6: 32 bytes of ICMPv6, hop limit 255
+            0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0x34, 0x56, // from the VIP
+            0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, // to all nodes
+            136, 0, 0xf3, 0xc5, 0x20, 0, 0, 0, // advertisement, checksum, Override
+            0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0x34, 0x56, // target
+            2, 1, 0x02, 0, 0, 0, 0, 0x65, // its link-layer address
+        ];
+        let frame = unsolicited_advertisement(MAC, VIP);
+        assert_eq!(frame[..56], golden[..56]);
+        assert_eq!(frame[58..], golden[58..]);
+    }
+
+    fn parts(frame: &[u8]) -> (etherparse::Ipv6HeaderSlice<'_>, etherparse::Icmpv6Slice<'_>) {
+        let packet = SlicedPacket::from_ethernet(frame).unwrap();
+        match (packet.net, packet.transport) {
+            (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Icmpv6(icmp))) => (ip.header(), icmp),
+            other => panic!("no ICMPv6 in {other:?}"),
+        }
+    }
+
+    #[test]
+    fn another_parser_reads_the_same_and_agrees_on_the_checksum() {
+        let frame = unsolicited_advertisement(MAC, VIP);
+        let (ip, icmp) = parts(&frame);
+        assert_eq!(
+            (ip.source_addr(), ip.destination_addr(), ip.hop_limit()),
+            (VIP, ALL_NODES, 255)
+        );
+        let Read::NeighborAdvertisement(header) = icmp.icmp_type() else {
+            panic!("{:?}", icmp.icmp_type())
+        };
+        assert!(header.r#override && !header.solicited && !header.router);
+        assert!(icmp.is_checksum_valid(ip.source(), ip.destination()));
+
+        let frame = probe(MAC, VIP);
+        let (ip, icmp) = parts(&frame);
+        assert_eq!(ip.source_addr(), Ipv6Addr::UNSPECIFIED);
+        assert_eq!(
+            ip.destination_addr(),
+            "ff02::1:ff12:3456".parse::<Ipv6Addr>().unwrap()
+        );
+        assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
+        assert!(matches!(icmp.icmp_type(), Read::NeighborSolicitation));
+        assert!(icmp.is_checksum_valid(ip.source(), ip.destination()));
+    }
+
+    #[test]
+    fn a_claim_is_an_advertisement_for_the_vip() {
+        assert_eq!(claim(&unsolicited_advertisement(MAC, VIP), VIP), Some(MAC));
+        assert_eq!(claim(&unsolicited_advertisement(MAC, VIP), ALL_NODES), None);
+        assert_eq!(claim(&probe(MAC, VIP), VIP), None);
+        let without_option = &unsolicited_advertisement(MAC, VIP)[..ETHERNET + IPV6 + MESSAGE];
+        assert_eq!(claim(without_option, VIP), Some(MAC));
+    }
+
+    proptest! {
+        #[test]
+        fn no_frame_from_the_network_is_the_end_of_us(mut tail in prop::collection::vec(any::<u8>(), 0..64)) {
+            let mut frame = unsolicited_advertisement(MAC, VIP);
+            frame.truncate(ETHERNET + IPV6 + MESSAGE);
+            frame.append(&mut tail);
+            let payload = (frame.len() - ETHERNET - IPV6) as u8;
+            frame[19] = payload;
+            prop_assert!(claim(&frame, VIP).is_some());
+            let _ = claim(&frame[14..], VIP);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The packet socket: whole Ethernet frames, out of and into one interface.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket};
+use pnet_datalink::{ChannelType, Config, NetworkInterface};
+use pnet_packet::ethernet::{EtherType, EtherTypes};
+
+use crate::errno;
+use crate::exit::Fault;
+use crate::link::Link;
+
+/// A packet socket on one interface. It never blocks.
+pub struct PacketSocket {
+    fd: OwnedFd,
+    link: String,
+}
+
+impl PacketSocket {
+    /// Opens a packet socket on `link` for sending. It receives nothing, and the kernel reads
+    /// each frame's type from the frame (`packet_parse_headers` in net/packet/af_packet.c), so
+    /// that one serves both address families.
+    ///
+    /// # Errors
+    ///
+    /// A missing CAP_NET_RAW or a blocked address family is permanent.
+    pub fn sender(link: &Link) -> Result<PacketSocket, Fault> {
+        Self::open(link, EtherType(0))
+    }
+
+    /// Opens a packet socket on `link` that sends, and receives what may claim an address of
+    /// the family of `like`.
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketSocket::sender`].
+    pub fn listener(link: &Link, like: IpAddr) -> Result<PacketSocket, Fault> {
+        Self::open(
+            link,
+            if like.is_ipv4() {
+                EtherTypes::Arp
+            } else {
+                EtherTypes::Ipv6
+            },
+        )
+    }
+
+    fn open(link: &Link, receives: EtherType) -> Result<PacketSocket, Fault> {
+        let tried = || format!("open a packet socket on {}", link.name);
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Packet, SockType::Raw, flags, None)
+            .map_err(|error| errno::packet(&tried(), error))?;
+        bind(&fd, link, receives).map_err(|error| errno::packet(&tried(), error))?;
+        Ok(PacketSocket {
+            fd,
+            link: link.name.clone(),
+        })
+    }
+
+    /// Sends one whole frame.
+    ///
+    /// # Errors
+    ///
+    /// An interface that is down (ENETDOWN) or a full queue (ENOBUFS) is passing.
+    pub fn send(&self, frame: &[u8]) -> Result<(), Fault> {
+        send(self.fd.as_raw_fd(), frame, MsgFlags::empty())
+            .map(drop)
+            .map_err(|error| errno::packet(&format!("send a frame on {}", self.link), error))
+    }
+
+    /// Returns the next frame that was received, `None` if there is none now.
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketSocket::send`].
+    pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Fault> {
+        match recv(self.fd.as_raw_fd(), buffer, MsgFlags::empty()) {
+            Ok(length) => Ok(Some(&buffer[..length])),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+            Err(error) => Err(errno::packet(&format!("listen on {}", self.link), error)),
+        }
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The sockets that a run announces through, one an interface. They stay open to its end:
+/// closing one waits for an RCU grace period, about 11 ms, which no VIP's first frame may wait
+/// for.
+#[derive(Default)]
+pub struct Senders(Vec<(u32, PacketSocket)>);
+
+impl Senders {
+    /// Returns the socket for `link`, opened on its first use.
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketSocket::sender`].
+    pub fn on(&mut self, link: &Link) -> Result<&PacketSocket, Fault> {
+        let place = match self
+            .0
+            .iter()
+            .position(|(ifindex, _)| *ifindex == link.index)
+        {
+            Some(place) => place,
+            None => {
+                self.0.push((link.index, PacketSocket::sender(link)?));
+                self.0.len() - 1
+            }
+        };
+        Ok(&self.0[place].1)
+    }
+}
+
+/// Binds the socket to the interface, to receive frames of one type, or none. pnet_datalink is used for
+/// this alone, as nix cannot make a link-layer address without unsafe code; it works on a
+/// duplicate, which it closes.
+fn bind(fd: &OwnedFd, link: &Link, receives: EtherType) -> Result<(), Errno> {
+    let from_io = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or_default());
+    let duplicate = fd.try_clone().map_err(from_io)?;
+    let interface = NetworkInterface {
+        name: link.name.clone(),
+        description: String::new(),
+        index: link.index,
+        mac: link.mac,
+        ips: Vec::new(),
+        flags: 0,
+    };
+    let config = Config {
+        channel_type: ChannelType::Layer3(receives.0),
+        promiscuous: false,
+        socket_fd: Some(duplicate.into_raw_fd()),
+        read_buffer_size: 0,
+        write_buffer_size: 0,
+        ..Config::default()
+    };
+    pnet_datalink::channel(&interface, config)
+        .map(drop)
+        .map_err(from_io)
+}

@@ -1,0 +1,220 @@
+//! What the arguments of the command line mean. Nothing here looks at the world.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::exit::Fault;
+use crate::failover::{self, Failover};
+
+const EXAMPLES: &str = "\
+Sentinel's call, set with `sentinel client-reconfig-script`:
+  vipswitch MASTER leader|observer STATE FROM-IP FROM-PORT TO-IP TO-PORT
+
+Examples:
+  vipswitch bind master8000         take the VIP over, on this host
+  vipswitch status                  who is master, who holds the VIP
+  vipswitch unbind --dry-run        what would be released here
+  vipswitch status --json | jq .    the same for machines
+
+Exit codes: 0 all is as it should be, 1 it may work later, 2 it cannot work as it stands.";
+
+/// Moves a virtual IP to the host of the current Redis or Valkey master
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What goes for every command.
+    #[command(flatten)]
+    pub options: Options,
+    /// The command.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The options of every command.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Options {
+    /// Read this configuration [default: /etc/vipswitch.toml, or what VIPSWITCH_CONFIG names]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print what would be done and change nothing
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+    /// Print one JSON object per VIP
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print the log line as well
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// The masters that a command is about.
+#[derive(Args, Clone, Debug)]
+pub struct Masters {
+    /// The master-name, as in sentinel.conf; every configured one if none is given
+    #[arg(value_name = "MASTER")]
+    pub masters: Vec<String>,
+}
+
+/// The operator's commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Verb {
+    /// Take the VIP over, on this host, whatever Sentinel says
+    #[command(after_help = "Example:\n  vipswitch bind master8000")]
+    Bind(Masters),
+    /// Release the VIP from this host
+    #[command(after_help = "Example:\n  vipswitch unbind master8000 --dry-run")]
+    Unbind(Masters),
+    /// Announce again what this host holds
+    #[command(after_help = "Example:\n  vipswitch announce")]
+    Announce(Masters),
+    /// Tell who is master, who holds the VIP, and whether anyone else claims it
+    #[command(after_help = "Example:\n  vipswitch status --json")]
+    Status(Masters),
+    /// Print completions for a shell
+    #[command(
+        after_help = "Example:\n  vipswitch completions bash > /etc/bash_completion.d/vipswitch"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// What this process was started for.
+#[derive(Debug)]
+pub enum Command {
+    /// Sentinel's call.
+    Hook(Failover),
+    /// An operator's.
+    Operator(Cli),
+}
+
+/// Why the arguments mean nothing, or ask for text alone.
+#[derive(Debug)]
+pub enum Stop {
+    /// Sentinel's call with a wrong argument.
+    Call(Fault),
+    /// clap's: a mistake, or the text of `--help` or `--version`.
+    Clap(clap::Error),
+}
+
+/// Reads the arguments, without the program's name.
+///
+/// # Errors
+///
+/// See [`Stop`].
+pub fn parse(arguments: &[OsString]) -> Result<Command, Stop> {
+    if Failover::is_call(arguments) {
+        return Failover::parse(arguments)
+            .map(Command::Hook)
+            .map_err(Stop::Call);
+    }
+    let named = std::iter::once(OsString::from("vipswitch")).chain(arguments.iter().cloned());
+    match Cli::try_parse_from(named) {
+        Ok(cli) => Ok(Command::Operator(cli)),
+        Err(error) => Err(meant_as_call(arguments, &error).map_or(Stop::Clap(error), Stop::Call)),
+    }
+}
+
+/// Returns what is wrong with a call of Sentinel's that is not quite one: its first argument is
+/// no command, and a role or the number of arguments shows what was meant.
+fn meant_as_call(arguments: &[OsString], error: &clap::Error) -> Option<Fault> {
+    use clap::error::ErrorKind::{InvalidSubcommand, UnknownArgument};
+    let is_role = arguments
+        .get(1)
+        .is_some_and(|word| word == "leader" || word == "observer");
+    let no_command = error.kind() == InvalidSubcommand && (arguments.len() > 2 || is_role);
+    if !(no_command || is_role && error.kind() == UnknownArgument) {
+        return None;
+    }
+    Some(match arguments.len() {
+        7 => match Failover::parse(arguments) {
+            Err(fault) => fault,
+            Ok(_) => return None,
+        },
+        number => failover::wrong_number(number),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+    use proptest::prelude::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ')
+            .filter(|word| !word.is_empty())
+            .map(OsString::from)
+            .collect()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_master_named_like_a_command_is_still_sentinels_call() {
+        for name in ["bind", "status", "completions"] {
+            let call = format!("{name} observer start 10.0.0.1 6379 10.0.0.2 6379");
+            let Ok(Command::Hook(failover)) = parse(&words(&call)) else {
+                panic!("{call}")
+            };
+            assert_eq!(failover.master, name);
+        }
+    }
+
+    #[test]
+    fn options_go_before_and_after_the_command() {
+        for line in ["--json --config /x bind m n", "bind m --json n --config /x"] {
+            let Ok(Command::Operator(cli)) = parse(&words(line)) else {
+                panic!("{line}")
+            };
+            assert!(cli.options.json && !cli.options.dry_run);
+            assert_eq!(cli.options.config, Some("/x".into()));
+            let Verb::Bind(masters) = cli.verb else {
+                panic!("{line}")
+            };
+            assert_eq!(masters.masters, ["m", "n"]);
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_not_quite_one_is_told_what_a_call_looks_like() {
+        for line in [
+            "m leader start 10.0.0.1 6379 10.0.0.2",
+            "m leader start 10.0.0.1 6379 10.0.0.2 6379 more",
+            "m leader",
+            "m sentinel start 10.0.0.1 6379 10.0.0.2 6379",
+            "m leader start",
+        ] {
+            let Err(Stop::Call(fault)) = parse(&words(line)) else {
+                panic!("{line}")
+            };
+            assert!(fault.to_string().contains(failover::USAGE), "{fault}");
+        }
+        for line in ["bnid", "bind --jsno", "status -v -q", ""] {
+            assert!(matches!(parse(&words(line)), Err(Stop::Clap(_))), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_argument_list_makes_anything_but_a_clean_result(
+            list in prop::collection::vec(prop_oneof![
+                Just("bind".to_owned()), Just("leader".to_owned()), Just("--json".to_owned()),
+                Just("--config".to_owned()), Just("6379".to_owned()), ".*",
+            ], 0..10),
+        ) {
+            let list: Vec<OsString> = list.into_iter().map(OsString::from).collect();
+            let _ = parse(&list);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Sentinel's call.
+
+use std::time::Instant;
+
+use super::{asked, level, load};
+use crate::cli::Options;
+use crate::config::Config;
+use crate::exit::{Exit, Fault};
+use crate::failover::Failover;
+use crate::log;
+use crate::report::{escape, fault_line, log_line};
+use crate::run::{Asked, Run, Target};
+
+/// Makes this host follow the failover. Returns how the run ended; everything that is to be
+/// said about it is in the log by then.
+pub(super) fn run(failover: &Failover, started: Instant) -> Exit {
+    match load(&Options::default()).and_then(|config| follow(failover, &config, started)) {
+        Ok(exit) => exit,
+        Err(fault) => refuse(&fault, &pairs(failover)),
+    }
+}
+
+fn follow(failover: &Failover, config: &Config, started: Instant) -> Result<Exit, Fault> {
+    let targets = Target::of(config, &[&failover.master])?;
+    let mut run = Run::new(Asked::Follow(failover), config, targets, started, false);
+    let exit = run.carry_out();
+    let mut call = pairs(failover).to_vec();
+    call.push(("why", asked(run.call).to_owned()));
+    let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
+    let faults = run
+        .outcomes
+        .iter()
+        .flat_map(|outcome| outcome.result.as_ref().err());
+    let faults: Vec<String> = faults.map(ToString::to_string).collect();
+    complain(exit, &line, &faults.join("; "));
+    Ok(exit)
+}
+
+/// Ends a call that nothing can be done for. `call` says what was asked, for the log.
+pub(super) fn refuse(fault: &Fault, call: &[(&str, String)]) -> Exit {
+    let exit = Exit::from(fault.kind);
+    let line = fault_line(fault, call, exit.code());
+    complain(exit, &line, &fault.to_string());
+    exit
+}
+
+/// Writes the log line, and for an end that Sentinel will not retry one line to stderr.
+fn complain(exit: Exit, line: &str, fault: &str) {
+    log::line(level(exit), line);
+    if exit == Exit::Permanent {
+        log::stderr(fault);
+    }
+}
+
+/// Everything here came from the arguments, and goes into the log.
+fn pairs(failover: &Failover) -> [(&'static str, String); 5] {
+    let from = failover.from.as_ref().map(ToString::to_string);
+    [
+        ("master", escape(&failover.master)),
+        ("role", failover.role.to_string()),
+        ("state", escape(&failover.state)),
+        ("from", escape(&from.unwrap_or_default())),
+        ("to", escape(&failover.to.to_string())),
+    ]
+}

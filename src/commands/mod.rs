@@ -1,0 +1,119 @@
+//! What each command does. A verb gathers what it needs, hands it to [`run`](crate::run), and
+//! reports; it decides nothing.
+
+mod completions;
+mod hook;
+mod operate;
+mod status;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use crate::cli::{self, Command, Options, Stop, Verb};
+use crate::config::{self, Config};
+use crate::exit::{self, Exit, Fault};
+use crate::log::{self, Level};
+use crate::plan::{Call, ToIs};
+use crate::report::escape;
+
+/// Does what the arguments, without the program's name, ask for.
+pub fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
+    let command = match cli::parse(arguments) {
+        Ok(command) => command,
+        Err(Stop::Call(fault)) => return refuse_call(arguments, &fault),
+        Err(Stop::Clap(error)) => return print_clap(&error),
+    };
+    let cli = match command {
+        Command::Hook(failover) => return hook::run(&failover, started),
+        Command::Operator(cli) => cli,
+    };
+    let options = &cli.options;
+    let done = match &cli.verb {
+        Verb::Bind(of) => operate::run(Call::Bind, of, options, started),
+        Verb::Unbind(of) => operate::run(Call::Unbind, of, options, started),
+        Verb::Announce(of) => operate::run(Call::Announce, of, options, started),
+        Verb::Status(of) => status::run(of, options),
+        Verb::Completions { shell } => completions::run(*shell),
+    };
+    done.unwrap_or_else(|error| {
+        log::stderr(&format!("{error:#}"));
+        exit::of(&error)
+    })
+}
+
+/// Reads the configuration that the options, the environment or the default name.
+fn load(options: &Options) -> Result<Config, Fault> {
+    let path = options
+        .config
+        .clone()
+        .or_else(|| std::env::var_os("VIPSWITCH_CONFIG").map(PathBuf::from));
+    config::load(&path.unwrap_or_else(|| config::DEFAULT_PATH.into()))
+}
+
+/// Ends a call of Sentinel's that makes no sense. It has to be in the log as well as on stderr,
+/// which goes to /dev/null under a daemonized Sentinel.
+fn refuse_call(arguments: &[OsString], fault: &Fault) -> Exit {
+    let shown = arguments
+        .iter()
+        .take(8)
+        .map(|argument| escape(&argument.to_string_lossy()));
+    hook::refuse(fault, &[("arguments", shown.collect::<Vec<_>>().join(" "))])
+}
+
+/// Prints clap's text: help and version to stdout, mistakes to stderr.
+fn print_clap(error: &clap::Error) -> Exit {
+    if error.use_stderr() {
+        // Where stderr is closed there is nobody to tell; the exit code still says it.
+        let _ = error.print();
+        return Exit::Permanent;
+    }
+    match print(&error.render().to_string()) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            log::stderr(&format!("{error:#}"));
+            exit::of(&error)
+        }
+    }
+}
+
+/// Writes text to stdout. A reader that has gone (`| head`) has had what it wanted.
+///
+/// # Errors
+///
+/// A full or failing stdout is passing.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to stdout"),
+    }
+}
+
+/// Returns what the log line says of the call beside what was done.
+fn asked(call: Option<Call>) -> &'static str {
+    match call {
+        None => "unknown",
+        Some(Call::Follow(ToIs::Here(_))) => "to_is_here",
+        Some(Call::Follow(ToIs::Elsewhere)) => "to_is_elsewhere",
+        Some(Call::NoNews) => "no_news",
+        Some(Call::Bind) => "bind",
+        Some(Call::Unbind) => "unbind",
+        Some(Call::Announce) => "announce",
+    }
+}
+
+/// Returns the level of the log line of a run that ended so.
+fn level(exit: Exit) -> Level {
+    match exit {
+        Exit::Done => Level::Info,
+        Exit::Passing => Level::Warning,
+        Exit::Permanent => Level::Error,
+    }
+}

@@ -1,0 +1,82 @@
+//! Where the kernel's routing table sends an address. One look-up costs about 2 µs however many
+//! addresses the host has, a dump of 5,000 addresses 1.7 ms: so this is asked first.
+
+use std::net::IpAddr;
+
+use futures_util::TryStreamExt as _;
+use nix::errno::Errno;
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteType};
+
+use super::{Netlink, answer};
+use crate::errno;
+use crate::exit::Fault;
+use crate::vip::bits;
+
+/// What the routing table says about an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// It is an address of this host, on the interface of this number.
+    Local(u32),
+    /// It lies in the subnet of the interface of this number.
+    OnLink(u32),
+    /// Neither.
+    Elsewhere,
+}
+
+impl Netlink {
+    /// Returns what the routing table says about `address`. An interface that is down has no
+    /// routes, so [`Route::Elsewhere`] is no proof that the address is not bound.
+    ///
+    /// # Errors
+    ///
+    /// A netlink fault. A table without a route is none.
+    pub async fn route(&self, address: IpAddr) -> Result<Route, Fault> {
+        let tried = || format!("look up the route to {address}");
+        let mut message = RouteMessageBuilder::<IpAddr>::new()
+            .destination_prefix(address, bits(address))
+            .map_err(|error| Fault::permanent(format!("cannot {}: {error}", tried())))?
+            .build();
+        // Gives the table's entry, whose interface is the one that carries a local address;
+        // the plain answer would say `lo`.
+        message.header.flags |= RouteFlags::FibMatch;
+        let first = async {
+            match self.handle.route().get(message).execute().try_next().await {
+                Err(error) if is_no_route(&error) => Ok(None),
+                message => message,
+            }
+        };
+        Ok(answer(tried, first)
+            .await?
+            .map_or(Route::Elsewhere, |message| read(&message)))
+    }
+}
+
+/// No route at all, or one of type unreachable, prohibit or blackhole.
+fn is_no_route(error: &rtnetlink::Error) -> bool {
+    matches!(
+        errno::number(error),
+        Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL)
+    )
+}
+
+fn read(message: &RouteMessage) -> Route {
+    let mut interface = None;
+    let mut gateway = false;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => interface = Some(*index),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_) => {
+                gateway = true
+            }
+            _ => {}
+        }
+    }
+    // A default route is no subnet, also where it names an interface and no gateway.
+    let is_default = message.header.destination_prefix_length == 0;
+    match (message.header.kind, interface) {
+        (RouteType::Local, Some(index)) => Route::Local(index),
+        (RouteType::Unicast, Some(index)) if !gateway && !is_default => Route::OnLink(index),
+        _ => Route::Elsewhere,
+    }
+}

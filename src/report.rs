@@ -1,0 +1,349 @@
+//! What a run did, in words: one log line, one line per VIP for an operator, one JSON object per
+//! VIP for a machine.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::exit::Fault;
+use crate::vip::{Chosen, Vip};
+
+/// What came of one VIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its master's name.
+    pub master: String,
+    /// The VIP as configured.
+    pub vip: Vip,
+    /// What was done about it, or why it could not be.
+    pub result: Result<Did, Fault>,
+}
+
+/// What was done about a VIP; under `--dry-run` what would have been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Did {
+    /// Bound and announced.
+    TookOver {
+        /// The interface that has it now.
+        interface: String,
+        /// Why that one.
+        chosen: Chosen,
+        /// Whether it was there before, so that it was only announced again.
+        already: bool,
+        /// Interfaces that it was removed from.
+        moved_from: Vec<String>,
+        /// How many frames were sent.
+        frames: usize,
+    },
+    /// Announced where it was.
+    Announced {
+        /// The interfaces that have it.
+        interfaces: Vec<String>,
+        /// How many frames were sent.
+        frames: usize,
+    },
+    /// Removed from these interfaces.
+    Released(Vec<String>),
+    /// Left as it is, and why.
+    Nothing(&'static str),
+}
+
+impl Did {
+    /// Returns the stable name of the action, for machines.
+    fn name(&self) -> &'static str {
+        match self {
+            Did::TookOver { already: true, .. } => "already_here",
+            Did::TookOver { .. } => "took_over",
+            Did::Announced { .. } => "announced",
+            Did::Released(_) => "released",
+            Did::Nothing(_) => "nothing",
+        }
+    }
+
+    fn interfaces(&self) -> Vec<&str> {
+        match self {
+            Did::TookOver { interface, .. } => vec![interface],
+            Did::Announced { interfaces, .. } | Did::Released(interfaces) => {
+                interfaces.iter().map(String::as_str).collect()
+            }
+            Did::Nothing(_) => Vec::new(),
+        }
+    }
+
+    fn frames(&self) -> usize {
+        match self {
+            Did::TookOver { frames, .. } | Did::Announced { frames, .. } => *frames,
+            Did::Released(_) | Did::Nothing(_) => 0,
+        }
+    }
+
+    fn why(&self) -> Option<String> {
+        match self {
+            Did::TookOver { chosen, .. } => Some(chosen.to_string()),
+            Did::Nothing(why) => Some((*why).to_owned()),
+            Did::Announced { .. } | Did::Released(_) => None,
+        }
+    }
+}
+
+impl Outcome {
+    /// Returns a sentence without a full stop: what was done, to what, where.
+    pub fn sentence(&self, dry_run: bool) -> String {
+        let vip = &self.vip;
+        match &self.result {
+            Err(fault) => format!("failed on {vip}: {fault}"),
+            Ok(did) if dry_run => would(did, vip),
+            Ok(Did::TookOver {
+                interface,
+                already: true,
+                frames,
+                moved_from,
+                ..
+            }) => {
+                format!(
+                    "{vip} was already on {interface}, announced it again ({}){}",
+                    count(*frames),
+                    moved(moved_from)
+                )
+            }
+            Ok(Did::TookOver {
+                interface,
+                chosen,
+                frames,
+                moved_from,
+                ..
+            }) => {
+                format!(
+                    "took {vip} over on {interface}: {chosen} ({}){}",
+                    count(*frames),
+                    moved(moved_from)
+                )
+            }
+            Ok(Did::Announced { interfaces, frames }) => {
+                format!(
+                    "announced {vip} on {} ({})",
+                    interfaces.join(", "),
+                    count(*frames)
+                )
+            }
+            Ok(Did::Released(interfaces)) => {
+                format!("released {vip} from {}", interfaces.join(", "))
+            }
+            Ok(Did::Nothing(why)) => format!("left {vip} as it is: {why}"),
+        }
+    }
+
+    /// Returns the JSON object for one VIP, as the README documents it.
+    pub fn json(&self, dry_run: bool, took: Duration) -> String {
+        let did = self.result.as_ref().ok();
+        to_json(&Json {
+            master: &self.master,
+            vip: self.vip.address.to_string(),
+            prefix: self.vip.prefix,
+            action: did.map_or("failed", Did::name),
+            interfaces: did.map(Did::interfaces).unwrap_or_default(),
+            why: did.and_then(Did::why),
+            frames: did.map_or(0, Did::frames),
+            error: self.result.as_ref().err().map(ToString::to_string),
+            dry_run,
+            took_ms: milliseconds(took),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    master: &'a str,
+    vip: String,
+    prefix: u8,
+    action: &'a str,
+    interfaces: Vec<&'a str>,
+    why: Option<String>,
+    frames: usize,
+    error: Option<String>,
+    dry_run: bool,
+    took_ms: f64,
+}
+
+/// Returns `value` as one line of JSON.
+pub fn to_json(value: &impl Serialize) -> String {
+    // Only a map with keys that are no strings, or a failing Serialize, could make an error.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn would(did: &Did, vip: &Vip) -> String {
+    match did {
+        Did::TookOver {
+            interface,
+            already: true,
+            ..
+        } => format!("{vip} is already on {interface}, would announce it again"),
+        Did::TookOver {
+            interface,
+            chosen,
+            moved_from,
+            ..
+        } if moved_from.is_empty() => {
+            format!("would take {vip} over on {interface} ({chosen})")
+        }
+        Did::TookOver {
+            interface,
+            chosen,
+            moved_from,
+            ..
+        } => {
+            format!(
+                "would move {vip} from {} to {interface} ({chosen})",
+                moved_from.join(", ")
+            )
+        }
+        Did::Announced { interfaces, .. } => {
+            format!("would announce {vip} on {}", interfaces.join(", "))
+        }
+        Did::Released(interfaces) => format!("would release {vip} from {}", interfaces.join(", ")),
+        Did::Nothing(why) => format!("would leave {vip} as it is: {why}"),
+    }
+}
+
+fn count(frames: usize) -> String {
+    match frames {
+        0 => "no frames: this interface has no neighbours".into(),
+        1 => "1 frame".into(),
+        frames => format!("{frames} frames"),
+    }
+}
+
+fn moved(from: &[String]) -> String {
+    if from.is_empty() {
+        String::new()
+    } else {
+        format!(", and removed it from {}", from.join(", "))
+    }
+}
+
+/// How long each phase of a run took. Times are since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// The configuration was read.
+    pub loaded: Duration,
+    /// The first VIP's frames were out.
+    pub announced: Option<Duration>,
+    /// All was done and verified.
+    pub done: Duration,
+    /// How often it was tried.
+    pub tries: u32,
+}
+
+/// Returns the log line of a run: a sentence for people, then `key=value` for machines.
+/// `call` holds the pairs that say what was asked.
+pub fn log_line(
+    call: &[(&str, String)],
+    outcomes: &[Outcome],
+    phases: &Phases,
+    exit: u8,
+) -> String {
+    let sentences: Vec<String> = outcomes
+        .iter()
+        .map(|outcome| outcome.sentence(false))
+        .collect();
+    let mut line = format!("msg={}", quote(&sentences.join("; ")));
+    for (key, value) in call {
+        pair(&mut line, key, value);
+    }
+    for (action, vips) in by_action(outcomes) {
+        pair(&mut line, action, &vips.join(","));
+    }
+    let frames: usize = outcomes
+        .iter()
+        .flat_map(|outcome| &outcome.result)
+        .map(Did::frames)
+        .sum();
+    let times = [
+        ("load_ms", Some(phases.loaded)),
+        ("announced_ms", phases.announced),
+        ("total_ms", Some(phases.done)),
+    ];
+    let _ = write!(line, " frames={frames} tries={} exit={exit}", phases.tries);
+    for (key, time) in times {
+        if let Some(time) = time {
+            let _ = write!(line, " {key}={:.3}", milliseconds(time));
+        }
+    }
+    line
+}
+
+/// Returns the log line of a call that nothing could be done for. `call` as in [`log_line`].
+pub fn fault_line(fault: &Fault, call: &[(&str, String)], exit: u8) -> String {
+    let mut line = format!("msg={}", quote(&fault.to_string()));
+    for (key, value) in call {
+        pair(&mut line, key, value);
+    }
+    line + &format!(" exit={exit}")
+}
+
+/// Returns `VIP@INTERFACE` of each outcome, grouped by what was done.
+fn by_action(outcomes: &[Outcome]) -> BTreeMap<&'static str, Vec<String>> {
+    let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for outcome in outcomes {
+        let action = outcome.result.as_ref().map_or("failed", Did::name);
+        let interfaces = outcome
+            .result
+            .as_ref()
+            .map(Did::interfaces)
+            .unwrap_or_default();
+        let vip = match interfaces.is_empty() {
+            true => outcome.vip.to_string(),
+            false => format!("{}@{}", outcome.vip, interfaces.join("+")),
+        };
+        groups.entry(action).or_default().push(vip);
+    }
+    groups
+}
+
+fn pair(line: &mut String, key: &str, value: &str) {
+    let plain = !value.is_empty()
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'=' && byte != b'\\');
+    let _ = if plain {
+        write!(line, " {key}={value}")
+    } else {
+        write!(line, " {key}={}", quote(value))
+    };
+}
+
+fn quote(text: &str) -> String {
+    format!("\"{}\"", escape_all(text))
+}
+
+/// Returns a duration in milliseconds, to the microsecond.
+pub fn milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
+}
+
+/// The longest value that is shown, in characters: arguments may have 128 KiB.
+const SHOWN: usize = 256;
+
+/// Returns text from outside made safe for a log and a terminal: quotes, backslashes and every
+/// control or format character escaped, and cut where it is too long.
+pub fn escape(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        None => escape_all(text),
+        Some((end, _)) => escape_all(&text[..end]) + "…",
+    }
+}
+
+fn escape_all(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            // Debug escapes quotes, backslashes and what is not printable, bidirectional
+            // overrides included; a single quote it would escape too.
+            '\'' => safe.push(c),
+            _ => safe.extend(c.escape_debug()),
+        }
+    }
+    safe
+}

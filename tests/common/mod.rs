@@ -1,0 +1,463 @@
+//! Private hosts for one test: network namespaces on one bridge, in a mount and pid namespace
+//! that die with the test process however that dies. Works as root, and as an ordinary user
+//! through a user namespace.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod sniffer;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The executable under test.
+pub fn executable() -> PathBuf {
+    std::env::var_os("VIPSWITCH_TEST_BIN")
+        .map_or_else(|| env!("CARGO_BIN_EXE_vipswitch").into(), PathBuf::from)
+}
+
+/// How long any command may take that is not said to take longer.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the pid 1 of a lab does: /run and /dev become its own, so that `ip netns` and syslog
+/// are; then it waits for the test to end.
+const INIT: &str = r#"
+set -e
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir /run/netns /run/dev
+for device in null zero full random urandom tty; do
+    touch /run/dev/$device
+    mount --bind /dev/$device /run/dev/$device
+done
+ln -s "$1/log" /run/dev/log
+ln -s /proc/self/fd /run/dev/fd
+mount --rbind /run/dev /dev
+ip link set lo up
+ip link add br0 type bridge mcast_snooping 0
+ip link set br0 up
+echo ready
+exec cat >/dev/null
+"#;
+
+/// A private world of hosts.
+pub struct Lab {
+    init: Child,
+    stdin: Option<ChildStdin>,
+    dir: TempDir,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Lab {
+    /// Makes an empty one.
+    pub fn new() -> Lab {
+        let dir = tempfile::Builder::new()
+            .prefix("vipswitch-test-")
+            .tempdir()
+            .unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let log = listen_to_syslog(&dir.path().join("log"));
+        let mut unshare = Command::new("unshare");
+        if !is_root() {
+            unshare.args(["--user", "--map-root-user"]);
+        }
+        let mut init = unshare
+            .args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "--"])
+            .args(["sh", "-c", INIT, "init"])
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tests need util-linux's unshare");
+        let mut first = String::new();
+        let stdout = init.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut first).unwrap();
+        assert_eq!(
+            first, "ready\n",
+            "cannot make namespaces: run as root, or as a user who may make user namespaces"
+        );
+        let stdin = init.stdin.take();
+        Lab {
+            init,
+            stdin,
+            dir,
+            log,
+        }
+    }
+
+    /// Makes a lab of hosts with `eth1` on one bridge, at 192.168.56.101 and fd00::101, then
+    /// .102 and so on.
+    pub fn with_hosts<const N: usize>(names: [&str; N]) -> Lab {
+        let lab = Lab::new();
+        for (number, name) in (101..).zip(names) {
+            lab.add_host(name);
+            lab.wire(name, "eth1");
+            let host = lab.host(name);
+            host.ip(&format!("addr add 192.168.56.{number}/24 dev eth1"));
+            host.ip(&format!("addr add fd00::{number}/64 dev eth1 nodad"));
+        }
+        lab
+    }
+
+    /// Adds a host that is connected to nothing.
+    pub fn add_host(&self, name: &str) {
+        self.run("ip", ["netns", "add", name]);
+        self.host(name).ip("link set lo up");
+    }
+
+    /// Gives a host an interface on the bridge.
+    pub fn wire(&self, host: &str, interface: &str) {
+        let port = format!("{host}-{interface}");
+        self.run(
+            "ip",
+            [
+                "link", "add", &port, "type", "veth", "peer", "name", interface, "netns", host,
+            ],
+        );
+        self.run("ip", ["link", "set", &port, "master", "br0", "up"]);
+        self.host(host).ip(&format!("link set {interface} up"));
+    }
+
+    /// Returns a host, to act and look there.
+    pub fn host<'a>(&'a self, name: &str) -> Host<'a> {
+        Host {
+            lab: self,
+            name: name.to_owned(),
+        }
+    }
+
+    /// Returns the folder for the test's files, which only their owner can read.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Writes a file into [`Lab::dir`] and returns its path.
+    pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.dir().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Writes the configuration that every vipswitch in this lab reads.
+    pub fn config(&self, text: &str) -> PathBuf {
+        self.file("vipswitch.toml", text)
+    }
+
+    /// Returns a path in [`Lab::dir`] where nothing is yet.
+    pub fn unique(&self, name: &str) -> PathBuf {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        self.dir()
+            .join(format!("{name}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Returns the lines that syslog has received so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits for a line in syslog that contains all `parts`, and returns it.
+    pub fn logged(&self, parts: &[&str]) -> String {
+        let find = || {
+            self.log()
+                .into_iter()
+                .find(|line| parts.iter().all(|part| line.contains(part)))
+        };
+        wait_for(PATIENCE, find)
+            .unwrap_or_else(|| panic!("no log line with {parts:?} in {:#?}", self.log()))
+    }
+
+    /// Returns a command that will run in the lab, on no host.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let pid = self.init.id();
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &pid.to_string(), "--mount", "--net"]);
+        command.arg(format!("--pid=/proc/{pid}/ns/pid_for_children"));
+        if !is_root() {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        command.arg("--").arg(program.as_ref());
+        command
+            .env("VIPSWITCH_CONFIG", self.dir().join("vipswitch.toml"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end, which must be success, and returns what it printed.
+    pub fn run<S: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = S>) -> String {
+        let mut command = self.command(program);
+        command.args(args);
+        finish(command).success()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.init.wait();
+    }
+}
+
+/// One host of a lab.
+pub struct Host<'a> {
+    lab: &'a Lab,
+    name: String,
+}
+
+impl Host<'_> {
+    /// Returns a command that will run on this host.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.lab.command("ip");
+        command
+            .args(["netns", "exec", &self.name])
+            .arg(program.as_ref());
+        command
+    }
+
+    /// Runs a command to its end, which must be success, and returns what it printed.
+    pub fn run<S: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = S>) -> String {
+        let mut command = self.command(program);
+        command.args(args);
+        finish(command).success()
+    }
+
+    /// Runs `ip` with these words.
+    pub fn ip(&self, words: &str) -> String {
+        self.run("ip", words.split(' '))
+    }
+
+    /// Runs the executable under test.
+    pub fn vipswitch<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Finished {
+        let mut command = self.command(executable());
+        command.args(args);
+        finish(command)
+    }
+
+    /// Runs `vipswitch` with these words, which must exit 0, and returns its stdout.
+    pub fn ok(&self, words: &str) -> String {
+        self.vipswitch(words.split(' ')).success()
+    }
+
+    /// Makes Sentinel's call: `master` is now at `to`.
+    pub fn hook(&self, master: &str, to: &str) -> Finished {
+        self.vipswitch([
+            master,
+            "observer",
+            "start",
+            "192.168.56.109",
+            "8000",
+            to,
+            "8000",
+        ])
+    }
+
+    /// Returns `ip -j` with these words, parsed.
+    pub fn json(&self, words: &str) -> Value {
+        let text = self.run("ip", ["-j"].into_iter().chain(words.split(' ')));
+        serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text }).expect(&text)
+    }
+
+    /// Returns the addresses of the host, as `ADDRESS/PREFIX@INTERFACE`, without the loopback's
+    /// and the link-local ones.
+    pub fn addresses(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for link in self.json("addr show").as_array().unwrap() {
+            for address in link["addr_info"].as_array().unwrap() {
+                if address["scope"] == "global" {
+                    let text = |value: &Value| value.to_string().trim_matches('"').to_owned();
+                    all.push(format!(
+                        "{}/{}@{}",
+                        text(&address["local"]),
+                        text(&address["prefixlen"]),
+                        text(&link["ifname"])
+                    ));
+                }
+            }
+        }
+        all
+    }
+
+    /// Whether the host has this `ADDRESS/PREFIX@INTERFACE`.
+    pub fn has(&self, address: &str) -> bool {
+        self.addresses().iter().any(|one| one == address)
+    }
+
+    /// Returns the hardware address of an interface.
+    pub fn mac(&self, interface: &str) -> String {
+        self.json(&format!("link show {interface}"))[0]["address"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// Returns the hardware address that this host knows for a neighbour.
+    pub fn neighbour(&self, address: &str) -> Option<String> {
+        let all = self.json("neigh show");
+        let entry = all
+            .as_array()?
+            .iter()
+            .find(|entry| entry["dst"] == address)?;
+        entry["lladdr"].as_str().map(str::to_owned)
+    }
+
+    /// Returns the file with the host's network namespace, as a process in the lab sees it.
+    pub fn namespace(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+}
+
+/// A command that has ended.
+pub struct Finished {
+    argv: Vec<OsString>,
+    /// How.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained.
+    pub stderr: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl fmt::Display for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?}\n{} after {:?}\nstdout: {}\nstderr: {}",
+            self.argv, self.status, self.took, self.stdout, self.stderr
+        )
+    }
+}
+
+impl Finished {
+    /// Returns the exit code; death by a signal is 128 and its number.
+    pub fn code(&self) -> i32 {
+        self.status
+            .code()
+            .unwrap_or_else(|| 128 + self.status.signal().unwrap_or_default())
+    }
+
+    /// Returns stdout of a command that must have succeeded.
+    #[track_caller]
+    pub fn success(self) -> String {
+        assert!(self.status.success(), "{self}");
+        self.stdout
+    }
+
+    /// Checks the exit code and that stderr contains all `parts`.
+    #[track_caller]
+    pub fn fails(self, code: i32, parts: &[&str]) -> Finished {
+        assert_eq!(self.code(), code, "{self}");
+        for part in parts {
+            assert!(
+                self.stderr.contains(part),
+                "no {part:?} in stderr of {self}"
+            );
+        }
+        self
+    }
+}
+
+/// Runs a command to its end, within [`PATIENCE`].
+#[track_caller]
+pub fn finish(command: Command) -> Finished {
+    finish_within(command, PATIENCE)
+}
+
+/// Runs a command to its end, within a deadline.
+#[track_caller]
+pub fn finish_within(mut command: Command, patience: Duration) -> Finished {
+    let argv: Vec<OsString> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(OsString::from)
+        .collect();
+    let started = Instant::now();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{argv:?}: {error}"));
+    let stdout = read_all(child.stdout.take().unwrap());
+    let stderr = read_all(child.stderr.take().unwrap());
+    let status = wait_for(patience, || child.try_wait().unwrap());
+    let took = started.elapsed();
+    if status.is_none() {
+        let _ = child.kill();
+    }
+    let status = status.unwrap_or_else(|| panic!("{argv:?} did not end within {patience:?}"));
+    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+    Finished {
+        argv,
+        status,
+        stdout,
+        stderr,
+        took,
+    }
+}
+
+fn read_all(mut stream: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// Polls until there is something or the deadline has passed.
+pub fn wait_for<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(2)); // poll
+    }
+}
+
+/// Polls until `look` is true; a deadline that passes fails the test with `what`.
+#[track_caller]
+pub fn eventually(what: &str, mut look: impl FnMut() -> bool) {
+    assert!(
+        wait_for(PATIENCE, || look().then_some(())).is_some(),
+        "not within {PATIENCE:?}: {what}"
+    );
+}
+
+/// Whether this process is root where it runs.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn listen_to_syslog(path: &Path) -> Arc<Mutex<Vec<String>>> {
+    let socket = UnixDatagram::bind(path).unwrap();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::downgrade(&lines);
+    socket
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Some(lines) = sink.upgrade() {
+            if let Ok(length) = socket.recv(&mut buffer) {
+                lines
+                    .lock()
+                    .unwrap()
+                    .push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+            }
+        }
+    });
+    lines
+}

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Runs every test, unit, integration and documentation; arguments go to `cargo test`.
+# As root it installs what is missing first, else it says what to install.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Debian's ordinary users do not have sbin in their PATH; rustup installs to ~/.cargo/bin.
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/bin
+
+tests/prerequisites.sh ip nft redis-server redis-sentinel redis-cli tcpdump strace unshare nsenter \
+    setpriv arping cc cargo
+
+status=0
+cargo test --locked --no-fail-fast "$@" || status=$?
+echo "tests/run.sh: $([[ $status == 0 ]] && echo passed || echo "FAILED ($status)") after $SECONDS s"
+exit "$status"
