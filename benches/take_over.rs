@@ -1,1 +1,410 @@
-fn main() {}
+//! What a take-over and a release cost, side by side in one run: by `vipswitch`, by the shell
+//! script that it replaces, and by a minimal static program that is the lower limit.
+//!
+//! Two hosts, one veth between them. A launcher on the one (`fixtures/launch.c`) takes the time
+//! just before exec; the kernel of the other stamps each frame on arrival, with the same clock.
+//! The programs take turns, as the machine is shared and its speed drifts: compare the numbers
+//! of one run, not those of two. Nothing fails because of a time.
+
+#![allow(clippy::print_stdout, reason = "a benchmark is there to print")]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use common::sniffer::{self, Sniffer};
+use common::{Host, Lab, executable, finish};
+
+const SNIFFER: &str = "sniffer-child";
+
+const HOST: &str = "192.168.56.101";
+const OTHER: &str = "192.168.56.102";
+const VIP: &str = "192.168.56.250";
+const CONFIG: &str = "[master8000]\nvip = \"192.168.56.250/24\"\n";
+
+/// What the minimal program is compiled with, so that it looks nothing up.
+const CONSTANTS: [&str; 4] = [
+    "-DIFINDEX=56",
+    "-DMAC=2,0,0,0,56,101",
+    "-DVIP=192,168,56,250",
+    "-DPREFIX=24",
+];
+/// The interface that these constants are true of.
+const LINK: &str = "link add eth1 index 56 address 02:00:00:00:38:65 netns master type veth \
+                    peer name eth1 netns peer";
+
+/// How long the machine may calm down before each measurement.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The script's take-over sleeps for seconds, so it takes part in a few rounds only.
+const ROUNDS_PER_SCRIPT: usize = 20;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == SNIFFER) {
+        return sniffer::serve();
+    }
+    // `cargo test --all-targets` runs this too, without the argument and without optimization.
+    let is_bench = arguments.iter().any(|argument| argument == "--bench");
+    measure(if is_bench { 200 } else { 2 });
+}
+
+fn measure(rounds: usize) {
+    let lab = lab();
+    let sniffer = Sniffer::with_child(&lab.host("peer"), [SNIFFER]);
+    let mut master = Launcher::start(&lab, &lab.host("master"));
+    let mut contenders = contenders(&lab);
+    println!("{rounds} rounds of take-over and release, less than a minute ...");
+    for round in 0..rounds {
+        for contender in &mut contenders {
+            if round % contender.every == 0 {
+                contender.compete(&mut master);
+            }
+        }
+    }
+    let frames = sniffer.settled(&lab.host("master"), VIP);
+    let frames: Vec<Duration> = frames.iter().map(|frame| frame.time).collect();
+    report(&contenders.map(|contender| contender.result(&frames)));
+}
+
+/// Makes the two hosts, and the configuration.
+fn lab() -> Lab {
+    let lab = Lab::new();
+    lab.config(CONFIG);
+    lab.add_host("master");
+    lab.add_host("peer");
+    lab.run("ip", LINK.split_whitespace());
+    for (name, address) in [("master", HOST), ("peer", OTHER)] {
+        lab.host(name).ip("link set eth1 up");
+        lab.host(name)
+            .ip(&format!("addr add {address}/24 dev eth1"));
+    }
+    lab
+}
+
+/// Compiles a program of the fixtures into the lab's folder and returns its path.
+fn compile(lab: &Lab, name: &str) -> String {
+    let program = text(&lab.dir().join(name));
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-static", "-o", &program])
+        .args(CONSTANTS)
+        .arg(fixture(&format!("{name}.c")));
+    finish(cc).success();
+    program
+}
+
+fn fixture(name: &str) -> String {
+    text(
+        &Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("benches/fixtures")
+            .join(name),
+    )
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
+/// A resident process on a host that runs commands there.
+struct Launcher {
+    child: Child,
+    commands: ChildStdin,
+    results: Lines<BufReader<ChildStdout>>,
+}
+
+/// One run of a command.
+struct Measured {
+    executed: Duration,
+    ended: Duration,
+    /// Of the largest process, the command itself or one that it waited for. The kernel counts
+    /// in batches, up to 128 KiB a processor.
+    peak_kib: u64,
+}
+
+impl Launcher {
+    fn start(lab: &Lab, host: &Host) -> Launcher {
+        let mut child = host
+            .command(compile(lab, "launch"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let commands = child.stdin.take().unwrap();
+        let results = BufReader::new(child.stdout.take().unwrap()).lines();
+        Launcher {
+            child,
+            commands,
+            results,
+        }
+    }
+
+    /// Runs a command, which must succeed.
+    fn run(&mut self, command: &[String]) -> Measured {
+        writeln!(self.commands, "{}", command.join("\t")).unwrap();
+        let line = self.results.next().expect("the launcher lives").unwrap();
+        let numbers: Vec<u64> = line
+            .split(' ')
+            .map(|number| number.parse().expect(&line))
+            .collect();
+        let [s, ns, ended_s, ended_ns, peak_kib, status] = numbers[..] else {
+            panic!("the launcher said {line}");
+        };
+        assert_eq!(status, 0, "wait status of {command:?}");
+        Measured {
+            executed: Duration::from_secs(s) + Duration::from_nanos(ns),
+            ended: Duration::from_secs(ended_s) + Duration::from_nanos(ended_ns),
+            peak_kib,
+        }
+    }
+
+    /// Runs a command that is measured, after one that is not: so each finds the VIP as it
+    /// needs it, and the processor's caches as the same other program left them.
+    fn run_after(&mut self, preparation: &[String], command: &[String]) -> Measured {
+        self.run(preparation);
+        sleep(PAUSE);
+        self.run(command)
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program in the comparison, and what was measured of it.
+struct Contender {
+    name: &'static str,
+    take_over: Vec<String>,
+    /// The minimal program has none.
+    release: Option<Vec<String>>,
+    /// It takes part in every so many rounds.
+    every: usize,
+    file_size: Option<u64>,
+    taken_over: Vec<Measured>,
+    released: Vec<Measured>,
+}
+
+fn contenders(lab: &Lab) -> [Contender; 3] {
+    let vipswitch = text(&executable());
+    let minimal = compile(lab, "minimal");
+    let script = fixture("guide.sh");
+    let contender = |name, take_over, release, every, file: Option<&str>| Contender {
+        name,
+        take_over,
+        release,
+        every,
+        file_size: file.map(|file| std::fs::metadata(file).unwrap().len()),
+        taken_over: Vec::new(),
+        released: Vec::new(),
+    };
+    [
+        contender(
+            "minimal program",
+            vec![minimal.clone()],
+            None,
+            1,
+            Some(&minimal),
+        ),
+        contender(
+            "vipswitch",
+            hook(&vipswitch, HOST),
+            Some(hook(&vipswitch, OTHER)),
+            1,
+            Some(&vipswitch),
+        ),
+        contender(
+            "the guide's script",
+            hook(&script, HOST),
+            Some(hook(&script, OTHER)),
+            ROUNDS_PER_SCRIPT,
+            None,
+        ),
+    ]
+}
+
+/// Returns Sentinel's call: the master is now at `to`.
+fn hook(program: &str, to: &str) -> Vec<String> {
+    words(&format!(
+        "{program}\tmaster8000\tobserver\tstart\t192.168.56.109\t8000\t{to}\t8000"
+    ))
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split('\t').map(str::to_owned).collect()
+}
+
+/// Returns the run of `ip` after which the VIP is bound.
+fn bound() -> Vec<String> {
+    words(&format!("/sbin/ip\taddr\treplace\t{VIP}/24\tdev\teth1"))
+}
+
+/// Returns the run of `ip` after which it is not.
+fn unbound() -> Vec<String> {
+    words(&format!("/sbin/ip\taddr\tflush\tdev\teth1\tto\t{VIP}/32"))
+}
+
+impl Contender {
+    fn compete(&mut self, launcher: &mut Launcher) {
+        self.taken_over
+            .push(launcher.run_after(&unbound(), &self.take_over));
+        if let Some(release) = &self.release {
+            self.released.push(launcher.run_after(&bound(), release));
+        }
+    }
+
+    /// Evaluates the runs. `frames` are the times at which frames about the VIP arrived.
+    fn result(&self, frames: &[Duration]) -> Outcome {
+        Outcome {
+            name: self.name,
+            runs: self.taken_over.len(),
+            file_size: self.file_size,
+            peak_kib: self.peak_kib(),
+            first_frame: Spread::of(self.taken_over.iter().map(|run| self.first(run, frames))),
+            take_over: Spread::of(self.taken_over.iter().map(Measured::took)),
+            release: self
+                .release
+                .as_ref()
+                .map(|_| Spread::of(self.released.iter().map(Measured::took))),
+        }
+    }
+
+    fn peak_kib(&self) -> u64 {
+        let runs = self.taken_over.iter().chain(&self.released);
+        runs.map(|run| run.peak_kib).max().unwrap()
+    }
+
+    fn first(&self, run: &Measured, frames: &[Duration]) -> Duration {
+        let first = frames.iter().find(|time| **time > run.executed);
+        let first = first.filter(|time| **time < run.ended);
+        *first.unwrap_or_else(|| panic!("{} sent no frame", self.name)) - run.executed
+    }
+}
+
+impl Measured {
+    fn took(&self) -> Duration {
+        self.ended - self.executed
+    }
+}
+
+/// What came of the runs of one contender.
+struct Outcome {
+    name: &'static str,
+    runs: usize,
+    file_size: Option<u64>,
+    peak_kib: u64,
+    first_frame: Spread,
+    take_over: Spread,
+    release: Option<Spread>,
+}
+
+/// The median and the 90th percentile of times.
+struct Spread {
+    median: Duration,
+    p90: Duration,
+}
+
+impl Spread {
+    fn of(times: impl Iterator<Item = Duration>) -> Spread {
+        let mut times: Vec<Duration> = times.collect();
+        times.sort();
+        Spread {
+            median: times[times.len() / 2],
+            p90: times[times.len() * 9 / 10],
+        }
+    }
+}
+
+fn report(outcomes: &[Outcome; 3]) {
+    let column = "median      p90";
+    println!("\n{:37}{:23}{:23}release", "", "take-over", "take-over");
+    println!(
+        "{:20}{:>5}   {:23}{:23}exec to exit",
+        "", "runs", "  exec to first frame", "  exec to exit"
+    );
+    println!(
+        "{:30}{column:23}{column:23}{column}   peak memory   file",
+        ""
+    );
+    for outcome in outcomes {
+        print_row(outcome);
+    }
+    print_budgets(outcomes);
+}
+
+fn print_row(outcome: &Outcome) {
+    let release = outcome.release.as_ref().map_or("-".to_owned(), pair);
+    println!(
+        "{:20}{:>5}   {:>20}   {:>20}   {release:>20}   {:>8.2} MB   {}",
+        outcome.name,
+        outcome.runs,
+        pair(&outcome.first_frame),
+        pair(&outcome.take_over),
+        megabytes(outcome.peak_kib * 1024),
+        outcome
+            .file_size
+            .map_or("-".to_owned(), |size| format!("{:.2} MB", megabytes(size))),
+    );
+}
+
+fn pair(spread: &Spread) -> String {
+    format!(
+        "{} {}",
+        milliseconds(spread.median),
+        milliseconds(spread.p90)
+    )
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:>7.2}ms", time.as_secs_f64() * 1e3)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a few megabytes")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn print_budgets([minimal, vipswitch, script]: &[Outcome; 3]) {
+    let ratio = |outcome: &Outcome| {
+        outcome.first_frame.median.as_secs_f64() / minimal.first_frame.median.as_secs_f64()
+    };
+    let exit = |spread: &Spread| spread.median.as_secs_f64() * 1e3;
+    println!("\nbudgets for vipswitch (medians)");
+    budget(
+        "exec to first frame, of the minimal program's",
+        ratio(vipswitch),
+        1.3,
+        "x",
+    );
+    budget(
+        "exec to exit, take-over",
+        exit(&vipswitch.take_over),
+        25.0,
+        "ms",
+    );
+    let release = vipswitch.release.as_ref().map_or(0.0, exit);
+    budget("exec to exit, release", release, 25.0, "ms");
+    budget(
+        "peak memory",
+        megabytes(vipswitch.peak_kib * 1024),
+        4.0,
+        "MB",
+    );
+    let size = vipswitch.file_size.map_or(0.0, megabytes);
+    budget("executable", size, 4.0, "MB");
+    println!(
+        "the script's first frame takes {:.2} x the minimal program's",
+        ratio(script)
+    );
+}
+
+fn budget(what: &str, measured: f64, limit: f64, unit: &str) {
+    let kept = if measured <= limit { "yes" } else { "NO" };
+    println!("  {what:46} {measured:>6.2} {unit:2}   <= {limit:>4} {unit:2}   {kept}");
+}

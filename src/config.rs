@@ -4,28 +4,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::exit::Fault;
 use crate::report::escape;
+use crate::trusted;
 use crate::vip::Vip;
 
 /// Where the configuration is unless `--config` or `VIPSWITCH_CONFIG` names another file.
 pub const DEFAULT_PATH: &str = "/etc/vipswitch.toml";
-
-/// The largest file that is read, in bytes. Sixty masters fill about 5 KiB.
-pub const MAX_SIZE: u64 = 1 << 20;
 
 /// Everything that the configuration says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -326,13 +320,13 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     )
 }
 
-/// Returns the known word that `word` is most likely a misspelling of.
+/// Returns the known word that `word` is most likely a misspelling of: the fewest letters
+/// changed, at most one in three.
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
-        .map(|candidate| (strsim::jaro(word, candidate), candidate))
-        // The threshold that clap uses for its own suggestions.
-        .filter(|(similarity, _)| *similarity > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|candidate| (strsim::osa_distance(word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
@@ -340,104 +334,188 @@ fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
 ///
 /// # Errors
 ///
-/// Every one is permanent: a file that cannot be read or understood, is no regular file, is
-/// empty or larger than [`MAX_SIZE`], or could have been written, or put in its place, by
-/// someone other than root and this process's own user.
+/// Every one is permanent: those of [`trusted::read`] and [`parse`].
 pub fn load(path: &Path) -> Result<Config, Fault> {
-    parse(&read_trusted(path, "the configuration")?, path)
+    parse(&trusted::read(path, "the configuration")?, path)
 }
 
-/// Reads a text file that only root or this process's own user can have written. `what` names
-/// it in messages.
-///
-/// # Errors
-///
-/// As [`load`].
-pub fn read_trusted(path: &Path, what: &str) -> Result<String, Fault> {
-    let refuse =
-        |why: String| Fault::permanent(format!("cannot use {what} {}: {why}", path.display()));
-    // Non-blocking, so that a FIFO in its place does not hold the run up.
-    let file = File::options()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path)
-        .map_err(|error| {
-            refuse(error.to_string())
-                .remedy("Create it, or name another file with --config or VIPSWITCH_CONFIG.")
-        })?;
-    let metadata = file.metadata().map_err(|error| refuse(error.to_string()))?;
-    if !metadata.is_file() {
-        return Err(refuse("it is not a regular file".into()));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Kind;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Result<Config, Fault> {
+        parse(text, Path::new("v.toml"))
     }
-    only_ours("it", &metadata, path).map_err(refuse_with(&refuse))?;
-    let place = path
-        .canonicalize()
-        .map_err(|error| refuse(error.to_string()))?;
-    for folder in [parent(path), parent(&place)] {
-        let metadata = folder
-            .metadata()
-            .map_err(|error| refuse(error.to_string()))?;
-        only_ours(
-            &format!("its folder {}", folder.display()),
-            &metadata,
-            folder,
+
+    const GOOD: &str = "[masters.m]\nvip = \"10.0.0.250/24\"\n";
+
+    #[test]
+    fn the_plain_case_needs_two_lines() {
+        let config = read(GOOD).unwrap();
+        assert_eq!(
+            config.masters["m"].vips,
+            [Vip::parse("10.0.0.250/24").unwrap()]
+        );
+        assert_eq!(config.masters["m"].interface, None);
+        assert_eq!(config.sentinel.address.to_string(), "127.0.0.1:26379");
+    }
+
+    #[test]
+    fn everything_that_can_be_said() {
+        let config = read(
+            "[masters.\"my.master-1\"]\nvip = ['10.0.0.250', 'fd00::250/64']\ninterface = 'eth1'\n\
+             [masters.m]\nvip = '10.0.0.251'\n\
+             [sentinel]\naddress = '[::1]:6800'\nusername = 'u'\npassword_file = '/etc/p'\n",
         )
-        .map_err(refuse_with(&refuse))?;
+        .unwrap();
+        let master = &config.masters["my.master-1"];
+        assert_eq!(master.vips.len(), 2);
+        assert_eq!(master.interface.as_deref(), Some("eth1"));
+        assert_eq!(config.sentinel.address.to_string(), "[::1]:6800");
+        assert_eq!(config.sentinel.username.as_deref(), Some("u"));
+        assert_eq!(
+            config.sentinel.password_file.as_deref(),
+            Some(Path::new("/etc/p"))
+        );
+        assert_eq!(config.vips().count(), 3);
     }
-    let mut bytes = Vec::new();
-    file.take(MAX_SIZE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| refuse(error.to_string()))?;
-    if bytes.len() as u64 > MAX_SIZE {
-        return Err(refuse("it is larger than 1 MiB".into()));
-    }
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(refuse("it is empty".into()));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        refuse(format!(
-            "it is not valid UTF-8 at byte {}",
-            error.utf8_error().valid_up_to()
-        ))
-    })
-}
 
-fn refuse_with(refuse: &impl Fn(String) -> Fault) -> impl Fn((String, String)) -> Fault + '_ {
-    move |(why, remedy)| refuse(why).remedy(remedy)
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-        Some(folder) => folder,
-        None => path,
-    }
-}
-
-/// Checks that nobody but root and this process's own user can write there.
-fn only_ours(
-    name: &str,
-    metadata: &std::fs::Metadata,
-    path: &Path,
-) -> Result<(), (String, String)> {
-    let own = nix::unistd::geteuid().as_raw();
-    if ![0, own].contains(&metadata.uid()) {
-        return Err((
-            format!(
-                "{name} belongs to user id {}, who could write to it",
-                metadata.uid()
+    #[test]
+    fn mistakes_are_named_with_line_column_and_the_nearest_known_key() {
+        for (text, message) in [
+            (
+                "[master.m]",
+                "v.toml:1:2: unknown field `master`, expected `masters` or `sentinel`. Did you mean `masters`?",
             ),
-            format!("Make it root's: chown root {}", path.display()),
-        ));
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return Err((
-            format!(
-                "{name} can be written by others (mode {:04o})",
-                metadata.mode() & 0o7777
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterfaces = 'e'",
+                "v.toml:3:1: unknown field `interfaces`, expected `vip` or `interface`. Did you mean `interface`?",
             ),
-            format!("Take that away: chmod go-w {}", path.display()),
-        ));
+            (
+                "[sentinel]\nadress = 'x'\n",
+                "v.toml:2:1: unknown field `adress`",
+            ),
+            ("[masters.m]\nzzz = 1", "v.toml:2:1: unknown field `zzz`"),
+            (
+                "[masters.m]\ninterface = 'eth1'",
+                "v.toml:1:1: missing field `vip`",
+            ),
+            (
+                "[masters.m]\nvip = 1",
+                "v.toml:2:7: invalid type: integer `1`, expected an address such as \\\"192.168.56.250/24\\\"",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\nvip = '10.0.0.2'",
+                "v.toml:3:1: duplicate key",
+            ),
+            ("[masters.m]\nvip = '10.0.0.1", "v.toml:2:"),
+            (
+                "[masters.m]\nvip = []",
+                "v.toml:2:7: `vip` is an empty list",
+            ),
+            (
+                "[masters.m]\nvip = ['10.0.0.1',\n  '10.0.0.256']",
+                "v.toml:3:3: `vip` \"10.0.0.256\" is no IPv4 or IPv6 address",
+            ),
+            (
+                "[masters.m]\nvip = ['10.0.0.1', 5]",
+                "v.toml:2:20: invalid type: integer `5`",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1/33'",
+                "v.toml:2:7: `vip` \"10.0.0.1/33\" has a prefix length",
+            ),
+            (
+                "[masters.m]\nvip = '224.0.0.1'",
+                "v.toml:2:7: `vip` \"224.0.0.1\" is a multicast address",
+            ),
+            (
+                "[masters.m]\nvip = ['10.0.0.1', '10.0.0.1/24']",
+                "v.toml:2:20: 10.0.0.1 is listed twice",
+            ),
+            (
+                "[masters.a]\nvip = '10.0.0.1'\n[masters.b]\nvip = '10.0.0.1/24'",
+                "v.toml:4:7: 10.0.0.1 is already the VIP of master \"a\"",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'sixteen-bytes-xx'",
+                "v.toml:3:13: `interface` \"sixteen-bytes-xx\" is no name",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'a/b'",
+                "v.toml:3:13: `interface`",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = '..'",
+                "v.toml:3:13: `interface`",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = ''",
+                "v.toml:3:13: `interface`",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'é h'",
+                "v.toml:3:13: `interface`",
+            ),
+            (
+                "[masters.'']\nvip = '10.0.0.1'",
+                "v.toml:1:10: a master's name is empty",
+            ),
+            (
+                "[sentinel]\naddress = '127.0.0.1'\n[masters.m]\nvip = '10.0.0.1'",
+                "v.toml:2:11: `address` \"127.0.0.1\" is not ADDRESS:PORT",
+            ),
+            (
+                "[sentinel]\naddress = '127.0.0.1:0'\n[masters.m]\nvip = '10.0.0.1'",
+                "v.toml:2:11: `address`",
+            ),
+            (
+                "[sentinel]\npassword_file = 'p'\n[masters.m]\nvip = '10.0.0.1'",
+                "v.toml:2:17: `password_file` \"p\" is no absolute path",
+            ),
+            ("# nothing\n", "v.toml names no master"),
+            ("", "v.toml names no master"),
+        ] {
+            let fault = read(text).unwrap_err();
+            assert_eq!(fault.kind, Kind::Permanent);
+            assert!(
+                fault.to_string().starts_with(message),
+                "{text:?}\n  {fault}\n  {message}"
+            );
+        }
     }
-    Ok(())
+
+    #[test]
+    fn an_unknown_master_is_told_the_nearest_known_one() {
+        let config =
+            read("[masters.master8000]\nvip = '10.0.0.1'\n[masters.other]\nvip = '10.0.0.2'")
+                .unwrap();
+        assert!(config.master("master8000").is_ok());
+        let message = |name| config.master(name).unwrap_err().to_string();
+        assert_eq!(
+            message("master800"),
+            "no master \"master800\" in the configuration. Did you mean \"master8000\"?"
+        );
+        assert_eq!(
+            message("qqqqq"),
+            "no master \"qqqqq\" in the configuration. It knows: master8000, other."
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_anything_but_a_clean_result(text in ".*") {
+            let _ = read(&text);
+        }
+
+        #[test]
+        fn no_value_makes_anything_but_a_clean_result(key in "(vip|interface|address|[a-z]{1,9})", value in "(\"[^\"]{0,30}\"|\\[[^\\]]{0,30}\\]|[0-9]{1,5})") {
+            let text = format!("[sentinel]\n{key} = {value}\n[masters.m]\n{key} = {value}\nvip = {value}\n");
+            if let Err(fault) = read(&text) {
+                prop_assert_eq!(fault.kind, Kind::Permanent);
+            }
+        }
+    }
 }

@@ -23,6 +23,7 @@ pub mod resolve;
 pub mod run;
 pub mod sentinel;
 pub mod take_over;
+pub mod trusted;
 pub mod vip;
 
 use std::ffi::OsString;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
-use crate::report::escape;
+use crate::report::{escape, printable};
 
 /// How serious a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub fn line(level: Level, text: &str) {
 
 /// Writes one line to stderr, which may be closed or full.
 pub fn stderr(text: &str) {
-    let _ = writeln!(std::io::stderr(), "vipswitch: {text}");
+    let _ = writeln!(std::io::stderr(), "vipswitch: {}", printable(text));
 }
 
 /// Writes one line to syslog. Returns whether that could be done.
@@ -51,6 +51,7 @@ pub fn to_syslog(level: Level, text: &str) -> bool {
         process: "vipswitch".into(),
         pid: std::process::id(),
     };
+    let text = printable(text);
     let mut logger = Logger::new(LoggerBackend::Unix(socket), formatter);
     let written = match level {
         Level::Info => logger.info(text),

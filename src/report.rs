@@ -314,8 +314,10 @@ fn pair(line: &mut String, key: &str, value: &str) {
     };
 }
 
+/// Returns text as a quoted value. What came from outside is escaped where it entered the
+/// text; its quotes become single ones, so that none ends the value.
 fn quote(text: &str) -> String {
-    format!("\"{}\"", escape_all(text))
+    format!("\"{}\"", printable(text).replace('"', "'"))
 }
 
 /// Returns a duration in milliseconds, to the microsecond.
@@ -326,24 +328,43 @@ pub fn milliseconds(time: Duration) -> f64 {
 /// The longest value that is shown, in characters: arguments may have 128 KiB.
 const SHOWN: usize = 256;
 
-/// Returns text from outside made safe for a log and a terminal: quotes, backslashes and every
-/// control or format character escaped, and cut where it is too long.
+/// Returns text from outside made safe to quote in a message: quotes, backslashes and whatever
+/// does not print escaped, and cut where it is too long.
 pub fn escape(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
-        None => escape_all(text),
-        Some((end, _)) => escape_all(&text[..end]) + "…",
-    }
+    let (shown, cut) = match text.char_indices().nth(SHOWN) {
+        None => (text, ""),
+        Some((end, _)) => (&text[..end], "…"),
+    };
+    shown.escape_debug().to_string().replace("\\'", "'") + cut
 }
 
-fn escape_all(text: &str) -> String {
+/// Returns text with every character escaped that does not print (line ends, terminal
+/// sequences, bidirectional overrides), as the last guard before a log or a terminal.
+pub fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            // Debug escapes quotes, backslashes and what is not printable, bidirectional
-            // overrides included; a single quote it would escape too.
-            '\'' => safe.push(c),
+            '"' | '\'' | '\\' => safe.push(c),
             _ => safe.extend(c.escape_debug()),
         }
     }
     safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_from_outside_is_escaped_once_and_cut() {
+        assert_eq!(
+            escape("it's \"a\"\n\\\u{202e}é"),
+            "it's \\\"a\\\"\\n\\\\\\u{202e}é"
+        );
+        assert_eq!(escape(&"x".repeat(300)), "x".repeat(256) + "…");
+        assert_eq!(
+            quote("no master \"a\\n\" here\u{7}"),
+            "\"no master 'a\\n' here\\u{7}\""
+        );
+    }
 }

@@ -1,21 +1,24 @@
-//! Names to addresses, for Redis that announces host names.
+//! Names to addresses, for Redis that announces host names: /etc/hosts first, then the name
+//! servers of /etc/resolv.conf. Not through the C library, whose static form loads shared
+//! objects of the very version that it was built with.
 
-use std::io::ErrorKind;
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
+use hickory_resolver::proto::op::Query;
+use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::{Hosts, TokioResolver};
 
 use crate::exit::Fault;
 use crate::failover::Host;
 
-/// How long one name may take in all, however many servers are asked.
+/// How long the name servers may take in all, however many are asked.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Returns the addresses of a host: its own, or what /etc/hosts and the name servers of
-/// /etc/resolv.conf say, IPv4-mapped ones unmapped.
+/// Returns the addresses of a host, IPv4-mapped ones unmapped. A name in /etc/hosts is asked
+/// of nobody else: name servers may be out of reach just when a master dies.
 ///
 /// # Errors
 ///
@@ -26,43 +29,55 @@ pub async fn addresses(host: &Host) -> Result<Vec<IpAddr>, Fault> {
         Host::Name(name) => name,
     };
     let unresolved = |why: String| {
-        Fault::passing(format!("cannot resolve TO-IP {name}: {why}")).remedy(
+        Fault::passing(format!("cannot resolve the name {name}: {why}")).remedy(
             "Every host must know every name that Redis announces; /etc/hosts is the safest place.",
         )
     };
-    let lookup = async {
-        resolver()?
-            .lookup_ip(name.as_str())
+    let found = match in_hosts(name) {
+        Ok(found) if !found.is_empty() => found,
+        // Without a readable /etc/hosts there are still the name servers.
+        _ => tokio::time::timeout(TIMEOUT, ask(name))
             .await
-            .map_err(|error| error.to_string())
+            .unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())))
+            .map_err(&unresolved)?,
     };
-    let found = tokio::time::timeout(TIMEOUT, lookup)
-        .await
-        .map_err(|_| unresolved(format!("no answer within {} s", TIMEOUT.as_secs())))?
-        .map_err(&unresolved)?;
-    let addresses: Vec<IpAddr> = found.iter().map(|address| address.to_canonical()).collect();
-    if addresses.is_empty() {
+    if found.is_empty() {
         return Err(unresolved("it has no address".into()));
     }
-    Ok(addresses)
+    Ok(found
+        .into_iter()
+        .map(|address| address.to_canonical())
+        .collect())
 }
 
-fn resolver() -> Result<TokioResolver, String> {
-    let mut builder = match TokioResolver::builder_tokio() {
-        // A host without name servers still has /etc/hosts.
-        Err(_) if missing("/etc/resolv.conf") => TokioResolver::builder_with_config(
-            ResolverConfig::default(),
-            TokioRuntimeProvider::default(),
-        ),
-        builder => builder.map_err(|error| error.to_string())?,
-    };
+fn in_hosts(name: &str) -> io::Result<Vec<IpAddr>> {
+    let hosts = Hosts::from_system()?;
+    let name = Name::from_utf8(name).map_err(io::Error::other)?;
+    let lookups = [RecordType::A, RecordType::AAAA]
+        .into_iter()
+        .filter_map(|kind| hosts.lookup_static_host(&Query::query(name.clone(), kind)));
+    Ok(lookups
+        .flat_map(|lookup| {
+            lookup
+                .answers()
+                .iter()
+                .filter_map(|record| record.data.ip_addr())
+                .collect::<Vec<_>>()
+        })
+        .collect())
+}
+
+async fn ask(name: &str) -> Result<Vec<IpAddr>, String> {
+    let mut builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
     let options = builder.options_mut();
     options.timeout = Duration::from_secs(2);
     options.attempts = 2;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    builder.build().map_err(|error| error.to_string())
-}
-
-fn missing(path: &str) -> bool {
-    std::fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    options.use_hosts_file = ResolveHosts::Never;
+    let resolver = builder.build().map_err(|error| error.to_string())?;
+    let found = resolver
+        .lookup_ip(name)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(found.iter().collect())
 }

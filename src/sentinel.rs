@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisError};
 
-use crate::config::{Sentinel, read_trusted};
+use crate::config::Sentinel;
 use crate::exit::Fault;
 use crate::report::escape;
+use crate::trusted;
 
 /// Where Sentinel says that a master is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ fn client(sentinel: &Sentinel) -> Result<Client, Fault> {
         access = access.set_username(username);
     }
     if let Some(file) = &sentinel.password_file {
-        let text = read_trusted(file, "the password file")?;
+        let text = trusted::read(file, "the password file")?;
         access = access.set_password(text.lines().next().unwrap_or_default());
     }
     let address = sentinel.address;

@@ -18,7 +18,8 @@ packages_of() {
     fedora:redis-*) echo valkey-compat-redis ;;
     arch:redis-*) echo valkey ;;
     *:redis-*) echo redis ;;
-    *:tcpdump) echo tcpdump ;;
+    alpine:pgrep | fedora:pgrep | arch:pgrep) echo procps-ng ;;
+    *:pgrep) echo procps ;;
     *:strace) echo strace ;;
     alpine:unshare | alpine:nsenter) echo util-linux-misc ;;
     alpine:setpriv) echo setpriv ;;

@@ -3,6 +3,7 @@
 //! through a user namespace.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod redis;
 pub mod sniffer;
 
 use std::ffi::{OsStr, OsString};
@@ -44,6 +45,8 @@ done
 ln -s "$1/log" /run/dev/log
 ln -s /proc/self/fd /run/dev/fd
 mount --rbind /run/dev /dev
+mount --bind "$1/hosts" /etc/hosts
+mount --bind "$1/resolv.conf" "$(readlink -f /etc/resolv.conf)"
 ip link set lo up
 ip link add br0 type bridge mcast_snooping 0
 ip link set br0 up
@@ -67,6 +70,9 @@ impl Lab {
             .tempdir()
             .unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(dir.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
+        // Nobody listens there, so that asking fails at once.
+        fs::write(dir.path().join("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
         let log = listen_to_syslog(&dir.path().join("log"));
         let mut unshare = Command::new("unshare");
         if !is_root() {

@@ -177,6 +177,7 @@ pub fn serve() {
 
 /// Returns the next frame that came in from the network, as [`receive`] reads it. What the host
 /// sent itself is no proof of anything, and the loopback is no network.
+#[expect(clippy::ptr_arg, reason = "recvmsg takes the vector")]
 fn next(fd: i32, buffer: &mut [u8], control: &mut Vec<u8>) -> Option<Vec<u8>> {
     loop {
         let mut into = [IoSliceMut::new(buffer)];

@@ -1,0 +1,649 @@
+//! What the executable says and how it exits, for good and for bad input.
+
+mod common;
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Finished, Host, Lab, executable, finish, finish_within, is_root};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n\
+    [masters.bind]\nvip = \"192.168.56.251/24\"\n";
+const VIP: &str = "192.168.56.250/24@eth1";
+
+/// One host, 192.168.56.101, with a configuration.
+fn lab() -> Lab {
+    let lab = Lab::with_hosts(["server1"]);
+    lab.config(CONFIG);
+    lab
+}
+
+/// Sentinel's call with one argument replaced.
+fn call(host: &Host, place: usize, value: impl AsRef<OsStr>) -> Finished {
+    let mut arguments: Vec<OsString> = [
+        "master8000",
+        "leader",
+        "start",
+        "192.168.56.109",
+        "8000",
+        "192.168.56.101",
+        "8000",
+    ]
+    .map(Into::into)
+    .into();
+    arguments[place] = value.as_ref().to_owned();
+    host.vipswitch(arguments)
+}
+
+#[test]
+fn a_wrong_number_of_arguments_is_permanent_and_tells_what_a_call_looks_like() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let words = [
+        "m",
+        "leader",
+        "start",
+        "192.168.56.109",
+        "8000",
+        "192.168.56.101",
+        "8000",
+        "more",
+    ];
+    for number in [2, 3, 4, 5, 6, 8] {
+        let said = format!("Sentinel's call has seven arguments, this one has {number}");
+        host.vipswitch(&words[..number])
+            .fails(2, &[&said, "STATE FROM-IP FROM-PORT TO-IP TO-PORT"]);
+        lab.logged(&[&said, "exit=2"]);
+    }
+    host.vipswitch(&words[..1])
+        .fails(2, &["unrecognized subcommand 'm'"]);
+    let no_words: [&str; 0] = [];
+    host.vipswitch(no_words)
+        .fails(2, &["Usage: vipswitch", "client-reconfig-script"]);
+}
+
+#[test]
+fn bad_arguments_of_the_call_are_permanent_and_named() {
+    let lab = lab();
+    let host = lab.host("server1");
+    for (place, value, said) in [
+        (0, "", "MASTER \"\" is empty"),
+        (
+            0,
+            "master800",
+            "no master \"master800\" in the configuration. Did you mean \"master8000\"?",
+        ),
+        (
+            1,
+            "sentinel",
+            "ROLE \"sentinel\" is neither leader nor observer",
+        ),
+        (
+            1,
+            "Leader",
+            "ROLE \"Leader\" is neither leader nor observer",
+        ),
+        (
+            3,
+            "192.168.56.256",
+            "FROM-IP \"192.168.56.256\" is neither an address nor a host name",
+        ),
+        (4, "", "FROM-PORT \"\" is empty"),
+        (4, "eight", "FROM-PORT \"eight\" is not a port number"),
+        (4, "65536", "FROM-PORT \"65536\" is above 65535"),
+        (5, "", "TO-IP \"\" is empty"),
+        (5, "192.168.56.1o1", "cannot resolve"),
+        (5, "127.0.0.1", "TO-IP 127.0.0.1 is the same on every host"),
+        (
+            5,
+            "192.168.56.250",
+            "TO-IP 192.168.56.250 is itself a configured VIP: Redis announces the VIP as its own address",
+        ),
+        (
+            5,
+            "192.168.56.251",
+            "TO-IP 192.168.56.251 is itself a configured VIP",
+        ),
+        (
+            5,
+            "::ffff:192.168.56.250",
+            "TO-IP 192.168.56.250 is itself a configured VIP",
+        ),
+        (6, "", "TO-PORT \"\" is empty"),
+        (6, "0", "TO-PORT \"0\" is 0"),
+        (6, "-1", "TO-PORT \"-1\" is not a port number"),
+        (6, "65536", "TO-PORT \"65536\" is above 65535"),
+    ] {
+        if said == "cannot resolve" {
+            continue; // A name, and so a passing fault: below.
+        }
+        let finished = call(&host, place, value).fails(2, &[said]);
+        assert_eq!(finished.stderr.lines().count(), 1, "{finished}");
+        assert_eq!(finished.stdout, "");
+    }
+    assert!(!host.has(VIP));
+}
+
+#[test]
+fn arguments_that_are_no_text_or_too_long_are_escaped_and_cut() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let long = "x".repeat(4096);
+    for place in 0..7 {
+        call(&host, place, OsStr::from_bytes(b"a\xff\xfe")).fails(
+            2,
+            &[if place == 1 {
+                "ROLE"
+            } else {
+                "is not valid UTF-8: \"a"
+            }],
+        );
+        if place != 2 {
+            let finished = call(&host, place, &long);
+            assert_eq!(finished.code(), 2, "{finished}");
+            assert!(finished.stderr.len() < 1000, "{finished}");
+        }
+    }
+    assert_eq!(call(&host, 2, &long).code(), 0);
+    let line = lab.logged(&["exit=0"]);
+    assert!(line.len() < 1200 && line.contains("xxx…"), "{line}");
+}
+
+#[test]
+fn control_characters_reach_neither_the_log_nor_the_terminal() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let nasty = "a\nresult=done\u{1b}[31m\u{202e}\"";
+    for place in 0..7 {
+        let finished = call(&host, place, nasty);
+        assert_eq!(
+            finished.code(),
+            if place == 2 { 0 } else { 2 },
+            "{finished}"
+        );
+        assert!(
+            !finished
+                .stderr
+                .trim_end()
+                .contains(['\n', '\u{1b}', '\u{202e}']),
+            "{finished}"
+        );
+    }
+    lab.logged(&["exit=0"]);
+    let lines = lab.log();
+    assert_eq!(lines.len(), 7);
+    for line in lines {
+        assert!(!line.contains(['\n', '\u{1b}', '\u{202e}']), "{line:?}");
+        assert!(
+            line.contains(r"a\nresult=done\u{1b}[31m\u{202e}"),
+            "{line:?}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_from_and_any_state_are_fine() {
+    let lab = lab();
+    let host = lab.host("server1");
+    call(&host, 3, "").success();
+    assert!(host.has(VIP));
+    for state in ["", "end", "abort", "failover"] {
+        call(&host, 2, state).success();
+    }
+}
+
+#[test]
+fn from_equal_to_to_changes_nothing_and_says_so() {
+    let lab = lab();
+    let host = lab.host("server1");
+    for to in ["192.168.56.101", "192.168.56.102"] {
+        host.vipswitch(["master8000", "leader", "start", to, "8000", to, "8000"])
+            .success();
+        assert!(!host.has(VIP));
+    }
+    lab.logged(&["tells nothing", "why=no_news", "exit=0"]);
+}
+
+#[test]
+fn mapped_addresses_and_names_in_the_call_are_addresses() {
+    let lab = lab();
+    let host = lab.host("server1");
+    lab.file(
+        "hosts",
+        "127.0.0.1 localhost\n192.168.56.101 redis-1\n192.168.56.102 redis-2\nfd00::101 six-1\n",
+    );
+    for (here, away) in [
+        ("::ffff:192.168.56.101", "::ffff:192.168.56.102"),
+        ("redis-1", "redis-2"),
+        ("six-1", "fd00::102"),
+    ] {
+        host.hook("master8000", here).success();
+        assert!(host.has(VIP), "{here}");
+        host.hook("master8000", away).success();
+        assert!(!host.has(VIP), "{away}");
+    }
+}
+
+#[test]
+fn a_name_that_its_own_host_knows_by_a_loopback_address_is_here() {
+    let lab = lab();
+    let host = lab.host("server1");
+    lab.file("hosts", "127.0.0.1 localhost\n127.0.1.1 redis-1\n");
+    host.hook("master8000", "redis-1").success();
+    assert!(host.has(VIP));
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_a_passing_fault() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let finished = host.hook("master8000", "redis-9.example");
+    assert_eq!(finished.code(), 1, "{finished}");
+    assert!((18..35).contains(&finished.took.as_secs()), "{finished}");
+    lab.logged(&["cannot resolve the name redis-9.example", "exit=1"]);
+}
+
+#[test]
+fn a_name_that_resolves_after_a_while_is_waited_for() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let mut hook = host.command(executable());
+    hook.args([
+        "master8000",
+        "leader",
+        "start",
+        "",
+        "8000",
+        "redis-1",
+        "8000",
+    ]);
+    let mut child = hook.spawn().unwrap();
+    // It has failed at least once when it is still running after a failed look-up took place;
+    // the name appears only then.
+    assert!(common::wait_for(Duration::from_millis(300), || child.try_wait().unwrap()).is_none());
+    lab.file("hosts", "192.168.56.101 redis-1\n");
+    let status = common::wait_for(Duration::from_secs(20), || child.try_wait().unwrap());
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    assert!(host.has(VIP));
+}
+
+#[test]
+fn a_master_named_like_a_command_is_moved_by_sentinels_call() {
+    let lab = lab();
+    lab.config("[masters.bind]\nvip = \"192.168.56.251/24\"\n[masters.status]\nvip = \"192.168.56.252/24\"\n");
+    let host = lab.host("server1");
+    host.hook("bind", "192.168.56.101").success();
+    host.hook("status", "192.168.56.101").success();
+    assert!(host.has("192.168.56.251/24@eth1") && host.has("192.168.56.252/24@eth1"));
+    assert_eq!(host.ok("unbind bind --quiet"), "");
+    assert!(!host.has("192.168.56.251/24@eth1") && host.has("192.168.56.252/24@eth1"));
+}
+
+#[test]
+fn a_full_or_closed_stdout_and_stderr_change_nothing() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let shell = |script: &str| {
+        let mut command = host.command("sh");
+        command.args(["-c", script, "sh"]).arg(executable());
+        finish(command)
+    };
+    for into in [
+        ">/dev/full",
+        ">&-",
+        ">/dev/full 2>/dev/full",
+        ">&- 2>&- <&-",
+    ] {
+        assert_eq!(
+            shell(&format!("\"$1\" bind master8000 -v {into}")).code(),
+            0,
+            "{into}"
+        );
+        assert!(host.has(VIP), "{into}");
+        assert_eq!(
+            shell(&format!("\"$1\" unbind --json {into}")).code(),
+            0,
+            "{into}"
+        );
+        assert!(!host.has(VIP), "{into}");
+        assert_eq!(
+            shell(&format!(
+                "\"$1\" master8000 leader start '' 1 192.168.56.101 1 {into}"
+            ))
+            .code(),
+            0,
+            "{into}"
+        );
+        assert!(host.has(VIP), "{into}");
+        assert_eq!(
+            shell(&format!("\"$1\" master8000 leader start '' 1 '' 1 {into}")).code(),
+            2,
+            "{into}"
+        );
+        assert_eq!(shell(&format!("\"$1\" bnid {into}")).code(), 2, "{into}");
+    }
+    // What is asked for is the text alone.
+    for ask in ["status", "--help", "--version", "completions bash"] {
+        shell(&format!("\"$1\" {ask} >/dev/full")).fails(1, &["cannot write to stdout"]);
+    }
+    assert_eq!(
+        shell("\"$1\" --help | head -n 1; \"$1\" completions bash | true").code(),
+        0
+    );
+}
+
+#[test]
+fn the_configuration_is_read_only_from_where_nobody_else_can_write() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let config = |path: &std::path::Path| {
+        let mut command = host.command(executable());
+        command.args(["status", "--config"]).arg(path);
+        finish(command)
+    };
+    let mode = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap()
+    };
+
+    config(&lab.dir().join("absent.toml")).fails(
+        2,
+        &[
+            "absent.toml: No such file",
+            "Create it, or name another file",
+        ],
+    );
+    config(&lab.file("empty.toml", "")).fails(2, &["empty.toml: it is empty"]);
+    config(&lab.file("blank.toml", " \n\n")).fails(2, &["blank.toml: it is empty"]);
+    config(&lab.file("latin1.toml", b"# caf\xe9\n")).fails(2, &["it is not valid UTF-8 at byte 5"]);
+    config(&lab.file("large.toml", " ".repeat((1 << 20) + 1))).fails(2, &["larger than 1 MiB"]);
+    config(lab.dir()).fails(2, &["it is not a regular file"]);
+    config("/dev/zero".as_ref()).fails(2, &["it is not a regular file"]);
+    let fifo = lab.dir().join("fifo.toml");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    config(&fifo).fails(2, &["it is not a regular file"]);
+
+    let file = lab.file("writable.toml", CONFIG);
+    mode(&file, 0o620);
+    config(&file).fails(
+        2,
+        &["it can be written by others (mode 0620)", "chmod go-w"],
+    );
+    mode(&file, 0o602);
+    config(&file).fails(2, &["it can be written by others (mode 0602)"]);
+    mode(&file, 0o644);
+    config(&file).success();
+
+    let folder = lab.dir().join("shared");
+    fs::create_dir(&folder).unwrap();
+    let file = lab.file("shared/v.toml", CONFIG);
+    mode(&folder, 0o777);
+    config(&file).fails(2, &["its folder", "can be written by others"]);
+    // The link itself is safe, what it points to is not.
+    let link = lab.dir().join("link.toml");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    config(&link).fails(2, &["its folder", "can be written by others"]);
+    mode(&folder, 0o755);
+    config(&link).success();
+    config(&file).success();
+}
+
+#[test]
+fn a_configuration_of_another_user_is_refused() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let path = if is_root() {
+        let path = lab.file("other.toml", CONFIG);
+        std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+        path
+    } else {
+        // In this user namespace the host's root is somebody else.
+        "/etc/passwd".into()
+    };
+    let mut command = host.command(executable());
+    command.args(["status", "--config"]).arg(&path);
+    finish(command).fails(2, &["belongs to user id 65534"]);
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_named_by_place_and_reaches_the_log() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let path = lab.config("[masters.master8000]\nvpi = \"192.168.56.250/24\"\n");
+    let said = format!(
+        "{}:2:1: unknown field `vpi`, expected `vip` or `interface`. Did you mean `vip`?",
+        path.display()
+    );
+    host.vipswitch(["bind"]).fails(2, &[&said]);
+    host.hook("master8000", "192.168.56.101").fails(2, &[&said]);
+    lab.logged(&["unknown field", "master=master8000", "exit=2"]);
+}
+
+#[test]
+fn the_option_names_another_configuration_than_the_environment() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let other = lab.file(
+        "other.toml",
+        "[masters.other]\nvip = \"192.168.56.252/24\"\n",
+    );
+    host.ok(&format!("bind --config {}", other.display()));
+    assert!(host.has("192.168.56.252/24@eth1") && !host.has(VIP));
+}
+
+#[test]
+fn mistyped_commands_options_and_masters_suggest_the_nearest() {
+    let lab = lab();
+    let host = lab.host("server1");
+    host.vipswitch(["bnid"]).fails(2, &["bind"]);
+    host.vipswitch(["bind", "--dry-rnu"])
+        .fails(2, &["--dry-run"]);
+    host.vipswitch(["bind", "master8001"])
+        .fails(2, &["Did you mean \"master8000\"?"]);
+    host.vipswitch(["status", "-q", "-v"])
+        .fails(2, &["cannot be used with"]);
+    assert_eq!(host.addresses().len(), 2);
+}
+
+#[test]
+fn help_shows_the_ways_to_run_it_and_every_command_has_an_example() {
+    let plain = |words: &[&str]| {
+        let mut command = Command::new(executable());
+        command.args(words);
+        finish(command).success()
+    };
+    let help = plain(&["--help"]);
+    for word in [
+        "bind",
+        "unbind",
+        "announce",
+        "status",
+        "completions",
+        "--config",
+        "--dry-run",
+        "--json",
+        "--quiet",
+        "--verbose",
+        "--version",
+        "client-reconfig-script",
+        "Exit codes: 0",
+    ] {
+        assert!(help.contains(word), "{word} in {help}");
+    }
+    for verb in ["bind", "unbind", "announce", "status", "completions"] {
+        assert!(
+            plain(&[verb, "--help"]).contains(&format!("Example:\n  vipswitch {verb}")),
+            "{verb}"
+        );
+    }
+    assert_eq!(
+        plain(&["--version"]),
+        concat!("vipswitch ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            plain(&["completions", shell]).contains("dry-run"),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn the_completions_load_into_bash() {
+    let mut command = Command::new("bash");
+    command
+        .args([
+            "-c",
+            "source <(\"$1\" completions bash) && complete -p vipswitch",
+            "bash",
+        ])
+        .arg(executable());
+    assert!(finish(command).success().contains("vipswitch"));
+}
+
+#[test]
+fn output_is_for_people_for_machines_or_for_nobody() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let text = host.ok("bind");
+    assert!(text.contains("master8000: took 192.168.56.250/24 over on eth1: its subnet holds the VIP (2 frames), in "), "{text}");
+    assert_eq!(text.lines().count(), 2, "one line a VIP: {text}");
+    assert_eq!(host.ok("bind -q"), "");
+    let verbose = host.vipswitch(["bind", "-v", "master8000"]);
+    assert!(
+        verbose
+            .stderr
+            .contains("master=master8000 why=bind already_here=192.168.56.250/24@eth1 frames=2"),
+        "{verbose}"
+    );
+    let json = host.ok("bind --json master8000");
+    let object: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(object["master"], "master8000");
+    assert_eq!(object["vip"], "192.168.56.250");
+    assert_eq!(object["prefix"], 24);
+    assert_eq!(object["action"], "already_here");
+    assert_eq!(object["interfaces"], serde_json::json!(["eth1"]));
+    assert_eq!(object["frames"], 2);
+    assert_eq!(object["dry_run"], false);
+    assert!(object["error"].is_null() && object["took_ms"].as_f64().unwrap() > 0.0);
+    let failed = lab.config("[masters.m]\nvip = \"10.9.9.9\"\n");
+    let failed = host
+        .vipswitch(["bind", "--json", "--config", failed.to_str().unwrap()])
+        .fails(2, &["found no interface"]);
+    let object: serde_json::Value = serde_json::from_str(&failed.stdout).unwrap();
+    assert_eq!(object["action"], "failed");
+    assert!(
+        object["error"]
+            .as_str()
+            .unwrap()
+            .contains("found no interface for 10.9.9.9/32")
+    );
+}
+
+#[test]
+fn the_log_line_tells_a_person_and_a_machine_what_was_done() {
+    let lab = lab();
+    let host = lab.host("server1");
+    host.hook("master8000", "192.168.56.101").success();
+    let line = lab.logged(&["exit=0"]);
+    // <30> is facility daemon (3), severity info (6): 3 * 8 + 6.
+    assert!(line.starts_with("<30>"), "{line}");
+    let (_, line) = line.split_once(" vipswitch[").expect(&line);
+    let (pid, line) = line.split_once("]: ").unwrap();
+    assert!(pid.parse::<u32>().is_ok());
+    for part in [
+        "msg=\"took 192.168.56.250/24 over on eth1: its subnet holds the VIP (2 frames)\"",
+        " master=master8000 role=observer state=start from=192.168.56.109:8000 to=192.168.56.101:8000 why=to_is_here ",
+        " took_over=192.168.56.250/24@eth1 frames=2 tries=1 exit=0 load_ms=",
+        " announced_ms=",
+        " total_ms=",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    host.hook("master8000", "192.168.56.102").success();
+    lab.logged(&[
+        "released 192.168.56.250/24 from eth1",
+        "why=to_is_elsewhere",
+        "released=192.168.56.250/24@eth1",
+    ]);
+    host.hook("master8000", "").fails(2, &[]);
+    // Severity error (3).
+    assert!(lab.logged(&["exit=2"]).starts_with("<27>"));
+}
+
+#[test]
+fn without_syslog_the_line_is_on_stderr() {
+    let lab = lab();
+    let host = lab.host("server1");
+    fs::remove_file(lab.dir().join("log")).unwrap();
+    let finished = host.hook("master8000", "192.168.56.101");
+    assert!(
+        finished
+            .stderr
+            .contains("vipswitch: msg=\"took 192.168.56.250/24 over"),
+        "{finished}"
+    );
+    finished.success();
+}
+
+#[test]
+fn a_syslog_that_has_stopped_reading_holds_nothing_up() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let path = lab.dir().join("log");
+    fs::remove_file(&path).unwrap();
+    let _stuck = UnixDatagram::bind(&path).unwrap();
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    filler.connect(&path).unwrap();
+    while filler.send(&[b'x'; 1000]).is_ok() {}
+    let mut command = host.command(executable());
+    command.args([
+        "master8000",
+        "leader",
+        "start",
+        "",
+        "8000",
+        "192.168.56.101",
+        "8000",
+    ]);
+    let finished = finish_within(command, Duration::from_secs(5));
+    assert!(finished.stderr.contains("msg=\"took"), "{finished}");
+    finished.success();
+    assert!(host.has(VIP));
+}
+
+#[test]
+fn a_panic_is_logged_and_aborts_so_that_sentinel_retries() {
+    let lab = lab();
+    let mut command = lab
+        .host("server1")
+        .command(std::env::current_exe().unwrap());
+    command.args(["panics", "--exact", "--ignored", "--nocapture"]);
+    let finished = finish(command).fails(
+        128 + 6,
+        &[
+            "error=\"on purpose\"",
+            "at=tests/cli.rs",
+            "please report it",
+        ],
+    );
+    assert!(!finished.stderr.contains("stack backtrace"), "{finished}");
+    assert!(
+        lab.logged(&["result=panic", "on purpose"])
+            .starts_with("<27>")
+    );
+}
+
+#[test]
+#[ignore = "no test: the process that panics in the test above"]
+fn panics() {
+    vipswitch::log::install_panic_hook();
+    panic!("on purpose");
+}

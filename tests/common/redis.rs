@@ -1,0 +1,594 @@
+//! The guide's servers in a lab: real Redis and real Sentinels, which call the executable under
+//! test, and a client that writes through the VIP. redis-cli commands and looks.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use super::{Finished, Host, Lab, PATIENCE, eventually, executable, finish, wait_for};
+
+/// The hosts that may run Redis, in the order of their addresses.
+pub const SERVERS: [&str; 3] = ["server1", "server2", "server3"];
+
+const CLIENT: &str = "client";
+const SENTINEL_PORT: u16 = 6800;
+
+/// Replicas are promoted on server2, else on server1: Sentinel never promotes priority 0.
+const PRIORITIES: [u32; 3] = [100, 100, 0];
+
+/// So long that no stall of the machine looks like a death. [`Site::kill`] shortens it.
+const NEVER_DOWN: u32 = 60_000;
+const SOON_DOWN: u32 = 500;
+
+/// Sentinel's own knobs: what it does every few seconds it does at once, and a stall of the
+/// machine does not keep it from acting for 30 s.
+const QUICK: [&str; 6] = [
+    "info-period",
+    "500",
+    "publish-period",
+    "300",
+    "tilt-period",
+    "1000",
+];
+
+/// A master that Sentinel monitors, and its VIP.
+#[derive(Clone, Copy)]
+pub struct Master {
+    /// Its master-name.
+    pub name: &'static str,
+    /// Its port, on every server.
+    pub port: u16,
+    /// Its VIP, without the prefix length.
+    pub vip: &'static str,
+    /// `VIP/PREFIX@INTERFACE`, as [`Host::has`] takes it.
+    pub bound: &'static str,
+}
+
+/// The guide's one.
+pub const MASTER_8000: Master = Master {
+    name: "master8000",
+    port: 8000,
+    vip: "192.168.56.250",
+    bound: "192.168.56.250/24@eth1",
+};
+
+/// Another one on the same servers.
+pub const MASTER_8001: Master = Master {
+    name: "master8001",
+    port: 8001,
+    vip: "192.168.56.251",
+    bound: "192.168.56.251/24@eth1",
+};
+
+/// Returns a server's own address.
+pub fn address(server: &str) -> String {
+    let place = SERVERS.iter().position(|&one| one == server).unwrap();
+    format!("192.168.56.{}", 101 + place)
+}
+
+/// Three servers, all with a Sentinel, and a client. The first master is on server1, with its VIP.
+pub struct Site {
+    // First, so that all processes are dead when the next field waits for them.
+    lab: Lab,
+    processes: RefCell<HashMap<String, Process>>,
+    masters: Vec<Master>,
+    with_redis: &'static [&'static str],
+    writes: Cell<u32>,
+}
+
+impl Site {
+    /// Starts all of it with Redis on every server, and waits until each Sentinel knows all.
+    pub fn new(masters: &[Master]) -> Site {
+        Site::with_redis_on(&SERVERS, masters)
+    }
+
+    /// Starts all of it with Redis on these servers only.
+    pub fn with_redis_on(servers: &'static [&'static str], masters: &[Master]) -> Site {
+        let site = Site::in_lab(
+            Lab::with_hosts(["server1", "server2", "server3", CLIENT]),
+            servers,
+            masters,
+        );
+        let sections = masters
+            .iter()
+            .map(|one| format!("[masters.{}]\nvip = \"{}/24\"\n", one.name, one.vip));
+        site.configure(&sections.collect::<String>());
+        site.start();
+        site
+    }
+
+    /// Returns a site in which nothing runs yet and which has no configuration.
+    pub fn in_lab(lab: Lab, with_redis: &'static [&'static str], masters: &[Master]) -> Site {
+        Site {
+            lab,
+            processes: RefCell::default(),
+            masters: masters.to_vec(),
+            with_redis,
+            writes: Cell::new(0),
+        }
+    }
+
+    /// Writes the configuration that the vipswitch of every server reads from now on.
+    pub fn configure(&self, masters: &str) {
+        let sentinel = format!("[sentinel]\naddress = \"127.0.0.1:{SENTINEL_PORT}\"\n");
+        self.lab.config(&format!("{masters}{sentinel}"));
+    }
+
+    /// Starts Redis and Sentinels, binds the VIPs on server1 and waits until all is well.
+    pub fn start(&self) {
+        for master in &self.masters {
+            for &server in self.with_redis {
+                self.write_redis_conf(master, server);
+                self.launch_redis(master, server);
+            }
+        }
+        for master in &self.masters {
+            self.wait_for_replicas(master, "server1");
+            self.host("server1").ok(&format!("bind {}", master.name));
+        }
+        for server in SERVERS {
+            self.write_sentinel_conf(server);
+            self.launch(server, "redis-sentinel", "sentinel");
+        }
+        for server in SERVERS {
+            self.wait_for_ping(server, SENTINEL_PORT);
+            self.tune(server, &QUICK);
+        }
+        for master in &self.masters {
+            self.wait_until_well(master, "server1");
+        }
+    }
+
+    /// Returns a host, to act and look there.
+    pub fn host(&self, name: &str) -> Host<'_> {
+        self.lab.host(name)
+    }
+
+    /// Returns the client.
+    pub fn client(&self) -> Host<'_> {
+        self.host(CLIENT)
+    }
+
+    /// Sets `SENTINEL DEBUG` times of one Sentinel, in milliseconds.
+    pub fn tune(&self, server: &str, times: &[&str]) {
+        let words = [&["sentinel", "debug"], times].concat();
+        assert_eq!(self.ask(server, SENTINEL_PORT, &words).unwrap(), "OK");
+    }
+
+    // --- faults and commands ---------------------------------------------------------------
+
+    /// Kills a Redis with SIGKILL. The Sentinels find out soon; nothing else can seem dead to
+    /// them once they agree that `heir` is the master.
+    pub fn kill(&self, master: &Master, server: &str, heir: &str) {
+        let info = self.redis(master, server, &["info", "server"]).unwrap();
+        let pid = info.as_str().and_then(|info| field(info, "process_id"));
+        let process = self.take_process(&redis_name(master, server));
+        self.host(server)
+            .run("sh", ["-c", "kill -KILL \"$0\"", pid.unwrap()]);
+        drop(process);
+        self.count_as_down_after(master, SOON_DOWN);
+        self.wait_until_named(master, heir);
+        self.count_as_down_after(master, NEVER_DOWN);
+    }
+
+    /// Starts a Redis again that was killed, from the file that it had.
+    pub fn restart(&self, master: &Master, server: &str) {
+        self.launch_redis(master, server);
+    }
+
+    /// Asks the Sentinel on a server for a failover, and waits until all of them name `heir`.
+    pub fn fail_over(&self, master: &Master, asking: &str, heir: &str) {
+        let aborted = || self.sentinel_log(asking).matches("-failover-abort").count();
+        let mut accepted = None;
+        eventually("the planned failover", || {
+            // Once is enough, unless it came to nothing.
+            let before = Some(aborted());
+            if accepted != before && self.ask_for_failover(master, asking) {
+                accepted = before;
+            }
+            self.all_name(master, heir)
+        });
+    }
+
+    // --- what must come true ---------------------------------------------------------------
+
+    /// Waits until every Sentinel knows all the others and all of Redis, and all are well.
+    #[track_caller]
+    pub fn wait_until_well(&self, master: &Master, on: &str) {
+        let all_well = || SERVERS.iter().all(|one| self.is_well(one, master, on));
+        eventually("every Sentinel knows all, and all are well", all_well);
+    }
+
+    /// Waits until every Sentinel names this server.
+    #[track_caller]
+    pub fn wait_until_named(&self, master: &Master, server: &str) {
+        let what = format!("every Sentinel names {server} for {}", master.name);
+        eventually(&what, || self.all_name(master, server));
+    }
+
+    /// Waits until so many runs that say that the master is now on `server` have ended like
+    /// this, and returns their log lines.
+    #[track_caller]
+    pub fn wait_for_runs(
+        &self,
+        master: &Master,
+        server: &str,
+        exit: u8,
+        number: usize,
+    ) -> Vec<String> {
+        wait_for(PATIENCE, || {
+            Some(self.runs(master, server, exit)).filter(|runs| runs.len() >= number)
+        })
+        .unwrap_or_else(|| panic!("no {number} runs for {server} with exit {exit}"))
+    }
+
+    /// Checks what every failover must end with. Every Sentinel names `server`; each has run the
+    /// hook with success; the VIP is there and nowhere else; a write of the client through the
+    /// VIP is answered, by that server.
+    #[track_caller]
+    pub fn check_settled(&self, master: &Master, server: &str) {
+        self.wait_for_runs(master, server, 0, SERVERS.len());
+        self.check_in_use(master, server);
+    }
+
+    /// Checks that the VIP is on the server that every Sentinel names, only there, and of use.
+    #[track_caller]
+    pub fn check_in_use(&self, master: &Master, server: &str) {
+        self.wait_until_named(master, server);
+        self.check_held_by(master, Some(server));
+        let what = format!("a write through {} is answered by {server}", master.vip);
+        eventually(&what, || self.write_arrives(master, server));
+        self.check_held_by(master, Some(server));
+    }
+
+    /// Checks that the VIP is on this host alone, or nowhere.
+    #[track_caller]
+    pub fn check_held_by(&self, master: &Master, server: Option<&str>) {
+        let hosts = SERVERS.into_iter().chain([CLIENT]);
+        let holders: Vec<&str> = hosts.filter(|&name| self.holds(name, master.vip)).collect();
+        assert_eq!(holders, Vec::from_iter(server), "holders of {}", master.vip);
+        if let Some(server) = server {
+            let addresses = self.host(server).addresses();
+            assert!(self.host(server).has(master.bound), "{addresses:?}");
+        }
+    }
+
+    // --- what can be seen ------------------------------------------------------------------
+
+    /// Returns the log lines of the runs that ended like this, of those that say that the
+    /// master is now on `server`. A run may still be writing its line.
+    pub fn runs(&self, master: &Master, server: &str, exit: u8) -> Vec<String> {
+        let parts = [
+            format!(" master={} ", master.name),
+            format!(" to={}:{} ", address(server), master.port),
+            format!(" exit={exit}"),
+        ];
+        let mut runs = self.lab.log();
+        runs.retain(|line| parts.iter().all(|part| line.contains(part)));
+        runs
+    }
+
+    /// Returns the hook's runs that a Sentinel has queued: running, or to be tried again.
+    pub fn pending(&self, server: &str) -> Vec<Value> {
+        let answer = self.ask(server, SENTINEL_PORT, &["sentinel", "pending-scripts"]);
+        answer.unwrap().as_array().unwrap().clone()
+    }
+
+    /// Returns everything that a Sentinel has logged so far.
+    pub fn sentinel_log(&self, server: &str) -> String {
+        fs::read_to_string(self.lab.dir().join(format!("{server}-sentinel/log"))).unwrap()
+    }
+
+    /// Starts to watch a host's addresses.
+    pub fn watch(&self, server: &str) -> Watch<'_> {
+        Watch::start(self, server)
+    }
+
+    /// Asks a Redis or Sentinel; `None` if it does not answer, or with an error.
+    fn ask(&self, server: &str, port: u16, words: &[&str]) -> Option<Value> {
+        let mut command = self.host(server).command("timeout");
+        command.args(["2", "redis-cli", "--json", "-p", &port.to_string()]);
+        command.args(words);
+        serde_json::from_str(finish(command).stdout.trim()).ok()
+    }
+
+    fn redis(&self, master: &Master, server: &str, words: &[&str]) -> Option<Value> {
+        self.ask(server, master.port, words)
+    }
+
+    fn sentinel(&self, server: &str, subcommand: &str, master: &Master) -> Option<Value> {
+        let words = ["sentinel", subcommand, master.name];
+        self.ask(server, SENTINEL_PORT, &words)
+    }
+
+    fn holds(&self, server: &str, vip: &str) -> bool {
+        let prefix = format!("{vip}/");
+        let addresses = self.host(server).addresses();
+        addresses.iter().any(|one| one.starts_with(&prefix))
+    }
+
+    fn all_name(&self, master: &Master, server: &str) -> bool {
+        let expected = serde_json::json!([address(server), master.port.to_string()]);
+        SERVERS.iter().all(|sentinel| {
+            self.sentinel(sentinel, "get-master-addr-by-name", master)
+                .is_some_and(|answer| answer == expected)
+        })
+    }
+
+    fn ask_for_failover(&self, master: &Master, asking: &str) -> bool {
+        // Not accepted: INPROG, or NOGOODSLAVE while its knowledge of the replicas is stale.
+        let answer = self.sentinel(asking, "failover", master);
+        answer.is_some_and(|answer| answer == "OK")
+    }
+
+    fn is_well(&self, sentinel: &str, master: &Master, on: &str) -> bool {
+        let sees = || {
+            let seen = self.sentinel(sentinel, "master", master)?;
+            let replicas = self.sentinel(sentinel, "replicas", master)?;
+            let others = self.sentinel(sentinel, "sentinels", master)?;
+            Some((seen, replicas, others))
+        };
+        let Some((seen, replicas, others)) = sees() else {
+            return false;
+        };
+        let (replicas, others) = (replicas.as_array().unwrap(), others.as_array().unwrap());
+        seen["ip"] == address(on)
+            && seen["flags"] == "master"
+            && seen["role-reported"] == "master"
+            && replicas.len() == self.with_redis.len() - 1
+            && replicas.iter().all(|one| is_good_replica(one, on))
+            && others.len() == SERVERS.len() - 1
+            && others.iter().all(|one| one["flags"] == "sentinel")
+    }
+
+    fn wait_for_replicas(&self, master: &Master, on: &str) {
+        for server in self.with_redis {
+            self.wait_for_ping(server, master.port);
+        }
+        for server in self.with_redis.iter().filter(|&&one| one != on) {
+            self.wait_until_follows(master, server, on);
+        }
+    }
+
+    /// Waits until the Redis on `server` is a replica of the one on `on`, with the link up.
+    #[track_caller]
+    pub fn wait_until_follows(&self, master: &Master, server: &str, on: &str) {
+        eventually("a Redis follows its master", || {
+            let role = self.redis(master, server, &["role"]);
+            role.is_some_and(|role| {
+                role[0] == "slave" && role[1] == address(on) && role[3] == "connected"
+            })
+        });
+    }
+
+    fn wait_for_ping(&self, server: &str, port: u16) {
+        eventually("it answers PING", || {
+            self.ask(server, port, &["ping"])
+                .is_some_and(|answer| answer == "PONG")
+        });
+    }
+
+    fn count_as_down_after(&self, master: &Master, milliseconds: u32) {
+        let milliseconds = milliseconds.to_string();
+        for server in SERVERS {
+            let words = [
+                "sentinel",
+                "set",
+                master.name,
+                "down-after-milliseconds",
+                &milliseconds,
+            ];
+            assert_eq!(self.ask(server, SENTINEL_PORT, &words).unwrap(), "OK");
+        }
+    }
+
+    /// Lets the client write once through the VIP, and returns whether the write was answered
+    /// and has arrived on this server.
+    fn write_arrives(&self, master: &Master, server: &str) -> bool {
+        self.writes.set(self.writes.get() + 1);
+        let (key, value) = (format!("write{}", self.writes.get()), "arrived");
+        let answer = redis_cli(
+            &self.client(),
+            master.vip,
+            master.port,
+            &["set", &key, value],
+        );
+        let read = || self.redis(master, server, &["get", &key]);
+        answer.stdout == "OK\n" && read().is_some_and(|read| read == value)
+    }
+
+    // --- processes and their files ---------------------------------------------------------
+
+    fn launch_redis(&self, master: &Master, server: &str) {
+        self.launch(server, "redis-server", &master.port.to_string());
+    }
+
+    /// Starts `PROGRAM FOLDER/conf` in the folder's name.
+    fn launch(&self, server: &str, program: &str, service: &str) {
+        let name = format!("{server}-{service}");
+        let dir = self.lab.dir().join(&name);
+        let mut command = self.host(server).command(program);
+        command.arg(dir.join("conf"));
+        self.processes
+            .borrow_mut()
+            .insert(name, Process::start(command, dir.join("output")));
+    }
+
+    fn take_process(&self, name: &str) -> Process {
+        self.processes.borrow_mut().remove(name).unwrap()
+    }
+
+    fn write_redis_conf(&self, master: &Master, server: &str) {
+        let place = SERVERS.iter().position(|&one| one == server).unwrap();
+        let mut conf = format!(
+            "port {}\nbind 0.0.0.0\nprotected-mode no\nsave \"\"\nrepl-diskless-sync-delay 0\n\
+             repl-ping-replica-period 1\nreplica-priority {}\n",
+            master.port, PRIORITIES[place]
+        );
+        if server != "server1" {
+            conf += &format!("replicaof {} {}\n", address("server1"), master.port);
+        }
+        self.write_conf(&redis_name(master, server), &conf);
+    }
+
+    fn write_sentinel_conf(&self, server: &str) {
+        let mut conf = format!("port {SENTINEL_PORT}\nbind 0.0.0.0\nprotected-mode no\n");
+        for Master { name, port, .. } in &self.masters {
+            conf += &format!(
+                "sentinel monitor {name} {} {port} 2\n\
+                 sentinel down-after-milliseconds {name} {NEVER_DOWN}\n\
+                 sentinel failover-timeout {name} 4000\n\
+                 sentinel client-reconfig-script {name} {}\n",
+                address("server1"),
+                executable().display()
+            );
+        }
+        self.write_conf(&format!("{server}-sentinel"), &conf);
+    }
+
+    fn write_conf(&self, folder: &str, conf: &str) {
+        let dir = self.lab.dir().join(folder);
+        fs::create_dir(&dir).unwrap();
+        let (path, dir) = (dir.join("conf"), dir.display());
+        fs::write(path, format!("{conf}dir {dir}\nlogfile {dir}/log\n")).unwrap();
+    }
+
+    fn explain(&self) {
+        let show = |name: &str| {
+            for file in ["log", "output"] {
+                let path = self.lab.dir().join(name).join(file);
+                let text = fs::read(&path).unwrap_or_default();
+                eprintln!("--- {name}/{file}\n{}", String::from_utf8_lossy(&text));
+            }
+        };
+        for server in SERVERS {
+            for master in &self.masters {
+                show(&redis_name(master, server));
+            }
+            show(&format!("{server}-sentinel"));
+            let mut addresses = self.host(server).command("ip");
+            addresses.args(["-brief", "address"]);
+            eprintln!("--- {server}\n{}", finish(addresses).stdout);
+        }
+        eprintln!("--- vipswitch\n{:#?}", self.lab.log());
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.explain();
+        }
+    }
+}
+
+/// A process that ends with its lab.
+struct Process(Child);
+
+impl Process {
+    fn start(mut command: Command, output: PathBuf) -> Process {
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(output)
+            .unwrap();
+        command.stdout(output.try_clone().unwrap()).stderr(output);
+        command.stdin(Stdio::null());
+        Process(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if wait_for(PATIENCE, || self.0.try_wait().unwrap()).is_none() {
+            let _ = self.0.kill();
+        }
+    }
+}
+
+/// The comings and goings of a host's addresses, all of them, told by `ip monitor`.
+pub struct Watch<'a> {
+    host: Host<'a>,
+    file: PathBuf,
+    markers: Cell<u8>,
+    monitor: Process,
+}
+
+impl<'a> Watch<'a> {
+    fn start(site: &'a Site, server: &str) -> Watch<'a> {
+        let host = site.host(server);
+        let file = site.lab.unique("watch");
+        let mut monitor = host.command("ip");
+        monitor.args(["-oneline", "monitor", "address"]);
+        let watch = Watch {
+            monitor: Process::start(monitor, file.clone()),
+            host,
+            file,
+            markers: Cell::new(0),
+        };
+        eventually("the watch begins", || {
+            let marker = watch.mark();
+            watch.told().contains(&marker)
+        });
+        watch
+    }
+
+    /// Returns what has happened to this address since the watch began, a line each.
+    pub fn events(&self, address: &str) -> Vec<String> {
+        let marker = self.mark();
+        eventually("the watch has told all", || self.told().contains(&marker));
+        let about = format!(" {address}/");
+        let told = self.told();
+        let lines = told.lines().filter(|line| line.contains(&about));
+        lines.map(str::to_owned).collect()
+    }
+
+    /// Adds an address that nobody else uses, and returns what the watch will tell of it.
+    fn mark(&self) -> String {
+        self.markers.set(self.markers.get() + 1);
+        let marker = format!("192.0.2.{}/32", self.markers.get());
+        self.host.ip(&format!("addr add {marker} dev lo"));
+        format!(" {marker} ")
+    }
+
+    fn told(&self) -> String {
+        fs::read_to_string(&self.file).unwrap()
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let _ = self.monitor.0.kill();
+    }
+}
+
+/// Runs redis-cli once, for a second at most.
+fn redis_cli(host: &Host, address: &str, port: u16, words: &[&str]) -> Finished {
+    let mut command = host.command("timeout");
+    command.args(["1", "redis-cli", "-h", address, "-p", &port.to_string()]);
+    command.args(words);
+    finish(command)
+}
+
+fn redis_name(master: &Master, server: &str) -> String {
+    format!("{server}-{}", master.port)
+}
+
+fn is_good_replica(seen: &Value, master_on: &str) -> bool {
+    let server = SERVERS.iter().position(|one| seen["ip"] == address(one));
+    server.is_some_and(|place| seen["slave-priority"] == PRIORITIES[place].to_string())
+        && seen["flags"] == "slave"
+        && seen["role-reported"] == "slave"
+        && seen["master-link-status"] == "ok"
+        && seen["master-host"] == address(master_on)
+}
+
+/// Returns a field of what INFO answers.
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
