@@ -25,7 +25,7 @@ const SNIFFER: &str = "sniffer-child";
 const HOST: &str = "192.168.56.101";
 const OTHER: &str = "192.168.56.102";
 const VIP: &str = "192.168.56.250";
-const CONFIG: &str = "[master8000]\nvip = \"192.168.56.250/24\"\n";
+const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n";
 
 /// What the minimal program is compiled with, so that it looks nothing up.
 const CONSTANTS: [&str; 4] = [

@@ -382,9 +382,20 @@ mod tests {
         assert_eq!(config.vips().count(), 3);
     }
 
+    fn assert_refused(cases: &[(&str, &str)]) {
+        for (text, message) in cases {
+            let fault = read(text).unwrap_err();
+            assert_eq!(fault.kind, Kind::Permanent);
+            assert!(
+                fault.to_string().starts_with(message),
+                "{text:?}\n  {fault}\n  {message}"
+            );
+        }
+    }
+
     #[test]
-    fn mistakes_are_named_with_line_column_and_the_nearest_known_key() {
-        for (text, message) in [
+    fn wrong_keys_and_shapes_are_named_with_their_place_and_the_nearest_known_key() {
+        assert_refused(&[
             (
                 "[master.m]",
                 "v.toml:1:2: unknown field `master`, expected `masters` or `sentinel`. Did you mean `masters`?",
@@ -411,6 +422,12 @@ mod tests {
                 "v.toml:3:1: duplicate key",
             ),
             ("[masters.m]\nvip = '10.0.0.1", "v.toml:2:"),
+        ]);
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_their_place() {
+        assert_refused(&[
             (
                 "[masters.m]\nvip = []",
                 "v.toml:2:7: `vip` is an empty list",
@@ -477,14 +494,7 @@ mod tests {
             ),
             ("# nothing\n", "v.toml names no master"),
             ("", "v.toml names no master"),
-        ] {
-            let fault = read(text).unwrap_err();
-            assert_eq!(fault.kind, Kind::Permanent);
-            assert!(
-                fault.to_string().starts_with(message),
-                "{text:?}\n  {fault}\n  {message}"
-            );
-        }
+        ]);
     }
 
     #[test]

@@ -4,6 +4,10 @@
 //! what follows, carried out, verified. The modules are public so that the tests reach them;
 //! they promise nothing to other crates.
 
+// A println! panics on a full stdout, and nothing but main ends the process.
+#![warn(clippy::exit, clippy::print_stderr, clippy::print_stdout)]
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
+
 pub mod announce;
 pub mod cli;
 pub mod commands;

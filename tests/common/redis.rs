@@ -18,7 +18,7 @@ const CLIENT: &str = "client";
 const SENTINEL_PORT: u16 = 6800;
 
 /// Replicas are promoted on server2, else on server1: Sentinel never promotes priority 0.
-const PRIORITIES: [u32; 3] = [100, 100, 0];
+const PRIORITIES: [&str; 3] = ["100", "100", "0"];
 
 /// So long that no stall of the machine looks like a death. [`Site::kill`] shortens it.
 const NEVER_DOWN: u32 = 60_000;
@@ -457,6 +457,7 @@ impl Site {
         fs::write(path, format!("{conf}dir {dir}\nlogfile {dir}/log\n")).unwrap();
     }
 
+    #[expect(clippy::print_stderr, reason = "what a failed test shows")]
     fn explain(&self) {
         let show = |name: &str| {
             for file in ["log", "output"] {
@@ -580,7 +581,7 @@ fn redis_name(master: &Master, server: &str) -> String {
 
 fn is_good_replica(seen: &Value, master_on: &str) -> bool {
     let server = SERVERS.iter().position(|one| seen["ip"] == address(one));
-    server.is_some_and(|place| seen["slave-priority"] == PRIORITIES[place].to_string())
+    server.is_some_and(|place| seen["slave-priority"] == PRIORITIES[place])
         && seen["flags"] == "slave"
         && seen["role-reported"] == "slave"
         && seen["master-link-status"] == "ok"
