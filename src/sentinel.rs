@@ -1,9 +1,11 @@
 //! Asks this host's Sentinel what is true now. Says nothing about what follows from it.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
-use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisError};
+use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisResult};
 
 use crate::config::Sentinel;
 use crate::exit::Fault;
@@ -42,21 +44,36 @@ pub fn master_address(
     name: &str,
     timeout: Duration,
 ) -> Result<Option<MasterAddress>, Fault> {
-    let deadline = Instant::now() + timeout;
     let client = client(sentinel)?;
-    let ask = || {
-        let mut connection = client.get_connection_with_timeout(timeout)?;
-        let left = deadline
-            .saturating_duration_since(Instant::now())
-            .max(Duration::from_millis(1));
-        connection.set_read_timeout(Some(left))?;
-        connection.set_write_timeout(Some(left))?;
-        redis::cmd("SENTINEL")
-            .arg("get-master-addr-by-name")
-            .arg(name)
-            .query(&mut connection)
-    };
-    let answer: Option<(String, u16)> = ask().map_err(|error| unanswered(sentinel, &error))?;
+    let name = name.to_owned();
+    let (tell, told) = mpsc::channel();
+    // The client's own timeouts are for each read, so that a Sentinel that sends a byte now and
+    // then would hold it for ever. The thread, if it stays behind, ends with the process.
+    thread::Builder::new()
+        .spawn(move || tell.send(ask(&client, &name, timeout)))
+        .map_err(|error| {
+            Fault::passing(format!("cannot start a thread to ask Sentinel: {error}"))
+        })?;
+    match told.recv_timeout(timeout) {
+        Ok(answer) => {
+            answer.map_err(|error| unanswered(sentinel, &error.to_string(), error.code()))
+        }
+        Err(_) => {
+            let late = format!("nothing within {} ms", timeout.as_millis());
+            Err(unanswered(sentinel, &late, None))
+        }
+    }
+}
+
+fn ask(client: &Client, name: &str, timeout: Duration) -> RedisResult<Option<MasterAddress>> {
+    let mut connection = client.get_connection_with_timeout(timeout)?;
+    connection.set_read_timeout(Some(timeout))?;
+    connection.set_write_timeout(Some(timeout))?;
+    let mut command = redis::cmd("SENTINEL");
+    let answer: Option<(String, u16)> = command
+        .arg("get-master-addr-by-name")
+        .arg(name)
+        .query(&mut connection)?;
     Ok(answer.map(|(host, port)| MasterAddress { host, port }))
 }
 
@@ -73,11 +90,11 @@ fn client(sentinel: &Sentinel) -> Result<Client, Fault> {
     ConnectionAddr::Tcp(address.ip().to_string(), address.port())
         .into_connection_info()
         .and_then(|info| Client::open(info.set_redis_settings(access)))
-        .map_err(|error| unanswered(sentinel, &error))
+        .map_err(|error| unanswered(sentinel, &error.to_string(), error.code()))
 }
 
-fn unanswered(sentinel: &Sentinel, error: &RedisError) -> Fault {
-    let remedy = match error.code() {
+fn unanswered(sentinel: &Sentinel, why: &str, code: Option<&str>) -> Fault {
+    let remedy = match code {
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {
             "Set username and password_file under [sentinel] in the configuration."
         }
@@ -88,7 +105,7 @@ fn unanswered(sentinel: &Sentinel, error: &RedisError) -> Fault {
     Fault::passing(format!(
         "Sentinel at {} did not answer: {}",
         sentinel.address,
-        escape(&error.to_string())
+        escape(why)
     ))
     .remedy(remedy)
 }

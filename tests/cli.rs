@@ -647,3 +647,78 @@ fn panics() {
     vipswitch::log::install_panic_hook();
     panic!("on purpose");
 }
+
+/// Starts a Sentinel that does not do its part on a port of a host: `script` has the connection
+/// as `$client`. It ends with the lab.
+fn false_sentinel(host: &Host, port: &str, script: &str) {
+    let mut command = host.command("perl");
+    command.args(["-e", FALSE_SENTINEL, port, script]);
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 1];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+}
+
+const FALSE_SENTINEL: &str = r#"
+use IO::Socket::INET;
+my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1:$ARGV[0]", Listen => 9, ReuseAddr => 1) or die;
+$| = 1; $SIG{PIPE} = $SIG{CHLD} = "IGNORE"; print "r";
+while (my $client = $server->accept) {
+    next if fork;
+    $client->autoflush(1);
+    eval $ARGV[1];
+    exit;
+}
+"#;
+
+#[test]
+fn a_sentinel_that_does_not_answer_properly_is_part_of_the_status() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let cases = [
+        ("sleep 60", "nothing within 300 ms"),
+        (
+            "while (1) { print $client '$'; select undef, undef, undef, 0.05 }",
+            "did not answer",
+        ),
+        (
+            "for my $byte (split //, \"*2\\r\\n\\$9\\r\\n10.0.0.1\") { print $client $byte; select undef, undef, undef, 0.05 }",
+            "nothing within 300 ms",
+        ),
+        (
+            "print $client \"HTTP/1.1 200 OK\\r\\n\\r\\n\"",
+            "did not answer",
+        ),
+        ("", "did not answer"),
+        (
+            "print $client \"-NOAUTH Authentication required.\\r\\n\"; sleep 60",
+            "Set username and password_file",
+        ),
+        (
+            "print $client \"*2\\r\\n\\$8\\r\\n10.0.0.1\\r\\n\\$5\\r\\n99999\\r\\n\"; sleep 60",
+            "did not answer",
+        ),
+        (
+            "print $client \"*-1\\r\\n\"; sleep 60",
+            "Sentinel does not monitor a master named",
+        ),
+    ];
+    for (port, (script, said)) in (20_000..).zip(cases) {
+        let port = port.to_string();
+        lab.config(&format!(
+            "{CONFIG}[sentinel]\naddress = \"127.0.0.1:{port}\"\n"
+        ));
+        false_sentinel(&host, &port, script);
+        let finished = host.vipswitch(["status"]);
+        // 300 ms for Sentinel, 500 ms for the probe, and what the machine takes.
+        assert!(
+            finished.took < Duration::from_secs(4),
+            "{script}: {finished}"
+        );
+        assert!(finished.stdout.contains(said), "{script}: {finished}");
+        assert_eq!(finished.stdout.lines().count(), 2, "{script}: {finished}");
+        finished.success();
+    }
+}

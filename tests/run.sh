@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Debian's ordinary users do not have sbin in their PATH; rustup installs to ~/.cargo/bin.
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/bin
 
-tests/prerequisites.sh ip redis-server redis-sentinel redis-cli strace unshare nsenter setpriv pgrep \
+tests/prerequisites.sh ip redis-server redis-sentinel redis-cli strace unshare nsenter setpriv pgrep perl \
     cc cargo
 
 status=0

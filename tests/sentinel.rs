@@ -9,7 +9,6 @@ use common::{Lab, eventually};
 #[test]
 fn the_vip_follows_when_the_master_is_killed() {
     let site = Site::new(&[MASTER_8000]);
-    site.check_in_use(&MASTER_8000, "server1");
     site.kill(&MASTER_8000, "server1", "server2");
     site.check_settled(&MASTER_8000, "server2");
 }
@@ -90,7 +89,6 @@ fn exit_1_is_retried_until_the_fault_has_passed() {
     };
     let site = site_with_a_front_network(FRONT);
     site.tune("server2", &["script-retry-delay", "1000"]);
-    site.check_in_use(&FRONT, "server1");
 
     site.host("server2").ip("link set eth2 down");
     site.fail_over(&FRONT, "server3", "server2");

@@ -1,10 +1,12 @@
 //! `status`: who is master, who holds the VIP, does anyone else claim it. Changes nothing.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pnet_base::MacAddr;
 use serde::Serialize;
+use tokio::time::timeout_at;
 
 use super::{load, print};
 use crate::announce::{Question, claimants};
@@ -25,6 +27,9 @@ use crate::{errno, resolve};
 /// How long others may take to answer the probe. A neighbour answers in well under a
 /// millisecond, one that sleeps or is busy in some hundred.
 const PROBE: Duration = Duration::from_millis(500);
+
+/// How long resolving the names of all masters may take.
+const NAMES: Duration = Duration::from_secs(5);
 
 /// What is known about one VIP, under the field names that the README documents.
 #[derive(Debug, Serialize)]
@@ -81,23 +86,40 @@ struct Looked {
     link: Option<Link>,
 }
 
+/// What Sentinel says of each master.
+type Truths<'a> = BTreeMap<&'a str, Result<Option<MasterAddress>, Fault>>;
+
+/// Asks Sentinel about every master. One that does not answer is not asked again: 60 masters
+/// would be 60 times its deadline.
+fn ask_sentinel<'a>(sentinel: &Sentinel, targets: &[Target<'a>]) -> Truths<'a> {
+    let mut truths = Truths::new();
+    let mut silent = None;
+    for target in targets {
+        if truths.contains_key(target.master) {
+            continue;
+        }
+        let answer = match &silent {
+            Some(fault) => Err(Fault::clone(fault)),
+            None => master_address(sentinel, target.master, SENTINEL_TIMEOUT),
+        };
+        silent = silent.or_else(|| answer.as_ref().err().cloned());
+        truths.insert(target.master, answer);
+    }
+    truths
+}
+
 async fn look(config: &Config, targets: &[Target<'_>]) -> Result<Vec<Looked>, Fault> {
     let netlink = Netlink::open()?;
     let kernel = Kernel::new(&netlink);
-    let mut answers: Vec<(&str, Result<Option<MasterAddress>, Fault>)> = Vec::new();
+    let truths = ask_sentinel(&config.sentinel, targets);
+    let names_until = Instant::now() + NAMES;
     let mut looked = Vec::new();
     for target in targets {
-        if !answers.iter().any(|(name, _)| *name == target.master) {
-            answers.push((
-                target.master,
-                master_address(&config.sentinel, target.master, SENTINEL_TIMEOUT),
-            ));
-        }
         let seen = kernel.see(Call::Bind, target.vip, target.interface).await?;
         let link = place(&netlink, &seen).await?;
         let mut row = Status::new(target, &seen, link.as_ref(), &config.sentinel);
-        if let Some((_, answer)) = answers.iter().find(|(name, _)| *name == target.master) {
-            row.add_truth(answer, &kernel).await?;
+        if let Some(truth) = truths.get(target.master) {
+            row.add_truth(truth, &kernel, names_until).await?;
         }
         looked.push(Looked { row, link });
     }
@@ -147,29 +169,31 @@ impl Status {
 
     async fn add_truth(
         &mut self,
-        answer: &Result<Option<MasterAddress>, Fault>,
+        truth: &Result<Option<MasterAddress>, Fault>,
         kernel: &Kernel<'_>,
+        names_until: Instant,
     ) -> Result<(), Fault> {
-        match answer {
-            Err(fault) => self.sentinel_error = Some(fault.to_string()),
+        let master = match truth {
+            Ok(Some(master)) => master,
             Ok(None) => {
-                self.sentinel_error = Some(format!(
-                    "Sentinel does not monitor a master named {}",
-                    self.master
-                ));
+                let unknown = format!("Sentinel does not monitor a master named {}", self.master);
+                self.sentinel_error = Some(unknown);
+                return Ok(());
             }
-            Ok(Some(master)) => {
-                self.redis_master = Some(master.to_string());
-                let host = match master.host.parse::<IpAddr>() {
-                    Ok(address) => Host::Address(address.to_canonical()),
-                    Err(_) => Host::Name(master.host.clone()),
-                };
-                // A name that does not resolve leaves the question open.
-                if let Ok(addresses) = resolve::addresses(&host).await {
-                    self.redis_master_is_here =
-                        Some(kernel.where_is(&addresses).await? != ToIs::Elsewhere);
-                }
+            Err(fault) => {
+                self.sentinel_error = Some(fault.to_string());
+                return Ok(());
             }
+        };
+        self.redis_master = Some(master.to_string());
+        let host = match master.host.parse::<IpAddr>() {
+            Ok(address) => Host::Address(address.to_canonical()),
+            Err(_) => Host::Name(master.host.clone()),
+        };
+        // A name that does not resolve, or not in time, leaves the question open.
+        let addresses = timeout_at(names_until.into(), resolve::addresses(&host)).await;
+        if let Ok(Ok(addresses)) = addresses {
+            self.redis_master_is_here = Some(kernel.where_is(&addresses).await? != ToIs::Elsewhere);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -23,6 +24,10 @@ const PRIORITIES: [&str; 3] = ["100", "100", "0"];
 /// So long that no stall of the machine looks like a death. [`Site::kill`] shortens it.
 const NEVER_DOWN: u32 = 60_000;
 const SOON_DOWN: u32 = 500;
+
+/// When a VIP that is in its place must be of use, at the latest. Without an announcement the
+/// client's neighbour entry would need 38 s to follow.
+const USABLE: Duration = Duration::from_secs(10);
 
 /// Sentinel's own knobs: what it does every few seconds it does at once, and a stall of the
 /// machine does not keep it from acting for 30 s.
@@ -120,6 +125,15 @@ impl Site {
 
     /// Starts Redis and Sentinels, binds the VIPs on server1 and waits until all is well.
     pub fn start(&self) {
+        for program in ["redis-server", "redis-sentinel", "redis-cli"] {
+            let mut version = self.lab.command(program);
+            version.arg("--version");
+            let version = finish(version);
+            assert!(
+                version.status.success(),
+                "these tests need {program}: {version}"
+            );
+        }
         for master in &self.masters {
             for &server in self.with_redis {
                 self.write_redis_conf(master, server);
@@ -140,6 +154,8 @@ impl Site {
         }
         for master in &self.masters {
             self.wait_until_well(master, "server1");
+            // From now on the client has a neighbour entry for the VIP.
+            self.check_in_use(master, "server1");
         }
     }
 
@@ -156,7 +172,9 @@ impl Site {
     /// Sets `SENTINEL DEBUG` times of one Sentinel, in milliseconds.
     pub fn tune(&self, server: &str, times: &[&str]) {
         let words = [&["sentinel", "debug"], times].concat();
-        assert_eq!(self.ask(server, SENTINEL_PORT, &words).unwrap(), "OK");
+        let answer = self.ask(server, SENTINEL_PORT, &words);
+        let answer = answer.expect("these tests need SENTINEL DEBUG: Redis 7, or Valkey");
+        assert_eq!(answer, "OK");
     }
 
     // --- faults and commands ---------------------------------------------------------------
@@ -164,11 +182,17 @@ impl Site {
     /// Kills a Redis with SIGKILL. The Sentinels find out soon; nothing else can seem dead to
     /// them once they agree that `heir` is the master.
     pub fn kill(&self, master: &Master, server: &str, heir: &str) {
-        let info = self.redis(master, server, &["info", "server"]).unwrap();
-        let pid = info.as_str().and_then(|info| field(info, "process_id"));
+        let info = redis_cli(
+            &self.host(server),
+            "127.0.0.1",
+            master.port,
+            &["info", "server"],
+        );
+        let info = info.success();
+        let pid = field(&info, "process_id").unwrap();
         let process = self.take_process(&redis_name(master, server));
         self.host(server)
-            .run("sh", ["-c", "kill -KILL \"$0\"", pid.unwrap()]);
+            .run("sh", ["-c", "kill -KILL \"$0\"", pid]);
         drop(process);
         self.count_as_down_after(master, SOON_DOWN);
         self.wait_until_named(master, heir);
@@ -240,8 +264,13 @@ impl Site {
     pub fn check_in_use(&self, master: &Master, server: &str) {
         self.wait_until_named(master, server);
         self.check_held_by(master, Some(server));
-        let what = format!("a write through {} is answered by {server}", master.vip);
-        eventually(&what, || self.write_arrives(master, server));
+        let arrives = || self.write_arrives(master, server).then_some(());
+        let arrived = wait_for(USABLE, arrives).is_some();
+        let vip = master.vip;
+        assert!(
+            arrived,
+            "no write through {vip} answered by {server} within {USABLE:?}"
+        );
         self.check_held_by(master, Some(server));
     }
 
@@ -291,7 +320,7 @@ impl Site {
     /// Asks a Redis or Sentinel; `None` if it does not answer, or with an error.
     fn ask(&self, server: &str, port: u16, words: &[&str]) -> Option<Value> {
         let mut command = self.host(server).command("timeout");
-        command.args(["2", "redis-cli", "--json", "-p", &port.to_string()]);
+        command.args(["10", "redis-cli", "--json", "-p", &port.to_string()]);
         command.args(words);
         serde_json::from_str(finish(command).stdout.trim()).ok()
     }
@@ -366,7 +395,8 @@ impl Site {
     }
 
     fn wait_for_ping(&self, server: &str, port: u16) {
-        eventually("it answers PING", || {
+        let what = format!("{server} answers PING on {port}");
+        eventually(&what, || {
             self.ask(server, port, &["ping"])
                 .is_some_and(|answer| answer == "PONG")
         });
