@@ -122,24 +122,27 @@ pub fn parse(arguments: &[OsString]) -> Result<Command, Stop> {
     }
 }
 
-/// Returns what is wrong with a call of Sentinel's that is not quite one: its first argument is
-/// no command, and a role or the number of arguments shows what was meant.
+/// Returns what is wrong with a call of Sentinel's that is not quite one: a role in second place,
+/// or seven words that are no options, show what was meant.
 fn meant_as_call(arguments: &[OsString], error: &clap::Error) -> Option<Fault> {
     use clap::error::ErrorKind::{InvalidSubcommand, UnknownArgument};
     let is_role = arguments
         .get(1)
         .is_some_and(|word| word == "leader" || word == "observer");
-    let no_command = error.kind() == InvalidSubcommand && (arguments.len() > 2 || is_role);
-    if !(no_command || is_role && error.kind() == UnknownArgument) {
+    let is_option = |word: &OsString| word.as_encoded_bytes().starts_with(b"-");
+    let seven_words = arguments.len() == 7 && !arguments.iter().any(is_option);
+    let meant = match error.kind() {
+        InvalidSubcommand => is_role || seven_words,
+        UnknownArgument => is_role,
+        _ => false,
+    };
+    if !meant {
         return None;
     }
-    Some(match arguments.len() {
-        7 => match Failover::parse(arguments) {
-            Err(fault) => fault,
-            Ok(_) => return None,
-        },
-        number => failover::wrong_number(number),
-    })
+    match arguments.len() {
+        7 => Failover::parse(arguments).err(),
+        number => Some(failover::wrong_number(number)),
+    }
 }
 
 #[cfg(test)]
@@ -194,13 +197,23 @@ mod tests {
             "m leader",
             "m sentinel start 10.0.0.1 6379 10.0.0.2 6379",
             "m leader start",
+            "bnid leader",
         ] {
             let Err(Stop::Call(fault)) = parse(&words(line)) else {
                 panic!("{line}")
             };
             assert!(fault.to_string().contains(failover::USAGE), "{fault}");
         }
-        for line in ["bnid", "bind --jsno", "status -v -q", ""] {
+        for line in [
+            "bnid",
+            "bnid m8000 m8001",
+            "--dry-run bnid m n",
+            "--config X statsu",
+            "--config X --json bnid m n o p",
+            "bind --jsno",
+            "status -v -q",
+            "",
+        ] {
             assert!(matches!(parse(&words(line)), Err(Stop::Clap(_))), "{line}");
         }
     }

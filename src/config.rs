@@ -2,9 +2,9 @@
 //! The same file serves every server, so nothing in it says which host this is. Only [`load`],
 //! at the foot, reads a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -149,12 +149,16 @@ struct SentinelTable {
 pub fn parse(text: &str, path: &Path) -> Result<Config, Fault> {
     let source = Source { text, path };
     let file: Tables = toml::from_str(text).map_err(|error| source.syntax(&error))?;
-    let mut masters: BTreeMap<String, Master> = BTreeMap::new();
-    for (name, master) in file.masters {
-        let master = source.master(master, &masters)?;
+    let mut tables: Vec<(Spanned<String>, MasterTable)> = file.masters.into_iter().collect();
+    // In the order of the file, so that of two that clash the later one is named.
+    tables.sort_by_key(|(name, _)| name.span().start);
+    let mut masters = BTreeMap::new();
+    let mut holders = HashMap::new();
+    for (name, table) in tables {
         if name.get_ref().is_empty() {
             return Err(source.at(name.span(), "a master's name is empty"));
         }
+        let master = source.master(name.get_ref(), table, &mut holders)?;
         masters.insert(name.into_inner(), master);
     }
     if masters.is_empty() {
@@ -176,13 +180,15 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// Reads one master's table. `holders` has the master of each VIP so far.
     fn master(
         &self,
-        master: MasterTable,
-        others: &BTreeMap<String, Master>,
+        name: &str,
+        table: MasterTable,
+        holders: &mut HashMap<IpAddr, String>,
     ) -> Result<Master, Fault> {
-        let span = master.vip.span();
-        let texts = match master.vip.into_inner() {
+        let span = table.vip.span();
+        let texts = match table.vip.into_inner() {
             OneOrMany::One(text) => vec![(span, text)],
             OneOrMany::Many(list) if list.is_empty() => {
                 return Err(self.at(span, "`vip` is an empty list"));
@@ -192,27 +198,26 @@ impl Source<'_> {
                 .map(|text| (text.span(), text.into_inner()))
                 .collect(),
         };
-        let mut vips: Vec<Vip> = Vec::with_capacity(texts.len());
+        let mut vips = Vec::with_capacity(texts.len());
         for (span, text) in texts {
             let vip = Vip::parse(&text).map_err(|why| {
                 self.at(span.clone(), format!("`vip` \"{}\" {why}", escape(&text)))
             })?;
-            if vips.iter().any(|other| other.address == vip.address) {
-                return Err(self.at(span, format!("{} is listed twice", vip.address)));
+            if let Some(holder) = holders.insert(vip.address, name.to_owned()) {
+                let what = format!(
+                    "{} is already a VIP of master \"{}\"",
+                    vip.address,
+                    escape(&holder)
+                );
+                return Err(self.at(span, what));
             }
-            if let Some(other) = holder(vip, others) {
-                return Err(self.at(
-                    span,
-                    format!(
-                        "{} is already the VIP of master \"{}\"",
-                        vip.address,
-                        escape(other)
-                    ),
-                ));
+            if is_link_local(vip.address) && table.interface.is_none() {
+                let what = format!("{} is on every link: it needs an `interface`", vip.address);
+                return Err(self.at(span, what));
             }
             vips.push(vip);
         }
-        let interface = master
+        let interface = table
             .interface
             .map(|name| self.interface(name))
             .transpose()?;
@@ -301,13 +306,9 @@ impl Source<'_> {
     }
 }
 
-/// Returns the master that already has this VIP.
-fn holder(vip: Vip, masters: &BTreeMap<String, Master>) -> Option<&str> {
-    let has = |master: &Master| master.vips.iter().any(|other| other.address == vip.address);
-    masters
-        .iter()
-        .find(|(_, master)| has(master))
-        .map(|(name, _)| name.as_str())
+/// fe80::/10 (RFC 4291 section 2.5.6).
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// Returns line and column, both from 1, the column in characters.
@@ -336,7 +337,7 @@ fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
 ///
 /// Every one is permanent: those of [`trusted::read`] and [`parse`].
 pub fn load(path: &Path) -> Result<Config, Fault> {
-    parse(&trusted::read(path, "the configuration")?, path)
+    parse(&trusted::read(path, trusted::Kind::Configuration)?, path)
 }
 
 #[cfg(test)]
@@ -450,11 +451,19 @@ mod tests {
             ),
             (
                 "[masters.m]\nvip = ['10.0.0.1', '10.0.0.1/24']",
-                "v.toml:2:20: 10.0.0.1 is listed twice",
+                "v.toml:2:20: 10.0.0.1 is already a VIP of master \"m\"",
             ),
             (
                 "[masters.a]\nvip = '10.0.0.1'\n[masters.b]\nvip = '10.0.0.1/24'",
-                "v.toml:4:7: 10.0.0.1 is already the VIP of master \"a\"",
+                "v.toml:4:7: 10.0.0.1 is already a VIP of master \"a\"",
+            ),
+            (
+                "[masters.b]\nvip = '10.0.0.1'\n[masters.a]\nvip = '10.0.0.1/24'",
+                "v.toml:4:7: 10.0.0.1 is already a VIP of master \"b\"",
+            ),
+            (
+                "[masters.m]\nvip = 'fe80::250/64'",
+                "v.toml:2:7: fe80::250 is on every link: it needs an `interface`",
             ),
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterface = 'sixteen-bytes-xx'",

@@ -20,39 +20,43 @@ pub fn number(error: &rtnetlink::Error) -> Option<Errno> {
 /// Returns the fault for a netlink request that failed. `tried` is what it was to do.
 pub fn netlink(tried: &str, error: &rtnetlink::Error) -> Fault {
     match number(error) {
-        Some(errno) => classify(tried, errno, Capability::NetAdmin),
-        // The connection to the kernel broke: a lost reply, or a message that made no sense.
+        Some(Errno::EPERM) => privilege::missing(tried, Capability::NetAdmin),
+        Some(errno) => classify(tried, errno),
+        // The connection to the kernel broke, or it sent what makes no sense.
         None => Fault::passing(format!("cannot {tried}: {error}")),
     }
 }
 
-/// Returns the fault for a packet socket's failure.
+/// Returns the fault for something that was tried with a packet socket.
 pub fn packet(tried: &str, errno: Errno) -> Fault {
-    classify(tried, errno, Capability::NetRaw)
+    match errno {
+        Errno::EPERM => privilege::missing(tried, Capability::NetRaw),
+        Errno::EACCES => privilege::forbidden(tried),
+        errno => classify(tried, errno),
+    }
 }
 
-/// Returns the fault for a socket that could not be opened.
-pub fn open(socket: &str, error: &io::Error) -> Fault {
-    let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-    classify(&format!("open {socket}"), errno, Capability::NetAdmin)
+/// Returns the fault for something that needs no privilege and could not be opened.
+pub fn open(what: &str, error: &io::Error) -> Fault {
+    let tried = format!("open {what}");
+    match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
+        Errno::EPERM | Errno::EACCES => privilege::forbidden(&tried),
+        errno => classify(&tried, errno),
+    }
 }
 
 /// The one table. An error that is not in it counts as passing, as a call that Sentinel drops
 /// loses the VIP for good.
-fn classify(tried: &str, errno: Errno, needs: Capability) -> Fault {
+fn classify(tried: &str, errno: Errno) -> Fault {
     let text = format!("cannot {tried}: {}", errno.desc());
     match errno {
-        Errno::EPERM => privilege::missing(tried, needs),
         Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT => privilege::family_blocked(tried),
-        // What the kernel says for an IPv6 address on an interface with disable_ipv6 (6.x: EACCES,
-        // before: EACCES or EPERM after the capability was checked).
+        // What addrconf says for an interface with disable_ipv6 (inet6_addr_add in the kernel's
+        // net/ipv6/addrconf.c); rtnetlink says EPERM for a missing privilege.
         Errno::EACCES => Fault::permanent(text)
-            .remedy("Is IPv6 disabled there? See sysctl net.ipv6.conf.INTERFACE.disable_ipv6."),
+            .remedy("IPv6 is disabled there: see the sysctls net.ipv6.conf.*.disable_ipv6."),
         Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOPROTOOPT | Errno::EADDRNOTAVAIL => {
             Fault::permanent(text)
-        }
-        Errno::ENETDOWN => {
-            Fault::passing(text).remedy("Bring the interface up: ip link set INTERFACE up")
         }
         _ => Fault::passing(text),
     }
@@ -75,17 +79,27 @@ mod tests {
             (Errno::ENOMEM, Passing),
             // The interface went meanwhile: the next look finds another one or says that there is none.
             (Errno::ENODEV, Passing),
-            (Errno::EPERM, Permanent),
             (Errno::EACCES, Permanent),
             (Errno::EINVAL, Permanent),
             (Errno::EAFNOSUPPORT, Permanent),
             (Errno::EOPNOTSUPP, Permanent),
         ] {
-            assert_eq!(
-                classify("x", errno, Capability::NetAdmin).kind,
-                kind,
-                "{errno}"
-            );
+            assert_eq!(classify("x", errno).kind, kind, "{errno}");
         }
+    }
+
+    #[test]
+    fn a_refusal_names_what_is_missing() {
+        let said = |fault: Fault| {
+            assert_eq!(fault.kind, Kind::Permanent);
+            fault.to_string()
+        };
+        said(packet("x", Errno::EPERM));
+        assert!(said(packet("x", Errno::EACCES)).contains("SELinux"));
+        assert!(said(open("x", &io::Error::from_raw_os_error(13))).contains("SELinux"));
+        assert!(
+            said(open("x", &io::Error::from_raw_os_error(97))).contains("RestrictAddressFamilies")
+        );
+        assert!(said(classify("x", Errno::EACCES)).contains("disable_ipv6"));
     }
 }

@@ -12,6 +12,8 @@ pub struct Link {
     /// The address that neighbours are told, where the link has neighbours: `None` on the
     /// loopback, on links without ARP, and on links that are not Ethernet.
     pub mac: Option<MacAddr>,
-    /// Whether it is the loopback, which can carry no VIP that anyone else would reach.
-    pub loopback: bool,
+    /// Whether its far end is connected. Without carrier the kernel drops what is sent.
+    pub carrier: bool,
+    /// Whether its secondary IPv4 addresses outlive their primary.
+    pub promotes_secondaries: bool,
 }

@@ -1,11 +1,13 @@
 //! The log: one line per run to syslog (facility daemon), to stderr where there is no syslog.
 //! Neither may hold the run up or end it.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, poll};
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
 use crate::report::{escape, printable};
@@ -24,24 +26,46 @@ pub enum Level {
 /// Where a syslog daemon listens.
 const SOCKETS: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
 
-/// How long a daemon that does not read may hold a line up.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// How long a daemon, or a reader of stderr, that does not read may hold a line up.
+const PATIENCE_MS: u16 = 200;
 
-/// Writes one line to syslog, to stderr if that cannot be done. Failure of both is no error:
-/// the VIP matters more than the line.
-pub fn line(level: Level, text: &str) {
-    if !to_syslog(level, text) {
+/// What a pipe with room takes without blocking (pipe(7), on Linux).
+const PIPE_BUF: usize = 4096;
+
+/// Writes one line to syslog, to stderr if that cannot be done. Returns whether syslog has it.
+/// Failure of both is no error: the VIP matters more than the line.
+pub fn line(level: Level, text: &str) -> bool {
+    let logged = to_syslog(level, text);
+    if !logged {
         stderr(text);
+    }
+    logged
+}
+
+/// Writes one line to stderr, which may be closed, or full with nobody reading.
+pub fn stderr(text: &str) {
+    write_stderr(&format!("vipswitch: {}\n", printable(text)));
+}
+
+/// Writes lines that hold nothing but what prints to stderr.
+pub fn stderr_lines(lines: &[String]) {
+    write_stderr(&format!("{}\n", lines.join("\n")));
+}
+
+fn write_stderr(text: &str) {
+    let mut stderr = io::stderr().lock();
+    // A pipe that can be written to takes PIPE_BUF bytes at once.
+    for piece in text.as_bytes().chunks(PIPE_BUF) {
+        let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        let has_room = poll(&mut fds, PATIENCE_MS).is_ok_and(|ready| ready == 1);
+        if !has_room || stderr.write_all(piece).is_err() {
+            return;
+        }
     }
 }
 
-/// Writes one line to stderr, which may be closed or full.
-pub fn stderr(text: &str) {
-    let _ = writeln!(std::io::stderr(), "vipswitch: {}", printable(text));
-}
-
 /// Writes one line to syslog. Returns whether that could be done.
-pub fn to_syslog(level: Level, text: &str) -> bool {
+fn to_syslog(level: Level, text: &str) -> bool {
     let Some(socket) = connect() else {
         return false;
     };
@@ -64,7 +88,8 @@ pub fn to_syslog(level: Level, text: &str) -> bool {
 /// Not by `syslog::unix`, whose socket waits for ever for a daemon that has stopped reading.
 fn connect() -> Option<UnixDatagram> {
     let socket = UnixDatagram::unbound().ok()?;
-    socket.set_write_timeout(Some(PATIENCE)).ok()?;
+    let patience = Duration::from_millis(PATIENCE_MS.into());
+    socket.set_write_timeout(Some(patience)).ok()?;
     SOCKETS
         .iter()
         .any(|path| socket.connect(path).is_ok())
@@ -76,8 +101,9 @@ fn connect() -> Option<UnixDatagram> {
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         let text = describe(panic);
-        to_syslog(Level::Error, &text);
-        stderr(&text);
+        if line(Level::Error, &text) {
+            stderr(&text);
+        }
         std::process::abort();
     }));
 }
@@ -88,8 +114,6 @@ fn describe(panic: &PanicHookInfo) -> String {
         .location()
         .map(ToString::to_string)
         .unwrap_or_default();
-    format!(
-        "result=panic error=\"{}\" at={place} This is a bug in vipswitch: please report it.",
-        escape(message)
-    )
+    let message = escape(message).replace('"', "'");
+    format!("msg=\"panic: {message}. This is a bug in vipswitch: please report it.\" at={place}")
 }

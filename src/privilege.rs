@@ -31,27 +31,45 @@ const DROP_IN: &str = "Run it as root; under systemd give the Sentinel unit \
 
 /// Returns the fault for an operation that the kernel did not permit.
 pub fn missing(tried: &str, capability: Capability) -> Fault {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    explain(tried, capability, &status)
+    let read = |file| fs::read_to_string(file).unwrap_or_default();
+    explain(
+        tried,
+        capability,
+        &read("/proc/self/status"),
+        &read("/proc/self/uid_map"),
+    )
 }
 
-fn explain(tried: &str, capability: Capability, status: &str) -> Fault {
-    if has(capability, status) {
-        return Fault::permanent(format!(
-            "cannot {tried}: not permitted: {capability} is there, but only within a user namespace that does not own this network"
-        ))
-        .remedy("Under systemd set PrivateUsers=no for the Sentinel unit.");
+fn explain(tried: &str, capability: Capability, status: &str, uid_map: &str) -> Fault {
+    if !has(capability, status) {
+        let text = format!("cannot {tried}: not permitted: {capability} is missing");
+        return Fault::permanent(text).remedy(DROP_IN);
+    }
+    if is_initial(uid_map) {
+        return forbidden(tried);
     }
     Fault::permanent(format!(
-        "cannot {tried}: not permitted: {capability} is missing"
+        "cannot {tried}: not permitted: {capability} is there, but only within a user namespace that does not own this network"
     ))
-    .remedy(DROP_IN)
+    .remedy("Under systemd set PrivateUsers=no for the Sentinel unit.")
+}
+
+/// Returns the fault for what something else than a missing capability forbids.
+pub fn forbidden(tried: &str) -> Fault {
+    Fault::permanent(format!("cannot {tried}: a security module or a seccomp filter forbids it"))
+        .remedy("Look for denials of SELinux (ausearch -m avc) or AppArmor (journalctl -k), and at SystemCallFilter= of the Sentinel unit.")
 }
 
 /// Returns the fault for an address family that this process may not use.
 pub fn family_blocked(tried: &str) -> Fault {
     Fault::permanent(format!("cannot {tried}: the address family is blocked for this process"))
         .remedy("Under systemd set RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK AF_PACKET for the Sentinel unit.")
+}
+
+/// Returns whether this /proc/PID/uid_map is of the first user namespace, which maps every id
+/// to itself.
+fn is_initial(uid_map: &str) -> bool {
+    uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// Returns whether /proc/PID/status lists the capability as effective.
@@ -71,22 +89,17 @@ mod tests {
     fn a_capability_that_is_there_and_does_not_count_points_to_the_user_namespace() {
         let with = "Name:\tx\nCapEff:\t0000000000003000\n";
         let without = "Name:\tx\nCapEff:\t0000000000001000\n";
-        assert!(
-            explain("x", Capability::NetRaw, with)
-                .to_string()
-                .contains("PrivateUsers=no")
-        );
-        let fault = explain("x", Capability::NetRaw, without).to_string();
-        assert!(fault.contains("CAP_NET_RAW is missing") && fault.contains("AmbientCapabilities"));
-        assert!(
-            explain("x", Capability::NetAdmin, without)
-                .to_string()
-                .contains("PrivateUsers=no")
-        );
-        assert!(
-            explain("x", Capability::NetAdmin, "")
-                .to_string()
-                .contains("CAP_NET_ADMIN is missing")
-        );
+        let (first, inner) = ("         0          0 4294967295\n", "0 1000 1\n");
+        for (capability, status, uid_map, said) in [
+            (Capability::NetRaw, with, inner, "PrivateUsers=no"),
+            (Capability::NetRaw, with, first, "SELinux"),
+            (Capability::NetRaw, without, inner, "CAP_NET_RAW is missing"),
+            (Capability::NetRaw, without, first, "AmbientCapabilities"),
+            (Capability::NetAdmin, without, inner, "PrivateUsers=no"),
+            (Capability::NetAdmin, "", "", "CAP_NET_ADMIN is missing"),
+        ] {
+            let fault = explain("x", capability, status, uid_map).to_string();
+            assert!(fault.contains(said), "{fault}");
+        }
     }
 }

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use crate::exit::Fault;
-use crate::netlink::Netlink;
+use crate::link::Link;
+use crate::netlink::{Address, Netlink};
 use crate::observe::Kernel;
-use crate::vip::{Binding, Vip};
+use crate::vip::{Binding, Subnet, Vip};
 
-/// Removes these bindings of a VIP and verifies that none is left. Returns the names of the
-/// interfaces.
+/// Removes these bindings of a VIP and verifies that none is left. Adds the names of the
+/// interfaces to `removed`, also if what follows fails.
 ///
 /// # Errors
 ///
@@ -18,10 +19,11 @@ pub async fn release(
     netlink: &Netlink,
     vip: Vip,
     bindings: &[Binding],
-) -> Result<Vec<String>, Fault> {
-    let removed = remove(netlink, vip.address, bindings).await?;
+    removed: &mut Vec<String>,
+) -> Result<(), Fault> {
+    remove(netlink, vip.address, bindings, removed).await?;
     match Kernel::new(netlink).bindings(vip.address).await?.first() {
-        None => Ok(removed),
+        None => Ok(()),
         Some(binding) => Err(Fault::passing(format!(
             "{}/{} was removed and is there again",
             vip.address, binding.prefix
@@ -30,8 +32,8 @@ pub async fn release(
     }
 }
 
-/// Removes bindings of an address; those already gone are as they should be. Returns the names
-/// of the interfaces.
+/// Removes bindings of an address; those already gone are as they should be. Adds the names of
+/// the interfaces to `removed`.
 ///
 /// # Errors
 ///
@@ -40,16 +42,16 @@ pub(crate) async fn remove(
     netlink: &Netlink,
     address: IpAddr,
     bindings: &[Binding],
-) -> Result<Vec<String>, Fault> {
-    let mut names = Vec::new();
-    let mut first = None;
+    removed: &mut Vec<String>,
+) -> Result<(), Fault> {
+    let mut first = Ok(());
     for &binding in bindings {
         match remove_one(netlink, address, binding).await {
-            Ok(name) => names.extend(name),
-            Err(fault) => first = first.or(Some(fault)),
+            Ok(name) => removed.extend(name),
+            Err(fault) => first = first.and(Err(fault)),
         }
     }
-    first.map_or(Ok(names), Err)
+    first
 }
 
 async fn remove_one(
@@ -61,6 +63,46 @@ async fn remove_one(
         // Gone with its interface.
         return Ok(None);
     };
-    netlink.delete_address(&link.name, address, binding).await?;
-    Ok(Some(link.name))
+    let promote =
+        !link.promotes_secondaries && has_dependents(netlink, &link, address, binding).await?;
+    if promote {
+        netlink.set_promote_secondaries(&link, true).await?;
+    }
+    let deleted = netlink.delete_address(&link, address, binding).await;
+    if promote {
+        netlink.set_promote_secondaries(&link, false).await?;
+    }
+    deleted.map(|()| Some(link.name))
+}
+
+/// Returns whether the kernel would remove other addresses with this one: the secondaries of a
+/// primary IPv4 address. The host's own address is one if the VIP was there before it.
+async fn has_dependents(
+    netlink: &Netlink,
+    link: &Link,
+    address: IpAddr,
+    binding: Binding,
+) -> Result<bool, Fault> {
+    if address.is_ipv6() {
+        return Ok(false);
+    }
+    let subnet = Subnet {
+        address: binding.peer,
+        prefix: binding.prefix,
+    };
+    let same = |other: &&Address| {
+        other.ifindex == link.index
+            && other.subnet.prefix == binding.prefix
+            && subnet.holds(other.subnet.address)
+    };
+    // Asked anew each time: removing one VIP makes another one the primary.
+    let all = netlink.addresses(address).await?;
+    Ok(all
+        .iter()
+        .filter(same)
+        .any(|other| other.secondary && other.local != address)
+        && all
+            .iter()
+            .filter(same)
+            .any(|other| !other.secondary && other.local == address))
 }

@@ -2,13 +2,45 @@
 //! VIP for a machine.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::exit::Fault;
 use crate::vip::{Chosen, Vip};
+
+/// What was sent to announce a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// So many frames.
+    Frames(usize),
+    /// Nothing that anyone could receive: the interface has no carrier.
+    NoCarrier,
+    /// Nothing: the interface has no neighbours (loopback, point-to-point).
+    NoNeighbours,
+}
+
+impl Sent {
+    /// Returns how many frames went out.
+    pub fn frames(self) -> usize {
+        match self {
+            Sent::Frames(number) => number,
+            Sent::NoCarrier | Sent::NoNeighbours => 0,
+        }
+    }
+}
+
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sent::Frames(1) => f.write_str("1 frame"),
+            Sent::Frames(number) => write!(f, "{number} frames"),
+            Sent::NoCarrier => f.write_str("nobody was told: this interface has no carrier"),
+            Sent::NoNeighbours => f.write_str("nobody was told: this interface has no neighbours"),
+        }
+    }
+}
 
 /// What came of one VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,19 +62,19 @@ pub enum Did {
         interface: String,
         /// Why that one.
         chosen: Chosen,
-        /// Whether it was there before, so that it was only announced again.
-        already: bool,
+        /// The prefix length, if it was there before and was only announced again.
+        already: Option<u8>,
         /// Interfaces that it was removed from.
         moved_from: Vec<String>,
-        /// How many frames were sent.
-        frames: usize,
+        /// What was sent.
+        sent: Sent,
     },
     /// Announced where it was.
     Announced {
         /// The interfaces that have it.
         interfaces: Vec<String>,
-        /// How many frames were sent.
-        frames: usize,
+        /// What was sent, on each.
+        sent: Vec<Sent>,
     },
     /// Removed from these interfaces.
     Released(Vec<String>),
@@ -54,7 +86,9 @@ impl Did {
     /// Returns the stable name of the action, for machines.
     fn name(&self) -> &'static str {
         match self {
-            Did::TookOver { already: true, .. } => "already_here",
+            Did::TookOver {
+                already: Some(_), ..
+            } => "already_here",
             Did::TookOver { .. } => "took_over",
             Did::Announced { .. } => "announced",
             Did::Released(_) => "released",
@@ -74,7 +108,8 @@ impl Did {
 
     fn frames(&self) -> usize {
         match self {
-            Did::TookOver { frames, .. } | Did::Announced { frames, .. } => *frames,
+            Did::TookOver { sent, .. } => sent.frames(),
+            Did::Announced { sent, .. } => sent.iter().map(|sent| sent.frames()).sum(),
             Did::Released(_) | Did::Nothing(_) => 0,
         }
     }
@@ -97,36 +132,38 @@ impl Outcome {
             Ok(did) if dry_run => would(did, vip),
             Ok(Did::TookOver {
                 interface,
-                already: true,
-                frames,
+                already: Some(prefix),
+                sent,
                 moved_from,
                 ..
             }) => {
+                let there = Vip {
+                    prefix: *prefix,
+                    ..*vip
+                };
                 format!(
-                    "{vip} was already on {interface}, announced it again ({}){}",
-                    count(*frames),
+                    "{there} was already on {interface}, announced it again ({sent}){}",
                     moved(moved_from)
                 )
             }
             Ok(Did::TookOver {
                 interface,
                 chosen,
-                frames,
+                sent,
                 moved_from,
                 ..
             }) => {
                 format!(
-                    "took {vip} over on {interface}: {chosen} ({}){}",
-                    count(*frames),
+                    "took {vip} over on {interface}: {chosen} ({sent}){}",
                     moved(moved_from)
                 )
             }
-            Ok(Did::Announced { interfaces, frames }) => {
-                format!(
-                    "announced {vip} on {} ({})",
-                    interfaces.join(", "),
-                    count(*frames)
-                )
+            Ok(Did::Announced { interfaces, sent }) => {
+                let each = interfaces
+                    .iter()
+                    .zip(sent)
+                    .map(|(on, sent)| format!("on {on} ({sent})"));
+                format!("announced {vip} {}", each.collect::<Vec<_>>().join(", "))
             }
             Ok(Did::Released(interfaces)) => {
                 format!("released {vip} from {}", interfaces.join(", "))
@@ -177,16 +214,18 @@ fn would(did: &Did, vip: &Vip) -> String {
     match did {
         Did::TookOver {
             interface,
-            already: true,
-            ..
-        } => format!("{vip} is already on {interface}, would announce it again"),
-        Did::TookOver {
-            interface,
-            chosen,
+            already: Some(prefix),
             moved_from,
             ..
-        } if moved_from.is_empty() => {
-            format!("would take {vip} over on {interface} ({chosen})")
+        } => {
+            let there = Vip {
+                prefix: *prefix,
+                ..*vip
+            };
+            format!(
+                "{there} is already on {interface}, would announce it again{}",
+                would_move(moved_from)
+            )
         }
         Did::TookOver {
             interface,
@@ -195,8 +234,8 @@ fn would(did: &Did, vip: &Vip) -> String {
             ..
         } => {
             format!(
-                "would move {vip} from {} to {interface} ({chosen})",
-                moved_from.join(", ")
+                "would take {vip} over on {interface}: {chosen}{}",
+                would_move(moved_from)
             )
         }
         Did::Announced { interfaces, .. } => {
@@ -207,11 +246,11 @@ fn would(did: &Did, vip: &Vip) -> String {
     }
 }
 
-fn count(frames: usize) -> String {
-    match frames {
-        0 => "no frames: this interface has no neighbours".into(),
-        1 => "1 frame".into(),
-        frames => format!("{frames} frames"),
+fn would_move(from: &[String]) -> String {
+    if from.is_empty() {
+        String::new()
+    } else {
+        format!(", and remove it from {}", from.join(", "))
     }
 }
 

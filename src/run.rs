@@ -8,6 +8,7 @@
 //! Passing faults start it over with what is not done yet, from a fresh look at the kernel, until
 //! [`PATIENCE`] is used up.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout_at};
@@ -15,12 +16,12 @@ use tokio::time::{sleep, timeout_at};
 use crate::announce::Senders;
 use crate::config::Config;
 use crate::exit::{Exit, Fault, Kind};
-use crate::failover::Failover;
-use crate::link::Link;
+use crate::failover::{Failover, Host};
 use crate::netlink::Netlink;
 use crate::observe::Kernel;
 use crate::plan::{self, Action, Call, ToIs, decide};
-use crate::report::{Did, Outcome, Phases};
+use crate::report::{Did, Outcome, Phases, Sent};
+use crate::take_over::Bound;
 use crate::vip::{Binding, Chosen, Vip};
 use crate::{errno, release, resolve, take_over};
 
@@ -34,6 +35,28 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The pauses between attempts: short at first, as most faults pass at once, then doubling.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Tries until it succeeds, its fault is permanent, or the patience of a process that was started
+/// at `started` is used up.
+///
+/// # Errors
+///
+/// Those of the last attempt.
+pub fn patiently<T>(
+    started: Instant,
+    mut attempt: impl FnMut() -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match attempt() {
+            Err(fault) if fault.kind == Kind::Passing && started.elapsed() + pause < PATIENCE => {
+                thread::sleep(pause);
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -88,12 +111,21 @@ pub struct Run<'a> {
     dry_run: bool,
     started: Instant,
     senders: Senders,
+    changes: Vec<Changes>,
     /// What the call means, once that is known.
     pub call: Option<Call>,
     /// What came of each target, in their order.
     pub outcomes: Vec<Outcome>,
     /// What was measured.
     pub phases: Phases,
+}
+
+/// What all attempts together changed for one target: a later one, that finishes what an earlier
+/// one began, must not say that it found it so.
+#[derive(Clone, Default)]
+struct Changes {
+    added: bool,
+    removed: Vec<String>,
 }
 
 impl<'a> Run<'a> {
@@ -115,6 +147,7 @@ impl<'a> Run<'a> {
             asked,
             config,
             outcomes: outcomes.collect(),
+            changes: vec![Changes::default(); targets.len()],
             targets,
             dry_run,
             started,
@@ -127,14 +160,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Carries it out, and fills in `call`, `outcomes` and `phases`. Returns how it ended.
-    pub fn carry_out(&mut self) -> Exit {
-        match tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-        {
-            Ok(runtime) => runtime.block_on(self.retry()),
-            Err(error) => self.fail_pending(&errno::open("the event loop", &error)),
+    /// Carries it out, and fills in `call`, `outcomes` and `phases`. `waiting` is told, once,
+    /// which fault is being waited out. Returns how it ended.
+    pub fn carry_out(&mut self, waiting: impl FnMut(&Fault)) -> Exit {
+        let runtime = patiently(self.started, || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.map_err(|error| errno::open("the event loop", &error))
+        });
+        match runtime {
+            Ok(runtime) => runtime.block_on(self.retry(waiting)),
+            Err(fault) => self.fail_pending(&fault),
         }
         self.phases.done = self.started.elapsed();
         Exit::of_all(
@@ -144,7 +181,7 @@ impl<'a> Run<'a> {
         )
     }
 
-    async fn retry(&mut self) {
+    async fn retry(&mut self, mut waiting: impl FnMut(&Fault)) {
         let give_up = self.started + PATIENCE;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -154,8 +191,16 @@ impl<'a> Run<'a> {
                 Ok(Err(fault)) => self.fail_pending(&fault),
                 Err(_) => self.fail_pending(&Fault::passing("the kernel did not answer in time")),
             }
-            if !self.outcomes.iter().any(is_pending) || Instant::now() + pause > give_up {
+            let pending = self.outcomes.iter().find(|outcome| is_pending(outcome));
+            let Some(Err(fault)) = pending.map(|outcome| &outcome.result) else {
                 return;
+            };
+            if Instant::now() + pause > give_up {
+                return;
+            }
+            // What passes within some tries is not worth a word.
+            if pause > LONGEST_PAUSE / 8 && pause <= LONGEST_PAUSE / 4 {
+                waiting(fault);
             }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -175,30 +220,28 @@ impl<'a> Run<'a> {
             if !is_pending(&self.outcomes[place]) {
                 continue;
             }
-            let vip = self.targets[place].vip;
-            self.outcomes[place].result = match self.plan(&kernel, call, place).await {
+            let result = match self.plan(&kernel, call, place).await {
                 Err(fault) => Err(fault),
-                Ok(action) if self.dry_run => foresee(&netlink, call, action, vip).await,
+                Ok(action) if self.dry_run => self.foresee(&netlink, call, action, place).await,
                 Ok(Action::TakeOver {
                     ifindex,
                     chosen,
-                    stray,
-                }) => {
-                    let bound = self.take_over(&netlink, vip, ifindex, chosen).await;
-                    bound.map(|(link, did)| {
-                        unsettled.push((place, link, stray));
-                        did
-                    })
-                }
-                Ok(Action::Announce(bindings)) => self.announce(&netlink, vip, &bindings).await,
-                Ok(Action::Release(bindings)) => release::release(&netlink, vip, &bindings)
-                    .await
-                    .map(Did::Released),
-                Ok(Action::Nothing) => Ok(Did::Nothing(idle(call))),
+                    adopt,
+                }) => match self.take_over(&netlink, place, ifindex, adopt).await {
+                    Ok(bound) => {
+                        unsettled.push((place, bound, chosen, adopt));
+                        continue;
+                    }
+                    Err(fault) => Err(fault),
+                },
+                Ok(Action::Announce(bindings)) => self.announce(&netlink, place, &bindings).await,
+                Ok(Action::Release(bindings)) => self.release(&netlink, place, &bindings).await,
+                Ok(Action::Nothing) => Ok(self.nothing(call, place)),
             };
+            self.outcomes[place].result = result;
         }
-        for (place, link, stray) in unsettled {
-            self.settle(&netlink, place, &link, &stray).await;
+        for (place, bound, chosen, adopt) in unsettled {
+            self.outcomes[place].result = self.settle(&netlink, place, bound, chosen, adopt).await;
         }
         Ok(())
     }
@@ -211,70 +254,144 @@ impl<'a> Run<'a> {
             Asked::Follow(failover) => failover,
         };
         let addresses = resolve::addresses(&failover.to.host).await?;
-        let refused = addresses
-            .iter()
-            .find_map(|&to| plan::refuse_to(to, &failover.to.host, self.config.vips()));
-        match refused {
+        let own_name = match &failover.to.host {
+            Host::Name(name) => plan::is_own_name(name, &resolve::own_name()),
+            Host::Address(_) => false,
+        };
+        let refused = |&to| plan::refuse_to(to, own_name, self.config.vips());
+        match addresses.iter().find_map(refused) {
             Some(fault) => Err(fault),
             None => kernel.where_is(&addresses).await.map(Call::Follow),
         }
     }
 
     async fn plan(&self, kernel: &Kernel<'_>, call: Call, place: usize) -> Result<Action, Fault> {
-        let target = &self.targets[place];
-        let seen = kernel.see(call, target.vip, target.interface).await?;
-        decide(call, &seen)
+        let Target { vip, interface, .. } = self.targets[place];
+        let seen = kernel.see(call, vip.address, interface).await?;
+        decide(call, &vip, &seen)
     }
 
     async fn take_over(
         &mut self,
         netlink: &Netlink,
-        vip: Vip,
+        place: usize,
         ifindex: u32,
-        chosen: Chosen,
-    ) -> Result<(Link, Did), Fault> {
-        let bound = take_over::bind_and_announce(netlink, &mut self.senders, vip, ifindex).await?;
+        adopt: Option<u8>,
+    ) -> Result<Bound, Fault> {
+        let vip = self.targets[place].vip;
+        let added = &mut self.changes[place].added;
+        let bound = take_over::bind_and_announce(
+            netlink,
+            &mut self.senders,
+            vip,
+            ifindex,
+            adopt.is_some(),
+            added,
+        )
+        .await?;
         self.phases
             .announced
             .get_or_insert_with(|| self.started.elapsed());
-        let did = Did::TookOver {
-            interface: bound.link.name.clone(),
+        Ok(bound)
+    }
+
+    async fn settle(
+        &mut self,
+        netlink: &Netlink,
+        place: usize,
+        bound: Bound,
+        chosen: Chosen,
+        adopt: Option<u8>,
+    ) -> Result<Did, Fault> {
+        let vip = self.targets[place].vip;
+        let changes = &mut self.changes[place];
+        take_over::settle(netlink, vip, &bound.link, &mut changes.removed).await?;
+        let already = adopt.or(Some(vip.prefix)).filter(|_| !changes.added);
+        let moved_from = changes.removed.clone();
+        Ok(Did::TookOver {
+            interface: bound.link.name,
             chosen,
-            already: bound.already,
-            moved_from: Vec::new(),
-            frames: bound.frames,
-        };
-        Ok((bound.link, did))
+            already,
+            moved_from,
+            sent: bound.sent,
+        })
     }
 
     async fn announce(
         &mut self,
         netlink: &Netlink,
-        vip: Vip,
+        place: usize,
         bindings: &[Binding],
     ) -> Result<Did, Fault> {
+        let vip = self.targets[place].vip;
         let mut interfaces = Vec::new();
-        let mut frames = 0;
+        let mut sent = Vec::new();
         for binding in bindings {
-            let (link, sent) =
+            let bound =
                 take_over::announce(netlink, &mut self.senders, vip, binding.ifindex).await?;
             self.phases
                 .announced
                 .get_or_insert_with(|| self.started.elapsed());
-            interfaces.push(link.name);
-            frames += sent;
+            interfaces.push(bound.link.name);
+            sent.push(bound.sent);
         }
-        Ok(Did::Announced { interfaces, frames })
+        Ok(Did::Announced { interfaces, sent })
     }
 
-    async fn settle(&mut self, netlink: &Netlink, place: usize, link: &Link, stray: &[Binding]) {
-        let settled = take_over::settle(netlink, self.targets[place].vip, link, stray).await;
-        let result = &mut self.outcomes[place].result;
-        match (settled, result) {
-            (Err(fault), result) => *result = Err(fault),
-            (Ok(removed), Ok(Did::TookOver { moved_from, .. })) => *moved_from = removed,
-            (Ok(_), _) => {}
+    async fn release(
+        &mut self,
+        netlink: &Netlink,
+        place: usize,
+        bindings: &[Binding],
+    ) -> Result<Did, Fault> {
+        let removed = &mut self.changes[place].removed;
+        release::release(netlink, self.targets[place].vip, bindings, removed).await?;
+        Ok(Did::Released(removed.clone()))
+    }
+
+    fn nothing(&self, call: Call, place: usize) -> Did {
+        match self.changes[place].removed.as_slice() {
+            [] => Did::Nothing(idle(call)),
+            removed => Did::Released(removed.to_vec()),
         }
+    }
+
+    /// Returns what would be done, for a dry run.
+    async fn foresee(
+        &self,
+        netlink: &Netlink,
+        call: Call,
+        action: Action,
+        place: usize,
+    ) -> Result<Did, Fault> {
+        Ok(match action {
+            Action::TakeOver {
+                ifindex,
+                chosen,
+                adopt,
+            } => {
+                let bound = Kernel::new(netlink)
+                    .bindings(self.targets[place].vip.address)
+                    .await?;
+                let stray: Vec<Binding> = bound
+                    .into_iter()
+                    .filter(|binding| binding.ifindex != ifindex)
+                    .collect();
+                Did::TookOver {
+                    interface: name(netlink, ifindex).await?,
+                    chosen,
+                    already: adopt,
+                    moved_from: names(netlink, &stray).await?,
+                    sent: Sent::Frames(0),
+                }
+            }
+            Action::Announce(bindings) => Did::Announced {
+                interfaces: names(netlink, &bindings).await?,
+                sent: Vec::new(),
+            },
+            Action::Release(bindings) => Did::Released(names(netlink, &bindings).await?),
+            Action::Nothing => Did::Nothing(idle(call)),
+        })
     }
 
     fn fail_pending(&mut self, fault: &Fault) {
@@ -305,32 +422,6 @@ fn idle(call: Call) -> &'static str {
         Call::Follow(ToIs::Elsewhere) => "the master is on another host, and the VIP is not here",
         _ => "it is not on this host",
     }
-}
-
-/// Returns what would be done, for `--dry-run`.
-async fn foresee(netlink: &Netlink, call: Call, action: Action, vip: Vip) -> Result<Did, Fault> {
-    Ok(match action {
-        Action::TakeOver {
-            ifindex,
-            chosen,
-            stray,
-        } => {
-            let bound = Kernel::new(netlink).bindings(vip.address).await?;
-            Did::TookOver {
-                interface: name(netlink, ifindex).await?,
-                chosen,
-                already: bound.iter().any(|binding| binding.ifindex == ifindex),
-                moved_from: names(netlink, &stray).await?,
-                frames: 0,
-            }
-        }
-        Action::Announce(bindings) => Did::Announced {
-            interfaces: names(netlink, &bindings).await?,
-            frames: 0,
-        },
-        Action::Release(bindings) => Did::Released(names(netlink, &bindings).await?),
-        Action::Nothing => Did::Nothing(idle(call)),
-    })
 }
 
 async fn names(netlink: &Netlink, bindings: &[Binding]) -> Result<Vec<String>, Fault> {

@@ -83,7 +83,7 @@ fn client(sentinel: &Sentinel) -> Result<Client, Fault> {
         access = access.set_username(username);
     }
     if let Some(file) = &sentinel.password_file {
-        let text = trusted::read(file, "the password file")?;
+        let text = trusted::read(file, trusted::Kind::Password)?;
         access = access.set_password(text.lines().next().unwrap_or_default());
     }
     let address = sentinel.address;

@@ -7,6 +7,7 @@ use crate::link::Link;
 use crate::netlink::{Added, Netlink, Route};
 use crate::observe::Kernel;
 use crate::release;
+use crate::report::Sent;
 use crate::vip::{Binding, Vip};
 
 /// A VIP that is bound and announced.
@@ -14,13 +15,12 @@ use crate::vip::{Binding, Vip};
 pub struct Bound {
     /// Where.
     pub link: Link,
-    /// Whether it was there already.
-    pub already: bool,
-    /// How many frames went out.
-    pub frames: usize,
+    /// What went out.
+    pub sent: Sent,
 }
 
-/// Binds the VIP to an interface and sends one announcement round.
+/// Binds the VIP to an interface, unless it is `there` already, and sends one announcement
+/// round. `added` becomes true if this has bound it, also if what follows fails.
 ///
 /// # Errors
 ///
@@ -31,19 +31,36 @@ pub async fn bind_and_announce(
     senders: &mut Senders,
     vip: Vip,
     ifindex: u32,
+    there: bool,
+    added: &mut bool,
 ) -> Result<Bound, Fault> {
     let link = existing(netlink, ifindex).await?;
     let announcement = Announcement::prepare(senders, &link, vip)?;
-    let already = netlink.add_address(&link, &vip).await? == Added::Already;
-    let frames = announcement.send()?;
-    Ok(Bound {
-        link,
-        already,
-        frames,
-    })
+    if !there {
+        *added |= bind(netlink, &link, vip).await?;
+    }
+    let sent = announcement.send()?;
+    Ok(Bound { link, sent })
 }
 
-/// Announces a VIP that is bound already. Returns the interface and how many frames went out.
+/// Adds the address. Returns whether it was not there before, or not usable.
+async fn bind(netlink: &Netlink, link: &Link, vip: Vip) -> Result<bool, Fault> {
+    if netlink.add_address(link, &vip).await? == Added::New {
+        return Ok(true);
+    }
+    if vip.address.is_ipv4() || netlink.route(vip.address).await? == Route::Local(link.index) {
+        return Ok(false);
+    }
+    // Duplicate address detection goes on, or found the old holder: it never works by itself.
+    for binding in Kernel::new(netlink).bindings(vip.address).await? {
+        if binding.ifindex == link.index && !binding.usable {
+            netlink.delete_address(link, vip.address, binding).await?;
+        }
+    }
+    Ok(netlink.add_address(link, &vip).await? == Added::New)
+}
+
+/// Announces a VIP that is bound already. Returns where, and what went out.
 ///
 /// # Errors
 ///
@@ -53,14 +70,14 @@ pub async fn announce(
     senders: &mut Senders,
     vip: Vip,
     ifindex: u32,
-) -> Result<(Link, usize), Fault> {
+) -> Result<Bound, Fault> {
     let link = existing(netlink, ifindex).await?;
-    let frames = Announcement::prepare(senders, &link, vip)?.send()?;
-    Ok((link, frames))
+    let sent = Announcement::prepare(senders, &link, vip)?.send()?;
+    Ok(Bound { link, sent })
 }
 
-/// Removes the VIP from where it does not belong and verifies that it is where it does. Returns
-/// the names of the interfaces that it was removed from.
+/// Removes the VIP from where it does not belong, and verifies that it is where it does. Adds
+/// the names of the interfaces that it was removed from to `removed`.
 ///
 /// # Errors
 ///
@@ -69,24 +86,21 @@ pub async fn settle(
     netlink: &Netlink,
     vip: Vip,
     link: &Link,
-    stray: &[Binding],
-) -> Result<Vec<String>, Fault> {
-    let removed = release::remove(netlink, vip.address, stray).await?;
-    let routed_here = netlink.route(vip.address).await? == Route::Local(link.index);
-    if routed_here || is_listed(netlink, vip, link).await? {
-        return Ok(removed);
+    removed: &mut Vec<String>,
+) -> Result<(), Fault> {
+    let bindings = Kernel::new(netlink).bindings(vip.address).await?;
+    let (here, stray): (Vec<Binding>, Vec<Binding>) = bindings
+        .into_iter()
+        .partition(|binding| binding.ifindex == link.index);
+    release::remove(netlink, vip.address, &stray, removed).await?;
+    if here.iter().any(|binding| binding.usable) {
+        return Ok(());
     }
     Err(Fault::passing(format!(
         "{vip} was bound to {} and is gone again",
         link.name
     ))
     .remedy("Something else removes it: a network manager, or another script."))
-}
-
-/// An interface that is down has the address and no route to it.
-async fn is_listed(netlink: &Netlink, vip: Vip, link: &Link) -> Result<bool, Fault> {
-    let bindings = Kernel::new(netlink).bindings(vip.address).await?;
-    Ok(bindings.iter().any(|binding| binding.ifindex == link.index))
 }
 
 async fn existing(netlink: &Netlink, ifindex: u32) -> Result<Link, Fault> {
@@ -100,29 +114,35 @@ async fn existing(netlink: &Netlink, ifindex: u32) -> Result<Link, Fault> {
 /// One round of frames, ready to go. A link without neighbours has none.
 struct Announcement<'a> {
     socket: Option<&'a PacketSocket>,
+    carrier: bool,
     frames: Vec<Vec<u8>>,
 }
 
 impl<'a> Announcement<'a> {
     fn prepare(senders: &'a mut Senders, link: &Link, vip: Vip) -> Result<Self, Fault> {
-        let Some(mac) = link.mac else {
-            return Ok(Announcement {
-                socket: None,
-                frames: Vec::new(),
-            });
+        let (socket, frames) = match link.mac {
+            None => (None, Vec::new()),
+            Some(mac) => (Some(senders.on(link)?), round(mac, vip.address)),
         };
         Ok(Announcement {
-            socket: Some(senders.on(link)?),
-            frames: round(mac, vip.address),
+            socket,
+            carrier: link.carrier,
+            frames,
         })
     }
 
-    fn send(self) -> Result<usize, Fault> {
-        if let Some(socket) = self.socket {
-            for frame in &self.frames {
-                socket.send(frame)?;
-            }
+    fn send(self) -> Result<Sent, Fault> {
+        let Some(socket) = self.socket else {
+            return Ok(Sent::NoNeighbours);
+        };
+        for frame in &self.frames {
+            socket.send(frame)?;
         }
-        Ok(self.frames.len())
+        // Without carrier the kernel drops them without a word.
+        Ok(if self.carrier {
+            Sent::Frames(self.frames.len())
+        } else {
+            Sent::NoCarrier
+        })
     }
 }

@@ -1,76 +1,178 @@
 //! Files that this process may believe: nobody but root and its own user can have written them
 //! or put them in their place.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use crate::exit::Fault;
+use crate::exit::{self, Fault};
 
 /// The largest file that is read, in bytes. Sixty masters fill about 5 KiB.
 pub const MAX_SIZE: u64 = 1 << 20;
 
-/// Reads a text file that only root or this process's own user can have written. `what` names
-/// it in messages.
+/// How many symbolic links may lead to a file, one after the other (as the kernel's MAXSYMLINKS).
+const MAX_LINKS: usize = 40;
+
+/// What a file is to its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The configuration, which anyone may read.
+    Configuration,
+    /// A password, which not everyone may read.
+    Password,
+}
+
+/// Reads a text file.
 ///
 /// # Errors
 ///
-/// Every one is permanent: a file that cannot be read, is no regular file, is empty or larger
-/// than [`MAX_SIZE`], or could have been written, or put in its place, by anyone else.
-pub fn read(path: &Path, what: &str) -> Result<String, Fault> {
-    let refuse =
-        |why: String| Fault::permanent(format!("cannot use {what} {}: {why}", path.display()));
-    // Non-blocking, so that a FIFO in its place does not hold the run up.
-    let file = File::options()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path)
-        .map_err(|error| {
-            refuse(error.to_string())
-                .remedy("Create it, or name another file with --config or VIPSWITCH_CONFIG.")
-        })?;
-    let metadata = file.metadata().map_err(|error| refuse(error.to_string()))?;
-    if !metadata.is_file() {
-        return Err(refuse("it is not a regular file".into()));
+/// A file that is missing, may not be read, is no regular file, is empty or larger than
+/// [`MAX_SIZE`], or could have been written, or put in its place, by anyone else, and a password
+/// that everyone can read, are permanent. Another failure to read (too many open files, an I/O
+/// error) is passing.
+pub fn read(path: &Path, kind: Kind) -> Result<String, Fault> {
+    let what = match kind {
+        Kind::Configuration => "the configuration",
+        Kind::Password => "the password file",
+    };
+    read_bytes(path, kind).and_then(text).map_err(|refusal| {
+        let text = format!("cannot use {what} {}: {}", path.display(), refusal.why);
+        let fault = match refusal.kind {
+            exit::Kind::Passing => Fault::passing(text),
+            exit::Kind::Permanent => Fault::permanent(text),
+        };
+        match refusal.remedy {
+            Some(remedy) => fault.remedy(remedy),
+            None => fault,
+        }
+    })
+}
+
+/// Why a file is not read, and what to do.
+struct Refusal {
+    kind: exit::Kind,
+    why: String,
+    remedy: Option<String>,
+}
+
+impl Refusal {
+    fn new(why: impl Into<String>) -> Refusal {
+        Refusal {
+            kind: exit::Kind::Permanent,
+            why: why.into(),
+            remedy: None,
+        }
     }
-    only_ours("it", &metadata, path).map_err(refuse_with(&refuse))?;
-    let place = path
-        .canonicalize()
-        .map_err(|error| refuse(error.to_string()))?;
-    for folder in [parent(path), parent(&place)] {
-        let metadata = folder
-            .metadata()
-            .map_err(|error| refuse(error.to_string()))?;
+
+    fn remedy(mut self, sentence: impl Into<String>) -> Refusal {
+        self.remedy = Some(sentence.into());
+        self
+    }
+}
+
+impl From<io::Error> for Refusal {
+    /// A path that leads nowhere stays so; what else goes wrong with a file may pass.
+    fn from(error: io::Error) -> Refusal {
+        use io::ErrorKind::{
+            InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+        };
+        let mut refusal = Refusal::new(error.to_string());
+        let leads_nowhere = [
+            InvalidFilename,
+            InvalidInput,
+            IsADirectory,
+            NotADirectory,
+            NotFound,
+            PermissionDenied,
+        ];
+        let is_loop = error.raw_os_error() == Some(Errno::ELOOP as i32);
+        if !leads_nowhere.contains(&error.kind()) && !is_loop {
+            refusal.kind = exit::Kind::Passing;
+        }
+        refusal
+    }
+}
+
+fn read_bytes(path: &Path, kind: Kind) -> Result<Vec<u8>, Refusal> {
+    let file = open(path, kind)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(Refusal::new("it is not a regular file"));
+    }
+    only_ours("it", &metadata, path)?;
+    for folder in folders(path)? {
         only_ours(
             &format!("its folder {}", folder.display()),
-            &metadata,
-            folder,
-        )
-        .map_err(refuse_with(&refuse))?;
+            &folder.metadata()?,
+            &folder,
+        )?;
+    }
+    if kind == Kind::Password && metadata.mode() & 0o007 != 0 {
+        let remedy = format!("Take that away: chmod o= {}", path.display());
+        return Err(Refusal::new("everyone can read it").remedy(remedy));
     }
     let mut bytes = Vec::with_capacity(metadata.len().min(MAX_SIZE) as usize + 1);
-    file.take(MAX_SIZE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| refuse(error.to_string()))?;
+    file.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn open(path: &Path, kind: Kind) -> Result<File, Refusal> {
+    // Non-blocking, so that a FIFO in its place does not hold the run up.
+    let opened = File::options()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path);
+    opened.map_err(|error| {
+        let remedy = match (error.kind(), kind) {
+            (io::ErrorKind::NotFound, Kind::Configuration) => {
+                "Create it, or name another file with --config or VIPSWITCH_CONFIG."
+            }
+            (io::ErrorKind::NotFound, Kind::Password) => {
+                "Create it, or correct `password_file` in the configuration."
+            }
+            (io::ErrorKind::PermissionDenied, _) => {
+                "The user who runs vipswitch must be able to read it."
+            }
+            _ => return Refusal::from(error),
+        };
+        Refusal::from(error).remedy(remedy)
+    })
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, Refusal> {
     if bytes.len() as u64 > MAX_SIZE {
-        return Err(refuse("it is larger than 1 MiB".into()));
+        return Err(Refusal::new("it is larger than 1 MiB"));
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(refuse("it is empty".into()));
+        return Err(Refusal::new("it is empty"));
     }
     String::from_utf8(bytes).map_err(|error| {
-        refuse(format!(
+        Refusal::new(format!(
             "it is not valid UTF-8 at byte {}",
             error.utf8_error().valid_up_to()
         ))
     })
 }
 
-fn refuse_with(refuse: &impl Fn(String) -> Fault) -> impl Fn((String, String)) -> Fault + '_ {
-    move |(why, remedy)| refuse(why).remedy(remedy)
+/// Returns the folder of the file, and of every symbolic link on the way to it: whoever can
+/// write to one of them decides which file is read.
+fn folders(path: &Path) -> Result<Vec<PathBuf>, Refusal> {
+    let mut path = path.to_owned();
+    let mut folders = Vec::new();
+    for _ in 0..MAX_LINKS {
+        let folder = parent(&path).canonicalize()?;
+        let is_link = path.symlink_metadata()?.is_symlink();
+        folders.push(folder.clone());
+        if !is_link {
+            return Ok(folders);
+        }
+        path = folder.join(path.read_link()?);
+    }
+    Err(Refusal::new("too many symbolic links lead to it"))
 }
 
 fn parent(path: &Path) -> &Path {
@@ -82,29 +184,22 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// Checks that nobody but root and this process's own user can write there.
-fn only_ours(
-    name: &str,
-    metadata: &std::fs::Metadata,
-    path: &Path,
-) -> Result<(), (String, String)> {
+fn only_ours(name: &str, metadata: &Metadata, path: &Path) -> Result<(), Refusal> {
     let own = nix::unistd::geteuid().as_raw();
+    let path = path.display();
     if ![0, own].contains(&metadata.uid()) {
-        return Err((
-            format!(
-                "{name} belongs to user id {}, who could write to it",
-                metadata.uid()
-            ),
-            format!("Make it root's: chown root {}", path.display()),
-        ));
+        let why = format!(
+            "{name} belongs to user id {}, who could write to it",
+            metadata.uid()
+        );
+        return Err(Refusal::new(why).remedy(format!("Make it root's: chown root {path}")));
     }
     if metadata.mode() & 0o022 != 0 {
-        return Err((
-            format!(
-                "{name} can be written by others (mode {:04o})",
-                metadata.mode() & 0o7777
-            ),
-            format!("Take that away: chmod go-w {}", path.display()),
-        ));
+        let why = format!(
+            "{name} can be written by others (mode {:04o})",
+            metadata.mode() & 0o7777
+        );
+        return Err(Refusal::new(why).remedy(format!("Take that away: chmod go-w {path}")));
     }
     Ok(())
 }

@@ -133,18 +133,21 @@ pub struct Binding {
     pub ifindex: u32,
     /// The prefix length, which may be another than the configured one.
     pub prefix: u8,
+    /// The address itself; on a point-to-point link the peer's.
+    pub peer: IpAddr,
+    /// Whether it works: false while, and after, duplicate address detection finds another.
+    pub usable: bool,
 }
 
-/// What may say on which interface a VIP belongs, strongest first. Interfaces are given by the
-/// kernel's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What may say on which interface a VIP belongs. Interfaces are given by the kernel's number.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidates<'a> {
     /// The interface that the configuration names, and its number if there is such a one.
     pub configured: Option<(&'a str, Option<u32>)>,
-    /// The interface whose subnet holds the VIP.
-    pub subnet: Option<u32>,
-    /// The interface that carries TO-IP.
-    pub carries_to: Option<u32>,
+    /// The interfaces whose subnet holds the VIP, the smallest subnet first.
+    pub subnets: Vec<u32>,
+    /// Where the VIP is bound.
+    pub bound: Vec<Binding>,
 }
 
 /// Why a VIP belongs on an interface.
@@ -171,26 +174,45 @@ impl fmt::Display for Chosen {
     }
 }
 
-/// Returns the interface for a VIP: as configured, else the one whose subnet holds the VIP, else
-/// the one that carries TO-IP.
+/// Returns the interface for a VIP: as configured, else one whose subnet holds the VIP, else the
+/// one that carries TO-IP, `carries_to`. Of several with such a subnet it is the one that has the
+/// VIP already, so that a call that is repeated moves nothing.
 ///
 /// # Errors
 ///
 /// None found is permanent: it needs somebody to name one.
-pub fn choose_interface(vip: &Vip, among: Candidates) -> Result<(u32, Chosen), Fault> {
-    match among {
-        Candidates { configured: Some((_, Some(index))), .. } => Ok((index, Chosen::Configured)),
-        Candidates { configured: Some((name, None)), .. } => Err(Fault::permanent(format!(
-            "cannot bind {vip} to {name}: this host has no interface of that name"
-        ))
-        .remedy("Correct `interface` in the configuration, or leave it out: then it is found by subnet.")),
-        Candidates { subnet: Some(index), .. } => Ok((index, Chosen::Subnet)),
-        Candidates { carries_to: Some(index), .. } => Ok((index, Chosen::CarriesTo)),
-        _ => Err(Fault::permanent(format!(
-            "found no interface for {vip}: no interface of this host has a subnet that holds it"
-        ))
-        .remedy("Name one with `interface = \"…\"` in the configuration.")),
+pub fn choose_interface(
+    vip: &Vip,
+    among: &Candidates,
+    carries_to: Option<u32>,
+) -> Result<(u32, Chosen), Fault> {
+    match among.configured {
+        Some((_, Some(ifindex))) => return Ok((ifindex, Chosen::Configured)),
+        Some((name, None)) => return Err(no_such_interface(vip, name)),
+        None => {}
     }
+    let bound = || among.bound.iter().map(|binding| binding.ifindex);
+    let bound_in_subnet = bound().find(|ifindex| among.subnets.contains(ifindex));
+    bound_in_subnet
+        .or(among.subnets.first().copied())
+        .map(|ifindex| (ifindex, Chosen::Subnet))
+        .or(carries_to.map(|ifindex| (ifindex, Chosen::CarriesTo)))
+        .or(bound().next().map(|ifindex| (ifindex, Chosen::BoundThere)))
+        .ok_or_else(|| {
+            Fault::permanent(format!(
+                "found no interface for {vip}: no interface of this host has a subnet that holds it"
+            ))
+            .remedy("Name one with `interface = \"…\"` in the configuration.")
+        })
+}
+
+fn no_such_interface(vip: &Vip, name: &str) -> Fault {
+    Fault::permanent(format!(
+        "cannot bind {vip} to {name}: this host has no interface of that name"
+    ))
+    .remedy(
+        "Correct `interface` in the configuration, or leave it out: then it is found by subnet.",
+    )
 }
 
 #[cfg(test)]
@@ -267,47 +289,48 @@ mod tests {
     #[test]
     fn the_configured_interface_wins_then_the_subnet_then_the_one_with_to() {
         let vip = vip("10.0.0.250/24");
-        let all = Candidates {
-            configured: Some(("eth1", Some(1))),
-            subnet: Some(2),
-            carries_to: Some(3),
+        let peer = vip.address;
+        let on = |ifindex| Binding {
+            peer,
+            ifindex,
+            prefix: 24,
+            usable: true,
         };
-        assert_eq!(choose_interface(&vip, all), Ok((1, Chosen::Configured)));
-        let all = Candidates {
-            configured: None,
-            ..all
+        let among = |configured, subnets: &[u32], bound: &[u32]| Candidates {
+            configured,
+            subnets: subnets.to_vec(),
+            bound: bound.iter().map(|ifindex| on(*ifindex)).collect(),
         };
-        assert_eq!(choose_interface(&vip, all), Ok((2, Chosen::Subnet)));
-        let all = Candidates {
-            subnet: None,
-            ..all
-        };
-        assert_eq!(choose_interface(&vip, all), Ok((3, Chosen::CarriesTo)));
-        let none = Candidates {
-            carries_to: None,
-            ..all
-        };
-        let fault = choose_interface(&vip, none).unwrap_err();
-        assert_eq!(fault.kind, crate::exit::Kind::Permanent);
-        assert!(
-            fault
-                .to_string()
-                .contains("found no interface for 10.0.0.250/24")
-        );
-    }
-
-    #[test]
-    fn a_configured_interface_that_is_absent_is_an_error_not_a_guess() {
-        let among = Candidates {
-            configured: Some(("eth9", None)),
-            subnet: Some(2),
-            carries_to: None,
-        };
-        let fault = choose_interface(&vip("10.0.0.250/24"), among).unwrap_err();
-        assert!(
-            fault.to_string().contains("no interface of that name"),
-            "{fault}"
-        );
+        let eth1 = Some(("eth1", Some(1)));
+        for (among, carries_to, choice) in [
+            (among(eth1, &[2], &[3]), Some(4), (1, Chosen::Configured)),
+            (among(None, &[2, 5], &[]), Some(4), (2, Chosen::Subnet)),
+            (among(None, &[2, 5], &[3]), Some(4), (2, Chosen::Subnet)),
+            // It is where it may be: it stays.
+            (among(None, &[2, 5], &[3, 5]), Some(4), (5, Chosen::Subnet)),
+            (among(None, &[], &[3]), Some(4), (4, Chosen::CarriesTo)),
+            (among(None, &[], &[3]), None, (3, Chosen::BoundThere)),
+        ] {
+            assert_eq!(
+                choose_interface(&vip, &among, carries_to),
+                Ok(choice),
+                "{among:?}"
+            );
+        }
+        for (among, said) in [
+            (
+                among(None, &[], &[]),
+                "found no interface for 10.0.0.250/24",
+            ),
+            (
+                among(Some(("eth9", None)), &[2], &[2]),
+                "no interface of that name",
+            ),
+        ] {
+            let fault = choose_interface(&vip, &among, None).unwrap_err();
+            assert_eq!(fault.kind, crate::exit::Kind::Permanent);
+            assert!(fault.to_string().contains(said), "{fault}");
+        }
     }
 
     proptest! {

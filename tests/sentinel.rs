@@ -110,6 +110,7 @@ fn exit_1_is_retried_until_the_fault_has_passed() {
         words.find(|word| word.starts_with(key)).unwrap()
     };
     let retried = site.runs(&FRONT, "server2", 0);
+    assert_eq!(retried.len(), SERVERS.len(), "{retried:#?}");
     let retried = retried.iter().find(|run| run.contains("@eth2"));
     for key in ["master=", "role=", "state=", "from=", "to="] {
         assert_eq!(
@@ -196,6 +197,7 @@ fn make_retries_quick(site: &Site) {
 
 /// Waits until a Sentinel has said that its hook failed. Then it has forgotten the call, so that
 /// it can never run again.
+#[track_caller]
 fn check_that_it_was_dropped(site: &Site, server: &str) {
     let error = format!("-script-error {} 0 2", common::executable().display());
     eventually("Sentinel reports the failed hook", || {

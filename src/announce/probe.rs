@@ -25,9 +25,12 @@ const FRAME: usize = 1514;
 const BATCH: usize = 64;
 
 /// Asks all questions at once and listens for `wait`. Returns for each the hardware addresses,
-/// other than the interface's own, that claim the VIP; none for an interface that has no
-/// neighbours.
-pub fn claimants(questions: &[Question], wait: Duration) -> Vec<Result<Vec<MacAddr>, Fault>> {
+/// other than this host's `own`, that claim the VIP; none for an interface that has no neighbours.
+pub fn claimants(
+    questions: &[Question],
+    own: &[MacAddr],
+    wait: Duration,
+) -> Vec<Result<Vec<MacAddr>, Fault>> {
     let mut asked: Vec<Result<Asked, Fault>> = questions.iter().map(Asked::ask).collect();
     let deadline = Instant::now() + wait;
     while let Some(left) = deadline.checked_duration_since(Instant::now()) {
@@ -46,7 +49,7 @@ pub fn claimants(questions: &[Question], wait: Duration) -> Vec<Result<Vec<MacAd
         }
         drop(fds);
         for one in &mut asked {
-            if let Ok(Err(fault)) = one.as_mut().map(Asked::listen) {
+            if let Ok(Err(fault)) = one.as_mut().map(|one| one.listen(own)) {
                 *one = Err(fault);
             }
         }
@@ -59,7 +62,6 @@ pub fn claimants(questions: &[Question], wait: Duration) -> Vec<Result<Vec<MacAd
 
 struct Asked {
     vip: IpAddr,
-    own: Option<MacAddr>,
     socket: Option<PacketSocket>,
     claimants: Vec<MacAddr>,
 }
@@ -69,7 +71,6 @@ impl Asked {
         let Question { vip, link } = *question;
         let mut asked = Asked {
             vip,
-            own: link.mac,
             socket: None,
             claimants: Vec::new(),
         };
@@ -84,7 +85,7 @@ impl Asked {
         Ok(asked)
     }
 
-    fn listen(&mut self) -> Result<(), Fault> {
+    fn listen(&mut self, own: &[MacAddr]) -> Result<(), Fault> {
         let Some(socket) = &self.socket else {
             return Ok(());
         };
@@ -99,7 +100,7 @@ impl Asked {
                 IpAddr::V6(vip) => ndp::claim(frame, vip),
             };
             match claim {
-                Some(mac) if Some(mac) != self.own && !self.claimants.contains(&mac) => {
+                Some(mac) if !own.contains(&mac) && !self.claimants.contains(&mac) => {
                     self.claimants.push(mac)
                 }
                 _ => {}

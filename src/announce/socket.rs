@@ -67,7 +67,15 @@ impl PacketSocket {
     pub fn send(&self, frame: &[u8]) -> Result<(), Fault> {
         send(self.fd.as_raw_fd(), frame, MsgFlags::empty())
             .map(drop)
-            .map_err(|error| errno::packet(&format!("send a frame on {}", self.link), error))
+            .map_err(|error| {
+                let fault = errno::packet(&format!("send a frame on {}", self.link), error);
+                match error {
+                    Errno::ENETDOWN => {
+                        fault.remedy(format!("Bring it up: ip link set {} up", self.link))
+                    }
+                    _ => fault,
+                }
+            })
     }
 
     /// Returns the next frame that was received, `None` if there is none now.

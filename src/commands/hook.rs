@@ -14,7 +14,7 @@ use crate::run::{Asked, Run, Target};
 /// Makes this host follow the failover. Returns how the run ended; everything that is to be
 /// said about it is in the log by then.
 pub(super) fn run(failover: &Failover, started: Instant) -> Exit {
-    match load(&Options::default()).and_then(|config| follow(failover, &config, started)) {
+    match load(&Options::default(), started).and_then(|config| follow(failover, &config, started)) {
         Ok(exit) => exit,
         Err(fault) => refuse(&fault, &pairs(failover)),
     }
@@ -23,7 +23,7 @@ pub(super) fn run(failover: &Failover, started: Instant) -> Exit {
 fn follow(failover: &Failover, config: &Config, started: Instant) -> Result<Exit, Fault> {
     let targets = Target::of(config, &[&failover.master])?;
     let mut run = Run::new(Asked::Follow(failover), config, targets, started, false);
-    let exit = run.carry_out();
+    let exit = run.carry_out(|_| {});
     let mut call = pairs(failover).to_vec();
     call.push(("why", asked(run.call).to_owned()));
     let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
@@ -46,8 +46,8 @@ pub(super) fn refuse(fault: &Fault, call: &[(&str, String)]) -> Exit {
 
 /// Writes the log line, and for an end that Sentinel will not retry one line to stderr.
 fn complain(exit: Exit, line: &str, fault: &str) {
-    log::line(level(exit), line);
-    if exit == Exit::Permanent {
+    // Without syslog the line is on stderr, and the fault in it.
+    if log::line(level(exit), line) && exit == Exit::Permanent {
         log::stderr(fault);
     }
 }

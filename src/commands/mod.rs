@@ -18,7 +18,8 @@ use crate::config::{self, Config};
 use crate::exit::{self, Exit, Fault};
 use crate::log::{self, Level};
 use crate::plan::{Call, ToIs};
-use crate::report::escape;
+use crate::report::{escape, printable};
+use crate::run::patiently;
 
 /// Does what the arguments, without the program's name, ask for.
 pub fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
@@ -36,7 +37,7 @@ pub fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
         Verb::Bind(of) => operate::run(Call::Bind, of, options, started),
         Verb::Unbind(of) => operate::run(Call::Unbind, of, options, started),
         Verb::Announce(of) => operate::run(Call::Announce, of, options, started),
-        Verb::Status(of) => status::run(of, options),
+        Verb::Status(of) => status::run(of, options, started),
         Verb::Completions { shell } => completions::run(*shell),
     };
     done.unwrap_or_else(|error| {
@@ -46,12 +47,14 @@ pub fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
 }
 
 /// Reads the configuration that the options, the environment or the default name.
-fn load(options: &Options) -> Result<Config, Fault> {
+fn load(options: &Options, started: Instant) -> Result<Config, Fault> {
+    let environment = std::env::var_os("VIPSWITCH_CONFIG").filter(|name| !name.is_empty());
     let path = options
         .config
         .clone()
-        .or_else(|| std::env::var_os("VIPSWITCH_CONFIG").map(PathBuf::from));
-    config::load(&path.unwrap_or_else(|| config::DEFAULT_PATH.into()))
+        .or_else(|| environment.map(PathBuf::from));
+    let path = path.unwrap_or_else(|| config::DEFAULT_PATH.into());
+    patiently(started, || config::load(&path))
 }
 
 /// Ends a call of Sentinel's that makes no sense. It has to be in the log as well as on stderr,
@@ -59,19 +62,33 @@ fn load(options: &Options) -> Result<Config, Fault> {
 fn refuse_call(arguments: &[OsString], fault: &Fault) -> Exit {
     let shown = arguments
         .iter()
-        .take(8)
         .map(|argument| escape(&argument.to_string_lossy()));
-    hook::refuse(fault, &[("arguments", shown.collect::<Vec<_>>().join(" "))])
+    let pairs: Vec<(&str, String)> = KEYS.into_iter().zip(shown).collect();
+    hook::refuse(fault, &pairs)
 }
+
+/// What the log calls the arguments of Sentinel's call, and one too many.
+const KEYS: [&str; 8] = [
+    "master",
+    "role",
+    "state",
+    "from",
+    "from_port",
+    "to",
+    "to_port",
+    "further",
+];
 
 /// Prints clap's text: help and version to stdout, mistakes to stderr.
 fn print_clap(error: &clap::Error) -> Exit {
+    let text = error.render().to_string();
     if error.use_stderr() {
-        // Where stderr is closed there is nobody to tell; the exit code still says it.
-        let _ = error.print();
+        // It quotes the arguments as they are.
+        let lines: Vec<String> = text.trim_end().lines().map(printable).collect();
+        log::stderr_lines(&lines);
         return Exit::Permanent;
     }
-    match print(&error.render().to_string()) {
+    match print(&text) {
         Ok(()) => Exit::Done,
         Err(error) => {
             log::stderr(&format!("{error:#}"));

@@ -7,8 +7,8 @@ use crate::cli::{Masters, Options};
 use crate::exit::Exit;
 use crate::log;
 use crate::plan::Call;
-use crate::report::{Outcome, Phases, log_line, milliseconds};
-use crate::run::{Asked, Run, Target};
+use crate::report::{Outcome, Phases, log_line, milliseconds, printable};
+use crate::run::{self, Asked, Run, Target};
 
 /// Carries the call out for these masters. Returns how it ended.
 ///
@@ -21,7 +21,7 @@ pub(super) fn run(
     options: &Options,
     started: Instant,
 ) -> anyhow::Result<Exit> {
-    let config = load(options)?;
+    let config = load(options, started)?;
     let targets = Target::of(&config, &of.masters)?;
     let mut masters: Vec<&str> = targets.iter().map(|target| target.master).collect();
     masters.dedup();
@@ -32,42 +32,44 @@ pub(super) fn run(
         started,
         options.dry_run,
     );
-    let exit = run.carry_out();
+    let exit = run.carry_out(|fault| {
+        if !options.quiet {
+            let patience = run::PATIENCE.as_secs();
+            log::stderr(&format!("{fault}. Trying again, for {patience} s at most"));
+        }
+    });
     let call = [
         ("master", masters.join(",")),
         ("why", asked(run.call).to_owned()),
     ];
     let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
-    if !options.dry_run {
-        // What an operator did belongs into the log; the operator reads the lines below.
-        log::to_syslog(level(exit), &line);
+    // What an operator did belongs into the log.
+    let logged = options.dry_run || log::line(level(exit), &line);
+    if options.verbose && logged {
+        log::stderr(&line);
     }
-    tell(&run.outcomes, options, &run.phases, &line);
+    tell(&run.outcomes, options, &run.phases);
     Ok(exit)
 }
 
 /// The VIPs are as they should be even where nobody can be told, so that failing to print does
 /// not change how the run ends.
-fn tell(outcomes: &[Outcome], options: &Options, phases: &Phases, line: &str) {
+fn tell(outcomes: &[Outcome], options: &Options, phases: &Phases) {
     let mut text = String::new();
     for outcome in outcomes {
+        let master = &outcome.master;
         if options.json {
             text += &outcome.json(options.dry_run, phases.done);
             text.push('\n');
         } else if outcome.result.is_ok() && !options.quiet {
             let sentence = outcome.sentence(options.dry_run);
-            text += &format!(
-                "{}: {sentence}, in {:.1} ms\n",
-                outcome.master,
-                milliseconds(phases.done)
-            );
+            let took = milliseconds(phases.done);
+            text += &printable(&format!("{master}: {sentence}, in {took:.1} ms"));
+            text.push('\n');
         }
         if let Err(fault) = &outcome.result {
-            log::stderr(&format!("{}: {}: {fault}", outcome.master, outcome.vip));
+            log::stderr(&format!("{master}: {}: {fault}", outcome.vip));
         }
-    }
-    if options.verbose {
-        log::stderr(line);
     }
     if let Err(error) = print(&text) {
         log::stderr(&format!("{error:#}"));

@@ -1,6 +1,7 @@
 //! `status`: who is master, who holds the VIP, does anyone else claim it. Changes nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -17,11 +18,11 @@ use crate::failover::Host;
 use crate::link::Link;
 use crate::netlink::Netlink;
 use crate::observe::Kernel;
-use crate::plan::{Call, Seen, ToIs};
-use crate::report::to_json;
+use crate::plan::ToIs;
+use crate::report::{printable, to_json};
 use crate::run::Target;
 use crate::sentinel::{MasterAddress, master_address};
-use crate::vip::{Candidates, choose_interface};
+use crate::vip::{Binding, Candidates, Vip, choose_interface};
 use crate::{errno, resolve};
 
 /// How long others may take to answer the probe. A neighbour answers in well under a
@@ -38,8 +39,8 @@ struct Status {
     vip: IpAddr,
     prefix: u8,
     bound: bool,
+    bindings: Vec<BoundTo>,
     interface: Option<String>,
-    bound_prefix: Option<u8>,
     redis_master: Option<String>,
     redis_master_is_here: Option<bool>,
     sentinel: String,
@@ -49,6 +50,25 @@ struct Status {
     probe_error: Option<String>,
 }
 
+/// One place where a VIP is bound.
+#[derive(Debug, Serialize)]
+struct BoundTo {
+    interface: String,
+    prefix: u8,
+    usable: bool,
+}
+
+impl fmt::Display for BoundTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unusable = if self.usable {
+            ""
+        } else {
+            " but unusable (duplicate address detection)"
+        };
+        write!(f, "on {} as /{}{unusable}", self.interface, self.prefix)
+    }
+}
+
 /// Prints one line, or one JSON object, per VIP.
 ///
 /// # Errors
@@ -56,21 +76,21 @@ struct Status {
 /// A configuration that cannot be used, an unknown master, a kernel that does not answer, or a
 /// stdout that cannot be written to. A Sentinel or neighbours that do not answer are part of
 /// the status.
-pub(super) fn run(of: &Masters, options: &Options) -> anyhow::Result<Exit> {
-    let config = load(options)?;
+pub(super) fn run(of: &Masters, options: &Options, started: Instant) -> anyhow::Result<Exit> {
+    let config = load(options, started)?;
     let targets = Target::of(&config, &of.masters)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| errno::open("the event loop", &error))?;
-    let looked = runtime.block_on(look(&config, &targets))?;
-    let rows: Vec<Status> = probe(looked);
+    let (looked, own) = runtime.block_on(look(&config, &targets))?;
+    let rows: Vec<Status> = probe(looked, &own);
     let mut text = String::new();
     for row in &rows {
         text += &if options.json {
             to_json(row)
         } else {
-            row.sentence()
+            printable(&row.sentence())
         };
         text.push('\n');
     }
@@ -108,55 +128,71 @@ fn ask_sentinel<'a>(sentinel: &Sentinel, targets: &[Target<'a>]) -> Truths<'a> {
     truths
 }
 
-async fn look(config: &Config, targets: &[Target<'_>]) -> Result<Vec<Looked>, Fault> {
+async fn look(
+    config: &Config,
+    targets: &[Target<'_>],
+) -> Result<(Vec<Looked>, Vec<MacAddr>), Fault> {
     let netlink = Netlink::open()?;
     let kernel = Kernel::new(&netlink);
     let truths = ask_sentinel(&config.sentinel, targets);
     let names_until = Instant::now() + NAMES;
     let mut looked = Vec::new();
     for target in targets {
-        let seen = kernel.see(Call::Bind, target.vip, target.interface).await?;
-        let link = place(&netlink, &seen).await?;
-        let mut row = Status::new(target, &seen, link.as_ref(), &config.sentinel);
+        let seen = kernel.see_all(target.vip.address, target.interface).await?;
+        let places = places(&netlink, &target.vip, &seen).await?;
+        let mut row = Status::new(target, &places, &config.sentinel);
         if let Some(truth) = truths.get(target.master) {
             row.add_truth(truth, &kernel, names_until).await?;
         }
+        let link = places.into_iter().next().map(|(link, _)| link);
         looked.push(Looked { row, link });
     }
-    Ok(looked)
+    // Linux answers for its addresses on every interface (arp_ignore 0): no rival.
+    let own = netlink
+        .links()
+        .await?
+        .iter()
+        .filter_map(|link| link.mac)
+        .collect();
+    Ok((looked, own))
 }
 
-/// Returns the interface that has the VIP, else the one that it belongs on.
-async fn place(netlink: &Netlink, seen: &Seen<'_>) -> Result<Option<Link>, Fault> {
-    let candidates = Candidates {
-        configured: seen.configured,
-        subnet: seen.subnet,
-        carries_to: None,
-    };
-    let belongs = choose_interface(&seen.vip, candidates)
-        .ok()
-        .map(|(ifindex, _)| ifindex);
-    match seen
-        .bound
-        .first()
-        .map(|binding| binding.ifindex)
-        .or(belongs)
-    {
-        Some(ifindex) => netlink.link(ifindex).await,
-        None => Ok(None),
+/// Returns the interfaces that have the VIP, with the prefix length of each; else the one that
+/// it belongs on, without.
+async fn places(
+    netlink: &Netlink,
+    vip: &Vip,
+    seen: &Candidates<'_>,
+) -> Result<Vec<(Link, Option<Binding>)>, Fault> {
+    let mut places = Vec::new();
+    for binding in &seen.bound {
+        if let Some(link) = netlink.link(binding.ifindex).await? {
+            places.push((link, Some(*binding)));
+        }
     }
+    if let ([], Ok((ifindex, _))) = (places.as_slice(), choose_interface(vip, seen, None)) {
+        places.extend(netlink.link(ifindex).await?.map(|link| (link, None)));
+    }
+    Ok(places)
 }
 
 impl Status {
-    fn new(target: &Target, seen: &Seen, link: Option<&Link>, sentinel: &Sentinel) -> Status {
-        let bound = seen.bound.first();
+    fn new(target: &Target, places: &[(Link, Option<Binding>)], sentinel: &Sentinel) -> Status {
+        let bound = places.iter().filter_map(|(link, binding)| {
+            let Binding { prefix, usable, .. } = (*binding)?;
+            Some(BoundTo {
+                interface: link.name.clone(),
+                prefix,
+                usable,
+            })
+        });
         Status {
             master: target.master.to_owned(),
             vip: target.vip.address,
             prefix: target.vip.prefix,
-            bound: bound.is_some(),
-            interface: link.map(|link| link.name.clone()),
-            bound_prefix: bound.map(|binding| binding.prefix),
+            bound: places.iter().any(|(_, binding)| binding.is_some()),
+            bindings: bound.collect(),
+            interface: places.first().map(|(link, _)| link.name.clone()),
             redis_master: None,
             redis_master_is_here: None,
             sentinel: sentinel.address.to_string(),
@@ -199,11 +235,10 @@ impl Status {
     }
 
     fn sentence(&self) -> String {
-        let held = match (&self.interface, self.bound_prefix) {
-            (Some(interface), Some(prefix)) => {
-                format!("{}/{prefix} is here, on {interface}", self.vip)
-            }
-            _ => format!("{} is not here", self.vip),
+        let bindings: Vec<String> = self.bindings.iter().map(ToString::to_string).collect();
+        let held = match bindings.as_slice() {
+            [] => format!("{} is not here", self.vip),
+            bindings => format!("{} is here, {}", self.vip, bindings.join(" and ")),
         };
         let master = match (&self.redis_master, self.redis_master_is_here) {
             (Some(master), Some(true)) => format!("master is {master}, this host"),
@@ -233,7 +268,7 @@ impl Status {
 }
 
 /// Asks the network about all VIPs at once.
-fn probe(looked: Vec<Looked>) -> Vec<Status> {
+fn probe(looked: Vec<Looked>, own: &[MacAddr]) -> Vec<Status> {
     let (mut rows, links): (Vec<Status>, Vec<Option<Link>>) = looked
         .into_iter()
         .map(|looked| (looked.row, looked.link))
@@ -257,7 +292,7 @@ fn probe(looked: Vec<Looked>) -> Vec<Status> {
             })
         })
         .collect();
-    let answers = claimants(&questions, PROBE);
+    let answers = claimants(&questions, own, PROBE);
     for (place, answer) in places.into_iter().zip(answers) {
         let row = &mut rows[place];
         match answer {

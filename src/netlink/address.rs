@@ -2,14 +2,17 @@
 
 use std::net::IpAddr;
 
-use futures_util::TryStreamExt as _;
+use futures_util::StreamExt as _;
 use nix::errno::Errno;
-use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_core::{
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{Netlink, answer};
+use super::Netlink;
 use crate::errno;
 use crate::exit::Fault;
 use crate::link::Link;
@@ -24,8 +27,14 @@ const OWNER: u8 = 118;
 pub struct Address {
     /// The number of its interface.
     pub ifindex: u32,
-    /// The address, and the prefix length that makes its subnet.
+    /// The address.
+    pub local: IpAddr,
+    /// Its subnet: on a point-to-point link the peer's.
     pub subnet: Subnet,
+    /// Whether it works: false while duplicate address detection goes on, and when it failed.
+    pub usable: bool,
+    /// Whether the kernel removes it with its primary, unless it promotes secondaries.
+    pub secondary: bool,
 }
 
 /// What came of adding an address.
@@ -37,33 +46,30 @@ pub enum Added {
     Already,
 }
 
-/// What came of deleting an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deleted {
-    /// It is gone now.
-    Now,
-    /// It was gone already.
-    Already,
-}
-
 impl Netlink {
     /// Returns the addresses of the family of `like` on all interfaces, also on those that are
     /// down.
     ///
     /// # Errors
     ///
-    /// A netlink fault.
+    /// A netlink fault. A list that changed while it was read is a passing one, as some of it may
+    /// be missing.
     pub async fn addresses(&self, like: IpAddr) -> Result<Vec<Address>, Fault> {
-        let mut request = self.handle.address().get();
-        request.message_mut().header.family = match like {
-            IpAddr::V4(_) => AddressFamily::Inet,
-            IpAddr::V6(_) => AddressFamily::Inet6,
-        };
-        let all = request
-            .execute()
-            .try_filter_map(async |message| Ok(read(&message)))
-            .try_collect();
-        answer(|| "list the addresses of this host".into(), all).await
+        let mut message = AddressMessage::default();
+        message.header.family = family(like);
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetAddress(message));
+        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let tried = || "list the addresses of this host".to_owned();
+        match self
+            .answer(tried, list(self.handle.clone(), request))
+            .await?
+        {
+            Some(addresses) => Ok(addresses),
+            None => Err(Fault::passing(format!(
+                "cannot {}: they change all the time",
+                tried()
+            ))),
+        }
     }
 
     /// Binds a VIP to an interface. An IPv6 address is usable at once (`nodad`: detection of
@@ -77,18 +83,14 @@ impl Netlink {
         let add = async {
             match self.add(link.index, vip, true).await {
                 // A kernel before 5.18 may refuse the attribute that it does not know.
-                Err(error)
-                    if matches!(
-                        errno::number(&error),
-                        Some(Errno::EINVAL | Errno::EOPNOTSUPP)
-                    ) =>
-                {
+                Err(error) if is(&error, &[Errno::EINVAL, Errno::EOPNOTSUPP]) => {
                     self.add(link.index, vip, false).await
                 }
                 added => added,
             }
         };
-        answer(|| format!("add {vip} to {}", link.name), add).await
+        self.answer(|| format!("add {vip} to {}", link.name), add)
+            .await
     }
 
     async fn add(&self, ifindex: u32, vip: &Vip, tagged: bool) -> Result<Added, rtnetlink::Error> {
@@ -104,73 +106,110 @@ impl Netlink {
         match request.execute().await {
             Ok(()) => Ok(Added::New),
             // Somebody, or an earlier run, has bound it: what was wanted.
-            Err(error) if errno::number(&error) == Some(Errno::EEXIST) => Ok(Added::Already),
+            Err(error) if is(&error, &[Errno::EEXIST]) => Ok(Added::Already),
             Err(error) => Err(error),
         }
     }
 
     /// Removes exactly this binding of `address`. The kernel compares address, prefix length
-    /// and interface only if all three are given. `link` is the interface's name, for messages.
+    /// and interface only if all are given, and the prefix with the peer's address if there is
+    /// one (`inet_rtm_deladdr` in net/ipv4/devinet.c).
     ///
     /// # Errors
     ///
     /// A netlink fault; one already gone, or gone with its interface, is none.
     pub async fn delete_address(
         &self,
-        link: &str,
+        link: &Link,
         address: IpAddr,
         binding: Binding,
-    ) -> Result<Deleted, Fault> {
-        let Binding { ifindex, prefix } = binding;
+    ) -> Result<(), Fault> {
+        let Binding { prefix, peer, .. } = binding;
         let mut message = AddressMessage::default();
-        message.header.family = match address {
-            IpAddr::V4(_) => AddressFamily::Inet,
-            IpAddr::V6(_) => AddressFamily::Inet6,
-        };
-        message.header.index = ifindex;
+        message.header.family = family(address);
+        message.header.index = link.index;
         message.header.prefix_len = prefix;
         message.attributes = vec![
             AddressAttribute::Local(address),
-            AddressAttribute::Address(address),
+            AddressAttribute::Address(peer),
         ];
         let delete = async {
             match self.handle.address().del(message).execute().await {
-                Ok(()) => Ok(Deleted::Now),
                 // Gone meanwhile, alone or with its interface: what was wanted.
-                Err(error)
-                    if matches!(
-                        errno::number(&error),
-                        Some(Errno::EADDRNOTAVAIL | Errno::ENODEV)
-                    ) =>
-                {
-                    Ok(Deleted::Already)
-                }
-                Err(error) => Err(error),
+                Err(error) if is(&error, &[Errno::EADDRNOTAVAIL, Errno::ENODEV]) => Ok(()),
+                deleted => deleted,
             }
         };
-        answer(|| format!("remove {address}/{prefix} from {link}"), delete).await
+        self.answer(
+            || format!("remove {address}/{prefix} from {}", link.name),
+            delete,
+        )
+        .await
     }
+}
+
+/// Reads a list of addresses to its end; `None` if the kernel says that it was interrupted. By
+/// hand, because rtnetlink's own does not pass that on.
+async fn list(
+    mut handle: rtnetlink::Handle,
+    request: NetlinkMessage<RouteNetlinkMessage>,
+) -> Result<Option<Vec<Address>>, rtnetlink::Error> {
+    let mut answer = handle.request(request)?;
+    let mut addresses = Vec::new();
+    let mut interrupted = false;
+    while let Some(message) = answer.next().await {
+        interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
+        match message.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message)) => {
+                addresses.extend(read(&message))
+            }
+            NetlinkPayload::Error(error) if error.code.is_some() => {
+                return Err(rtnetlink::Error::NetlinkError(error));
+            }
+            NetlinkPayload::Overrun(_) => interrupted = true,
+            _ => {}
+        }
+    }
+    Ok((!interrupted).then_some(addresses))
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn is(error: &rtnetlink::Error, errnos: &[Errno]) -> bool {
+    errno::number(error).is_some_and(|errno| errnos.contains(&errno))
 }
 
 fn read(message: &AddressMessage) -> Option<Address> {
     let mut local = None;
     let mut address = None;
+    // The header has room for the first eight flags only.
+    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     for attribute in &message.attributes {
         match attribute {
             AddressAttribute::Local(ip) => local = Some(*ip),
             AddressAttribute::Address(ip) => address = Some(*ip),
+            AddressAttribute::Flags(all) => flags = *all,
             _ => {}
         }
     }
     // On a point-to-point link IFA_ADDRESS is the peer's; IPv6 sends no IFA_LOCAL without a peer.
-    let address = local.or(address)?;
-    let subnet = Subnet {
-        address,
-        prefix: message.header.prefix_len,
-    };
+    let address = address.or(local)?;
+    let local = local.unwrap_or(address);
     Some(Address {
         ifindex: message.header.index,
-        subnet,
+        local,
+        subnet: Subnet {
+            address,
+            prefix: message.header.prefix_len,
+        },
+        usable: !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed),
+        // For IPv6 the same bit says temporary.
+        secondary: local.is_ipv4() && flags.contains(AddressFlags::Secondary),
     })
 }
 

@@ -4,12 +4,24 @@ use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
 use pnet_base::MacAddr;
 use rtnetlink::LinkGetRequest;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use rtnetlink::packet_core::{DefaultNla, Emitable as _, NLA_F_NESTED};
+use rtnetlink::packet_route::link::{
+    AfSpecInet, AfSpecUnspec, LinkAttribute, LinkFlags, LinkLayerType, LinkMessage,
+};
 
-use super::{Netlink, answer};
+use super::Netlink;
 use crate::errno;
 use crate::exit::Fault;
 use crate::link::Link;
+
+/// IFLA_AF_SPEC in the kernel's include/uapi/linux/if_link.h.
+const AF_SPEC: u16 = 26;
+/// AF_INET, which names the kind of an IFLA_AF_SPEC.
+const INET: u16 = 2;
+/// IFLA_INET_CONF in include/uapi/linux/if_link.h.
+const INET_CONF: u16 = 1;
+/// IPV4_DEVCONF_PROMOTE_SECONDARIES in include/uapi/linux/ip.h.
+const PROMOTE_SECONDARIES: u16 = 20;
 
 impl Netlink {
     /// Returns the interface of this number, or `None` if there is no such one (any more).
@@ -19,7 +31,8 @@ impl Netlink {
     /// A netlink fault.
     pub async fn link(&self, ifindex: u32) -> Result<Option<Link>, Fault> {
         let request = self.handle.link().get().match_index(ifindex);
-        one(request, || format!("look up interface number {ifindex}")).await
+        let tried = || format!("look up interface number {ifindex}");
+        self.one(request, tried).await
     }
 
     /// Returns the interface of this name, or `None` if there is no such one.
@@ -29,18 +42,65 @@ impl Netlink {
     /// A netlink fault.
     pub async fn link_named(&self, name: &str) -> Result<Option<Link>, Fault> {
         let request = self.handle.link().get().match_name(name);
-        one(request, || format!("look up interface {name}")).await
+        self.one(request, || format!("look up interface {name}"))
+            .await
+    }
+
+    /// Returns all interfaces.
+    ///
+    /// # Errors
+    ///
+    /// A netlink fault.
+    pub async fn links(&self) -> Result<Vec<Link>, Fault> {
+        let all = self.handle.link().get().execute();
+        let all = all.map_ok(|message| read(&message)).try_collect();
+        self.answer(|| "list the interfaces of this host".into(), all)
+            .await
+    }
+
+    /// Makes the kernel keep an interface's secondary IPv4 addresses when it removes their
+    /// primary, or not (the sysctl `promote_secondaries` of that interface).
+    ///
+    /// # Errors
+    ///
+    /// A netlink fault.
+    pub async fn set_promote_secondaries(&self, link: &Link, on: bool) -> Result<(), Fault> {
+        let value = DefaultNla::new(PROMOTE_SECONDARIES, u32::from(on).to_ne_bytes().to_vec());
+        let conf = DefaultNla::new(INET_CONF | NLA_F_NESTED, bytes(&value));
+        let inet = DefaultNla::new(INET | NLA_F_NESTED, bytes(&conf));
+        let mut message = LinkMessage::default();
+        message.header.index = link.index;
+        message
+            .attributes
+            .push(LinkAttribute::Other(DefaultNla::new(
+                AF_SPEC | NLA_F_NESTED,
+                bytes(&inet),
+            )));
+        let tried = || format!("set promote_secondaries of {}", link.name);
+        self.answer(tried, self.handle.link().set(message).execute())
+            .await
+    }
+
+    async fn one(
+        &self,
+        request: LinkGetRequest,
+        tried: impl Fn() -> String,
+    ) -> Result<Option<Link>, Fault> {
+        let first = async {
+            match request.execute().try_next().await {
+                Err(error) if errno::number(&error) == Some(Errno::ENODEV) => Ok(None),
+                message => message,
+            }
+        };
+        let message = self.answer(tried, first).await?;
+        Ok(message.map(|message| read(&message)))
     }
 }
 
-async fn one(request: LinkGetRequest, tried: impl Fn() -> String) -> Result<Option<Link>, Fault> {
-    let first = async {
-        match request.execute().try_next().await {
-            Err(error) if errno::number(&error) == Some(Errno::ENODEV) => Ok(None),
-            message => message,
-        }
-    };
-    Ok(answer(tried, first).await?.map(|message| read(&message)))
+fn bytes(attribute: &DefaultNla) -> Vec<u8> {
+    let mut bytes = vec![0; attribute.buffer_len()];
+    attribute.emit(&mut bytes);
+    bytes
 }
 
 fn read(message: &LinkMessage) -> Link {
@@ -51,16 +111,28 @@ fn read(message: &LinkMessage) -> Link {
         index: message.header.index,
         name: String::new(),
         mac: None,
-        loopback: flags.contains(LinkFlags::Loopback),
+        carrier: flags.contains(LinkFlags::LowerUp),
+        promotes_secondaries: false,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(bytes) if has_neighbours => link.mac = mac(bytes),
+            LinkAttribute::AfSpecUnspec(specs) => link.promotes_secondaries = promotes(specs),
             _ => {}
         }
     }
     link
+}
+
+fn promotes(specs: &[AfSpecUnspec]) -> bool {
+    let inet = specs.iter().find_map(|spec| match spec {
+        AfSpecUnspec::Inet(inet) => Some(inet),
+        _ => None,
+    });
+    inet.into_iter()
+        .flatten()
+        .any(|spec| matches!(spec, AfSpecInet::DevConf(conf) if conf.promote_secondaries != 0))
 }
 
 fn mac(bytes: &[u8]) -> Option<MacAddr> {

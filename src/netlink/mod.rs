@@ -7,9 +7,11 @@ mod route;
 
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use crate::errno;
 use crate::exit::Fault;
-pub use address::{Added, Address, Deleted};
+pub use address::{Added, Address};
 pub use route::Route;
 
 /// How long one request may wait for its answer. The kernel answers in microseconds; a reply
@@ -19,6 +21,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// A connection to the kernel's NETLINK_ROUTE.
 pub struct Netlink {
     handle: rtnetlink::Handle,
+    connection: JoinHandle<()>,
 }
 
 impl Netlink {
@@ -30,27 +33,36 @@ impl Netlink {
     pub fn open() -> Result<Netlink, Fault> {
         let (connection, handle, _) =
             rtnetlink::new_connection().map_err(|error| errno::open("a netlink socket", &error))?;
-        tokio::spawn(connection);
-        Ok(Netlink { handle })
+        Ok(Netlink {
+            handle,
+            connection: tokio::spawn(connection),
+        })
     }
-}
 
-/// Waits for one answer, for at most [`ANSWER`].
-///
-/// # Errors
-///
-/// The kernel's error with what was `tried` before it; no answer in time is passing.
-async fn answer<T>(
-    tried: impl Fn() -> String,
-    request: impl Future<Output = Result<T, rtnetlink::Error>>,
-) -> Result<T, Fault> {
-    match tokio::time::timeout(ANSWER, request).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(errno::netlink(&tried(), &error)),
-        Err(_) => Err(Fault::passing(format!(
-            "cannot {}: the kernel did not answer within {} s",
-            tried(),
-            ANSWER.as_secs()
-        ))),
+    /// Waits for one answer, for at most [`ANSWER`].
+    ///
+    /// # Errors
+    ///
+    /// The kernel's error with what was `tried` before it. No answer in time, or a connection
+    /// that broke, is passing.
+    async fn answer<T>(
+        &self,
+        tried: impl Fn() -> String,
+        request: impl Future<Output = Result<T, rtnetlink::Error>>,
+    ) -> Result<T, Fault> {
+        let lost = |why: String| Fault::passing(format!("cannot {}: {why}", tried()));
+        match tokio::time::timeout(ANSWER, request).await {
+            Ok(Err(error)) => Err(errno::netlink(&tried(), &error)),
+            Err(_) => Err(lost(format!(
+                "the kernel did not answer within {} s",
+                ANSWER.as_secs()
+            ))),
+            // To a request, a broken connection looks like the end of its answer: a list would
+            // be taken for shorter than it is, and silence for consent.
+            Ok(Ok(_)) if self.connection.is_finished() => {
+                Err(lost("the connection to the kernel broke".into()))
+            }
+            Ok(Ok(value)) => Ok(value),
+        }
     }
 }

@@ -6,27 +6,31 @@ use std::net::IpAddr;
 use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
 use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType,
+};
 
-use super::{Netlink, answer};
+use super::Netlink;
 use crate::errno;
 use crate::exit::Fault;
 use crate::vip::bits;
 
-/// What the routing table says about an address.
+/// What the routing table says about an address. Only routes that the kernel itself made for an
+/// address count: others may say anything (AnyIP, a static route to an interface).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// It is an address of this host, on the interface of this number.
     Local(u32),
-    /// It lies in the subnet of the interface of this number.
+    /// It lies in the subnet of an address on the interface of this number.
     OnLink(u32),
-    /// Neither.
+    /// Neither, as far as routes tell.
     Elsewhere,
 }
 
 impl Netlink {
-    /// Returns what the routing table says about `address`. An interface that is down has no
-    /// routes, so [`Route::Elsewhere`] is no proof that the address is not bound.
+    /// Returns what the routing table says about `address`. [`Route::Elsewhere`] is no proof
+    /// that it is not bound: an IPv6 address on an interface that is down, or that failed
+    /// duplicate address detection, has no route, and policy routing may look elsewhere.
     ///
     /// # Errors
     ///
@@ -46,9 +50,8 @@ impl Netlink {
                 message => message,
             }
         };
-        Ok(answer(tried, first)
-            .await?
-            .map_or(Route::Elsewhere, |message| read(&message)))
+        let message = self.answer(tried, first).await?;
+        Ok(message.map_or(Route::Elsewhere, |message| read(&message, bits(address))))
     }
 }
 
@@ -60,7 +63,8 @@ fn is_no_route(error: &rtnetlink::Error) -> bool {
     )
 }
 
-fn read(message: &RouteMessage) -> Route {
+fn read(message: &RouteMessage, whole: u8) -> Route {
+    let header = &message.header;
     let mut interface = None;
     let mut gateway = false;
     for attribute in &message.attributes {
@@ -72,11 +76,12 @@ fn read(message: &RouteMessage) -> Route {
             _ => {}
         }
     }
-    // A default route is no subnet, also where it names an interface and no gateway.
-    let is_default = message.header.destination_prefix_length == 0;
-    match (message.header.kind, interface) {
-        (RouteType::Local, Some(index)) => Route::Local(index),
-        (RouteType::Unicast, Some(index)) if !gateway && !is_default => Route::OnLink(index),
+    let of_an_address = header.protocol == RouteProtocol::Kernel && !gateway;
+    match (header.kind, interface, header.destination_prefix_length) {
+        (RouteType::Local, Some(index), length) if of_an_address && length == whole => {
+            Route::Local(index)
+        }
+        (RouteType::Unicast, Some(index), 1..) if of_an_address => Route::OnLink(index),
         _ => Route::Elsewhere,
     }
 }

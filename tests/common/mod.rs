@@ -174,6 +174,13 @@ impl Lab {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits until syslog has received so many lines, and returns all of them.
+    #[track_caller]
+    pub fn log_of(&self, number: usize) -> Vec<String> {
+        let enough = || Some(self.log()).filter(|lines| lines.len() >= number);
+        wait_for(PATIENCE, enough).unwrap_or_else(|| panic!("no {number} lines: {:#?}", self.log()))
+    }
+
     /// Waits for a line in syslog that contains all `parts`, and returns it.
     pub fn logged(&self, parts: &[&str]) -> String {
         let find = || {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Finished, Host, Lab, PATIENCE, eventually, executable, finish, wait_for};
+use super::{Host, Lab, PATIENCE, eventually, executable, finish, wait_for};
 
 /// The hosts that may run Redis, in the order of their addresses.
 pub const SERVERS: [&str; 3] = ["server1", "server2", "server3"];
@@ -27,7 +27,7 @@ const SOON_DOWN: u32 = 500;
 
 /// When a VIP that is in its place must be of use, at the latest. Without an announcement the
 /// client's neighbour entry would need 38 s to follow.
-const USABLE: Duration = Duration::from_secs(10);
+const USABLE: Duration = Duration::from_secs(20);
 
 /// Sentinel's own knobs: what it does every few seconds it does at once, and a stall of the
 /// machine does not keep it from acting for 30 s.
@@ -164,11 +164,6 @@ impl Site {
         self.lab.host(name)
     }
 
-    /// Returns the client.
-    pub fn client(&self) -> Host<'_> {
-        self.host(CLIENT)
-    }
-
     /// Sets `SENTINEL DEBUG` times of one Sentinel, in milliseconds.
     pub fn tune(&self, server: &str, times: &[&str]) {
         let words = [&["sentinel", "debug"], times].concat();
@@ -181,18 +176,14 @@ impl Site {
 
     /// Kills a Redis with SIGKILL. The Sentinels find out soon; nothing else can seem dead to
     /// them once they agree that `heir` is the master.
+    #[track_caller]
     pub fn kill(&self, master: &Master, server: &str, heir: &str) {
-        let info = redis_cli(
-            &self.host(server),
-            "127.0.0.1",
-            master.port,
-            &["info", "server"],
-        );
-        let info = info.success();
+        let port = master.port.to_string();
+        let on = self.host(server);
+        let info = on.run("redis-cli", ["-p", &port, "info", "server"]);
         let pid = field(&info, "process_id").unwrap();
         let process = self.take_process(&redis_name(master, server));
-        self.host(server)
-            .run("sh", ["-c", "kill -KILL \"$0\"", pid]);
+        on.run("sh", ["-c", "kill -KILL \"$0\"", pid]);
         drop(process);
         self.count_as_down_after(master, SOON_DOWN);
         self.wait_until_named(master, heir);
@@ -205,6 +196,7 @@ impl Site {
     }
 
     /// Asks the Sentinel on a server for a failover, and waits until all of them name `heir`.
+    #[track_caller]
     pub fn fail_over(&self, master: &Master, asking: &str, heir: &str) {
         let aborted = || self.sentinel_log(asking).matches("-failover-abort").count();
         let mut accepted = None;
@@ -244,10 +236,11 @@ impl Site {
         exit: u8,
         number: usize,
     ) -> Vec<String> {
-        wait_for(PATIENCE, || {
-            Some(self.runs(master, server, exit)).filter(|runs| runs.len() >= number)
-        })
-        .unwrap_or_else(|| panic!("no {number} runs for {server} with exit {exit}"))
+        let enough = || Some(self.runs(master, server, exit)).filter(|runs| runs.len() >= number);
+        let Some(runs) = wait_for(PATIENCE, enough) else {
+            panic!("no {number} runs for {server} with exit {exit} within {PATIENCE:?}");
+        };
+        runs
     }
 
     /// Checks what every failover must end with. Every Sentinel names `server`; each has run the
@@ -319,8 +312,8 @@ impl Site {
 
     /// Asks a Redis or Sentinel; `None` if it does not answer, or with an error.
     fn ask(&self, server: &str, port: u16, words: &[&str]) -> Option<Value> {
-        let mut command = self.host(server).command("timeout");
-        command.args(["10", "redis-cli", "--json", "-p", &port.to_string()]);
+        let mut command = self.host(server).command("redis-cli");
+        command.args(["--json", "-p", &port.to_string()]);
         command.args(words);
         serde_json::from_str(finish(command).stdout.trim()).ok()
     }
@@ -421,14 +414,11 @@ impl Site {
     fn write_arrives(&self, master: &Master, server: &str) -> bool {
         self.writes.set(self.writes.get() + 1);
         let (key, value) = (format!("write{}", self.writes.get()), "arrived");
-        let answer = redis_cli(
-            &self.client(),
-            master.vip,
-            master.port,
-            &["set", &key, value],
-        );
+        let mut set = self.host(CLIENT).command("timeout");
+        set.args(["1", "redis-cli", "-h", master.vip, "-p"]);
+        set.args([&master.port.to_string(), "set", &key, value]);
         let read = || self.redis(master, server, &["get", &key]);
-        answer.stdout == "OK\n" && read().is_some_and(|read| read == value)
+        finish(set).stdout == "OK\n" && read().is_some_and(|read| read == value)
     }
 
     // --- processes and their files ---------------------------------------------------------
@@ -545,7 +535,7 @@ impl Drop for Process {
 pub struct Watch<'a> {
     host: Host<'a>,
     file: PathBuf,
-    markers: Cell<u8>,
+    markers: Cell<u16>,
     monitor: Process,
 }
 
@@ -581,7 +571,8 @@ impl<'a> Watch<'a> {
     /// Adds an address that nobody else uses, and returns what the watch will tell of it.
     fn mark(&self) -> String {
         self.markers.set(self.markers.get() + 1);
-        let marker = format!("192.0.2.{}/32", self.markers.get());
+        let [high, low] = self.markers.get().to_be_bytes();
+        let marker = format!("198.18.{high}.{low}/32");
         self.host.ip(&format!("addr add {marker} dev lo"));
         format!(" {marker} ")
     }
@@ -595,14 +586,6 @@ impl Drop for Watch<'_> {
     fn drop(&mut self) {
         let _ = self.monitor.0.kill();
     }
-}
-
-/// Runs redis-cli once, for a second at most.
-fn redis_cli(host: &Host, address: &str, port: u16, words: &[&str]) -> Finished {
-    let mut command = host.command("timeout");
-    command.args(["1", "redis-cli", "-h", address, "-p", &port.to_string()]);
-    command.args(words);
-    finish(command)
 }
 
 fn redis_name(master: &Master, server: &str) -> String {

@@ -8,17 +8,19 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark is there to print")]
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../../tests/common/mod.rs"]
 mod common;
+mod launcher;
+mod report;
 
-use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::thread::sleep;
+use std::process::Command;
 use std::time::Duration;
 
 use common::sniffer::{self, Sniffer};
 use common::{Host, Lab, executable, finish};
+use launcher::{Launcher, Measured};
+use report::{Outcome, Spread};
 
 const SNIFFER: &str = "sniffer-child";
 
@@ -38,9 +40,6 @@ const CONSTANTS: [&str; 4] = [
 const LINK: &str = "link add eth1 index 56 address 02:00:00:00:38:65 netns master type veth \
                     peer name eth1 netns peer";
 
-/// How long the machine may calm down before each measurement.
-const PAUSE: Duration = Duration::from_millis(5);
-
 /// The script's take-over sleeps for seconds, so it takes part in a few rounds only.
 const ROUNDS_PER_SCRIPT: usize = 20;
 
@@ -57,9 +56,12 @@ fn main() {
 fn measure(rounds: usize) {
     let lab = lab();
     let sniffer = Sniffer::with_child(&lab.host("peer"), [SNIFFER]);
-    let mut master = Launcher::start(&lab, &lab.host("master"));
+    let mut master = Launcher::start(&lab.host("master"), &compile(&lab, "launch"));
     let mut contenders = contenders(&lab);
-    println!("{rounds} rounds of take-over and release, less than a minute ...");
+    println!("{rounds} rounds of take-over and release, about a minute ...");
+    for contender in &contenders {
+        contender.prove(&mut master, &lab.host("master"));
+    }
     for round in 0..rounds {
         for contender in &mut contenders {
             if round % contender.every == 0 {
@@ -69,7 +71,7 @@ fn measure(rounds: usize) {
     }
     let frames = sniffer.settled(&lab.host("master"), VIP);
     let frames: Vec<Duration> = frames.iter().map(|frame| frame.time).collect();
-    report(&contenders.map(|contender| contender.result(&frames)));
+    report::print(&contenders.map(|contender| contender.result(&frames)));
 }
 
 /// Makes the two hosts, and the configuration.
@@ -108,74 +110,6 @@ fn fixture(name: &str) -> String {
 
 fn text(path: &Path) -> String {
     path.to_str().expect("a path in UTF-8").to_owned()
-}
-
-/// A resident process on a host that runs commands there.
-struct Launcher {
-    child: Child,
-    commands: ChildStdin,
-    results: Lines<BufReader<ChildStdout>>,
-}
-
-/// One run of a command.
-struct Measured {
-    executed: Duration,
-    ended: Duration,
-    /// Of the largest process, the command itself or one that it waited for. The kernel counts
-    /// in batches, up to 128 KiB a processor.
-    peak_kib: u64,
-}
-
-impl Launcher {
-    fn start(lab: &Lab, host: &Host) -> Launcher {
-        let mut child = host
-            .command(compile(lab, "launch"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let commands = child.stdin.take().unwrap();
-        let results = BufReader::new(child.stdout.take().unwrap()).lines();
-        Launcher {
-            child,
-            commands,
-            results,
-        }
-    }
-
-    /// Runs a command, which must succeed.
-    fn run(&mut self, command: &[String]) -> Measured {
-        writeln!(self.commands, "{}", command.join("\t")).unwrap();
-        let line = self.results.next().expect("the launcher lives").unwrap();
-        let numbers: Vec<u64> = line
-            .split(' ')
-            .map(|number| number.parse().expect(&line))
-            .collect();
-        let [s, ns, ended_s, ended_ns, peak_kib, status] = numbers[..] else {
-            panic!("the launcher said {line}");
-        };
-        assert_eq!(status, 0, "wait status of {command:?}");
-        Measured {
-            executed: Duration::from_secs(s) + Duration::from_nanos(ns),
-            ended: Duration::from_secs(ended_s) + Duration::from_nanos(ended_ns),
-            peak_kib,
-        }
-    }
-
-    /// Runs a command that is measured, after one that is not: so each finds the VIP as it
-    /// needs it, and the processor's caches as the same other program left them.
-    fn run_after(&mut self, preparation: &[String], command: &[String]) -> Measured {
-        self.run(preparation);
-        sleep(PAUSE);
-        self.run(command)
-    }
-}
-
-impl Drop for Launcher {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// A program in the comparison, and what was measured of it.
@@ -251,6 +185,17 @@ fn unbound() -> Vec<String> {
 }
 
 impl Contender {
+    /// Checks that it does what it is measured for. The first run after a build is slow, too.
+    fn prove(&self, launcher: &mut Launcher, host: &Host) {
+        let is_bound = || host.has(&format!("{VIP}/24@eth1"));
+        launcher.run_after(&unbound(), &self.take_over);
+        assert!(is_bound(), "{} did not take over", self.name);
+        if let Some(release) = &self.release {
+            launcher.run_after(&bound(), release);
+            assert!(!is_bound(), "{} did not release", self.name);
+        }
+    }
+
     fn compete(&mut self, launcher: &mut Launcher) {
         self.taken_over
             .push(launcher.run_after(&unbound(), &self.take_over));
@@ -285,126 +230,4 @@ impl Contender {
         let first = first.filter(|time| **time < run.ended);
         *first.unwrap_or_else(|| panic!("{} sent no frame", self.name)) - run.executed
     }
-}
-
-impl Measured {
-    fn took(&self) -> Duration {
-        self.ended - self.executed
-    }
-}
-
-/// What came of the runs of one contender.
-struct Outcome {
-    name: &'static str,
-    runs: usize,
-    file_size: Option<u64>,
-    peak_kib: u64,
-    first_frame: Spread,
-    take_over: Spread,
-    release: Option<Spread>,
-}
-
-/// The median and the 90th percentile of times.
-struct Spread {
-    median: Duration,
-    p90: Duration,
-}
-
-impl Spread {
-    fn of(times: impl Iterator<Item = Duration>) -> Spread {
-        let mut times: Vec<Duration> = times.collect();
-        times.sort();
-        Spread {
-            median: times[times.len() / 2],
-            p90: times[times.len() * 9 / 10],
-        }
-    }
-}
-
-fn report(outcomes: &[Outcome; 3]) {
-    let column = "median      p90";
-    println!("\n{:37}{:23}{:23}release", "", "take-over", "take-over");
-    println!(
-        "{:20}{:>5}   {:23}{:23}exec to exit",
-        "", "runs", "  exec to first frame", "  exec to exit"
-    );
-    println!(
-        "{:30}{column:23}{column:23}{column}   peak memory   file",
-        ""
-    );
-    for outcome in outcomes {
-        print_row(outcome);
-    }
-    print_budgets(outcomes);
-}
-
-fn print_row(outcome: &Outcome) {
-    let release = outcome.release.as_ref().map_or("-".to_owned(), pair);
-    println!(
-        "{:20}{:>5}   {:>20}   {:>20}   {release:>20}   {:>8.2} MB   {}",
-        outcome.name,
-        outcome.runs,
-        pair(&outcome.first_frame),
-        pair(&outcome.take_over),
-        megabytes(outcome.peak_kib * 1024),
-        outcome
-            .file_size
-            .map_or("-".to_owned(), |size| format!("{:.2} MB", megabytes(size))),
-    );
-}
-
-fn pair(spread: &Spread) -> String {
-    format!(
-        "{} {}",
-        milliseconds(spread.median),
-        milliseconds(spread.p90)
-    )
-}
-
-fn milliseconds(time: Duration) -> String {
-    format!("{:>7.2}ms", time.as_secs_f64() * 1e3)
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a few megabytes")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
-}
-
-fn print_budgets([minimal, vipswitch, script]: &[Outcome; 3]) {
-    let ratio = |outcome: &Outcome| {
-        outcome.first_frame.median.as_secs_f64() / minimal.first_frame.median.as_secs_f64()
-    };
-    let exit = |spread: &Spread| spread.median.as_secs_f64() * 1e3;
-    println!("\nbudgets for vipswitch (medians)");
-    budget(
-        "exec to first frame, of the minimal program's",
-        ratio(vipswitch),
-        1.3,
-        "x",
-    );
-    budget(
-        "exec to exit, take-over",
-        exit(&vipswitch.take_over),
-        25.0,
-        "ms",
-    );
-    let release = vipswitch.release.as_ref().map_or(0.0, exit);
-    budget("exec to exit, release", release, 25.0, "ms");
-    budget(
-        "peak memory",
-        megabytes(vipswitch.peak_kib * 1024),
-        4.0,
-        "MB",
-    );
-    let size = vipswitch.file_size.map_or(0.0, megabytes);
-    budget("executable", size, 4.0, "MB");
-    println!(
-        "the script's first frame takes {:.2} x the minimal program's",
-        ratio(script)
-    );
-}
-
-fn budget(what: &str, measured: f64, limit: f64, unit: &str) {
-    let kept = if measured <= limit { "yes" } else { "NO" };
-    println!("  {what:46} {measured:>6.2} {unit:2}   <= {limit:>4} {unit:2}   {kept}");
 }
