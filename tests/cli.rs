@@ -682,14 +682,23 @@ fn without_syslog_the_line_is_on_stderr() {
     let lab = lab();
     let host = lab.host("server1");
     fs::remove_file(lab.dir().join("log")).unwrap();
-    let finished = host.hook("master8000", "192.168.56.101");
-    assert!(
-        finished
-            .stderr
-            .contains("vipswitch: msg=\"took 192.168.56.250/24 over"),
-        "{finished}"
+    let says = |finished: Finished, said: &str| {
+        assert_eq!(finished.stderr.matches("msg=").count(), 1, "{finished}");
+        assert!(finished.stderr.contains(said), "{said} in {finished}");
+        finished.success();
+    };
+    says(
+        host.hook("master8000", "192.168.56.101"),
+        "vipswitch: msg=\"took 192.168.56.250/24 over",
     );
-    finished.success();
+    says(
+        host.vipswitch(["unbind", "master8000"]),
+        "vipswitch: msg=\"released 192.168.56.250/24",
+    );
+    says(
+        host.vipswitch(["bind", "-v", "master8000"]),
+        "vipswitch: msg=\"took 192.168.56.250/24 over",
+    );
 }
 
 #[test]

@@ -984,6 +984,47 @@ fn passing_faults_of_the_kernel_are_retried_within_the_run() {
 }
 
 #[test]
+fn a_list_that_changed_while_it_was_read_is_read_again() {
+    let lab = lab(ONLY_V4);
+    let server = lab.host("server1");
+    // The header of a list's first message (76 bytes, RTM_NEWADDR) with NLM_F_MULTI and
+    // NLM_F_DUMP_INTR, put over each answer in turn; over another one it makes no sense.
+    for nth in 1..=6 {
+        server.ok("bind -q");
+        let run = with_fault(
+            &server,
+            &format!("recvfrom:poke_exit=@arg2=4c00000014001200:when={nth}"),
+            &AWAY,
+        );
+        assert!(run.stderr.contains("(INJECTED"), "{nth}: {run}");
+        assert_eq!(run.code(), 0, "{nth}: {run}");
+        assert!(!server.has(V4_BOUND), "{nth}: {run}");
+    }
+    let released = lab.log_of(12);
+    assert!(
+        released
+            .iter()
+            .any(|line| line.contains("released=") && line.contains("tries=2")),
+        "{released:#?}"
+    );
+}
+
+#[test]
+fn a_vip_with_a_peer_address_is_released() {
+    let lab = lab(ONLY_V4);
+    let server = lab.host("server1");
+    server.ip("addr add 192.168.56.250 peer 10.9.9.9/32 dev eth1");
+    server.ip("addr add 192.168.56.250/24 dev eth1");
+    server.hook("m", "192.168.56.102").success();
+    assert!(
+        !server
+            .addresses()
+            .iter()
+            .any(|one| one.starts_with("192.168.56.250"))
+    );
+}
+
+#[test]
 fn a_lost_reply_is_a_passing_fault() {
     let lab = lab(ONLY_V4);
     let server = lab.host("server1");

@@ -21,6 +21,7 @@ packages_of() {
     alpine:pgrep | fedora:pgrep | arch:pgrep) echo procps-ng ;;
     *:pgrep) echo procps ;;
     *:strace) echo strace ;;
+    *:readelf) echo binutils ;;
     alpine:unshare | alpine:nsenter) echo util-linux-misc ;;
     alpine:setpriv) echo setpriv ;;
     *:unshare | *:nsenter | *:setpriv) echo util-linux ;;
@@ -127,7 +128,7 @@ install_on_debian() {
     remove_policy
     command -v systemctl >/dev/null || return 0
     for service in "${services[@]}"; do
-        ! is_installed "$service" || systemctl --quiet disable "$service" >&2
+        ! is_installed "$service" || systemctl --quiet disable --now "$service" >&2
     done
 }
 

@@ -61,9 +61,10 @@ pub fn print(outcomes: &[Outcome; 3]) {
 
 fn print_cells(cells: [&str; 7]) {
     let [name, runs, first_frame, take_over, release, memory, file] = cells;
-    println!(
+    let line = format!(
         "{name:18} {runs:>5}   {first_frame:^22}{take_over:^22}{release:^22}{memory:>11}  {file:>10}"
     );
+    println!("{}", line.trim_end());
 }
 
 fn print_row(outcome: &Outcome) {
