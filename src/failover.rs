@@ -45,6 +45,16 @@ impl fmt::Display for Host {
     }
 }
 
+impl Host {
+    /// Reads an address or a name, `None` if it is neither.
+    pub fn read(text: &str) -> Option<Host> {
+        match text.parse::<IpAddr>() {
+            Ok(address) => Some(Host::Address(address.to_canonical())),
+            Err(_) => is_host_name(text).then(|| Host::Name(text.to_owned())),
+        }
+    }
+}
+
 /// Where a Redis listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -205,13 +215,7 @@ fn parse_host(name: &str, value: &str) -> Result<Host, Fault> {
     if value.is_empty() {
         return Err(bad(name, value, "is empty"));
     }
-    if let Ok(address) = value.parse::<IpAddr>() {
-        return Ok(Host::Address(address.to_canonical()));
-    }
-    if is_host_name(value) {
-        return Ok(Host::Name(value.to_owned()));
-    }
-    Err(bad(name, value, "is neither an address nor a host name"))
+    Host::read(value).ok_or_else(|| bad(name, value, "is neither an address nor a host name"))
 }
 
 /// Returns whether `value` can be a host name (RFC 1123 section 2.1, and the underscore that

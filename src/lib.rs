@@ -16,6 +16,7 @@ pub mod errno;
 pub mod exit;
 pub mod failover;
 pub mod link;
+pub mod lock;
 pub mod log;
 pub mod netlink;
 pub mod observe;

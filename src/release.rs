@@ -1,27 +1,45 @@
-//! The release: remove the VIP from here, exactly and everywhere, and nothing else.
+//! The release: reset the VIP's connections, then remove it from here, exactly and everywhere, and
+//! nothing else.
 
 use std::net::IpAddr;
 
 use crate::exit::Fault;
 use crate::link::Link;
-use crate::netlink::{Address, Netlink};
+use crate::netlink::{Address, Netlink, Reset, reset_connections};
 use crate::observe::Kernel;
 use crate::vip::{Binding, Subnet, Vip};
 
-/// Removes these bindings of a VIP and verifies that none is left. Adds the names of the
-/// interfaces to `removed`, also if what follows fails.
+/// What a release has changed so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// The interfaces that the VIP was removed from.
+    pub interfaces: Vec<String>,
+    /// What came of resetting its connections.
+    pub reset: Reset,
+}
+
+/// Resets the VIP's connections, removes these bindings of it, and verifies that none is left.
+/// Adds to `released` what it does, also if what follows fails.
+///
+/// The reset comes first: once the address is gone no RST can leave, and a client that only
+/// listens would never learn of the move. A second one takes those that came in between.
 ///
 /// # Errors
 ///
-/// Goes on past errors, so that as much as possible is removed, and returns the first. A VIP
-/// that is still there afterwards is a passing fault: somebody else adds it.
+/// Goes on past errors, so that as much as possible is removed, and returns the first. Connections
+/// that cannot be reset are none. A VIP that is still there afterwards is a passing fault:
+/// somebody else adds it.
 pub async fn release(
     netlink: &Netlink,
     vip: Vip,
     bindings: &[Binding],
-    removed: &mut Vec<String>,
+    released: &mut Released,
 ) -> Result<(), Fault> {
-    remove(netlink, vip.address, bindings, removed).await?;
+    let before = reset_connections(vip.address).await;
+    let removed = remove(netlink, vip.address, bindings, &mut released.interfaces).await;
+    let swept = reset_connections(vip.address).await;
+    released.reset = std::mem::take(&mut released.reset).and(before).and(swept);
+    removed?;
     match Kernel::new(netlink).bindings(vip.address).await?.first() {
         None => Ok(()),
         Some(binding) => Err(Fault::passing(format!(

@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::exit::Fault;
+use crate::netlink::Reset;
+use crate::release::Released;
 use crate::vip::{Chosen, Vip};
 
 /// What was sent to announce a VIP.
@@ -76,8 +78,8 @@ pub enum Did {
         /// What was sent, on each.
         sent: Vec<Sent>,
     },
-    /// Removed from these interfaces.
-    Released(Vec<String>),
+    /// Its connections reset, and removed.
+    Released(Released),
     /// Left as it is, and why.
     Nothing(&'static str),
 }
@@ -99,7 +101,7 @@ impl Did {
     fn interfaces(&self) -> Vec<&str> {
         match self {
             Did::TookOver { interface, .. } => vec![interface],
-            Did::Announced { interfaces, .. } | Did::Released(interfaces) => {
+            Did::Announced { interfaces, .. } | Did::Released(Released { interfaces, .. }) => {
                 interfaces.iter().map(String::as_str).collect()
             }
             Did::Nothing(_) => Vec::new(),
@@ -114,8 +116,22 @@ impl Did {
         }
     }
 
+    fn connections_reset(&self) -> Option<usize> {
+        match self {
+            Did::Released(Released {
+                reset: Reset::Done(number),
+                ..
+            }) => Some(*number),
+            _ => None,
+        }
+    }
+
     fn why(&self) -> Option<String> {
         match self {
+            Did::Released(Released {
+                reset: reset @ Reset::Impossible(_),
+                ..
+            }) => Some(resets(reset)),
             Did::TookOver { chosen, .. } => Some(chosen.to_string()),
             Did::Nothing(why) => Some((*why).to_owned()),
             Did::Announced { .. } | Did::Released(_) => None,
@@ -165,8 +181,12 @@ impl Outcome {
                     .map(|(on, sent)| format!("on {on} ({sent})"));
                 format!("announced {vip} {}", each.collect::<Vec<_>>().join(", "))
             }
-            Ok(Did::Released(interfaces)) => {
-                format!("released {vip} from {}", interfaces.join(", "))
+            Ok(Did::Released(Released { interfaces, reset })) => {
+                format!(
+                    "released {vip} from {} ({})",
+                    interfaces.join(", "),
+                    resets(reset)
+                )
             }
             Ok(Did::Nothing(why)) => format!("left {vip} as it is: {why}"),
         }
@@ -183,6 +203,7 @@ impl Outcome {
             interfaces: did.map(Did::interfaces).unwrap_or_default(),
             why: did.and_then(Did::why),
             frames: did.map_or(0, Did::frames),
+            connections_reset: did.and_then(Did::connections_reset),
             error: self.result.as_ref().err().map(ToString::to_string),
             dry_run,
             took_ms: milliseconds(took),
@@ -199,6 +220,7 @@ struct Json<'a> {
     interfaces: Vec<&'a str>,
     why: Option<String>,
     frames: usize,
+    connections_reset: Option<usize>,
     error: Option<String>,
     dry_run: bool,
     took_ms: f64,
@@ -241,7 +263,9 @@ fn would(did: &Did, vip: &Vip) -> String {
         Did::Announced { interfaces, .. } => {
             format!("would announce {vip} on {}", interfaces.join(", "))
         }
-        Did::Released(interfaces) => format!("would release {vip} from {}", interfaces.join(", ")),
+        Did::Released(Released { interfaces, .. }) => {
+            format!("would release {vip} from {}", interfaces.join(", "))
+        }
         Did::Nothing(why) => format!("would leave {vip} as it is: {why}"),
     }
 }
@@ -251,6 +275,14 @@ fn would_move(from: &[String]) -> String {
         String::new()
     } else {
         format!(", and remove it from {}", from.join(", "))
+    }
+}
+
+fn resets(reset: &Reset) -> String {
+    match reset {
+        Reset::Done(1) => "1 connection reset".into(),
+        Reset::Done(number) => format!("{number} connections reset"),
+        Reset::Impossible(why) => format!("its connections could not be reset: {why}"),
     }
 }
 
@@ -299,12 +331,21 @@ pub fn log_line(
         .flat_map(|outcome| &outcome.result)
         .map(Did::frames)
         .sum();
+    let reset: usize = outcomes
+        .iter()
+        .flat_map(|outcome| &outcome.result)
+        .filter_map(Did::connections_reset)
+        .sum();
     let times = [
         ("load_ms", Some(phases.loaded)),
         ("announced_ms", phases.announced),
         ("total_ms", Some(phases.done)),
     ];
-    let _ = write!(line, " frames={frames} tries={} exit={exit}", phases.tries);
+    let _ = write!(
+        line,
+        " frames={frames} reset={reset} tries={} exit={exit}",
+        phases.tries
+    );
     for (key, time) in times {
         if let Some(time) = time {
             let _ = write!(line, " {key}={:.3}", milliseconds(time));

@@ -2,7 +2,7 @@
 //! through here, and this page tells all of it:
 //!
 //! ```text
-//! TO, kernel ─> decide ─> bind and announce, or release ─> settle and verify
+//! lock ─> truth, TO, kernel ─> decide ─> bind and announce, or release ─> settle and verify
 //! ```
 //!
 //! Passing faults start it over with what is not done yet, from a fresh look at the kernel, until
@@ -14,16 +14,18 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout_at};
 
 use crate::announce::Senders;
-use crate::config::Config;
+use crate::config::{Config, SENTINEL_TIMEOUT};
 use crate::exit::{Exit, Fault, Kind};
 use crate::failover::{Failover, Host};
 use crate::netlink::Netlink;
 use crate::observe::Kernel;
 use crate::plan::{self, Action, Call, ToIs, decide};
+use crate::release::Released;
 use crate::report::{Did, Outcome, Phases, Sent};
+use crate::sentinel::{self, Truth};
 use crate::take_over::Bound;
 use crate::vip::{Binding, Chosen, Vip};
-use crate::{errno, release, resolve, take_over};
+use crate::{errno, lock, release, resolve, take_over};
 
 /// How long passing faults are retried. Sentinel's own first retry is 30 s away, and it kills a
 /// script after 60 s (sentinel.c, SENTINEL_SCRIPT_MAX_RUNTIME).
@@ -112,6 +114,8 @@ pub struct Run<'a> {
     started: Instant,
     senders: Senders,
     changes: Vec<Changes>,
+    /// What Sentinel said about its call.
+    pub truth: Option<Truth>,
     /// What the call means, once that is known.
     pub call: Option<Call>,
     /// What came of each target, in their order.
@@ -125,7 +129,8 @@ pub struct Run<'a> {
 #[derive(Clone, Default)]
 struct Changes {
     added: bool,
-    removed: Vec<String>,
+    moved_from: Vec<String>,
+    released: Released,
 }
 
 impl<'a> Run<'a> {
@@ -152,6 +157,7 @@ impl<'a> Run<'a> {
             dry_run,
             started,
             senders: Senders::default(),
+            truth: None,
             call: None,
             phases: Phases {
                 loaded: started.elapsed(),
@@ -209,6 +215,11 @@ impl<'a> Run<'a> {
 
     /// Tries once what is not done yet. Every VIP is announced before any is settled.
     async fn attempt(&mut self) -> Result<(), Fault> {
+        let _lock = if self.dry_run {
+            None
+        } else {
+            lock::acquire().await?
+        };
         let netlink = Netlink::open()?;
         let kernel = Kernel::new(&netlink);
         // A socket of an earlier attempt may be on an interface that went and came back.
@@ -246,15 +257,28 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Returns what was asked for, in the decision's terms: for Sentinel's call, where TO is.
-    async fn meaning(&self, kernel: &Kernel<'_>) -> Result<Call, Fault> {
+    /// Returns what was asked for, in the decision's terms: for Sentinel's call, where the
+    /// master is. What Sentinel says now wins over what it said when it queued the call.
+    async fn meaning(&mut self, kernel: &Kernel<'_>) -> Result<Call, Fault> {
         let failover = match self.asked {
             Asked::Operator(call) => return Ok(call),
-            Asked::Follow(failover) if !failover.carries_information() => return Ok(Call::NoNews),
             Asked::Follow(failover) => failover,
         };
-        let addresses = resolve::addresses(&failover.to.host).await?;
-        let own_name = match &failover.to.host {
+        let to = &failover.to.host;
+        let truth = sentinel::truth(
+            &self.config.sentinel,
+            &failover.master,
+            to,
+            SENTINEL_TIMEOUT,
+        )?;
+        let to = match self.truth.insert(truth) {
+            Truth::Says(host) => host,
+            Truth::Agrees => to,
+            Truth::Unmonitored | Truth::Silent(_) if failover.carries_information() => to,
+            Truth::Unmonitored | Truth::Silent(_) => return Ok(Call::NoNews),
+        };
+        let addresses = resolve::addresses(to).await?;
+        let own_name = match to {
             Host::Name(name) => plan::is_own_name(name, &resolve::own_name()),
             Host::Address(_) => false,
         };
@@ -305,9 +329,9 @@ impl<'a> Run<'a> {
     ) -> Result<Did, Fault> {
         let vip = self.targets[place].vip;
         let changes = &mut self.changes[place];
-        take_over::settle(netlink, vip, &bound.link, &mut changes.removed).await?;
+        take_over::settle(netlink, vip, &bound.link, &mut changes.moved_from).await?;
         let already = adopt.or(Some(vip.prefix)).filter(|_| !changes.added);
-        let moved_from = changes.removed.clone();
+        let moved_from = changes.moved_from.clone();
         Ok(Did::TookOver {
             interface: bound.link.name,
             chosen,
@@ -344,15 +368,15 @@ impl<'a> Run<'a> {
         place: usize,
         bindings: &[Binding],
     ) -> Result<Did, Fault> {
-        let removed = &mut self.changes[place].removed;
-        release::release(netlink, self.targets[place].vip, bindings, removed).await?;
-        Ok(Did::Released(removed.clone()))
+        let released = &mut self.changes[place].released;
+        release::release(netlink, self.targets[place].vip, bindings, released).await?;
+        Ok(Did::Released(released.clone()))
     }
 
     fn nothing(&self, call: Call, place: usize) -> Did {
-        match self.changes[place].removed.as_slice() {
-            [] => Did::Nothing(idle(call)),
-            removed => Did::Released(removed.to_vec()),
+        match &self.changes[place].released {
+            Released { interfaces, .. } if interfaces.is_empty() => Did::Nothing(idle(call)),
+            released => Did::Released(released.clone()),
         }
     }
 
@@ -389,7 +413,10 @@ impl<'a> Run<'a> {
                 interfaces: names(netlink, &bindings).await?,
                 sent: Vec::new(),
             },
-            Action::Release(bindings) => Did::Released(names(netlink, &bindings).await?),
+            Action::Release(bindings) => Did::Released(Released {
+                interfaces: names(netlink, &bindings).await?,
+                ..Released::default()
+            }),
             Action::Nothing => Did::Nothing(idle(call)),
         })
     }

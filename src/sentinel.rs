@@ -8,7 +8,8 @@ use std::time::Duration;
 use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisResult};
 
 use crate::config::Sentinel;
-use crate::exit::Fault;
+use crate::exit::{Fault, Kind};
+use crate::failover::Host;
 use crate::report::escape;
 use crate::trusted;
 
@@ -27,6 +28,53 @@ impl fmt::Display for MasterAddress {
             true => write!(f, "[{}]:{}", self.host, self.port),
             false => write!(f, "{}:{}", self.host, self.port),
         }
+    }
+}
+
+/// What Sentinel says now about a call that it may have queued long ago.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// The same as the call.
+    Agrees,
+    /// Another host: the call is stale, or told nothing.
+    Says(Host),
+    /// It does not monitor this master.
+    Unmonitored,
+    /// It gave no answer, and why.
+    Silent(String),
+}
+
+impl fmt::Display for Truth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Truth::Agrees => f.write_str("agrees"),
+            Truth::Says(host) => write!(f, "says {host}"),
+            Truth::Unmonitored => f.write_str("does not monitor it"),
+            Truth::Silent(why) => write!(f, "is silent: {why}"),
+        }
+    }
+}
+
+/// Returns what Sentinel says about a call that says that the master is on `to`.
+///
+/// # Errors
+///
+/// A password file that cannot be used is permanent. Sentinel's silence is none.
+pub fn truth(
+    sentinel: &Sentinel,
+    name: &str,
+    to: &Host,
+    timeout: Duration,
+) -> Result<Truth, Fault> {
+    match master_address(sentinel, name, timeout) {
+        Ok(None) => Ok(Truth::Unmonitored),
+        Ok(Some(MasterAddress { host, .. })) => Ok(match Host::read(&host) {
+            Some(host) if host == *to => Truth::Agrees,
+            Some(host) => Truth::Says(host),
+            None => Truth::Silent(format!("it answers \"{}\"", escape(&host))),
+        }),
+        Err(fault) if fault.kind == Kind::Passing => Ok(Truth::Silent(fault.cause().to_owned())),
+        Err(fault) => Err(fault),
     }
 }
 

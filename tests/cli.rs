@@ -10,7 +10,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Finished, Host, Lab, executable, finish, finish_within, is_root};
+use common::{Finished, Host, Lab, executable, false_sentinel, finish, finish_within, is_root};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
@@ -619,7 +619,7 @@ fn output_is_for_people_for_machines_or_for_nobody() {
     assert!(
         verbose
             .stderr
-            .contains("master=master8000 why=bind already_here=192.168.56.250/24@eth1 frames=2"),
+            .contains("master=master8000 why=bind already_here=192.168.56.250/24@eth1 frames=2 reset=0"),
         "{verbose}"
     );
     let json = host.ok("bind --json master8000");
@@ -659,8 +659,8 @@ fn the_log_line_tells_a_person_and_a_machine_what_was_done() {
     assert!(pid.parse::<u32>().is_ok());
     for part in [
         "msg=\"took 192.168.56.250/24 over on eth1: its subnet holds the VIP (2 frames)\"",
-        " master=master8000 role=observer state=start from=192.168.56.109:8000 to=192.168.56.101:8000 why=to_is_here ",
-        " took_over=192.168.56.250/24@eth1 frames=2 tries=1 exit=0 load_ms=",
+        " master=master8000 role=observer state=start from=192.168.56.109:8000 to=192.168.56.101:8000 why=to_is_here sentinel=",
+        " took_over=192.168.56.250/24@eth1 frames=2 reset=0 tries=1 exit=0 load_ms=",
         " announced_ms=",
         " total_ms=",
     ] {
@@ -753,35 +753,6 @@ fn panics() {
     vipswitch::log::install_panic_hook();
     panic!("on purpose");
 }
-
-/// Starts a Sentinel that does not do its part on a port of a host: `script` has the connection
-/// as `$client`. It ends with the lab.
-#[expect(
-    clippy::zombie_processes,
-    reason = "it ends with the lab, whose first process reaps it"
-)]
-fn false_sentinel(host: &Host, port: &str, script: &str) {
-    let mut command = host.command("perl");
-    command.args(["-e", FALSE_SENTINEL, port, script]);
-    let mut child = command
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut ready = [0; 1];
-    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
-}
-
-const FALSE_SENTINEL: &str = r#"
-use IO::Socket::INET;
-my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1:$ARGV[0]", Listen => 9, ReuseAddr => 1) or die;
-$| = 1; $SIG{PIPE} = $SIG{CHLD} = "IGNORE"; print "r";
-while (my $client = $server->accept) {
-    next if fork;
-    $client->autoflush(1);
-    eval $ARGV[1];
-    exit;
-}
-"#;
 
 #[test]
 fn a_sentinel_that_does_not_answer_properly_is_part_of_the_status() {

@@ -26,6 +26,11 @@ fn follow(failover: &Failover, config: &Config, started: Instant) -> Result<Exit
     let exit = run.carry_out(|_| {});
     let mut call = pairs(failover).to_vec();
     call.push(("why", asked(run.call).to_owned()));
+    call.extend(
+        run.truth
+            .as_ref()
+            .map(|truth| ("sentinel", truth.to_string())),
+    );
     let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
     let faults = run
         .outcomes

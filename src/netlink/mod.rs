@@ -4,6 +4,7 @@
 mod address;
 mod link;
 mod route;
+mod sockets;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::errno;
 use crate::exit::Fault;
 pub use address::{Added, Address};
 pub use route::Route;
+pub use sockets::{Reset, reset_connections};
 
 /// How long one request may wait for its answer. The kernel answers in microseconds; a reply
 /// that was lost (ENOBUFS on our socket) never comes.

@@ -451,6 +451,43 @@ pub fn eventually(what: &str, mut look: impl FnMut() -> bool) {
     );
 }
 
+/// Starts what passes for a Sentinel on a port of a host: `script`, in Perl, has the connection as
+/// `$client`. It ends with the lab.
+#[expect(
+    clippy::zombie_processes,
+    reason = "it ends with the lab, whose first process reaps it"
+)]
+pub fn false_sentinel(host: &Host, port: &str, script: &str) {
+    let mut command = host.command("perl");
+    command.args(["-e", FALSE_SENTINEL, port, script]);
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 1];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+}
+
+const FALSE_SENTINEL: &str = r#"
+use IO::Socket::INET;
+my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1:$ARGV[0]", Listen => 9, ReuseAddr => 1) or die;
+$| = 1; $SIG{PIPE} = $SIG{CHLD} = "IGNORE"; print "r";
+while (my $client = $server->accept) {
+    next if fork;
+    $client->autoflush(1);
+    eval $ARGV[1];
+    exit;
+}
+"#;
+
+/// What such a Sentinel has to do to answer every question with this address.
+pub fn says_master_is(address: &str) -> String {
+    format!(
+        "sysread $client, my $question, 4096; print $client \"*2\\r\\n\\${}\\r\\n{address}\\r\\n\\$4\\r\\n8000\\r\\n\"; sysread $client, $question, 1",
+        address.len()
+    )
+}
+
 /// Whether this process is root where it runs.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()

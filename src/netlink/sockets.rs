@@ -1,0 +1,211 @@
+//! Connections, through sock_diag (NETLINK_SOCK_DIAG): which ones an address has, and resetting
+//! them. A client that is blocked in SUBSCRIBE or BLPOP sends nothing, so that it never learns by
+//! itself that the address went; a reset tells it at once, while the address is still there to
+//! send it from.
+
+use std::net::IpAddr;
+
+use futures_util::StreamExt as _;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::{
+    ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags,
+};
+use netlink_packet_sock_diag::{SOCK_DESTROY, SOCK_DIAG_BY_FAMILY};
+use nix::errno::Errno;
+use rtnetlink::packet_core::{
+    DecodeError, Emitable as _, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, Parseable as _,
+};
+use rtnetlink::proto::{ConnectionHandle, new_connection};
+use rtnetlink::sys::SocketAddr;
+use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
+use tokio::time::timeout;
+
+use super::ANSWER;
+
+/// What came of resetting the connections of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// So many were reset.
+    Done(usize),
+    /// They could not be, and why. It is no reason to keep the address.
+    Impossible(String),
+}
+
+impl Default for Reset {
+    fn default() -> Self {
+        Reset::Done(0)
+    }
+}
+
+impl Reset {
+    /// Returns both together: what was counted, and the first reason.
+    pub fn and(self, other: Reset) -> Reset {
+        match (self, other) {
+            (Reset::Done(one), Reset::Done(two)) => Reset::Done(one + two),
+            (why @ Reset::Impossible(_), _) | (_, why @ Reset::Impossible(_)) => why,
+        }
+    }
+}
+
+/// How often a broken or lost answer is asked for again.
+const TRIES: usize = 3;
+
+/// Resets every TCP connection that has `address` as its local address, IPv4-mapped ones
+/// included. Sockets that listen are left: they belong to a server that goes on.
+pub async fn reset_connections(address: IpAddr) -> Reset {
+    let mut last = Reset::Done(0);
+    for _ in 0..TRIES {
+        last = match timeout(ANSWER, reset(address)).await {
+            Ok(Ok(Some(number))) => return Reset::Done(number),
+            Ok(Err(why)) => return Reset::Impossible(why),
+            Ok(Ok(None)) => Reset::Impossible("the connection to the kernel broke".into()),
+            Err(_) => Reset::Impossible("the kernel did not answer".into()),
+        };
+    }
+    last
+}
+
+/// Returns how many were reset; `None` if the connection to the kernel broke, so that there may
+/// be more.
+async fn reset(address: IpAddr) -> Result<Option<usize>, String> {
+    let (connection, mut handle, _) =
+        new_connection::<Message>(NETLINK_SOCK_DIAG).map_err(|error| error.to_string())?;
+    let connection = tokio::spawn(connection);
+    let families: &[u8] = if address.is_ipv4() {
+        &[AF_INET, AF_INET6]
+    } else {
+        &[AF_INET6]
+    };
+    let mut number = 0;
+    for &family in families {
+        for socket in connections(&mut handle, family, address).await? {
+            number += usize::from(destroy(&mut handle, family, socket).await?);
+        }
+    }
+    Ok((!connection.is_finished()).then_some(number))
+}
+
+async fn connections(
+    handle: &mut ConnectionHandle<Message>,
+    family: u8,
+    address: IpAddr,
+) -> Result<Vec<SocketId>, String> {
+    let socket_id = if family == AF_INET {
+        SocketId::new_v4()
+    } else {
+        SocketId::new_v6()
+    };
+    let all = request(
+        family,
+        socket_id,
+        StateFlags::all() - StateFlags::LISTEN - StateFlags::TIME_WAIT,
+    );
+    let mut answer = ask(handle, Message::Find(all), NLM_F_REQUEST | NLM_F_DUMP)?;
+    let mut found = Vec::new();
+    while let Some(message) = answer.next().await {
+        match message.payload {
+            NetlinkPayload::InnerMessage(Message::Found(socket))
+                if socket.header.socket_id.source_address.to_canonical() == address =>
+            {
+                found.push(socket.header.socket_id);
+            }
+            NetlinkPayload::Error(error) => check(error.raw_code())?,
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Returns whether the socket was still there to be destroyed.
+async fn destroy(
+    handle: &mut ConnectionHandle<Message>,
+    family: u8,
+    socket: SocketId,
+) -> Result<bool, String> {
+    let one = Message::Destroy(request(family, socket, StateFlags::all()));
+    let mut answer = ask(handle, one, NLM_F_REQUEST | NLM_F_ACK)?;
+    while let Some(message) = answer.next().await {
+        if let NetlinkPayload::Error(error) = message.payload {
+            if error.raw_code() == -(Errno::ENOENT as i32) {
+                return Ok(false);
+            }
+            check(error.raw_code())?;
+        }
+    }
+    Ok(true)
+}
+
+fn request(family: u8, socket_id: SocketId, states: StateFlags) -> InetRequest {
+    InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states,
+        socket_id,
+    }
+}
+
+fn ask(
+    handle: &mut ConnectionHandle<Message>,
+    message: Message,
+    flags: u16,
+) -> Result<impl futures_util::Stream<Item = NetlinkMessage<Message>> + use<>, String> {
+    let mut message = NetlinkMessage::new(
+        NetlinkHeader::default(),
+        NetlinkPayload::InnerMessage(message),
+    );
+    message.header.flags = flags;
+    handle
+        .request(message, SocketAddr::new(0, 0))
+        .map_err(|_| "the connection to the kernel broke".into())
+}
+
+/// Words what the kernel refuses. Zero is its consent.
+fn check(code: i32) -> Result<(), String> {
+    match Errno::from_raw(-code) {
+        Errno::UnknownErrno if code == 0 => Ok(()),
+        Errno::EOPNOTSUPP => Err("this kernel was built without INET_DIAG_DESTROY".into()),
+        Errno::ENOENT => Err("this kernel has no tcp_diag".into()),
+        Errno::EPERM | Errno::EACCES => Err("CAP_NET_ADMIN is missing".into()),
+        errno => Err(errno.desc().into()),
+    }
+}
+
+/// A message of sock_diag. The crate for its packets has no name for destroying.
+#[derive(Clone, Debug)]
+enum Message {
+    Find(InetRequest),
+    Destroy(InetRequest),
+    Found(Box<InetResponse>),
+}
+
+impl NetlinkSerializable for Message {
+    fn message_type(&self) -> u16 {
+        match self {
+            Message::Destroy(_) => SOCK_DESTROY,
+            Message::Find(_) | Message::Found(_) => SOCK_DIAG_BY_FAMILY,
+        }
+    }
+
+    fn buffer_len(&self) -> usize {
+        match self {
+            Message::Find(request) | Message::Destroy(request) => request.buffer_len(),
+            Message::Found(_) => 0,
+        }
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        if let Message::Find(request) | Message::Destroy(request) = self {
+            request.emit(buffer);
+        }
+    }
+}
+
+impl NetlinkDeserializable for Message {
+    type Error = DecodeError;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        Ok(Message::Found(Box::new(InetResponse::parse(payload)?)))
+    }
+}

@@ -1,0 +1,386 @@
+//! The hand-over: clients are reset before the VIP goes, one run at a time, and the newest truth
+//! wins over what a call says.
+
+mod common;
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{
+    Host, Lab, executable, false_sentinel, finish, finish_within, is_root, says_master_is, wait_for,
+};
+
+const V4: &str = "192.168.56.250";
+const V4_BOUND: &str = "192.168.56.250/24@eth1";
+const BOTH: &str = "[masters.m]\nvip = [\"192.168.56.250/24\", \"fd00::250/64\"]\n";
+
+/// Two servers and a client.
+fn lab(config: &str) -> Lab {
+    let lab = Lab::with_hosts(["server1", "server2", "client"]);
+    lab.config(config);
+    lab
+}
+
+/// Listens on a port of every address, IPv4 in IPv6 sockets if `mapped`, and keeps every connection
+/// without a word, as Redis keeps a subscriber.
+fn listen(host: &Host, port: u16, mapped: bool) {
+    let script = r#"
+use Socket qw(:all);
+my ($port, $mapped) = @ARGV;
+socket(my $server, AF_INET6, SOCK_STREAM, 0) or die;
+setsockopt($server, IPPROTO_IPV6, IPV6_V6ONLY, pack("l", $mapped ? 0 : 1));
+bind($server, pack_sockaddr_in6($port, inet_pton(AF_INET6, "::"))) or die $!;
+listen($server, 99);
+unless ($mapped) {
+    socket(my $four, AF_INET, SOCK_STREAM, 0) or die;
+    bind($four, pack_sockaddr_in($port, INADDR_ANY)) or die $!;
+    listen($four, 99);
+    if (fork) { $server = $four }
+}
+$| = 1; print "r";
+my @kept;
+while (accept(my $client, $server)) { push @kept, $client; syswrite $client, "+" }
+"#;
+    let mut command = host.command("perl");
+    command.args([
+        "-e",
+        script,
+        &port.to_string(),
+        if mapped { "1" } else { "" },
+    ]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0; 1]).unwrap();
+    // It ends with the lab, whose first process reaps it.
+    std::mem::forget(child);
+}
+
+/// Connects, waits for the greeting, then for the end, and tells it with its time.
+fn subscribe(host: &Host, address: &str, port: u16) -> Child {
+    let script = r#"
+use Socket qw(:all); use Time::HiRes qw(time);
+my ($address, $port) = @ARGV;
+my $six = $address =~ /:/;
+socket(my $server, $six ? AF_INET6 : AF_INET, SOCK_STREAM, 0) or die;
+my $to = $six ? pack_sockaddr_in6($port, inet_pton(AF_INET6, $address)) : pack_sockaddr_in($port, inet_aton($address));
+connect($server, $to) or die $!;
+$| = 1;
+sysread $server, my $greeting, 1; print $greeting;
+my $read = sysread $server, my $more, 1;
+printf "%s %.6f\n", defined $read ? "end" : $!{ECONNRESET} ? "reset" : $!, time;
+"#;
+    let mut command = host.command("perl");
+    command.args(["-e", script, address, &port.to_string()]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut greeting = [0; 1];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut greeting).unwrap();
+    assert_eq!(&greeting, b"+");
+    child
+}
+
+/// Waits for the end of a subscription, and returns how it ended and when, since the epoch.
+fn end_of(mut child: Child) -> (String, f64) {
+    let ended = wait_for(Duration::from_secs(20), || child.try_wait().unwrap());
+    if ended.is_none() {
+        let _ = child.kill();
+        panic!("a client is still blocked");
+    }
+    let mut said = String::new();
+    std::io::Read::read_to_string(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+    let (how, when) = said.trim().split_once(' ').expect(&said);
+    (how.to_owned(), when.parse().unwrap())
+}
+
+fn epoch() -> f64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64()
+}
+
+#[test]
+fn a_blocked_client_is_reset_before_the_vip_goes() {
+    let lab = lab(BOTH);
+    let (server, client) = (lab.host("server1"), lab.host("client"));
+    server.ok("bind");
+    listen(&server, 8000, false);
+    for (round, release) in [
+        ["unbind"].as_slice(),
+        &["m", "leader", "start", "", "1", "192.168.56.102", "1"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        server.ok("bind -q");
+        let clients: Vec<Child> = [V4, "fd00::250", V4]
+            .into_iter()
+            .map(|address| subscribe(&client, address, 8000))
+            .collect();
+        let started = epoch();
+        let released = server.vipswitch(release);
+        released.success();
+        for child in clients {
+            let (how, when) = end_of(child);
+            assert_eq!(how, "reset");
+            // 50 ms on an idle machine; this one may not be.
+            assert!(when - started < 1.0, "{}", when - started);
+        }
+        assert!(!server.has(V4_BOUND));
+        let line = lab.log_of(3 * (round + 1) - round).pop().unwrap();
+        assert!(
+            line.contains("(2 connections reset)") && line.contains(" reset=3 "),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn an_ipv4_client_of_an_ipv6_socket_is_reset_as_well() {
+    let lab = lab(BOTH);
+    let (server, client) = (lab.host("server1"), lab.host("client"));
+    server.ok("bind");
+    listen(&server, 8000, true);
+    let child = subscribe(&client, V4, 8000);
+    server.ok("unbind");
+    assert_eq!(end_of(child).0, "reset");
+}
+
+#[test]
+fn connections_of_other_addresses_and_servers_that_listen_go_on() {
+    let lab = lab(BOTH);
+    let (server, client) = (lab.host("server1"), lab.host("client"));
+    server.ok("bind");
+    listen(&server, 8000, false);
+    let mut others: Vec<Child> = ["192.168.56.101", "fd00::101"]
+        .into_iter()
+        .map(|address| subscribe(&client, address, 8000))
+        .collect();
+    let through_the_vip = subscribe(&client, V4, 8000);
+    server.ok("unbind");
+    assert_eq!(end_of(through_the_vip).0, "reset");
+    for other in &mut others {
+        assert!(other.try_wait().unwrap().is_none());
+    }
+    // The same server takes clients again when the VIP is back.
+    server.ok("bind");
+    let again = subscribe(&client, V4, 8000);
+    for mut child in others.into_iter().chain([again]) {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_kernel_that_cannot_reset_is_no_reason_to_keep_the_vip() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\n");
+    let server = lab.host("server1");
+    for fault in [
+        "socket:error=EPROTONOSUPPORT:when=2",
+        "socket:error=EPROTONOSUPPORT:when=3",
+    ] {
+        server.ok("bind");
+        let mut command = server.command("strace");
+        command.args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=socket",
+            "-e",
+            &format!("inject={fault}"),
+        ]);
+        command.arg(executable()).arg("unbind");
+        let said = finish(command).success();
+        assert!(
+            said.contains("its connections could not be reset: Protocol not supported"),
+            "{said}"
+        );
+        assert!(!server.has(V4_BOUND));
+    }
+}
+
+/// Holds the lock of a host for as long as the child lives.
+fn hold_lock(host: &Host, seconds: &str) -> Child {
+    let mut command = host.command("flock");
+    command.args([
+        "/proc/sys/net/ipv4/tcp_fastopen_key",
+        "sh",
+        "-c",
+        &format!("echo held; exec sleep {seconds}"),
+    ]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0; 4]).unwrap();
+    child
+}
+
+#[test]
+fn a_run_waits_for_another_one_and_no_longer_than_it_may() {
+    let lab = lab(BOTH);
+    let (one, two) = (lab.host("server1"), lab.host("server2"));
+    let mut holder = hold_lock(&one, "600");
+    let mut command = one.command(executable());
+    command.args(["m", "leader", "start", "", "1", "192.168.56.101", "1"]);
+    let mut waiting = command.spawn().unwrap();
+    // On another host, which is another network namespace, nobody has to wait.
+    let started = Instant::now();
+    two.ok("bind");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(waiting.try_wait().unwrap().is_none() && !one.has(V4_BOUND));
+    one.run("pkill", ["-x", "sleep"]);
+    assert!(
+        wait_for(Duration::from_secs(20), || waiting.try_wait().unwrap())
+            .unwrap()
+            .success()
+    );
+    assert!(one.has(V4_BOUND));
+    holder.wait().unwrap();
+    // One that is never given back is a passing fault, in time for Sentinel's patience.
+    let mut holder = hold_lock(&one, "600");
+    let mut command = one.command(executable());
+    command.arg("unbind");
+    finish_within(command, Duration::from_secs(50))
+        .fails(1, &["another run of vipswitch has held the lock for 10 s"]);
+    one.run("pkill", ["-x", "sleep"]);
+    holder.wait().unwrap();
+    one.ok("unbind");
+}
+
+#[test]
+fn a_stranger_cannot_hold_the_lock() {
+    let file = "/proc/sys/net/ipv4/tcp_fastopen_key";
+    let lab = lab(BOTH);
+    let mut stranger = if is_root() {
+        let mut stranger = lab.host("server1").command("setpriv");
+        stranger.args(["--reuid", "65534", "--clear-groups", "flock"]);
+        stranger
+    } else {
+        // In the lab this user is root; in the namespace that the machine has for all it is not.
+        Command::new("flock")
+    };
+    stranger.args(["-n", file, "true"]);
+    finish(stranger).fails(66, &["Permission denied"]);
+}
+
+#[test]
+fn sentinels_word_of_now_wins_over_the_call() {
+    let lab = lab(BOTH);
+    let server = lab.host("server1");
+    let with = |port: u16, script: &str| {
+        lab.config(&format!(
+            "{BOTH}[sentinel]\naddress = \"127.0.0.1:{port}\"\n"
+        ));
+        false_sentinel(&server, &port.to_string(), script);
+    };
+    let call = |from: &str, to: &str| {
+        server.vipswitch(["m", "observer", "start", from, "8000", to, "8000"])
+    };
+    with(7001, &says_master_is("192.168.56.101"));
+    // The call says elsewhere, or nothing.
+    call("192.168.56.101", "192.168.56.102").success();
+    assert!(server.has(V4_BOUND));
+    lab.logged(&[
+        "why=to_is_here",
+        "sentinel=\"says 192.168.56.101\"",
+        "took_over=",
+    ]);
+    server.ok("unbind");
+    call("192.168.56.102", "192.168.56.102").success();
+    assert!(server.has(V4_BOUND));
+    call("192.168.56.102", "192.168.56.101").success();
+    lab.logged(&["already_here=", "sentinel=agrees"]);
+    // The call says here, and it is no longer so.
+    with(7002, &says_master_is("192.168.56.102"));
+    call("192.168.56.102", "192.168.56.101").success();
+    assert!(!server.has(V4_BOUND));
+    lab.logged(&[
+        "why=to_is_elsewhere",
+        "sentinel=\"says 192.168.56.102\"",
+        "released=",
+    ]);
+    // Whoever answers that the VIP is the master is not believed.
+    with(7003, &says_master_is(V4));
+    call("192.168.56.102", "192.168.56.101").fails(2, &["is itself a configured VIP"]);
+}
+
+#[test]
+fn a_sentinel_without_an_answer_leaves_the_decision_to_the_call() {
+    let lab = lab(BOTH);
+    let server = lab.host("server1");
+    for (port, script, said) in [
+        (
+            7001,
+            "sleep 60",
+            "sentinel=\"is silent: Sentinel at 127.0.0.1:7001 did not answer: nothing within 300 ms\"",
+        ),
+        (
+            7002,
+            "sysread $client, my $q, 4096; print $client \"*-1\\r\\n\"; sleep 60",
+            "sentinel=\"does not monitor it\"",
+        ),
+        (7003, "", "sentinel=\"is silent: "),
+        (
+            7004,
+            "sysread $client, my $q, 4096; print $client \"*2\\r\\n\\$3\\r\\na b\\r\\n\\$1\\r\\n1\\r\\n\"; sleep 60",
+            "it answers 'a b'",
+        ),
+    ] {
+        lab.config(&format!(
+            "{BOTH}[sentinel]\naddress = \"127.0.0.1:{port}\"\n"
+        ));
+        false_sentinel(&server, &port.to_string(), script);
+        let finished = server.hook("m", "192.168.56.101");
+        assert!(finished.took < Duration::from_secs(3), "{finished}");
+        finished.success();
+        assert!(server.has(V4_BOUND), "{script}");
+        server.hook("m", "192.168.56.102").success();
+        assert!(!server.has(V4_BOUND), "{script}");
+        lab.logged(&[said]);
+        // Without a call that tells anything, nothing is known.
+        server
+            .vipswitch([
+                "m",
+                "leader",
+                "start",
+                "192.168.56.101",
+                "8000",
+                "192.168.56.101",
+                "8000",
+            ])
+            .success();
+        assert!(!server.has(V4_BOUND), "{script}");
+    }
+}
+
+#[test]
+fn a_hundred_calls_at_once_end_as_sentinel_says() {
+    let lab = lab(BOTH);
+    let server = lab.host("server1");
+    for (port, master, here) in [
+        (7001, "192.168.56.101", true),
+        (7002, "192.168.56.102", false),
+    ] {
+        lab.config(&format!(
+            "{BOTH}[sentinel]\naddress = \"127.0.0.1:{port}\"\n"
+        ));
+        false_sentinel(&server, &port.to_string(), &says_master_is(master));
+        let calls: Vec<Child> = (0..100)
+            .map(|number| {
+                // Every third says the other thing.
+                let to = if number % 3 == 0 {
+                    "192.168.56.102"
+                } else {
+                    "192.168.56.101"
+                };
+                let mut command = server.command(executable());
+                command.args(["m", "observer", "start", "", "8000", to, "8000"]);
+                command.stderr(Stdio::null()).spawn().unwrap()
+            })
+            .collect();
+        for mut child in calls {
+            let status = wait_for(Duration::from_secs(50), || child.try_wait().unwrap());
+            assert!(status.is_some_and(|status| status.success()), "{status:?}");
+        }
+        assert_eq!(server.has(V4_BOUND), here);
+        assert_eq!(server.has("fd00::250/64@eth1"), here);
+    }
+}
