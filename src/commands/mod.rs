@@ -1,4 +1,4 @@
-//! What each command does. A verb gathers what it needs, hands it to [`run`](crate::run), and
+//! What each command does. A verb gathers what it needs, hands it to [`run`](mod@crate::run), and
 //! reports; it decides nothing.
 
 mod completions;
