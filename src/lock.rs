@@ -40,7 +40,7 @@ pub struct Lock {
 ///
 /// # Errors
 ///
-/// A lock that is held for longer than [`PATIENCE`] is a passing fault.
+/// A lock that is held for longer than 10 s is a passing fault.
 pub async fn acquire() -> Result<Option<Lock>, Fault> {
     let mut file = match File::open(FILE) {
         Ok(file) => file,
