@@ -617,9 +617,9 @@ fn output_is_for_people_for_machines_or_for_nobody() {
     assert_eq!(host.ok("bind -q"), "");
     let verbose = host.vipswitch(["bind", "-v", "master8000"]);
     assert!(
-        verbose
-            .stderr
-            .contains("master=master8000 why=bind already_here=192.168.56.250/24@eth1 frames=2 reset=0"),
+        verbose.stderr.contains(
+            "master=master8000 why=bind already_here=192.168.56.250/24@eth1 frames=2 reset=0"
+        ),
         "{verbose}"
     );
     let json = host.ok("bind --json master8000");

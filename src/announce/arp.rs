@@ -35,6 +35,26 @@ pub fn probe(mac: MacAddr, vip: Ipv4Addr) -> Vec<u8> {
     )
 }
 
+/// Returns a request for a neighbour's hardware address whose sender is the VIP. Of all
+/// announcements it is the one that also makes an entry where there is none, that hosts which drop
+/// gratuitous ARP take, and whose answer proves that the network delivers to the VIP here.
+pub fn directed_request(mac: MacAddr, vip: Ipv4Addr, peer: Ipv4Addr) -> Vec<u8> {
+    broadcast(ArpOperations::Request, (mac, vip), (MacAddr::zero(), peer))
+}
+
+/// Returns who answered a directed request, if a received frame is such an answer: an ARP reply
+/// to the VIP at this hardware address.
+pub fn answer(frame: &[u8], mac: MacAddr, vip: Ipv4Addr) -> Option<Ipv4Addr> {
+    let ethernet = EthernetPacket::new(frame)?;
+    let arp = ArpPacket::new(ethernet.payload())?;
+    let is_answer = ethernet.get_ethertype() == EtherTypes::Arp
+        && arp.get_operation() == ArpOperations::Reply
+        && arp.get_target_proto_addr() == vip
+        && arp.get_target_hw_addr() == mac
+        && arp.get_sender_proto_addr() != vip;
+    is_answer.then(|| arp.get_sender_proto_addr())
+}
+
 /// Returns the hardware address that a received frame claims the VIP for, if it is an ARP frame
 /// whose sender says that it has the VIP.
 pub fn claim(frame: &[u8], vip: Ipv4Addr) -> Option<MacAddr> {
@@ -110,6 +130,7 @@ mod tests {
             (announcement_request(MAC, VIP), 1, VIP, [0; 6]),
             (announcement_reply(MAC, VIP), 2, VIP, MAC.octets()),
             (probe(MAC, VIP), 1, Ipv4Addr::UNSPECIFIED, [0; 6]),
+            (directed_request(MAC, VIP, VIP), 1, VIP, [0; 6]),
         ] {
             let Ok(SlicedPacket {
                 net: Some(NetSlice::Arp(arp)),
@@ -126,6 +147,19 @@ mod tests {
             assert_eq!(arp.target_hw_addr(), target_mac);
             assert_eq!(arp.target_protocol_addr(), VIP.octets());
         }
+    }
+
+    #[test]
+    fn an_answer_is_a_reply_to_the_vip_here() {
+        let peer = Ipv4Addr::new(192, 168, 56, 1);
+        let theirs = MacAddr(0x02, 0, 0, 0, 0, 1);
+        let reply = |to_mac, to| broadcast(ArpOperations::Reply, (theirs, peer), (to_mac, to));
+        assert_eq!(answer(&reply(MAC, VIP), MAC, VIP), Some(peer));
+        assert_eq!(answer(&reply(theirs, VIP), MAC, VIP), None);
+        assert_eq!(answer(&reply(MAC, peer), MAC, VIP), None);
+        assert_eq!(answer(&directed_request(theirs, peer, VIP), MAC, VIP), None);
+        assert_eq!(answer(&announcement_reply(MAC, VIP), MAC, VIP), None);
+        assert_eq!(directed_request(MAC, VIP, peer)[38..], peer.octets());
     }
 
     #[test]

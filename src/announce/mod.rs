@@ -5,6 +5,7 @@
 pub mod arp;
 pub mod ndp;
 mod probe;
+pub mod schedule;
 mod socket;
 
 use std::net::IpAddr;
@@ -13,6 +14,48 @@ use pnet_base::MacAddr;
 
 pub use probe::{Question, claimants};
 pub use socket::{PacketSocket, Senders};
+
+/// Returns the frames that ask these peers for their hardware address in the name of the VIP, so
+/// that their answers prove delivery. Peers of the other address family are passed over.
+pub fn directed(mac: MacAddr, vip: IpAddr, peers: &[IpAddr]) -> Vec<Vec<u8>> {
+    let ask = |peer: &IpAddr| match (vip, *peer) {
+        (IpAddr::V4(vip), IpAddr::V4(peer)) => Some(arp::directed_request(mac, vip, peer)),
+        (IpAddr::V6(vip), IpAddr::V6(peer)) => Some(ndp::directed_solicitation(mac, vip, peer)),
+        _ => None,
+    };
+    peers
+        .iter()
+        .filter(|peer| **peer != vip)
+        .filter_map(ask)
+        .collect()
+}
+
+/// What a received frame says about a VIP that this host has at the hardware address `mac`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// This peer knows it here.
+    Answer(IpAddr),
+    /// This other hardware address claims it.
+    Rival(MacAddr),
+}
+
+/// Returns what a received frame says about a VIP, if anything.
+pub fn hear(frame: &[u8], mac: MacAddr, vip: IpAddr) -> Option<Heard> {
+    let (claim, answer) = match vip {
+        IpAddr::V4(vip) => (
+            arp::claim(frame, vip),
+            arp::answer(frame, mac, vip).map(IpAddr::V4),
+        ),
+        IpAddr::V6(vip) => (
+            ndp::claim(frame, vip),
+            ndp::answer(frame, mac, vip).map(IpAddr::V6),
+        ),
+    };
+    match claim {
+        Some(rival) if rival != mac => Some(Heard::Rival(rival)),
+        _ => answer.map(Heard::Answer),
+    }
+}
 
 /// Returns the frames of one announcement round, in the order in which they are sent.
 ///

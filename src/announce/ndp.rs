@@ -61,6 +61,39 @@ pub fn probe(mac: MacAddr, vip: Ipv6Addr) -> Vec<u8> {
     )
 }
 
+/// Returns a neighbor solicitation for a peer whose source is the VIP, with its link-layer
+/// address (RFC 4861 section 4.3): the peer takes that into its table and answers to the VIP.
+pub fn directed_solicitation(mac: MacAddr, vip: Ipv6Addr, peer: Ipv6Addr) -> Vec<u8> {
+    let mut message = vec![0; MESSAGE + OPTION];
+    if let Some(mut solicit) = MutableNeighborSolicitPacket::new(&mut message) {
+        solicit.set_icmpv6_type(Icmpv6Types::NeighborSolicit);
+        solicit.set_icmpv6_code(Icmpv6Codes::NoCode);
+        solicit.set_target_addr(peer);
+        solicit.set_options(&[NdpOption {
+            option_type: NdpOptionTypes::SourceLLAddr,
+            length: 1,
+            data: mac.octets().to_vec(),
+        }]);
+    }
+    multicast((mac, vip), solicited_node(peer), &mut message)
+}
+
+/// Returns who answered a directed solicitation, if a received frame is such an answer: a
+/// neighbor advertisement to the VIP at this hardware address.
+pub fn answer(frame: &[u8], mac: MacAddr, vip: Ipv6Addr) -> Option<Ipv6Addr> {
+    let ethernet = EthernetPacket::new(frame)?;
+    let ip = Ipv6Packet::new(ethernet.payload())?;
+    let advert = NeighborAdvertPacket::new(ip.payload())?;
+    let is_answer = ethernet.get_ethertype() == EtherTypes::Ipv6
+        && ethernet.get_destination() == mac
+        && ip.get_destination() == vip
+        && ip.get_next_header() == IpNextHeaderProtocols::Icmpv6
+        && ip.get_hop_limit() == HOP_LIMIT
+        && advert.get_icmpv6_type() == Icmpv6Types::NeighborAdvert
+        && advert.get_target_addr() != vip;
+    is_answer.then(|| advert.get_target_addr())
+}
+
 /// Returns the hardware address that a received frame claims the VIP for, if it is a neighbor
 /// advertisement for it. Without the option that names it, it is the frame's source.
 pub fn claim(frame: &[u8], vip: Ipv6Addr) -> Option<MacAddr> {
@@ -179,6 +212,14 @@ mod tests {
         );
         assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
         assert!(matches!(icmp.icmp_type(), Read::NeighborSolicitation));
+        let frame = directed_solicitation(MAC, VIP, ALL_NODES);
+        let (ip, icmp) = parts(&frame);
+        assert_eq!(ip.source_addr(), VIP);
+        assert!(matches!(icmp.icmp_type(), Read::NeighborSolicitation));
+        assert!(icmp.is_checksum_valid(ip.source(), ip.destination()));
+        assert_eq!(frame[78..], [1, 1, 0x02, 0, 0, 0, 0, 0x65]);
+        let frame = probe(MAC, VIP);
+        let (ip, icmp) = parts(&frame);
         assert!(icmp.is_checksum_valid(ip.source(), ip.destination()));
     }
 

@@ -184,7 +184,7 @@ fn is(error: &rtnetlink::Error, errnos: &[Errno]) -> bool {
     errno::number(error).is_some_and(|errno| errnos.contains(&errno))
 }
 
-fn read(message: &AddressMessage) -> Option<Address> {
+pub(super) fn read(message: &AddressMessage) -> Option<Address> {
     let mut local = None;
     let mut address = None;
     // The header has room for the first eight flags only.

@@ -2,6 +2,7 @@
 //! configuration nor Sentinel. What an errno means is said once, in [`errno`](mod@crate::errno).
 
 mod address;
+mod events;
 mod link;
 mod route;
 mod sockets;
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::errno;
 use crate::exit::Fault;
 pub use address::{Added, Address};
+pub use events::{Event, events};
 pub use route::Route;
 pub use sockets::{Reset, reset_connections};
 

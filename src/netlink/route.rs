@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
 use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
-    RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType,
 };
 
 use super::Netlink;
@@ -53,6 +54,51 @@ impl Netlink {
         let message = self.answer(tried, first).await?;
         Ok(message.map_or(Route::Elsewhere, |message| read(&message, bits(address))))
     }
+}
+
+impl Netlink {
+    /// Returns the gateways that are reached through an interface, of the family of `like`.
+    ///
+    /// # Errors
+    ///
+    /// A netlink fault.
+    pub async fn gateways(&self, ifindex: u32, like: IpAddr) -> Result<Vec<IpAddr>, Fault> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = match like {
+            IpAddr::V4(_) => AddressFamily::Inet,
+            IpAddr::V6(_) => AddressFamily::Inet6,
+        };
+        let all = self.handle.route().get(message).execute();
+        let through = all.try_filter_map(async |message| Ok(gateway_through(&message, ifindex)));
+        let mut gateways: Vec<IpAddr> = self
+            .answer(
+                || "list the routes of this host".into(),
+                through.try_collect(),
+            )
+            .await?;
+        gateways.sort_unstable();
+        gateways.dedup();
+        Ok(gateways)
+    }
+}
+
+fn gateway_through(message: &RouteMessage, ifindex: u32) -> Option<IpAddr> {
+    let through = message
+        .attributes
+        .iter()
+        .any(|attribute| *attribute == RouteAttribute::Oif(ifindex));
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) if through => {
+                Some(IpAddr::V4(*gateway))
+            }
+            RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) if through => {
+                Some(IpAddr::V6(*gateway))
+            }
+            _ => None,
+        })
 }
 
 /// No route at all, or one of type unreachable, prohibit or blackhole.

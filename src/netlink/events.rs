@@ -1,0 +1,60 @@
+//! What changes in the kernel while somebody watches.
+
+use std::net::IpAddr;
+
+use futures_util::{Stream, StreamExt as _};
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::LinkFlags;
+use rtnetlink::{MulticastGroup, new_multicast_connection};
+
+use crate::errno;
+use crate::exit::Fault;
+
+use super::address;
+
+/// One change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An address was removed from an interface.
+    AddressGone(IpAddr, u32),
+    /// An interface changed; whether it has carrier now.
+    Link(u32, bool),
+    /// An interface is gone.
+    LinkGone(u32),
+}
+
+/// Returns the changes from now on. The stream ends if the connection to the kernel breaks.
+///
+/// # Errors
+///
+/// As [`super::Netlink::open`].
+pub fn events() -> Result<impl Stream<Item = Event> + Unpin, Fault> {
+    let groups = [
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Link,
+    ];
+    let (connection, _, messages) = new_multicast_connection(&groups)
+        .map_err(|error| errno::open("a netlink socket", &error))?;
+    tokio::spawn(connection);
+    Ok(messages.filter_map(|(message, _)| std::future::ready(read(message.payload))))
+}
+
+fn read(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Event> {
+    let NetlinkPayload::InnerMessage(message) = payload else {
+        return None;
+    };
+    match message {
+        RouteNetlinkMessage::DelAddress(message) => {
+            let address = address::read(&message)?;
+            Some(Event::AddressGone(address.local, address.ifindex))
+        }
+        RouteNetlinkMessage::NewLink(message) => {
+            let carrier = message.header.flags.contains(LinkFlags::LowerUp);
+            Some(Event::Link(message.header.index, carrier))
+        }
+        RouteNetlinkMessage::DelLink(message) => Some(Event::LinkGone(message.header.index)),
+        _ => None,
+    }
+}
