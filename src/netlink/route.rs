@@ -83,10 +83,7 @@ impl Netlink {
 }
 
 fn gateway_through(message: &RouteMessage, ifindex: u32) -> Option<IpAddr> {
-    let through = message
-        .attributes
-        .iter()
-        .any(|attribute| *attribute == RouteAttribute::Oif(ifindex));
+    let through = message.attributes.contains(&RouteAttribute::Oif(ifindex));
     message
         .attributes
         .iter()
