@@ -375,7 +375,8 @@ timeline() {
 holders() {
     local host
     for host in "${SERVERS[@]}"; do
-        ! on "$host" ip -oneline address show | grep -qF " $VIP/" || echo "$host"
+        # Not by a pipe to grep -q, which ends at its match, so that ip may fail.
+        [[ $(on "$host" ip -oneline address show) != *" $VIP/"* ]] || echo "$host"
     done
 }
 

@@ -1,7 +1,9 @@
 //! What the arguments of the command line mean. Nothing here looks at the world.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -23,7 +25,7 @@ Exit codes: 0 all is as it should be, 1 it may work later, 2 it cannot work as i
 
 /// Moves a virtual IP to the host of the current Redis or Valkey master
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
     /// What goes for every command.
     #[command(flatten)]
@@ -61,6 +63,53 @@ pub struct Masters {
     pub masters: Vec<String>,
 }
 
+/// What `announce` is about.
+#[derive(Args, Clone, Debug)]
+pub struct Announce {
+    /// What it announces.
+    #[command(flatten)]
+    pub of: Masters,
+    /// Go on for this long (10s, 2m), every second, and tell who answers
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub time: Option<Duration>,
+}
+
+/// What an announcer's process is told.
+#[derive(Args, Clone, Debug)]
+pub struct Announcer {
+    /// The master's name.
+    #[arg(long)]
+    pub master: String,
+    /// The VIP and its prefix length.
+    #[arg(long)]
+    pub vip: String,
+    /// The interface's number.
+    #[arg(long)]
+    pub ifindex: u32,
+    /// A neighbour to be asked.
+    #[arg(long)]
+    pub peer: Vec<IpAddr>,
+}
+
+/// The longest time that `announce --for` takes.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Reads a number of seconds, or of minutes with an `m` behind it.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix('m') {
+        Some(number) => (number, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let seconds = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit));
+    seconds
+        .map(Duration::from_secs)
+        .filter(|time| !time.is_zero() && *time <= LONGEST)
+        .ok_or_else(|| "give it as 10s or 2m, at most 60m".to_owned())
+}
+
 /// The operator's commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
@@ -72,10 +121,13 @@ pub enum Verb {
     Unbind(Masters),
     /// Announce again what this host holds
     #[command(after_help = "Example:\n  vipswitch announce")]
-    Announce(Masters),
+    Announce(Announce),
     /// Tell who is master, who holds the VIP, and whether anyone else claims it
     #[command(after_help = "Example:\n  vipswitch status --json")]
     Status(Masters),
+    /// Go on announcing one VIP; started by the other commands
+    #[command(hide = true)]
+    Announcer(Announcer),
     /// Print completions for a shell
     #[command(
         after_help = "Example:\n  vipswitch completions bash > /etc/bash_completion.d/vipswitch"
@@ -215,6 +267,28 @@ mod tests {
             "",
         ] {
             assert!(matches!(parse(&words(line)), Err(Stop::Clap(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_seconds_or_minutes() {
+        for (text, seconds) in [
+            ("10s", Some(10)),
+            ("10", Some(10)),
+            ("2m", Some(120)),
+            ("60m", Some(3600)),
+            ("61m", None),
+            ("0", None),
+            ("s", None),
+            ("-1s", None),
+            ("1h", None),
+            ("99999999999999999999m", None),
+        ] {
+            assert_eq!(
+                duration(text).ok(),
+                seconds.map(Duration::from_secs),
+                "{text}"
+            );
         }
     }
 

@@ -37,6 +37,8 @@ pub struct Master {
     pub vips: Vec<Vip>,
     /// The interface that they belong on, if the configuration names it.
     pub interface: Option<String>,
+    /// Neighbours that are asked after each take-over, so that their answers prove delivery.
+    pub announce_to: Vec<IpAddr>,
 }
 
 /// Where this host's Sentinel listens and how it is asked.
@@ -96,6 +98,8 @@ struct Tables {
 struct MasterTable {
     vip: Spanned<OneOrMany>,
     interface: Option<Spanned<String>>,
+    #[serde(default)]
+    announce_to: Vec<Spanned<String>>,
 }
 
 /// One address, or a list of them in which each keeps its place in the file.
@@ -221,7 +225,35 @@ impl Source<'_> {
             .interface
             .map(|name| self.interface(name))
             .transpose()?;
-        Ok(Master { vips, interface })
+        let announce_to = table
+            .announce_to
+            .iter()
+            .map(|peer| self.peer(peer))
+            .collect::<Result<_, _>>()?;
+        Ok(Master {
+            vips,
+            interface,
+            announce_to,
+        })
+    }
+
+    fn peer(&self, peer: &Spanned<String>) -> Result<IpAddr, Fault> {
+        let text = peer.get_ref();
+        let unusable = |address: &IpAddr| {
+            address.is_unspecified() || address.is_multicast() || address.is_loopback()
+        };
+        text.parse()
+            .ok()
+            .filter(|address| !unusable(address))
+            .ok_or_else(|| {
+                self.at(
+                    peer.span(),
+                    format!(
+                        "`announce_to` \"{}\" is not the address of a neighbour",
+                        escape(text)
+                    ),
+                )
+            })
     }
 
     /// The rules of `dev_valid_name` in the kernel's net/core/dev.c: at most 15 bytes
@@ -366,7 +398,7 @@ mod tests {
     #[test]
     fn everything_that_can_be_said() {
         let config = read(
-            "[masters.\"my.master-1\"]\nvip = ['10.0.0.250', 'fd00::250/64']\ninterface = 'eth1'\n\
+            "[masters.\"my.master-1\"]\nvip = ['10.0.0.250', 'fd00::250/64']\ninterface = 'eth1'\nannounce_to = ['10.0.0.1', 'fd00::1']\n\
              [masters.m]\nvip = '10.0.0.251'\n\
              [sentinel]\naddress = '[::1]:6800'\nusername = 'u'\npassword_file = '/etc/p'\n",
         )
@@ -374,6 +406,7 @@ mod tests {
         let master = &config.masters["my.master-1"];
         assert_eq!(master.vips.len(), 2);
         assert_eq!(master.interface.as_deref(), Some("eth1"));
+        assert_eq!(master.announce_to.len(), 2);
         assert_eq!(config.sentinel.address.to_string(), "[::1]:6800");
         assert_eq!(config.sentinel.username.as_deref(), Some("u"));
         assert_eq!(
@@ -403,7 +436,7 @@ mod tests {
             ),
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterfaces = 'e'",
-                "v.toml:3:1: unknown field `interfaces`, expected `vip` or `interface`. Did you mean `interface`?",
+                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`. Did you mean `interface`?",
             ),
             (
                 "[sentinel]\nadress = 'x'\n",
@@ -484,6 +517,10 @@ mod tests {
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterface = 'é h'",
                 "v.toml:3:13: `interface`",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\nannounce_to = ['router']",
+                "v.toml:3:16: `announce_to` \"router\" is not the address of a neighbour",
             ),
             (
                 "[masters.'']\nvip = '10.0.0.1'",

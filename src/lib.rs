@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
 pub mod announce;
+pub mod announcer;
 pub mod cli;
 pub mod commands;
 pub mod config;

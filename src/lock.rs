@@ -8,12 +8,10 @@
 //! all who see the same mount of /proc; a sandbox with a mount of its own (`ProtectProc=`) has a
 //! lock of its own.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use tokio::time::sleep;
 
 use crate::exit::Fault;
@@ -31,7 +29,8 @@ const PAUSE: Duration = Duration::from_micros(500);
 
 /// The lock, held until it is dropped.
 pub struct Lock {
-    _file: Flock<File>,
+    // Closing it gives the lock back.
+    _file: File,
 }
 
 /// Waits for the lock. Returns `None` where there is none to be had: a process that cannot open
@@ -42,18 +41,15 @@ pub struct Lock {
 ///
 /// A lock that is held for longer than 10 s is a passing fault.
 pub async fn acquire() -> Result<Option<Lock>, Fault> {
-    let mut file = match File::open(FILE) {
+    let file = match File::open(FILE) {
         Ok(file) => file,
         Err(error) => return unavailable(&error),
     };
     let give_up = Instant::now() + PATIENCE;
     loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => return Ok(Some(Lock { _file: held })),
-            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < give_up => {
-                file = back
-            }
-            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(Lock { _file: file })),
+            Err(TryLockError::WouldBlock) if Instant::now() > give_up => {
                 let text = format!(
                     "another run of vipswitch has held the lock for {} s",
                     PATIENCE.as_secs()
@@ -62,10 +58,9 @@ pub async fn acquire() -> Result<Option<Lock>, Fault> {
                     Fault::passing(text).remedy(format!("See who: lslocks, or fuser {FILE}"))
                 );
             }
-            // No file system that would refuse a lock is mounted on /proc.
-            Err((_, _)) => return Ok(None),
+            Err(TryLockError::WouldBlock) => sleep(PAUSE).await,
+            Err(TryLockError::Error(error)) => return unavailable(&error),
         }
-        sleep(PAUSE).await;
     }
 }
 

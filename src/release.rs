@@ -81,17 +81,37 @@ async fn remove_one(
         // Gone with its interface.
         return Ok(None);
     };
-    let promote =
-        !link.promotes_secondaries && has_dependents(netlink, &link, address, binding).await?;
-    if promote {
-        netlink.set_promote_secondaries(&link, true).await?;
+    if link.promotes_secondaries || !has_dependents(netlink, &link, address, binding).await? {
+        netlink.delete_address(&link, address, binding).await?;
+        return Ok(Some(link.name));
     }
-    let deleted = netlink.delete_address(&link, address, binding).await;
-    if promote {
-        netlink.set_promote_secondaries(&link, false).await?;
-    }
+    let deleted = match netlink.set_promote_secondaries(&link, true).await {
+        Ok(()) => netlink.delete_address(&link, address, binding).await,
+        // It may have been done all the same, if only the answer was lost.
+        Err(fault) => Err(fault),
+    };
+    restore(&link).await?;
     deleted.map(|()| Some(link.name))
 }
+
+/// Gives an interface its setting back, and does not give up at the first fault: the next run
+/// could not tell that it was not the administrator's.
+async fn restore(link: &Link) -> Result<(), Fault> {
+    let mut last = Ok(());
+    for _ in 0..RESTORE_TRIES {
+        last = match Netlink::open() {
+            Ok(netlink) => netlink.set_promote_secondaries(link, false).await,
+            Err(fault) => Err(fault),
+        };
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+/// Each on a connection of its own, as a fault mostly breaks the one that it happens on.
+const RESTORE_TRIES: usize = 5;
 
 /// Returns whether the kernel would remove other addresses with this one: the secondaries of a
 /// primary IPv4 address. The host's own address is one if the VIP was there before it.

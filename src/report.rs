@@ -33,6 +33,16 @@ impl Sent {
     }
 }
 
+impl Sent {
+    /// Returns this with further frames.
+    pub fn and(self, further: usize) -> Sent {
+        match self {
+            Sent::Frames(number) => Sent::Frames(number + further),
+            silent => silent,
+        }
+    }
+}
+
 impl fmt::Display for Sent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

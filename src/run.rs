@@ -8,12 +8,14 @@
 //! Passing faults start it over with what is not done yet, from a fresh look at the kernel, until
 //! [`PATIENCE`] is used up.
 
+use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout_at};
 
 use crate::announce::Senders;
+use crate::announcer::Job;
 use crate::config::{Config, SENTINEL_TIMEOUT};
 use crate::exit::{Exit, Fault, Kind};
 use crate::failover::{Failover, Host};
@@ -25,7 +27,7 @@ use crate::report::{Did, Outcome, Phases, Sent};
 use crate::sentinel::{self, Truth};
 use crate::take_over::Bound;
 use crate::vip::{Binding, Chosen, Vip};
-use crate::{errno, lock, release, resolve, take_over};
+use crate::{announcer, errno, lock, release, resolve, take_over};
 
 /// How long passing faults are retried. Sentinel's own first retry is 30 s away, and it kills a
 /// script after 60 s (sentinel.c, SENTINEL_SCRIPT_MAX_RUNTIME).
@@ -78,6 +80,8 @@ pub struct Target<'a> {
     pub vip: Vip,
     /// The interface that the configuration names for it.
     pub interface: Option<&'a str>,
+    /// The neighbours that the configuration names.
+    pub announce_to: &'a [IpAddr],
 }
 
 impl<'a> Target<'a> {
@@ -98,6 +102,7 @@ impl<'a> Target<'a> {
                 master: name,
                 vip,
                 interface: master.interface.as_deref(),
+                announce_to: &master.announce_to,
             };
             master.vips.iter().map(target)
         });
@@ -114,6 +119,9 @@ pub struct Run<'a> {
     started: Instant,
     senders: Senders,
     changes: Vec<Changes>,
+    jobs: Vec<Job>,
+    /// Why further announcements could not be arranged.
+    pub unannounced: Option<Fault>,
     /// What Sentinel said about its call.
     pub truth: Option<Truth>,
     /// What the call means, once that is known.
@@ -157,6 +165,8 @@ impl<'a> Run<'a> {
             dry_run,
             started,
             senders: Senders::default(),
+            jobs: Vec::new(),
+            unannounced: None,
             truth: None,
             call: None,
             phases: Phases {
@@ -180,6 +190,9 @@ impl<'a> Run<'a> {
             Err(fault) => self.fail_pending(&fault),
         }
         self.phases.done = self.started.elapsed();
+        // The rest of announcing must not hold up what Sentinel has in its queue.
+        let detached: Result<Vec<()>, Fault> = self.jobs.iter().map(announcer::detach).collect();
+        self.unannounced = detached.err();
         Exit::of_all(
             self.outcomes
                 .iter()
@@ -329,15 +342,30 @@ impl<'a> Run<'a> {
     ) -> Result<Did, Fault> {
         let vip = self.targets[place].vip;
         let changes = &mut self.changes[place];
+        let mut sent = bound.sent;
+        let known = known_peers(&self.asked, &self.targets[place]);
+        let (peers, frames) =
+            take_over::ask_peers(netlink, &mut self.senders, vip, &bound.link, &known).await?;
+        sent = sent.and(frames);
+        let master = self.targets[place].master.to_owned();
+        let ifindex = bound.link.index;
         take_over::settle(netlink, vip, &bound.link, &mut changes.moved_from).await?;
         let already = adopt.or(Some(vip.prefix)).filter(|_| !changes.added);
         let moved_from = changes.moved_from.clone();
+        if bound.link.mac.is_some() {
+            self.jobs.push(Job {
+                master,
+                vip,
+                ifindex,
+                peers,
+            });
+        }
         Ok(Did::TookOver {
             interface: bound.link.name,
             chosen,
             already,
             moved_from,
-            sent: bound.sent,
+            sent,
         })
     }
 
@@ -430,6 +458,24 @@ impl<'a> Run<'a> {
             outcome.result = Err(fault.clone());
         }
     }
+}
+
+/// The neighbours that are known without asking the kernel: the old master's host, and those that
+/// the configuration names.
+fn known_peers(asked: &Asked, target: &Target) -> Vec<IpAddr> {
+    let from = match asked {
+        Asked::Follow(Failover {
+            from: Some(from), ..
+        }) => Some(&from.host),
+        _ => None,
+    };
+    let from = from.and_then(|host| match host {
+        Host::Address(address) => Some(*address),
+        Host::Name(_) => None,
+    });
+    from.into_iter()
+        .chain(target.announce_to.iter().copied())
+        .collect()
 }
 
 /// Whether there is still something to try.

@@ -142,7 +142,14 @@ fn client(sentinel: &Sentinel) -> Result<Client, Fault> {
 }
 
 fn unanswered(sentinel: &Sentinel, why: &str, code: Option<&str>) -> Fault {
+    let lower = why.to_ascii_lowercase();
     let remedy = match code {
+        _ if lower.contains("unknown command") => {
+            "What listens there is no Sentinel: correct `address` under [sentinel] in the configuration."
+        }
+        _ if lower.contains("authentication failed") => {
+            "It refused the password: correct username and password_file under [sentinel] in the configuration."
+        }
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {
             "Set username and password_file under [sentinel] in the configuration."
         }

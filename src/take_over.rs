@@ -1,7 +1,9 @@
 //! The take-over: bind the VIP and make the network know it, in that order and before anything
 //! that can wait; then put right and verify what can wait.
 
-use crate::announce::{PacketSocket, Senders, round};
+use std::net::IpAddr;
+
+use crate::announce::{PacketSocket, Senders, directed, round};
 use crate::exit::Fault;
 use crate::link::Link;
 use crate::netlink::{Added, Netlink, Route};
@@ -59,6 +61,40 @@ async fn bind(netlink: &Netlink, link: &Link, vip: Vip) -> Result<bool, Fault> {
     }
     Ok(netlink.add_address(link, &vip).await? == Added::New)
 }
+
+/// Asks the gateways of the interface and these `known` neighbours for their hardware address in
+/// the name of the VIP. Returns all of them, and what went out.
+///
+/// # Errors
+///
+/// As [`bind_and_announce`].
+pub async fn ask_peers(
+    netlink: &Netlink,
+    senders: &mut Senders,
+    vip: Vip,
+    link: &Link,
+    known: &[IpAddr],
+) -> Result<(Vec<IpAddr>, usize), Fault> {
+    let Some(mac) = link.mac else {
+        return Ok((Vec::new(), 0));
+    };
+    let mut peers = netlink.gateways(link.index, vip.address).await?;
+    peers.truncate(MOST_GATEWAYS);
+    peers.extend(
+        known
+            .iter()
+            .filter(|peer| peer.is_ipv4() == vip.address.is_ipv4() && **peer != vip.address),
+    );
+    let frames = directed(mac, vip.address, &peers);
+    let socket = senders.on(link)?;
+    for frame in &frames {
+        socket.send(frame)?;
+    }
+    Ok((peers, frames.len()))
+}
+
+/// A host has one gateway or two; one that routes for others may have hundreds.
+pub const MOST_GATEWAYS: usize = 8;
 
 /// Announces a VIP that is bound already. Returns where, and what went out.
 ///

@@ -199,7 +199,12 @@ fn only_ours(name: &str, metadata: &Metadata, path: &Path) -> Result<(), Refusal
             "{name} can be written by others (mode {:04o})",
             metadata.mode() & 0o7777
         );
-        return Err(Refusal::new(why).remedy(format!("Take that away: chmod go-w {path}")));
+        // Not to be done to /tmp.
+        let remedy = match metadata.mode() & 0o1000 {
+            0 => format!("Take that away: chmod go-w {path}"),
+            _ => "Put it into a folder that only root can write to, such as /etc.".to_owned(),
+        };
+        return Err(Refusal::new(why).remedy(remedy));
     }
     Ok(())
 }

@@ -466,7 +466,7 @@ fn a_mistake_in_the_configuration_is_named_by_place_and_reaches_the_log() {
     let host = lab.host("server1");
     let path = lab.config("[masters.master8000]\nvpi = \"192.168.56.250/24\"\n");
     let said = format!(
-        "{}:2:1: unknown field `vpi`, expected `vip` or `interface`. Did you mean `vip`?",
+        "{}:2:1: unknown field `vpi`, expected one of `vip`, `interface`, `announce_to`. Did you mean `vip`?",
         path.display()
     );
     host.vipswitch(["bind"]).fails(2, &[&said]);
@@ -658,9 +658,9 @@ fn the_log_line_tells_a_person_and_a_machine_what_was_done() {
     let (pid, line) = line.split_once("]: ").unwrap();
     assert!(pid.parse::<u32>().is_ok());
     for part in [
-        "msg=\"took 192.168.56.250/24 over on eth1: its subnet holds the VIP (2 frames)\"",
+        "msg=\"took 192.168.56.250/24 over on eth1: its subnet holds the VIP (3 frames)\"",
         " master=master8000 role=observer state=start from=192.168.56.109:8000 to=192.168.56.101:8000 why=to_is_here sentinel=",
-        " took_over=192.168.56.250/24@eth1 frames=2 reset=0 tries=1 exit=0 load_ms=",
+        " took_over=192.168.56.250/24@eth1 frames=3 reset=0 tries=1 exit=0 load_ms=",
         " announced_ms=",
         " total_ms=",
     ] {

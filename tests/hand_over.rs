@@ -6,8 +6,10 @@ mod common;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::sniffer::{Frame, Sniffer};
 use common::{
-    Host, Lab, executable, false_sentinel, finish, finish_within, is_root, says_master_is, wait_for,
+    Host, Lab, eventually, executable, false_sentinel, finish, finish_within, is_root,
+    says_master_is, wait_for,
 };
 
 const V4: &str = "192.168.56.250";
@@ -125,7 +127,7 @@ fn a_blocked_client_is_reset_before_the_vip_goes() {
             assert!(when - started < 1.0, "{}", when - started);
         }
         assert!(!server.has(V4_BOUND));
-        let line = lab.log_of(3 * (round + 1) - round).pop().unwrap();
+        let line = lab.log_of(2 * round + 3 - 1).pop().unwrap();
         assert!(
             line.contains("(2 connections reset)") && line.contains(" reset=3 "),
             "{line}"
@@ -181,6 +183,8 @@ fn a_kernel_that_cannot_reset_is_no_reason_to_keep_the_vip() {
         let mut command = server.command("strace");
         command.args([
             "-f",
+            "-b",
+            "execve",
             "-qq",
             "-o",
             "/dev/null",
@@ -383,4 +387,300 @@ fn a_hundred_calls_at_once_end_as_sentinel_says() {
         assert_eq!(server.has(V4_BOUND), here);
         assert_eq!(server.has("fd00::250/64@eth1"), here);
     }
+}
+
+/// The announcers' lines in syslog so far.
+fn announcers(lab: &Lab) -> Vec<String> {
+    lab.log()
+        .into_iter()
+        .filter(|line| line.contains("msg=\"announced "))
+        .collect()
+}
+
+/// Whether an announcer is at work on a host.
+fn at_work(host: &Host) -> bool {
+    host.run(
+        "sh",
+        [
+            "-c",
+            "pgrep -f '[a]nnouncer --master' >/dev/null && echo yes || echo no",
+        ],
+    )
+    .contains("yes")
+}
+
+#[test]
+fn the_announcer_goes_on_until_neighbours_have_answered() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
+    let server = lab.host("server1");
+    server.ip("route add default via 192.168.56.102");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    let started = Instant::now();
+    server.hook("m", "192.168.56.101").success();
+    // At once: request, reply, and directed requests to the gateway, FROM and the peer.
+    let first = sniffer.wait(V4, 5);
+    let target = |frame: &Frame| frame.bytes[38..42].to_vec();
+    assert_eq!(target(&first[0]), [192, 168, 56, 250]);
+    for peer in [102, 109, 103] {
+        assert!(
+            first[2..5]
+                .iter()
+                .any(|frame| target(frame) == [192, 168, 56, peer]),
+            "{peer}"
+        );
+    }
+    // Then at 0.1, 1.2, 2.4, 5 and 10 s.
+    let frames: Vec<Frame> = sniffer
+        .wait(V4, 30)
+        .into_iter()
+        .filter(|frame| frame.bytes[21] == 2 && frame.bytes[6..12] == frame.bytes[22..28])
+        .collect();
+    let replies: Vec<Frame> = frames
+        .into_iter()
+        .filter(|frame| frame.bytes[28..32] == [192, 168, 56, 250])
+        .collect();
+    let times: Vec<f64> = replies
+        .iter()
+        .map(|frame| (frame.time - replies[0].time).as_secs_f64())
+        .collect();
+    for (time, expected) in times.iter().zip([0.0, 0.1, 1.2, 2.4, 5.0, 10.0]) {
+        assert!(
+            (expected - 0.05..expected + 1.0).contains(time),
+            "{times:?}"
+        );
+    }
+    let line = lab.logged(&["msg=\"announced 192.168.56.250/24 until its time was up"]);
+    assert!(
+        (14..30).contains(&started.elapsed().as_secs()),
+        "{:?}",
+        started.elapsed()
+    );
+    for peer in ["192.168.56.102 after ", "192.168.56.103 after "] {
+        assert!(line.contains(peer), "{line}");
+    }
+    assert!(
+        !line.contains("192.168.56.109") && line.contains("rivals=none"),
+        "{line}"
+    );
+}
+
+#[test]
+fn the_announcer_ends_when_the_vip_goes_and_sends_nothing_more() {
+    let lab = lab(BOTH);
+    let server = lab.host("server1");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    server.ok("bind");
+    eventually("the announcers are at work", || at_work(&server));
+    sniffer.wait(V4, 4);
+    server.ip("addr del 192.168.56.250/24 dev eth1");
+    server.ip("addr del fd00::250/64 dev eth1");
+    eventually("both have ended", || announcers(&lab).len() == 2);
+    for line in announcers(&lab) {
+        assert!(line.contains("until the VIP is gone"), "{line}");
+    }
+    assert!(!at_work(&server));
+    let before = sniffer.settled(&server, V4).len();
+    assert_eq!(sniffer.settled(&server, V4).len(), before);
+    // A release ends it as well.
+    server.ok("bind");
+    eventually("the announcers are at work", || at_work(&server));
+    server.ok("unbind");
+    eventually("both have ended", || announcers(&lab).len() == 4);
+}
+
+#[test]
+fn the_announcer_keeps_nothing_of_its_caller() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\n");
+    let server = lab.host("server1");
+    // As Redis before 6.2 and every Sentinel start it: with a descriptor of theirs, and with
+    // signals ignored.
+    let script = "exec 7</etc/passwd 9>/dev/null; trap '' HUP ALRM PIPE; cd /tmp; \"$1\" m leader start '' 1 192.168.56.101 1";
+    let mut hook = server.command("bash");
+    hook.args(["-c", script, "bash"])
+        .arg(executable())
+        .env("SECRET", "s");
+    finish(hook).success();
+    eventually("the announcer is at work", || at_work(&server));
+    let look = r#"pid=$(pgrep -f '[a]nnouncer --master'); ls -l /proc/$pid/fd | grep -c -E 'passwd|pipe:' ; ps -o sid= -p $pid | tr -d ' '; echo $pid; readlink /proc/$pid/cwd; tr '\0' '\n' < /proc/$pid/environ | grep -c SECRET; grep SigIgn /proc/$pid/status; ls -l /proc/$pid/fd/0 /proc/$pid/fd/1 /proc/$pid/fd/2 | grep -c /dev/null"#;
+    let seen = server.run("bash", ["-c", look]);
+    let seen: Vec<&str> = seen.lines().collect();
+    let [inherited, session, pid, folder, secrets, ignored, null] = seen[..] else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(
+        (inherited, folder, secrets, null),
+        ("0", "/", "0", "3"),
+        "{seen:?}"
+    );
+    assert_eq!(session, pid, "it leads a session of its own");
+    // HUP is 1, ALRM 14; PIPE, 13, is ignored by every Rust program, which sees the error.
+    let ignored = u64::from_str_radix(ignored.split_whitespace().last().unwrap(), 16).unwrap();
+    assert_eq!(ignored & (1 | 1 << 13), 0, "{seen:?}");
+    server.run("bash", ["-c", "pkill -HUP -f '[a]nnouncer --master'"]);
+    lab.logged(&["until a signal ended it"]);
+}
+
+#[test]
+fn a_rival_is_answered_at_once_and_named() {
+    let lab = lab(BOTH);
+    let (one, two) = (lab.host("server1"), lab.host("server2"));
+    one.ok("bind");
+    eventually("the announcers are at work", || at_work(&one));
+    let sniffer = Sniffer::start(&lab.host("client"));
+    // The other host claims it, by the old script's means.
+    two.ip("addr add 192.168.56.250/24 dev eth1");
+    two.ip("addr add fd00::250/64 dev eth1 nodad");
+    two.ok("announce");
+    let (ours, theirs) = (one.mac("eth1"), two.mac("eth1"));
+    let by = |mac: &str| {
+        let octets: Vec<u8> = mac
+            .split(':')
+            .map(|octet| u8::from_str_radix(octet, 16).unwrap())
+            .collect();
+        move |frame: &Frame| frame.bytes[6..12] == octets
+    };
+    eventually("the rival is answered", || {
+        let frames = sniffer.about(V4);
+        let claim = frames.iter().position(by(&theirs));
+        claim.is_some_and(|claim| frames[claim..].iter().any(by(&ours)))
+    });
+    let frames = sniffer.about(V4);
+    let claim = frames.iter().find(|frame| by(&theirs)(frame)).unwrap().time;
+    let answer = frames
+        .iter()
+        .find(|frame| frame.time >= claim && by(&ours)(frame))
+        .unwrap()
+        .time;
+    assert!(
+        answer - claim < Duration::from_millis(500),
+        "{:?}",
+        answer - claim
+    );
+    two.ip("addr del 192.168.56.250/24 dev eth1");
+    two.ip("addr del fd00::250/64 dev eth1");
+    one.ok("unbind");
+    lab.logged(&["vip=192.168.56.250/24", &format!("rivals={theirs}")]);
+    lab.logged(&["vip=fd00::250/64", &format!("rivals={theirs}")]);
+}
+
+#[test]
+fn a_link_that_comes_up_later_is_announced_on() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\n");
+    let server = lab.host("server1");
+    lab.run("ip", ["link", "set", "server1-eth1", "down"]);
+    eventually("the carrier is gone", || {
+        server.json("link show eth1")[0]["operstate"] != "UP"
+    });
+    let sniffer = Sniffer::start(&lab.host("client"));
+    assert!(server.ok("bind").contains("no carrier"));
+    assert!(sniffer.about(V4).is_empty());
+    eventually("the announcer is at work", || at_work(&server));
+    lab.run("ip", ["link", "set", "server1-eth1", "up"]);
+    sniffer.wait(V4, 2);
+}
+
+#[test]
+fn announce_for_a_while_tells_who_answered() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
+    let server = lab.host("server1");
+    server.ip("addr add 192.168.56.250/24 dev eth1");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    let said = server.ok("announce --for 3s");
+    assert!(
+        said.contains("announced 192.168.56.250/24 until its time was up"),
+        "{said}"
+    );
+    assert!(
+        said.contains("confirmed by 192.168.56.103 after "),
+        "{said}"
+    );
+    assert!(sniffer.about(V4).len() >= 6);
+    server
+        .vipswitch(["announce", "--for", "1h"])
+        .fails(2, &["give it as 10s or 2m"]);
+}
+
+#[test]
+fn an_ipv6_take_over_asks_its_neighbours_as_well() {
+    let lab = lab("[masters.m]\nvip = \"fd00::250/64\"\nannounce_to = [\"fd00::103\"]\n");
+    let server = lab.host("server1");
+    server.ok("bind");
+    eventually("the announcer is at work", || at_work(&server));
+    // The answer goes to the VIP; the peer's table has it now.
+    eventually("the client knows it", || {
+        lab.host("client").neighbour("fd00::250") == Some(server.mac("eth1"))
+    });
+    eventually("its answer is noted", || {
+        let record = server.run("sh", ["-c", "cat /run/vipswitch/*fd00::250.json"]);
+        record.contains("fd00::103")
+    });
+    server.ok("unbind");
+    lab.logged(&["confirmed by fd00::103 after "]);
+}
+
+#[test]
+fn a_repeated_call_does_not_add_announcers() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\n");
+    let server = lab.host("server1");
+    for _ in 0..5 {
+        server.hook("m", "192.168.56.101").success();
+    }
+    eventually("one is left", || {
+        server
+            .run("sh", ["-c", "pgrep -c -f '[a]nnouncer --master' || true"])
+            .trim()
+            == "1"
+    });
+    server.ok("unbind");
+    eventually("it has ended", || !at_work(&server));
+    assert_eq!(announcers(&lab).len(), 1);
+}
+
+#[test]
+fn status_shows_the_announcer_at_work_and_its_last_result() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
+    let server = lab.host("server1");
+    server.ok("bind");
+    let status = || server.ok("status");
+    eventually("it is confirmed", || {
+        status().contains("it is being announced, confirmed by 192.168.56.103 after ")
+    });
+    let object =
+        || -> serde_json::Value { serde_json::from_str(&server.ok("status --json")).unwrap() };
+    assert_eq!(object()["announcer"]["at_work"], true);
+    server.run("sh", ["-c", "pkill -TERM -f '[a]nnouncer --master'"]);
+    eventually("its result is left", || {
+        status().contains("it was announced, confirmed by 192.168.56.103 after ")
+    });
+    let object = object();
+    assert_eq!(object["announcer"]["ended"], "a signal ended it");
+    assert_eq!(object["announcer"]["rivals"], serde_json::json!([]));
+}
+
+#[test]
+fn status_names_what_would_keep_this_host_from_taking_over() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\ninterface = \"eth7\"\n");
+    lab.wire("server1", "eth2");
+    let server = lab.host("server1");
+    assert!(server.ok("status").contains(
+        "PROBLEM: cannot bind 192.168.56.250/24 to eth7: this host has no interface of that name"
+    ));
+    lab.config("[masters.m]\nvip = \"192.168.56.250/24\"\n");
+    server.ip("addr add 192.168.56.250/24 dev eth2");
+    assert!(
+        server
+            .ok("status")
+            .contains("PROBLEM: 192.168.56.250/24 does not belong on eth2")
+    );
+    server.ok("unbind");
+    lab.run("ip", ["link", "set", "server1-eth1", "down"]);
+    eventually("the carrier is gone", || {
+        server.json("link show eth1")[0]["operstate"] != "UP"
+    });
+    let said = server.ok("status");
+    assert!(
+        said.contains("the network was not asked: eth1 has no carrier")
+            && !said.contains("PROBLEM"),
+        "{said}"
+    );
 }

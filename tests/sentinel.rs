@@ -3,8 +3,14 @@
 
 mod common;
 
-use common::redis::{MASTER_8000, MASTER_8001, Master, SERVERS, Site};
-use common::{Lab, eventually};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::io::Read as _;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use common::redis::{MASTER_8000, MASTER_8001, Master, SERVERS, Site, address};
+use common::{Host, Lab, PATIENCE, eventually, executable, wait_for};
 
 #[test]
 fn the_vip_follows_when_the_master_is_killed() {
@@ -168,6 +174,125 @@ fn exit_2_is_not_retried_where_the_configuration_lacks_the_master() {
     site.check_in_use(&MASTER_8000, "server2");
 }
 
+#[test]
+fn a_retried_call_of_an_earlier_failover_does_not_bring_the_vip_back() {
+    let site = Site::in_chain(MASTER_8000);
+    for server in SERVERS {
+        site.tune(server, &["script-retry-delay", "4000"]);
+    }
+    let watches = ["server2", "server3"].map(|server| site.watch(server));
+
+    // The call that names server2 fails where it matters: there and on server3.
+    let locks = ["server2", "server3"].map(|server| LockHolder::start(&site.host(server)));
+    site.fail_over(&MASTER_8000, "server1", "server2");
+    site.wait_for_runs(&MASTER_8000, "server2", 0, 1);
+    site.wait_until_well(&MASTER_8000, "server2");
+    site.fail_over(&MASTER_8000, "server1", "server3");
+    let failed = site.wait_for_runs(&MASTER_8000, "server2", 1, 2);
+    site.check_held_by(&MASTER_8000, None);
+    for lock in locks {
+        lock.release();
+    }
+
+    // Now it runs again, while all Sentinels name server3.
+    let after = site.wait_for_runs(&MASTER_8000, "server2", 0, 3);
+    let says = format!(" sentinel=\"says {}\" ", address("server3"));
+    let stale = Vec::from_iter(after.iter().filter(|run| run.contains(&says)));
+    assert_eq!(stale.len(), 2, "{after:#?}");
+    for run in failed.iter().chain(stale) {
+        assert!(
+            run.contains(" from=192.168.56.101:8000 to=192.168.56.102:8000 "),
+            "{run}"
+        );
+    }
+    site.wait_until_no_run_is_left();
+    site.check_settled(&MASTER_8000, "server3");
+    let [on_server2, on_server3] = watches.map(|watch| watch.events(MASTER_8000.vip));
+    assert!(on_server2.is_empty(), "{on_server2:#?}");
+    assert!(
+        on_server3.len() == 1 && !on_server3[0].contains("Deleted"),
+        "{on_server3:#?}"
+    );
+}
+
+#[test]
+fn two_failovers_right_after_each_other_end_right() {
+    let site = Site::in_chain(MASTER_8000);
+    site.begin_fail_over(&MASTER_8000, "server1");
+    // The first leader goes on with the first one for some time; another Sentinel need not wait.
+    let last = site.fail_over_from(&MASTER_8000, "server3", "server2");
+    site.wait_for_runs(&MASTER_8000, last, 0, SERVERS.len());
+    site.wait_until_no_run_is_left();
+    site.check_settled(&MASTER_8000, last);
+
+    let decided = |server: &str| {
+        let log = site.sentinel_log(server);
+        let line = log.lines().rfind(|line| line.contains("+promoted-slave"));
+        time_of_day(line.unwrap_or_else(|| panic!("{log}")))
+    };
+    // Also over midnight.
+    let apart = (decided("server3") - decided("server1")).rem_euclid(86_400.0);
+    println!("two decisions {apart:.3} s apart, the last for {last}");
+    assert!(apart < 10.0, "{apart}");
+}
+
+#[test]
+fn a_hundred_calls_at_once_end_as_the_sentinels_say() {
+    let site = Site::in_chain(MASTER_8000);
+    // A Sentinel that is late on a busy machine leaves the decision to the call.
+    let all_answered = || {
+        eventually("Sentinel answers them all", || {
+            call_at_random(&site, 100) == 0
+        })
+    };
+    all_answered();
+    site.check_in_use(&MASTER_8000, "server1");
+
+    // And the same while the truth changes.
+    site.begin_fail_over(&MASTER_8000, "server1");
+    let unanswered = call_at_random(&site, 100);
+    site.wait_until_named(&MASTER_8000, "server2");
+    site.wait_until_no_run_is_left();
+    if unanswered > 0 {
+        all_answered();
+    }
+    site.check_in_use(&MASTER_8000, "server2");
+}
+
+#[test]
+fn blocked_clients_of_the_vip_learn_of_a_planned_failover() {
+    let site = Site::with_timed_hooks(MASTER_8000);
+    let client = site.host("client");
+    let clients = ["SUBSCRIBE channel", "BLPOP list 0"].map(|words| block(&client, words));
+    eventually("both clients are blocked", || {
+        let info = ["-p", "8000", "info", "clients"];
+        let info = site.host("server1").run("redis-cli", info);
+        let list = ["-p", "8000", "pubsub", "channels"];
+        let channels = site.host("server1").run("redis-cli", list);
+        info.contains("blocked_clients:1\r") && channels.lines().any(|one| one == "channel")
+    });
+    site.fail_over(&MASTER_8000, "server3", "server2");
+    let ends = clients.map(end_of);
+    let started = site.hook_started("server1");
+    site.check_settled(&MASTER_8000, "server2");
+    for ((how, when), what) in ends.into_iter().zip(["SUBSCRIBE", "BLPOP"]) {
+        assert_eq!(how, "reset", "{what}");
+        let after = when - started;
+        println!(
+            "{what}: reset {:.1} ms after the hook's start",
+            after * 1000.0
+        );
+        // 50 ms on an idle machine; this one may not be.
+        assert!(after < 1.0, "{what}: {after} s");
+    }
+    let runs = site.runs(&MASTER_8000, "server2", 0);
+    let released = runs.iter().find(|run| run.contains(" released="));
+    assert!(
+        released.is_some_and(|run| run.contains(" reset=2 ")),
+        "{runs:#?}"
+    );
+}
+
 /// Three servers with Redis on eth1 as ever, and with the VIP in another network, on eth2.
 fn site_with_a_front_network(master: Master) -> Site {
     let lab = Lab::with_hosts(["server1", "server2", "server3", "client"]);
@@ -205,4 +330,127 @@ fn check_that_it_was_dropped(site: &Site, server: &str) {
     });
     let errors = site.sentinel_log(server).matches("-script-error").count();
     assert_eq!((errors, site.pending(server)), (1, Vec::new()));
+}
+
+/// Somebody who holds the lock of a host, until told to release it.
+struct LockHolder(Child);
+
+impl LockHolder {
+    fn start(host: &Host) -> LockHolder {
+        let mut command = host.command("flock");
+        let file = "/proc/sys/net/ipv4/tcp_fastopen_key";
+        command.args([file, "sh", "-c", "echo held; exec cat"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut held = [0; 4];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut held)
+            .unwrap();
+        LockHolder(child)
+    }
+
+    fn release(mut self) {
+        drop(self.0.stdin.take());
+        let ended = wait_for(PATIENCE, || self.0.try_wait().unwrap());
+        assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    }
+}
+
+/// Makes so many calls at once on all servers, in random order, half of them for the server
+/// where they are made, and waits for their end, which must be success. Returns how many of them
+/// have had no answer from Sentinel.
+#[track_caller]
+fn call_at_random(site: &Site, number: usize) -> usize {
+    let lines_with = |part: &str| site.log().iter().filter(|line| line.contains(part)).count();
+    let before = (lines_with(" exit="), lines_with("is silent"));
+    let call = |number: usize| {
+        let (here, for_here) = (number % SERVERS.len(), number.is_multiple_of(2));
+        let to = if for_here {
+            here
+        } else {
+            (here + 1) % SERVERS.len()
+        };
+        (SERVERS[here], SERVERS[to])
+    };
+    let mut calls: Vec<_> = (0..number).map(call).collect();
+    let random = RandomState::new();
+    calls.sort_by_cached_key(|call| random.hash_one((call, RandomState::new().hash_one(0))));
+    let running: Vec<Child> = calls
+        .iter()
+        .map(|(here, to)| {
+            let mut command = site.host(here).command(executable());
+            command.args([MASTER_8000.name, "observer", "start", "", "8000"]);
+            command.args([&address(to), "8000"]);
+            command.stdout(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for (mut child, call) in running.into_iter().zip(&calls) {
+        let ended = wait_for(Duration::from_secs(50), || child.try_wait().unwrap());
+        assert!(
+            ended.is_some_and(|status| status.success()),
+            "(here, to) {call:?}: {ended:?}"
+        );
+    }
+    eventually("all have logged", || {
+        lines_with(" exit=") >= before.0 + number
+    });
+    let unanswered = lines_with("is silent") - before.1;
+    println!("{unanswered} of {number} calls without an answer of Sentinel");
+    unanswered
+}
+
+/// Connects to the VIP, says this, then waits for the end of the connection and tells it with
+/// its time.
+fn block(client: &Host, words: &str) -> Child {
+    let script = r#"
+use IO::Socket::INET; use Time::HiRes qw(time);
+my ($vip, $words) = @ARGV;
+my $server = IO::Socket::INET->new(PeerAddr => $vip, PeerPort => 8000, Timeout => 20) or die $!;
+syswrite $server, "$words\r\n";
+$SIG{ALRM} = sub { print "still blocked\n"; exit }; alarm 60;
+$| = 1; print "+";
+my $read;
+while ($read = sysread $server, my $answer, 4096) { }
+printf "%s %.6f\n", defined $read ? "end" : $!{ECONNRESET} ? "reset" : $!, time;
+"#;
+    let mut command = client.command("perl");
+    command.args(["-e", script, MASTER_8000.vip, words]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 1];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut said)
+        .unwrap();
+    child
+}
+
+/// Waits for the end of a blocked client, and returns how it ended and when, since the epoch.
+fn end_of(mut child: Child) -> (String, f64) {
+    let ended = wait_for(PATIENCE, || child.try_wait().unwrap());
+    if ended.is_none() {
+        let _ = child.kill();
+        panic!("a client is still blocked");
+    }
+    let mut said = String::new();
+    let stdout = child.stdout.as_mut().unwrap();
+    stdout.read_to_string(&mut said).unwrap();
+    let (how, when) = said.trim().split_once(' ').expect(&said);
+    (how.to_owned(), when.parse().expect(&said))
+}
+
+/// Returns the time of day of a line of Sentinel's log, in seconds.
+fn time_of_day(line: &str) -> f64 {
+    let time = line
+        .split(' ')
+        .find(|word| word.contains(':') && word.contains('.'));
+    let mut seconds = 0.0;
+    for part in time.expect(line).split(':') {
+        seconds = seconds * 60.0 + part.parse::<f64>().expect(line);
+    }
+    seconds
 }

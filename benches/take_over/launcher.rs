@@ -48,7 +48,7 @@ impl Launcher {
     }
 
     /// Runs a command, which must succeed.
-    fn run(&mut self, command: &[String]) -> Measured {
+    pub fn run(&mut self, command: &[String]) -> Measured {
         writeln!(self.commands, "{}", command.join("\t")).unwrap();
         let line = self.results.next().expect("the launcher lives").unwrap();
         let numbers: Vec<u64> = line

@@ -5,12 +5,17 @@
 //! just before exec; the kernel of the other stamps each frame on arrival, with the same clock.
 //! The programs take turns, as the machine is shared and its speed drifts: compare the numbers
 //! of one run, not those of two. Nothing fails because of a time.
+//!
+//! Then, what a client that only reads learns of a release, and whether a take-over costs more on
+//! a host that has many addresses.
 
 #![allow(clippy::print_stdout, reason = "a benchmark is there to print")]
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod crowd;
 mod launcher;
+mod reader;
 mod report;
 
 use std::path::Path;
@@ -45,8 +50,11 @@ const ROUNDS_PER_SCRIPT: usize = 20;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == SNIFFER) {
-        return sniffer::serve();
+    match arguments.first().map(String::as_str) {
+        Some(SNIFFER) => return sniffer::serve(),
+        Some(reader::LISTENER) => return reader::listen(),
+        Some(reader::READER) => return reader::read(),
+        _ => {}
     }
     // `cargo test --all-targets` runs this too, without the argument and without optimization.
     let is_bench = arguments.iter().any(|argument| argument == "--bench");
@@ -58,7 +66,7 @@ fn measure(rounds: usize) {
     let sniffer = Sniffer::with_child(&lab.host("peer"), [SNIFFER]);
     let mut master = Launcher::start(&lab.host("master"), &compile(&lab, "launch"));
     let mut contenders = contenders(&lab);
-    println!("{rounds} rounds of take-over and release, about a minute ...");
+    println!("{rounds} rounds of take-over and release, about two minutes ...");
     for contender in &contenders {
         contender.prove(&mut master, &lab.host("master"));
     }
@@ -72,6 +80,9 @@ fn measure(rounds: usize) {
     let frames = sniffer.settled(&lab.host("master"), VIP);
     let frames: Vec<Duration> = frames.iter().map(|frame| frame.time).collect();
     report::print(&contenders.map(|contender| contender.result(&frames)));
+    reader::measure(&lab, &mut master, rounds.div_ceil(4));
+    drop((master, sniffer, lab));
+    crowd::measure(rounds.div_ceil(4));
 }
 
 /// Makes the two hosts, and the configuration.
@@ -226,8 +237,12 @@ impl Contender {
     }
 
     fn first(&self, run: &Measured, frames: &[Duration]) -> Duration {
-        let first = frames.iter().find(|time| **time > run.executed);
-        let first = first.filter(|time| **time < run.ended);
-        *first.unwrap_or_else(|| panic!("{} sent no frame", self.name)) - run.executed
+        first(run, frames).unwrap_or_else(|| panic!("{} sent no frame", self.name))
     }
+}
+
+/// Returns the time from exec to the first of `frames` that came before the end.
+fn first(run: &Measured, frames: &[Duration]) -> Option<Duration> {
+    let first = frames.iter().find(|time| **time > run.executed)?;
+    (*first < run.ended).then(|| *first - run.executed)
 }

@@ -22,7 +22,8 @@ pub struct Outcome {
 
 /// The median and the 90th percentile of times.
 pub struct Spread {
-    median: Duration,
+    /// The former.
+    pub median: Duration,
     p90: Duration,
 }
 
@@ -82,7 +83,8 @@ fn print_row(outcome: &Outcome) {
     ]);
 }
 
-fn pair(spread: &Spread) -> String {
+/// Returns both numbers, the median first.
+pub fn pair(spread: &Spread) -> String {
     format!(
         "{} {}",
         milliseconds(spread.median),
@@ -119,7 +121,8 @@ fn print_budgets([minimal, vipswitch, script]: &[Outcome; 3]) {
     println!("The script's first frame takes {script:.2} minimal programs.");
 }
 
-fn budget(what: &str, measured: f64, limit: f64) {
+/// Prints whether a budget is kept.
+pub fn budget(what: &str, measured: f64, limit: f64) {
     let kept = if measured <= limit { "yes" } else { "NO" };
     println!("vipswitch: {what:34} {measured:>6.2}   budget {limit:>4}   {kept}");
 }

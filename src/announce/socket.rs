@@ -1,7 +1,7 @@
 //! The packet socket: whole Ethernet frames, out of and into one interface.
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket};
@@ -89,6 +89,12 @@ impl PacketSocket {
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
             Err(error) => Err(errno::packet(&format!("listen on {}", self.link), error)),
         }
+    }
+}
+
+impl AsRawFd for PacketSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }
 

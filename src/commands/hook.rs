@@ -31,6 +31,11 @@ fn follow(failover: &Failover, config: &Config, started: Instant) -> Result<Exit
             .as_ref()
             .map(|truth| ("sentinel", truth.to_string())),
     );
+    call.extend(
+        run.unannounced
+            .as_ref()
+            .map(|fault| ("announcer", fault.to_string())),
+    );
     let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
     let faults = run
         .outcomes

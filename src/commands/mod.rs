@@ -1,6 +1,8 @@
 //! What each command does. A verb gathers what it needs, hands it to [`run`](mod@crate::run), and
 //! reports; it decides nothing.
 
+mod announce;
+mod announcer;
 mod completions;
 mod hook;
 mod operate;
@@ -36,7 +38,8 @@ pub fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
     let done = match &cli.verb {
         Verb::Bind(of) => operate::run(Call::Bind, of, options, started),
         Verb::Unbind(of) => operate::run(Call::Unbind, of, options, started),
-        Verb::Announce(of) => operate::run(Call::Announce, of, options, started),
+        Verb::Announce(announce) => announce::run(announce, options, started),
+        Verb::Announcer(of) => announcer::run(of),
         Verb::Status(of) => status::run(of, options, started),
         Verb::Completions { shell } => completions::run(*shell),
     };

@@ -38,10 +38,15 @@ pub(super) fn run(
             log::stderr(&format!("{fault}. Trying again, for {patience} s at most"));
         }
     });
-    let call = [
+    let mut call = vec![
         ("master", masters.join(",")),
         ("why", asked(run.call).to_owned()),
     ];
+    call.extend(
+        run.unannounced
+            .as_ref()
+            .map(|fault| ("announcer", fault.to_string())),
+    );
     let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
     // What an operator did belongs into the log.
     let logged = options.dry_run || log::line(level(exit), &line);

@@ -11,6 +11,7 @@ use tokio::time::timeout_at;
 
 use super::{load, print};
 use crate::announce::{Question, claimants};
+use crate::announcer::{Record, Summary};
 use crate::cli::{Masters, Options};
 use crate::config::{Config, SENTINEL_TIMEOUT, Sentinel};
 use crate::exit::{Exit, Fault};
@@ -48,6 +49,31 @@ struct Status {
     probed: bool,
     claimed_by: Vec<String>,
     probe_error: Option<String>,
+    announcer: Option<Announcing>,
+    problem: Option<String>,
+}
+
+/// What is known of the VIP's announcer: the one at work, else the last one.
+#[derive(Debug, Serialize)]
+struct Announcing {
+    at_work: bool,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+impl fmt::Display for Announcing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.at_work {
+            "is being announced"
+        } else {
+            "was announced"
+        };
+        write!(f, "; it {verb}, confirmed by {}", self.summary.confirmed())?;
+        if !self.summary.rivals.is_empty() {
+            write!(f, ", rivals {}", self.summary.rivals.join(", "))?;
+        }
+        Ok(())
+    }
 }
 
 /// One place where a VIP is bound.
@@ -141,6 +167,7 @@ async fn look(
         let seen = kernel.see_all(target.vip.address, target.interface).await?;
         let places = places(&netlink, &target.vip, &seen).await?;
         let mut row = Status::new(target, &places, &config.sentinel);
+        row.problem = problem(&target.vip, &seen, &places);
         if let Some(truth) = truths.get(target.master) {
             row.add_truth(truth, &kernel, names_until).await?;
         }
@@ -176,6 +203,22 @@ async fn places(
     Ok(places)
 }
 
+/// Returns why this host could not take the VIP over, or that it has it in the wrong place.
+fn problem(vip: &Vip, seen: &Candidates, places: &[(Link, Option<Binding>)]) -> Option<String> {
+    match choose_interface(vip, seen, None) {
+        Err(fault) => Some(fault.to_string()),
+        Ok((ifindex, _)) => {
+            let (link, _) = places
+                .iter()
+                .find(|(link, binding)| binding.is_some() && link.index != ifindex)?;
+            Some(format!(
+                "{vip} does not belong on {}: `vipswitch bind` moves it",
+                link.name
+            ))
+        }
+    }
+}
+
 impl Status {
     fn new(target: &Target, places: &[(Link, Option<Binding>)], sentinel: &Sentinel) -> Status {
         let bound = places.iter().filter_map(|(link, binding)| {
@@ -200,6 +243,9 @@ impl Status {
             probed: false,
             claimed_by: Vec::new(),
             probe_error: None,
+            announcer: Record::read(target.vip.address)
+                .map(|(at_work, summary)| Announcing { at_work, summary }),
+            problem: None,
         }
     }
 
@@ -263,7 +309,16 @@ impl Status {
             (None, macs) if self.bound => format!("ALSO CLAIMED by {}", macs.join(", ")),
             (None, macs) => format!("claimed by {}", macs.join(", ")),
         };
-        format!("{}: {held}; {master}; {claims}", self.master)
+        let announcing = match (&self.announcer, self.bound) {
+            (Some(announcing), true) => announcing.to_string(),
+            _ => String::new(),
+        };
+        let problem = self.problem.as_ref().map(|why| format!("; PROBLEM: {why}"));
+        format!(
+            "{}: {held}{announcing}; {master}; {claims}{}",
+            self.master,
+            problem.unwrap_or_default()
+        )
     }
 }
 
@@ -273,9 +328,14 @@ fn probe(looked: Vec<Looked>, own: &[MacAddr]) -> Vec<Status> {
         .into_iter()
         .map(|looked| (looked.row, looked.link))
         .unzip();
+    for (row, link) in rows.iter_mut().zip(&links) {
+        if let Some(link) = link.as_ref().filter(|link| !link.carrier) {
+            row.probe_error = Some(format!("{} has no carrier", link.name));
+        }
+    }
     let with_neighbours = |(place, link): (usize, &'_ Option<Link>)| {
         link.as_ref()
-            .filter(|link| link.mac.is_some())
+            .filter(|link| link.mac.is_some() && link.carrier)
             .map(|_| place)
     };
     let places: Vec<usize> = links

@@ -174,10 +174,18 @@ impl Lab {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until syslog has received so many lines, and returns all of them.
+    /// Returns the lines of runs that syslog has received so far, without those of announcers.
+    pub fn runs(&self) -> Vec<String> {
+        self.log()
+            .into_iter()
+            .filter(|line| line.contains(" exit="))
+            .collect()
+    }
+
+    /// Waits until syslog has received the lines of so many runs, and returns all of them.
     #[track_caller]
     pub fn log_of(&self, number: usize) -> Vec<String> {
-        let enough = || Some(self.log()).filter(|lines| lines.len() >= number);
+        let enough = || Some(self.runs()).filter(|lines| lines.len() >= number);
         wait_for(PATIENCE, enough).unwrap_or_else(|| panic!("no {number} lines: {:#?}", self.log()))
     }
 

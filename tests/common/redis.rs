@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -20,6 +21,9 @@ const SENTINEL_PORT: u16 = 6800;
 
 /// Replicas are promoted on server2, else on server1: Sentinel never promotes priority 0.
 const PRIORITIES: [&str; 3] = ["100", "100", "0"];
+
+/// Replicas are promoted on server2, from there on server3: the lowest priority wins.
+const CHAIN: [&str; 3] = ["100", "1", "2"];
 
 /// So long that no stall of the machine looks like a death. [`Site::kill`] shortens it.
 const NEVER_DOWN: u32 = 60_000;
@@ -82,6 +86,8 @@ pub struct Site {
     processes: RefCell<HashMap<String, Process>>,
     masters: Vec<Master>,
     with_redis: &'static [&'static str],
+    priorities: [&'static str; 3],
+    hook: PathBuf,
     writes: Cell<u32>,
 }
 
@@ -98,10 +104,33 @@ impl Site {
             servers,
             masters,
         );
-        let sections = masters
-            .iter()
-            .map(|one| format!("[masters.{}]\nvip = \"{}/24\"\n", one.name, one.vip));
-        site.configure(&sections.collect::<String>());
+        site.configure_vips();
+        site.start();
+        site
+    }
+
+    /// Starts all of it; the failover from server1 goes to server2, the next one to server3.
+    pub fn in_chain(master: Master) -> Site {
+        let lab = Lab::with_hosts(["server1", "server2", "server3", CLIENT]);
+        let mut site = Site::in_lab(lab, &SERVERS, &[master]);
+        site.priorities = CHAIN;
+        site.configure_vips();
+        site.start();
+        site
+    }
+
+    /// Starts all of it; each hook notes when it was started, for [`Site::hook_started`].
+    pub fn with_timed_hooks(master: Master) -> Site {
+        let lab = Lab::with_hosts(["server1", "server2", "server3", CLIENT]);
+        let mut site = Site::in_lab(lab, &SERVERS, &[master]);
+        let executable = executable();
+        let hook = format!(
+            "#!/bin/sh\ndate +%s.%N >>hook-started\nexec {} \"$@\"\n",
+            executable.display()
+        );
+        site.hook = site.lab.file("hook", hook);
+        fs::set_permissions(&site.hook, fs::Permissions::from_mode(0o755)).unwrap();
+        site.configure_vips();
         site.start();
         site
     }
@@ -113,8 +142,16 @@ impl Site {
             processes: RefCell::default(),
             masters: masters.to_vec(),
             with_redis,
+            priorities: PRIORITIES,
+            hook: executable(),
             writes: Cell::new(0),
         }
+    }
+
+    /// Writes the configuration with each master's VIP and nothing else that is not needed.
+    fn configure_vips(&self) {
+        let section = |one: &Master| format!("[masters.{}]\nvip = \"{}/24\"\n", one.name, one.vip);
+        self.configure(&self.masters.iter().map(section).collect::<String>());
     }
 
     /// Writes the configuration that the vipswitch of every server reads from now on.
@@ -210,6 +247,37 @@ impl Site {
         });
     }
 
+    /// Asks the Sentinel on a server for a failover until it accepts.
+    #[track_caller]
+    pub fn begin_fail_over(&self, master: &Master, asking: &str) {
+        eventually("the planned failover is accepted", || {
+            self.ask_for_failover(master, asking)
+        });
+    }
+
+    /// Asks the Sentinel on a server for a failover as soon as it names `from`, and waits until
+    /// all Sentinels name the same other server, which it returns.
+    #[track_caller]
+    pub fn fail_over_from(&self, master: &Master, asking: &str, from: &str) -> &'static str {
+        eventually("the Sentinel names the one to leave", || {
+            self.named_by(asking, master) == Some(from)
+        });
+        let other = || {
+            let heir = self.named_by(asking, master)?;
+            (heir != from && self.all_name(master, heir)).then_some(heir)
+        };
+        let aborted = || self.sentinel_log(asking).matches("-failover-abort").count();
+        let mut accepted = None;
+        let decided = wait_for(PATIENCE, || {
+            let before = Some(aborted());
+            if accepted != before && self.ask_for_failover(master, asking) {
+                accepted = before;
+            }
+            other()
+        });
+        decided.unwrap_or_else(|| panic!("no failover from {from} within {PATIENCE:?}"))
+    }
+
     // --- what must come true ---------------------------------------------------------------
 
     /// Waits until every Sentinel knows all the others and all of Redis, and all are well.
@@ -248,8 +316,18 @@ impl Site {
     /// VIP is answered, by that server.
     #[track_caller]
     pub fn check_settled(&self, master: &Master, server: &str) {
-        self.wait_for_runs(master, server, 0, SERVERS.len());
+        for run in self.wait_for_runs(master, server, 0, SERVERS.len()) {
+            assert!(run.contains(" sentinel=agrees "), "{run}");
+        }
         self.check_in_use(master, server);
+    }
+
+    /// Waits until no Sentinel has a run of the hook left, now or later.
+    #[track_caller]
+    pub fn wait_until_no_run_is_left(&self) {
+        eventually("every Sentinel is done with its hooks", || {
+            SERVERS.iter().all(|server| self.pending(server).is_empty())
+        });
     }
 
     /// Checks that the VIP is on the server that every Sentinel names, only there, and of use.
@@ -298,6 +376,27 @@ impl Site {
     pub fn pending(&self, server: &str) -> Vec<Value> {
         let answer = self.ask(server, SENTINEL_PORT, &["sentinel", "pending-scripts"]);
         answer.unwrap().as_array().unwrap().clone()
+    }
+
+    /// Returns which server a Sentinel names.
+    pub fn named_by(&self, sentinel: &str, master: &Master) -> Option<&'static str> {
+        let answer = self.sentinel(sentinel, "get-master-addr-by-name", master)?;
+        SERVERS.into_iter().find(|one| answer[0] == address(one))
+    }
+
+    /// Returns when a Sentinel has started its first hook, since the epoch.
+    pub fn hook_started(&self, server: &str) -> f64 {
+        let file = self
+            .lab
+            .dir()
+            .join(format!("{server}-sentinel/hook-started"));
+        let times = fs::read_to_string(file).unwrap();
+        times.lines().next().unwrap().parse().unwrap()
+    }
+
+    /// Returns what vipswitch has logged so far, on all servers.
+    pub fn log(&self) -> Vec<String> {
+        self.lab.log()
     }
 
     /// Returns everything that a Sentinel has logged so far.
@@ -362,7 +461,9 @@ impl Site {
             && seen["flags"] == "master"
             && seen["role-reported"] == "master"
             && replicas.len() == self.with_redis.len() - 1
-            && replicas.iter().all(|one| is_good_replica(one, on))
+            && replicas
+                .iter()
+                .all(|one| is_good_replica(one, on, self.priorities))
             && others.len() == SERVERS.len() - 1
             && others.iter().all(|one| one["flags"] == "sentinel")
     }
@@ -447,7 +548,7 @@ impl Site {
         let mut conf = format!(
             "port {}\nbind 0.0.0.0\nprotected-mode no\nsave \"\"\nrepl-diskless-sync-delay 0\n\
              repl-ping-replica-period 1\nreplica-priority {}\n",
-            master.port, PRIORITIES[place]
+            master.port, self.priorities[place]
         );
         if server != "server1" {
             conf += &format!("replicaof {} {}\n", address("server1"), master.port);
@@ -464,7 +565,7 @@ impl Site {
                  sentinel failover-timeout {name} 4000\n\
                  sentinel client-reconfig-script {name} {}\n",
                 address("server1"),
-                executable().display()
+                self.hook.display()
             );
         }
         self.write_conf(&format!("{server}-sentinel"), &conf);
@@ -592,9 +693,9 @@ fn redis_name(master: &Master, server: &str) -> String {
     format!("{server}-{}", master.port)
 }
 
-fn is_good_replica(seen: &Value, master_on: &str) -> bool {
+fn is_good_replica(seen: &Value, master_on: &str, priorities: [&str; 3]) -> bool {
     let server = SERVERS.iter().position(|one| seen["ip"] == address(one));
-    server.is_some_and(|place| seen["slave-priority"] == PRIORITIES[place])
+    server.is_some_and(|place| seen["slave-priority"] == priorities[place])
         && seen["flags"] == "slave"
         && seen["role-reported"] == "slave"
         && seen["master-link-status"] == "ok"
