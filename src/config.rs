@@ -15,6 +15,7 @@ use toml::Spanned;
 
 use crate::exit::Fault;
 use crate::report::escape;
+use crate::site_command::{LONGEST, SiteCommand, TIMEOUT};
 use crate::trusted;
 use crate::vip::Vip;
 
@@ -39,6 +40,10 @@ pub struct Master {
     pub interface: Option<String>,
     /// Neighbours that are asked after each take-over, so that their answers prove delivery.
     pub announce_to: Vec<IpAddr>,
+    /// What the site wants run after a take-over.
+    pub on_take_over: Option<SiteCommand>,
+    /// What the site wants run after a release.
+    pub on_release: Option<SiteCommand>,
 }
 
 /// Where this host's Sentinel listens and how it is asked.
@@ -100,6 +105,17 @@ struct MasterTable {
     interface: Option<Spanned<String>>,
     #[serde(default)]
     announce_to: Vec<Spanned<String>>,
+    on_take_over: Option<CommandTable>,
+    on_release: Option<CommandTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CommandTable {
+    command: Spanned<Vec<String>>,
+    timeout_seconds: Option<Spanned<u64>>,
+    #[serde(default)]
+    required: bool,
 }
 
 /// One address, or a list of them in which each keeps its place in the file.
@@ -230,10 +246,48 @@ impl Source<'_> {
             .iter()
             .map(|peer| self.peer(peer))
             .collect::<Result<_, _>>()?;
+        let on_take_over = table
+            .on_take_over
+            .map(|command| self.command(command))
+            .transpose()?;
+        let on_release = table
+            .on_release
+            .map(|command| self.command(command))
+            .transpose()?;
         Ok(Master {
             vips,
             interface,
             announce_to,
+            on_take_over,
+            on_release,
+        })
+    }
+
+    fn command(&self, table: CommandTable) -> Result<SiteCommand, Fault> {
+        let span = table.command.span();
+        let argv = table.command.into_inner();
+        if !argv.first().is_some_and(|program| program.starts_with('/'))
+            || argv.iter().any(|word| word.contains('\0'))
+        {
+            return Err(self.at(
+                span,
+                "`command` is a list that starts with the absolute path of a program",
+            ));
+        }
+        let timeout = match table.timeout_seconds {
+            None => TIMEOUT,
+            Some(seconds) if (1..=LONGEST.as_secs()).contains(seconds.get_ref()) => {
+                Duration::from_secs(*seconds.get_ref())
+            }
+            Some(seconds) => {
+                let what = format!("`timeout_seconds` is from 1 to {}", LONGEST.as_secs());
+                return Err(self.at(seconds.span(), what));
+            }
+        };
+        Ok(SiteCommand {
+            argv,
+            timeout,
+            required: table.required,
         })
     }
 
@@ -436,7 +490,7 @@ mod tests {
             ),
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterfaces = 'e'",
-                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`. Did you mean `interface`?",
+                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`, `on_take_over`, `on_release`. Did you mean `interface`?",
             ),
             (
                 "[sentinel]\nadress = 'x'\n",
@@ -521,6 +575,14 @@ mod tests {
             (
                 "[masters.m]\nvip = '10.0.0.1'\nannounce_to = ['router']",
                 "v.toml:3:16: `announce_to` \"router\" is not the address of a neighbour",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\non_release = { command = ['sh', '-c', 'x'] }",
+                "v.toml:3:26: `command` is a list that starts with the absolute path",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\non_take_over = { command = ['/bin/x'], timeout_seconds = 21 }",
+                "v.toml:3:58: `timeout_seconds` is from 1 to 20",
             ),
             (
                 "[masters.'']\nvip = '10.0.0.1'",

@@ -28,6 +28,7 @@ pub mod report;
 pub mod resolve;
 pub mod run;
 pub mod sentinel;
+pub mod site_command;
 pub mod take_over;
 pub mod trusted;
 pub mod vip;

@@ -122,6 +122,8 @@ pub struct Run<'a> {
     jobs: Vec<Job>,
     /// Why further announcements could not be arranged.
     pub unannounced: Option<Fault>,
+    /// Why one of the site's own commands failed.
+    pub command_failed: Option<Fault>,
     /// What Sentinel said about its call.
     pub truth: Option<Truth>,
     /// What the call means, once that is known.
@@ -167,6 +169,7 @@ impl<'a> Run<'a> {
             senders: Senders::default(),
             jobs: Vec::new(),
             unannounced: None,
+            command_failed: None,
             truth: None,
             call: None,
             phases: Phases {
@@ -193,11 +196,36 @@ impl<'a> Run<'a> {
         // The rest of announcing must not hold up what Sentinel has in its queue.
         let detached: Result<Vec<()>, Fault> = self.jobs.iter().map(announcer::detach).collect();
         self.unannounced = detached.err();
+        if !self.dry_run {
+            self.run_site_commands();
+        }
         Exit::of_all(
             self.outcomes
                 .iter()
                 .map(|outcome| outcome.result.as_ref().err().map(|fault| fault.kind)),
         )
+    }
+
+    /// Runs what the configuration wants run after each VIP that was taken over or released, once
+    /// the network knows. One that is required and fails is this run's failure.
+    fn run_site_commands(&mut self) {
+        for (target, outcome) in self.targets.iter().zip(&mut self.outcomes) {
+            let Some(master) = self.config.masters.get(target.master) else {
+                continue;
+            };
+            let (command, interface) = match &outcome.result {
+                Ok(Did::TookOver { interface, .. }) => (&master.on_take_over, interface.clone()),
+                Ok(Did::Released(released)) => (&master.on_release, released.interfaces.join(" ")),
+                _ => continue,
+            };
+            let Some(command) = command else { continue };
+            if let Err(fault) = command.run(&variables(&self.asked, target, interface)) {
+                if command.required {
+                    outcome.result = Err(fault.clone());
+                }
+                self.command_failed.get_or_insert(fault);
+            }
+        }
     }
 
     async fn retry(&mut self, mut waiting: impl FnMut(&Fault)) {
@@ -458,6 +486,29 @@ impl<'a> Run<'a> {
             outcome.result = Err(fault.clone());
         }
     }
+}
+
+/// What a site's own command finds in its environment.
+fn variables(asked: &Asked, target: &Target, interface: String) -> [(&'static str, String); 6] {
+    let (from, to) = match asked {
+        Asked::Follow(failover) => (
+            failover
+                .from
+                .as_ref()
+                .map(|from| from.host.to_string())
+                .unwrap_or_default(),
+            failover.to.host.to_string(),
+        ),
+        Asked::Operator(_) => (String::new(), String::new()),
+    };
+    [
+        ("VIPSWITCH_MASTER", target.master.to_owned()),
+        ("VIPSWITCH_VIP", target.vip.address.to_string()),
+        ("VIPSWITCH_PREFIX", target.vip.prefix.to_string()),
+        ("VIPSWITCH_INTERFACE", interface),
+        ("VIPSWITCH_FROM", from),
+        ("VIPSWITCH_TO", to),
+    ]
 }
 
 /// The neighbours that are known without asking the kernel: the old master's host, and those that

@@ -684,3 +684,83 @@ fn status_names_what_would_keep_this_host_from_taking_over() {
         "{said}"
     );
 }
+
+/// A configuration whose commands write what they find to a file each.
+fn with_commands(lab: &Lab, more: &str) {
+    let script = lab.file(
+        "tell",
+        "#!/bin/sh\nenv | grep VIPSWITCH_ | sort > \"$1\"; echo \"args=$*\" >> \"$1\"\n",
+    );
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let command = |name: &str| {
+        format!(
+            "{{ command = [\"{}\", \"{}\", \"; rm -rf $HOME\"]{more} }}",
+            script.display(),
+            lab.dir().join(name).display()
+        )
+    };
+    lab.config(&format!(
+        "[masters.m]\nvip = \"192.168.56.250/24\"\non_take_over = {}\non_release = {}\n",
+        command("taken"),
+        command("released")
+    ));
+}
+
+#[test]
+fn the_sites_own_commands_run_after_the_frames_with_what_happened() {
+    let lab = Lab::with_hosts(["server1", "server2", "client"]);
+    with_commands(&lab, "");
+    let server = lab.host("server1");
+    server.ok("bind --dry-run");
+    let read = |name: &str| std::fs::read_to_string(lab.dir().join(name)).ok();
+    assert_eq!((read("taken"), read("released")), (None, None));
+    server.hook("m", "192.168.56.101").success();
+    let taken = read("taken").unwrap();
+    for line in [
+        "VIPSWITCH_MASTER=m",
+        "VIPSWITCH_VIP=192.168.56.250",
+        "VIPSWITCH_PREFIX=24",
+        "VIPSWITCH_INTERFACE=eth1",
+        "VIPSWITCH_FROM=192.168.56.109",
+        "VIPSWITCH_TO=192.168.56.101",
+    ] {
+        assert!(taken.lines().any(|one| one == line), "{line} in {taken}");
+    }
+    // No shell has seen the arguments.
+    assert!(taken.ends_with("; rm -rf $HOME\n"), "{taken}");
+    assert_eq!(read("released"), None);
+    server.hook("m", "192.168.56.102").success();
+    assert!(
+        read("released")
+            .unwrap()
+            .contains("VIPSWITCH_TO=192.168.56.102")
+    );
+}
+
+#[test]
+fn a_site_command_that_fails_is_logged_and_is_the_runs_failure_if_required() {
+    let lab = Lab::with_hosts(["server1"]);
+    let server = lab.host("server1");
+    for (command, said) in [
+        (
+            "[\"/bin/false\"]",
+            "the command /bin/false failed: exit status: 1",
+        ),
+        ("[\"/absent\"]", "the command /absent failed: No such file"),
+        (
+            "[\"/bin/sleep\", \"60\"], timeout_seconds = 1",
+            "the command /bin/sleep failed: it took longer than 1 s and was killed",
+        ),
+    ] {
+        for (required, code) in [("false", 0), ("true", 1)] {
+            lab.config(&format!("[masters.m]\nvip = \"192.168.56.250/24\"\non_take_over = {{ command = {command}, required = {required} }}\n"));
+            let run = server.hook("m", "192.168.56.101");
+            assert_eq!(run.code(), code, "{run}");
+            assert!(run.took < Duration::from_secs(15), "{run}");
+            // It is the command that failed, not the take-over.
+            assert!(server.has(V4_BOUND));
+            lab.logged(&[&format!("site_command=\"{said}"), &format!("exit={code}")]);
+            server.ok("unbind");
+        }
+    }
+}

@@ -36,6 +36,11 @@ fn follow(failover: &Failover, config: &Config, started: Instant) -> Result<Exit
             .as_ref()
             .map(|fault| ("announcer", fault.to_string())),
     );
+    call.extend(
+        run.command_failed
+            .as_ref()
+            .map(|fault| ("site_command", fault.to_string())),
+    );
     let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
     let faults = run
         .outcomes

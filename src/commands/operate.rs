@@ -47,6 +47,11 @@ pub(super) fn run(
             .as_ref()
             .map(|fault| ("announcer", fault.to_string())),
     );
+    call.extend(
+        run.command_failed
+            .as_ref()
+            .map(|fault| ("site_command", fault.to_string())),
+    );
     let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
     // What an operator did belongs into the log.
     let logged = options.dry_run || log::line(level(exit), &line);

@@ -1,0 +1,82 @@
+//! The site's own commands, run after a take-over or a release: where gratuitous ARP moves nothing
+//! (most clouds) or a router must be told. Argument lists, no shell; nothing of this process's
+//! environment.
+
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::exit::Fault;
+
+/// A command from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteCommand {
+    /// The program, by its absolute path, and its arguments.
+    pub argv: Vec<String>,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Whether its failure is this run's.
+    pub required: bool,
+}
+
+/// How long a command may take unless configured.
+pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it may be configured to take: with this run's own retries it has to stay below the
+/// minute after which Sentinel kills the run.
+pub const LONGEST: Duration = Duration::from_secs(20);
+
+/// Where programs that it starts are looked for.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How often a command is looked at while it runs.
+const PAUSE: Duration = Duration::from_millis(2);
+
+impl SiteCommand {
+    /// Runs it with these variables in its environment, and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// All are passing: a program that cannot be started, that fails, or that takes too long and is
+    /// killed.
+    pub fn run(&self, variables: &[(&str, String)]) -> Result<(), Fault> {
+        let [program, arguments @ ..] = self.argv.as_slice() else {
+            return Ok(());
+        };
+        let failed = |why: String| Fault::passing(format!("the command {program} failed: {why}"));
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", PATH)
+            .current_dir("/");
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        match wait(child, self.timeout) {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(failed(status.to_string())),
+            None => Err(failed(format!(
+                "it took longer than {} s and was killed",
+                self.timeout.as_secs()
+            ))),
+        }
+    }
+}
+
+/// Waits for a child's end; one that takes too long is killed, and then it is `None`.
+fn wait(mut child: Child, timeout: Duration) -> Option<ExitStatus> {
+    let give_up = Instant::now() + timeout;
+    while Instant::now() < give_up {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        thread::sleep(PAUSE);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
