@@ -1,17 +1,18 @@
-//! The announcer: a process of its own that goes on announcing a VIP after the run has ended, until
-//! the network has answered, for some seconds at most. It looks whether the VIP is still here
+//! The announcer: a process of its own that goes on announcing a VIP for some seconds after the run
+//! has ended, and notes which neighbours answer. It looks whether the VIP is still here
 //! before every frame, answers a rival's claim, and ends as soon as the VIP goes.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
@@ -74,7 +75,9 @@ pub struct Summary {
 /// same.
 pub fn detach(job: &Job) -> Result<(), Fault> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg("announcer").args(["--master", &job.master]);
+    command
+        .arg("announcer")
+        .arg(format!("--master={}", job.master));
     command.args([
         "--vip",
         &job.vip.to_string(),
@@ -181,7 +184,7 @@ pub async fn announce(
             Some(Happened::Event(Event::AddressGone(address, ifindex)))
                 if address == job.vip.address
                     && ifindex == job.ifindex
-                    && !voice.is_here().await? =>
+                    && !voice.is_here().await.unwrap_or(true) =>
             {
                 return ended(summary, "the VIP is gone");
             }
@@ -266,8 +269,11 @@ impl Voice<'_> {
             .into_iter()
             .chain(directed(mac, vip, &self.job.peers))
         {
-            if !self.is_here().await? {
-                return Ok(false);
+            match self.is_here().await {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                // Not to be known now: no frame, and the next round asks again.
+                Err(_) => return Ok(true),
             }
             if self.socket.get_ref().send(&frame).is_err() {
                 return Ok(true);
@@ -370,6 +376,17 @@ fn path(vip: IpAddr) -> Option<PathBuf> {
     Some(PathBuf::from(FOLDER).join(format!("{number}-{vip}.json")))
 }
 
+/// Whether a record is a plain file of root's or of this process's own user, and of nobody else.
+fn is_ours(file: &File) -> bool {
+    let own = nix::unistd::geteuid().as_raw();
+    file.metadata().is_ok_and(|metadata| {
+        metadata.is_file()
+            && metadata.nlink() == 1
+            && [0, own].contains(&metadata.uid())
+            && metadata.mode() & 0o022 == 0
+    })
+}
+
 /// Whether an announcer may work.
 pub enum Turn {
     /// It may, and leaves its record here, if it can leave one.
@@ -396,15 +413,18 @@ impl Record {
     }
 
     fn open(vip: IpAddr) -> Option<File> {
-        // Everyone may look, nobody else may write.
+        // Who can open the file could lock it, and so silence the announcer.
         let _ = DirBuilder::new().mode(0o755).create(FOLDER);
-        File::options()
+        let file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
             .open(path(vip)?)
-            .ok()
+            .ok()?;
+        is_ours(&file).then_some(file)
     }
 
     /// Writes down what an announcer has done so far. Failing to is no reason to stop.
@@ -418,7 +438,15 @@ impl Record {
     /// Returns what is known of a VIP's announcer, if anything: whether it is at work, and what it
     /// has done.
     pub fn read(vip: IpAddr) -> Option<(bool, Summary)> {
-        let mut file = File::open(path(vip)?).ok()?;
+        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+        let mut file = File::options()
+            .read(true)
+            .custom_flags(flags)
+            .open(path(vip)?)
+            .ok()?;
+        if !is_ours(&file) {
+            return None;
+        }
         let mut text = String::new();
         io::Read::by_ref(&mut file)
             .take(64 * 1024)

@@ -36,6 +36,10 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the last attempt may go on after that, if the kernel does not answer.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// When the last of the site's own commands has to have ended, since the start: Sentinel kills the
+/// run after 60 s.
+const COMMANDS_UNTIL: Duration = Duration::from_secs(50);
+
 /// The pauses between attempts: short at first, as most faults pass at once, then doubling.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -122,8 +126,8 @@ pub struct Run<'a> {
     jobs: Vec<Job>,
     /// Why further announcements could not be arranged.
     pub unannounced: Option<Fault>,
-    /// Why one of the site's own commands failed.
-    pub command_failed: Option<Fault>,
+    /// Why the site's own commands failed, and whether each is required.
+    pub command_failed: Vec<(Fault, bool)>,
     /// What Sentinel said about its call.
     pub truth: Option<Truth>,
     /// What the call means, once that is known.
@@ -169,7 +173,7 @@ impl<'a> Run<'a> {
             senders: Senders::default(),
             jobs: Vec::new(),
             unannounced: None,
-            command_failed: None,
+            command_failed: Vec::new(),
             truth: None,
             call: None,
             phases: Phases {
@@ -189,41 +193,69 @@ impl<'a> Run<'a> {
             runtime.map_err(|error| errno::open("the event loop", &error))
         });
         match runtime {
-            Ok(runtime) => runtime.block_on(self.retry(waiting)),
+            Ok(runtime) => {
+                runtime.block_on(self.retry(waiting));
+                self.phases.done = self.started.elapsed();
+                self.detach_announcers();
+                runtime.block_on(self.run_site_commands());
+            }
             Err(fault) => self.fail_pending(&fault),
         }
-        self.phases.done = self.started.elapsed();
-        // The rest of announcing must not hold up what Sentinel has in its queue.
-        let detached: Result<Vec<()>, Fault> = self.jobs.iter().map(announcer::detach).collect();
-        self.unannounced = detached.err();
-        if !self.dry_run {
-            self.run_site_commands();
-        }
+        let faults = self
+            .outcomes
+            .iter()
+            .map(|outcome| outcome.result.as_ref().err());
+        let required = self
+            .command_failed
+            .iter()
+            .filter(|(_, required)| *required)
+            .map(|(fault, _)| Some(fault));
         Exit::of_all(
-            self.outcomes
-                .iter()
-                .map(|outcome| outcome.result.as_ref().err().map(|fault| fault.kind)),
+            faults
+                .chain(required)
+                .map(|fault| fault.map(|fault| fault.kind)),
         )
     }
 
+    /// The rest of announcing must not hold up what Sentinel has in its queue.
+    fn detach_announcers(&mut self) {
+        for job in &self.jobs {
+            if let Err(fault) = announcer::detach(job) {
+                self.unannounced.get_or_insert(fault);
+            }
+        }
+    }
+
     /// Runs what the configuration wants run after each VIP that was taken over or released, once
-    /// the network knows. One that is required and fails is this run's failure.
-    fn run_site_commands(&mut self) {
-        for (target, outcome) in self.targets.iter().zip(&mut self.outcomes) {
+    /// the network knows; after a release also where an earlier run has released it, as its command
+    /// may have failed. Another run may have moved the VIP on meanwhile: then it is not this one's.
+    async fn run_site_commands(&mut self) {
+        if self.dry_run {
+            return;
+        }
+        for (target, outcome) in self.targets.iter().zip(&self.outcomes) {
             let Some(master) = self.config.masters.get(target.master) else {
                 continue;
             };
-            let (command, interface) = match &outcome.result {
-                Ok(Did::TookOver { interface, .. }) => (&master.on_take_over, interface.clone()),
-                Ok(Did::Released(released)) => (&master.on_release, released.interfaces.join(" ")),
+            let away = matches!(self.call, Some(Call::Follow(ToIs::Elsewhere)));
+            let (command, here, interface) = match &outcome.result {
+                Ok(Did::TookOver { interface, .. }) => {
+                    (&master.on_take_over, true, interface.clone())
+                }
+                Ok(Did::Released(released)) => {
+                    (&master.on_release, false, released.interfaces.join(" "))
+                }
+                Ok(Did::Nothing(_)) if away => (&master.on_release, false, String::new()),
                 _ => continue,
             };
             let Some(command) = command else { continue };
-            if let Err(fault) = command.run(&variables(&self.asked, target, interface)) {
-                if command.required {
-                    outcome.result = Err(fault.clone());
-                }
-                self.command_failed.get_or_insert(fault);
+            let left = (self.started + COMMANDS_UNTIL).saturating_duration_since(Instant::now());
+            if left.is_zero() || is_bound(target.vip).await.is_ok_and(|bound| bound != here) {
+                continue;
+            }
+            let variables = variables(&self.asked, self.truth.as_ref(), target, interface);
+            if let Err(fault) = command.run(&variables, left) {
+                self.command_failed.push((fault, command.required));
             }
         }
     }
@@ -312,7 +344,14 @@ impl<'a> Run<'a> {
             to,
             SENTINEL_TIMEOUT,
         )?;
-        let to = match self.truth.insert(truth) {
+        // Its word of a moment ago is better than none.
+        if !matches!(
+            (&self.truth, &truth),
+            (Some(Truth::Says(_) | Truth::Agrees), Truth::Silent(_))
+        ) {
+            self.truth = Some(truth);
+        }
+        let to = match self.truth.as_ref().unwrap_or(&Truth::Unmonitored) {
             Truth::Says(host) => host,
             Truth::Agrees => to,
             Truth::Unmonitored | Truth::Silent(_) if failover.carries_information() => to,
@@ -370,14 +409,15 @@ impl<'a> Run<'a> {
     ) -> Result<Did, Fault> {
         let vip = self.targets[place].vip;
         let changes = &mut self.changes[place];
-        let mut sent = bound.sent;
+        take_over::settle(netlink, vip, &bound.link, &mut changes.moved_from).await?;
         let known = known_peers(&self.asked, &self.targets[place]);
-        let (peers, frames) =
-            take_over::ask_peers(netlink, &mut self.senders, vip, &bound.link, &known).await?;
-        sent = sent.and(frames);
+        // Only a proof of delivery: the announcer asks again.
+        let asked =
+            take_over::ask_peers(netlink, &mut self.senders, vip, &bound.link, &known).await;
+        let (peers, frames) = asked.unwrap_or((known, 0));
+        let sent = bound.sent.and(frames);
         let master = self.targets[place].master.to_owned();
         let ifindex = bound.link.index;
-        take_over::settle(netlink, vip, &bound.link, &mut changes.moved_from).await?;
         let already = adopt.or(Some(vip.prefix)).filter(|_| !changes.added);
         let moved_from = changes.moved_from.clone();
         if bound.link.mac.is_some() {
@@ -488,8 +528,23 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What a site's own command finds in its environment.
-fn variables(asked: &Asked, target: &Target, interface: String) -> [(&'static str, String); 6] {
+/// Whether a VIP is bound on this host now.
+async fn is_bound(vip: Vip) -> Result<bool, Fault> {
+    let netlink = Netlink::open()?;
+    Ok(!Kernel::new(&netlink)
+        .bindings(vip.address)
+        .await?
+        .is_empty())
+}
+
+/// What a site's own command finds in its environment. TO is where the master is by Sentinel's
+/// word of now.
+fn variables(
+    asked: &Asked,
+    truth: Option<&Truth>,
+    target: &Target,
+    interface: String,
+) -> [(&'static str, String); 6] {
     let (from, to) = match asked {
         Asked::Follow(failover) => (
             failover
@@ -497,7 +552,10 @@ fn variables(asked: &Asked, target: &Target, interface: String) -> [(&'static st
                 .as_ref()
                 .map(|from| from.host.to_string())
                 .unwrap_or_default(),
-            failover.to.host.to_string(),
+            match truth {
+                Some(Truth::Says(host)) => host.to_string(),
+                _ => failover.to.host.to_string(),
+            },
         ),
         Asked::Operator(_) => (String::new(), String::new()),
     };

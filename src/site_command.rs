@@ -33,13 +33,14 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl SiteCommand {
-    /// Runs it with these variables in its environment, and waits for its end.
+    /// Runs it with these variables in its environment, and waits for its end, for its own time and
+    /// no longer than `left`.
     ///
     /// # Errors
     ///
     /// All are passing: a program that cannot be started, that fails, or that takes too long and is
     /// killed.
-    pub fn run(&self, variables: &[(&str, String)]) -> Result<(), Fault> {
+    pub fn run(&self, variables: &[(&str, String)], left: Duration) -> Result<(), Fault> {
         let [program, arguments @ ..] = self.argv.as_slice() else {
             return Ok(());
         };
@@ -56,12 +57,13 @@ impl SiteCommand {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let child = command.spawn().map_err(|error| failed(error.to_string()))?;
-        match wait(child, self.timeout) {
+        let timeout = self.timeout.min(left);
+        match wait(child, timeout) {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(failed(status.to_string())),
             None => Err(failed(format!(
                 "it took longer than {} s and was killed",
-                self.timeout.as_secs()
+                timeout.as_secs()
             ))),
         }
     }
@@ -76,7 +78,7 @@ fn wait(mut child: Child, timeout: Duration) -> Option<ExitStatus> {
         }
         thread::sleep(PAUSE);
     }
+    // Not waited for: one that even SIGKILL does not end at once must not hold the run up.
     let _ = child.kill();
-    let _ = child.wait();
     None
 }

@@ -764,3 +764,19 @@ fn a_site_command_that_fails_is_logged_and_is_the_runs_failure_if_required() {
         }
     }
 }
+
+#[test]
+fn a_required_command_of_a_release_is_run_again_by_the_retry() {
+    let lab = Lab::with_hosts(["server1"]);
+    let server = lab.host("server1");
+    lab.config("[masters.m]\nvip = \"192.168.56.250/24\"\non_release = { command = [\"/bin/false\"], required = true }\n");
+    server.ok("bind");
+    for action in ["released=", "nothing="] {
+        assert_eq!(server.hook("m", "192.168.56.102").code(), 1);
+        lab.logged(&[action, "site_command=", "exit=1"]);
+    }
+    assert!(server.vipswitch(["bind"]).code() == 0);
+    server
+        .vipswitch(["unbind"])
+        .fails(1, &["the command /bin/false failed"]);
+}

@@ -38,8 +38,8 @@ fn follow(failover: &Failover, config: &Config, started: Instant) -> Result<Exit
     );
     call.extend(
         run.command_failed
-            .as_ref()
-            .map(|fault| ("site_command", fault.to_string())),
+            .iter()
+            .map(|(fault, _)| ("site_command", fault.to_string())),
     );
     let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
     let faults = run

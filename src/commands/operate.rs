@@ -49,8 +49,8 @@ pub(super) fn run(
     );
     call.extend(
         run.command_failed
-            .as_ref()
-            .map(|fault| ("site_command", fault.to_string())),
+            .iter()
+            .map(|(fault, _)| ("site_command", fault.to_string())),
     );
     let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
     // What an operator did belongs into the log.
@@ -59,6 +59,9 @@ pub(super) fn run(
         log::stderr(&line);
     }
     tell(&run.outcomes, options, &run.phases);
+    for (fault, _) in &run.command_failed {
+        log::stderr(&fault.to_string());
+    }
     Ok(exit)
 }
 
