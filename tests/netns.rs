@@ -1235,7 +1235,10 @@ fn status_tells_who_has_the_vip_and_who_else_claims_it() {
     }
     one.ok("bind");
     let text = two.ok("status");
-    assert!(text.contains("m: 192.168.56.250 is here, on eth1 as /24; master is unknown: Sentinel at 127.0.0.1:26379 did not answer"), "{text}");
+    assert!(
+        text.contains("; master is unknown: Sentinel at 127.0.0.1:26379 did not answer"),
+        "{text}"
+    );
     assert!(
         text.contains(&format!("ALSO CLAIMED by {}", one.mac("eth1"))),
         "{text}"
@@ -1288,7 +1291,7 @@ fn status_survives_an_interface_that_is_down_or_absent() {
     assert!(
         server
             .ok("status")
-            .contains("the network was not asked: cannot send a frame on eth1: Network is down")
+            .contains("the network was not asked: eth1 has no carrier")
     );
     lab.config("[masters.m]\nvip = \"10.9.9.9\"\n");
     assert!(server.ok("status").contains("10.9.9.9 is not here"));
