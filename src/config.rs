@@ -53,9 +53,49 @@ pub struct Sentinel {
     pub address: SocketAddr,
     /// The ACL user, where it needs one.
     pub username: Option<String>,
-    /// The file whose first line is the password, where it needs one.
-    pub password_file: Option<PathBuf>,
+    /// The password, where it needs one.
+    pub password: Option<Password>,
 }
+
+/// Where a password is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Password {
+    /// In the configuration itself.
+    Here(String),
+    /// The first line of this file.
+    File(PathBuf),
+}
+
+/// Never shows the password.
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Password::Here(_) => f.write_str("Here(…)"),
+            Password::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+impl Password {
+    /// Returns the password.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`trusted::read`].
+    pub fn read(&self) -> Result<String, Fault> {
+        match self {
+            Password::Here(password) => Ok(password.clone()),
+            Password::File(file) => {
+                let text = trusted::read(file, trusted::Kind::Password)?;
+                Ok(text.lines().next().unwrap_or_default().to_owned())
+            }
+        }
+    }
+}
+
+/// Where Sentinel listens unless configured.
+const DEFAULT_SENTINEL: SocketAddr =
+    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 26379);
 
 /// How long Sentinel may take in all to answer one question, connecting included.
 pub const SENTINEL_TIMEOUT: Duration = Duration::from_millis(300);
@@ -81,6 +121,11 @@ impl Config {
                 ),
             })
         })
+    }
+
+    /// Whether a password stands in the configuration itself.
+    fn has_password(&self) -> bool {
+        matches!(self.sentinel.password, Some(Password::Here(_)))
     }
 
     /// Returns every VIP of every master.
@@ -158,6 +203,7 @@ impl<'de> Visitor<'de> for OneOrManyVisitor {
 struct SentinelTable {
     address: Option<Spanned<String>>,
     username: Option<String>,
+    password: Option<Spanned<String>>,
     password_file: Option<Spanned<String>>,
 }
 
@@ -333,31 +379,44 @@ impl Source<'_> {
     }
 
     fn sentinel(&self, sentinel: Option<SentinelTable>) -> Result<Sentinel, Fault> {
-        let (address, username, password_file) = match sentinel {
-            Some(table) => (table.address, table.username, table.password_file),
-            None => (None, None, None),
+        let Some(table) = sentinel else {
+            return Ok(Sentinel {
+                address: DEFAULT_SENTINEL,
+                username: None,
+                password: None,
+            });
         };
-        let address = match address {
-            None => SocketAddr::from(([127, 0, 0, 1], 26379)),
+        let address = match table.address {
+            None => DEFAULT_SENTINEL,
             Some(text) => text.get_ref().parse().ok().filter(|address: &SocketAddr| address.port() != 0).ok_or_else(|| {
                 self.at(text.span(), format!("`address` \"{}\" is not ADDRESS:PORT, such as \"127.0.0.1:26379\" or \"[::1]:26379\"", escape(text.get_ref())))
             })?,
         };
-        let password_file = password_file.map(|file| match Path::new(file.get_ref()) {
-            path if path.is_absolute() => Ok(path.to_owned()),
-            _ => Err(self.at(
-                file.span(),
-                format!(
-                    "`password_file` \"{}\" is no absolute path",
-                    escape(file.get_ref())
-                ),
-            )),
-        });
         Ok(Sentinel {
             address,
-            username,
-            password_file: password_file.transpose()?,
+            username: table.username,
+            password: self.password(table.password, table.password_file)?,
         })
+    }
+
+    fn password(
+        &self,
+        here: Option<Spanned<String>>,
+        file: Option<Spanned<String>>,
+    ) -> Result<Option<Password>, Fault> {
+        match (here, file) {
+            (Some(_), Some(file)) => Err(self.at(
+                file.span(),
+                "`password` and `password_file` exclude each other",
+            )),
+            (Some(here), None) => Ok(Some(Password::Here(here.into_inner()))),
+            (None, Some(file)) if !Path::new(file.get_ref()).is_absolute() => {
+                let path = escape(file.get_ref());
+                let what = format!("`password_file` \"{path}\" is no absolute path");
+                Err(self.at(file.span(), what))
+            }
+            (None, file) => Ok(file.map(|file| Password::File(file.into_inner().into()))),
+        }
     }
 
     fn at(&self, span: Range<usize>, what: impl Into<String>) -> Fault {
@@ -421,9 +480,14 @@ fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
 ///
 /// # Errors
 ///
-/// Every one is permanent: those of [`trusted::read`] and [`parse`].
+/// Every one is permanent but failures to read that may pass: those of [`trusted::read`] and
+/// [`parse`]. A file with a password in it that everyone can read is refused.
 pub fn load(path: &Path) -> Result<Config, Fault> {
-    parse(&trusted::read(path, trusted::Kind::Configuration)?, path)
+    let config = parse(&trusted::read(path, trusted::Kind::Configuration)?, path)?;
+    if config.has_password() {
+        trusted::read(path, trusted::Kind::Secrets)?;
+    }
+    Ok(config)
 }
 
 #[cfg(test)]
@@ -464,9 +528,12 @@ mod tests {
         assert_eq!(config.sentinel.address.to_string(), "[::1]:6800");
         assert_eq!(config.sentinel.username.as_deref(), Some("u"));
         assert_eq!(
-            config.sentinel.password_file.as_deref(),
-            Some(Path::new("/etc/p"))
+            config.sentinel.password,
+            Some(Password::File("/etc/p".into()))
         );
+        let config =
+            read("[masters.m]\nvip = '10.0.0.1'\n[sentinel]\npassword = 's3cret'\n").unwrap();
+        assert!(config.has_password() && !format!("{config:?}").contains("s3cret"));
         assert_eq!(config.vips().count(), 3);
     }
 
@@ -599,6 +666,10 @@ mod tests {
             (
                 "[sentinel]\npassword_file = 'p'\n[masters.m]\nvip = '10.0.0.1'",
                 "v.toml:2:17: `password_file` \"p\" is no absolute path",
+            ),
+            (
+                "[sentinel]\npassword = 's'\npassword_file = '/p'\n[masters.m]\nvip = '10.0.0.1'",
+                "v.toml:3:17: `password` and `password_file` exclude each other",
             ),
             ("# nothing\n", "v.toml names no master"),
             ("", "v.toml names no master"),

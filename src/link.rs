@@ -14,6 +14,8 @@ pub struct Link {
     pub mac: Option<MacAddr>,
     /// Whether its far end is connected. Without carrier the kernel drops what is sent.
     pub carrier: bool,
-    /// Whether its secondary IPv4 addresses outlive their primary.
-    pub promotes_secondaries: bool,
+    /// Its sysctl `promote_secondaries`: whether its secondary IPv4 addresses outlive their primary.
+    pub promote_secondaries: i32,
+    /// Whether it forwards IPv6, so that this host is a router to its neighbours.
+    pub is_router: bool,
 }

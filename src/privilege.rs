@@ -73,7 +73,7 @@ fn is_initial(uid_map: &str) -> bool {
 }
 
 /// Returns whether /proc/PID/status lists the capability as effective.
-fn has(capability: Capability, status: &str) -> bool {
+pub fn has(capability: Capability, status: &str) -> bool {
     status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::exit::Fault;
 use crate::link::Link;
+use crate::lock;
 use crate::netlink::{Address, Netlink, Reset, reset_connections};
 use crate::observe::Kernel;
 use crate::vip::{Binding, Subnet, Vip};
@@ -77,15 +78,18 @@ async fn remove_one(
     address: IpAddr,
     binding: Binding,
 ) -> Result<Option<String>, Fault> {
+    // Another VIP's run may borrow the interface's setting between our look and our removal.
+    let _lock = lock::interface(binding.ifindex).await?;
     let Some(link) = netlink.link(binding.ifindex).await? else {
         // Gone with its interface.
         return Ok(None);
     };
-    if link.promotes_secondaries || !has_dependents(netlink, &link, address, binding).await? {
+    let promotes = ![0, LENT].contains(&link.promote_secondaries);
+    if promotes || !has_dependents(netlink, &link, address, binding).await? {
         netlink.delete_address(&link, address, binding).await?;
         return Ok(Some(link.name));
     }
-    let deleted = match netlink.set_promote_secondaries(&link, true).await {
+    let deleted = match netlink.set_promote_secondaries(&link, LENT).await {
         Ok(()) => netlink.delete_address(&link, address, binding).await,
         // It may have been done all the same, if only the answer was lost.
         Err(fault) => Err(fault),
@@ -94,13 +98,39 @@ async fn remove_one(
     deleted.map(|()| Some(link.name))
 }
 
-/// Gives an interface its setting back, and does not give up at the first fault: the next run
-/// could not tell that it was not the administrator's.
+/// What `promote_secondaries` is for the moment of a removal. Not 1, so that the next run knows
+/// that it was not the administrator's if this one is killed meanwhile: any number means yes to the
+/// kernel (`IN_DEV_PROMOTE_SECONDARIES` in include/linux/inetdevice.h). An ASCII `v`.
+const LENT: i32 = 118;
+
+/// Gives interfaces back what a run had borrowed that was killed.
+///
+/// # Errors
+///
+/// A netlink fault.
+pub async fn mend(netlink: &Netlink) -> Result<(), Fault> {
+    let is_lent = |link: &Link| link.promote_secondaries == LENT;
+    for link in netlink.links().await?.into_iter().filter(is_lent) {
+        let _lock = lock::interface(link.index).await?;
+        // The one that had borrowed it may have been at work still.
+        if netlink
+            .link(link.index)
+            .await?
+            .as_ref()
+            .is_some_and(is_lent)
+        {
+            restore(&link).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives an interface its setting back, and does not give up at the first fault.
 async fn restore(link: &Link) -> Result<(), Fault> {
     let mut last = Ok(());
     for _ in 0..RESTORE_TRIES {
         last = match Netlink::open() {
-            Ok(netlink) => netlink.set_promote_secondaries(link, false).await,
+            Ok(netlink) => netlink.set_promote_secondaries(link, 0).await,
             Err(fault) => Err(fault),
         };
         if last.is_ok() {

@@ -11,7 +11,6 @@ use crate::config::Sentinel;
 use crate::exit::{Fault, Kind};
 use crate::failover::Host;
 use crate::report::escape;
-use crate::trusted;
 
 /// Where Sentinel says that a master is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,9 +129,8 @@ fn client(sentinel: &Sentinel) -> Result<Client, Fault> {
     if let Some(username) = &sentinel.username {
         access = access.set_username(username);
     }
-    if let Some(file) = &sentinel.password_file {
-        let text = trusted::read(file, trusted::Kind::Password)?;
-        access = access.set_password(text.lines().next().unwrap_or_default());
+    if let Some(password) = &sentinel.password {
+        access = access.set_password(password.read()?);
     }
     let address = sentinel.address;
     ConnectionAddr::Tcp(address.ip().to_string(), address.port())

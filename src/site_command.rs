@@ -2,9 +2,14 @@
 //! (most clouds) or a router must be told. Argument lists, no shell; nothing of this process's
 //! environment.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Fault;
 
@@ -34,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 impl SiteCommand {
     /// Runs it with these variables in its environment, and waits for its end, for its own time and
-    /// no longer than `left`.
+    /// no longer than `left`. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
@@ -56,6 +61,11 @@ impl SiteCommand {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        // A group of its own, so that what it starts ends with it.
+        command.process_group(0);
+        // Sentinel has its scripts ignore these. What this process catches, its children do not
+        // ignore (execve(2)).
+        let _caught = [SignalKind::hangup(), SignalKind::alarm()].map(signal);
         let child = command.spawn().map_err(|error| failed(error.to_string()))?;
         let timeout = self.timeout.min(left);
         match wait(child, timeout) {
@@ -69,7 +79,7 @@ impl SiteCommand {
     }
 }
 
-/// Waits for a child's end; one that takes too long is killed, and then it is `None`.
+/// Waits for a child's end; one that takes too long is killed with all of its group, and then it is `None`.
 fn wait(mut child: Child, timeout: Duration) -> Option<ExitStatus> {
     let give_up = Instant::now() + timeout;
     while Instant::now() < give_up {
@@ -79,6 +89,6 @@ fn wait(mut child: Child, timeout: Duration) -> Option<ExitStatus> {
         thread::sleep(PAUSE);
     }
     // Not waited for: one that even SIGKILL does not end at once must not hold the run up.
-    let _ = child.kill();
+    let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
     None
 }

@@ -75,17 +75,11 @@ pub async fn ask_peers(
     link: &Link,
     known: &[IpAddr],
 ) -> Result<(Vec<IpAddr>, usize), Fault> {
-    let Some(mac) = link.mac else {
+    if link.mac.is_none() {
         return Ok((Vec::new(), 0));
-    };
-    let mut peers = netlink.gateways(link.index, vip.address).await?;
-    peers.truncate(MOST_GATEWAYS);
-    peers.extend(
-        known
-            .iter()
-            .filter(|peer| peer.is_ipv4() == vip.address.is_ipv4() && **peer != vip.address),
-    );
-    let frames = directed(mac, vip.address, &peers);
+    }
+    let peers = peers(netlink, vip, link.index, known).await?;
+    let frames = directed(link, vip.address, &peers);
     let socket = senders.on(link)?;
     for frame in &frames {
         socket.send(frame)?;
@@ -93,8 +87,31 @@ pub async fn ask_peers(
     Ok((peers, frames.len()))
 }
 
+/// Returns the neighbours whose answers prove that the network delivers to this host: these
+/// `known` ones, and the gateways that are reached through the interface, each once.
+///
+/// # Errors
+///
+/// A netlink fault.
+pub async fn peers(
+    netlink: &Netlink,
+    vip: Vip,
+    ifindex: u32,
+    known: &[IpAddr],
+) -> Result<Vec<IpAddr>, Fault> {
+    let gateways = netlink.gateways(ifindex, vip.address).await?;
+    let mut peers = Vec::new();
+    for &peer in known.iter().chain(gateways.iter().take(MOST_GATEWAYS)) {
+        let usable = peer.is_ipv4() == vip.address.is_ipv4() && peer != vip.address;
+        if usable && !peers.contains(&peer) {
+            peers.push(peer);
+        }
+    }
+    Ok(peers)
+}
+
 /// A host has one gateway or two; one that routes for others may have hundreds.
-pub const MOST_GATEWAYS: usize = 8;
+const MOST_GATEWAYS: usize = 8;
 
 /// Announces a VIP that is bound already. Returns where, and what went out.
 ///
@@ -158,7 +175,7 @@ impl<'a> Announcement<'a> {
     fn prepare(senders: &'a mut Senders, link: &Link, vip: Vip) -> Result<Self, Fault> {
         let (socket, frames) = match link.mac {
             None => (None, Vec::new()),
-            Some(mac) => (Some(senders.on(link)?), round(mac, vip.address)),
+            Some(_) => (Some(senders.on(link)?), round(link, vip.address)),
         };
         Ok(Announcement {
             socket,

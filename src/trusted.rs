@@ -22,6 +22,8 @@ const MAX_LINKS: usize = 40;
 pub enum Kind {
     /// The configuration, which anyone may read.
     Configuration,
+    /// The same with a password in it, which not everyone may read.
+    Secrets,
     /// A password, which not everyone may read.
     Password,
 }
@@ -37,6 +39,7 @@ pub enum Kind {
 pub fn read(path: &Path, kind: Kind) -> Result<String, Fault> {
     let what = match kind {
         Kind::Configuration => "the configuration",
+        Kind::Secrets => "the configuration, with a password in it,",
         Kind::Password => "the password file",
     };
     read_bytes(path, kind).and_then(text).map_err(|refusal| {
@@ -111,7 +114,7 @@ fn read_bytes(path: &Path, kind: Kind) -> Result<Vec<u8>, Refusal> {
             &folder,
         )?;
     }
-    if kind == Kind::Password && metadata.mode() & 0o007 != 0 {
+    if kind != Kind::Configuration && metadata.mode() & 0o007 != 0 {
         let remedy = format!("Take that away: chmod o= {}", path.display());
         return Err(Refusal::new("everyone can read it").remedy(remedy));
     }
@@ -128,7 +131,7 @@ fn open(path: &Path, kind: Kind) -> Result<File, Refusal> {
         .open(path);
     opened.map_err(|error| {
         let remedy = match (error.kind(), kind) {
-            (io::ErrorKind::NotFound, Kind::Configuration) => {
+            (io::ErrorKind::NotFound, Kind::Configuration | Kind::Secrets) => {
                 "Create it, or name another file with --config or VIPSWITCH_CONFIG."
             }
             (io::ErrorKind::NotFound, Kind::Password) => {

@@ -6,9 +6,8 @@ mod common;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::sniffer::{Frame, Sniffer};
 use common::{
-    Host, Lab, eventually, executable, false_sentinel, finish, finish_within, is_root,
+    Host, Lab, NameHolder, eventually, executable, false_sentinel, finish, finish_within, is_root,
     says_master_is, wait_for,
 };
 
@@ -203,58 +202,84 @@ fn a_kernel_that_cannot_reset_is_no_reason_to_keep_the_vip() {
     }
 }
 
-/// Holds the lock of a host for as long as the child lives.
-fn hold_lock(host: &Host, seconds: &str) -> Child {
-    let mut command = host.command("flock");
-    command.args([
-        "/proc/sys/net/ipv4/tcp_fastopen_key",
-        "sh",
-        "-c",
-        &format!("echo held; exec sleep {seconds}"),
-    ]);
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0; 4]).unwrap();
-    child
-}
+const LOCK: &str = "vip/192.168.56.250";
 
 #[test]
-fn a_run_waits_for_another_one_and_no_longer_than_it_may() {
+fn a_run_waits_for_another_one_about_the_same_vip_and_no_longer_than_it_may() {
     let lab = lab(BOTH);
     let (one, two) = (lab.host("server1"), lab.host("server2"));
-    let mut holder = hold_lock(&one, "600");
+    let holder = NameHolder::start(&one, LOCK);
     let mut command = one.command(executable());
     command.args(["m", "leader", "start", "", "1", "192.168.56.101", "1"]);
     let mut waiting = command.spawn().unwrap();
     // On another host, which is another network namespace, nobody has to wait.
     let started = Instant::now();
     two.ok("bind");
+    // Nor for another VIP on the same one.
+    let other = lab.file("other.toml", "[masters.o]\nvip = \"192.168.56.251/24\"\n");
+    one.ok(&format!("bind --config {}", other.display()));
     assert!(started.elapsed() < Duration::from_secs(5));
     assert!(waiting.try_wait().unwrap().is_none() && !one.has(V4_BOUND));
-    one.run("pkill", ["-x", "sleep"]);
+    // It goes on as soon as it may.
+    holder.release();
     assert!(
         wait_for(Duration::from_secs(20), || waiting.try_wait().unwrap())
             .unwrap()
             .success()
     );
     assert!(one.has(V4_BOUND));
-    holder.wait().unwrap();
     // One that is never given back is a passing fault, in time for Sentinel's patience.
-    let mut holder = hold_lock(&one, "600");
+    let holder = NameHolder::start(&one, LOCK);
     let mut command = one.command(executable());
     command.arg("unbind");
-    finish_within(command, Duration::from_secs(50))
-        .fails(1, &["another run of vipswitch has held the lock for 10 s"]);
-    one.run("pkill", ["-x", "sleep"]);
-    holder.wait().unwrap();
+    finish_within(command, Duration::from_secs(50)).fails(
+        1,
+        &["another run of vipswitch holds the lock of vip 192.168.56.250 and does not end"],
+    );
+    holder.release();
     one.ok("unbind");
 }
 
 #[test]
-fn a_stranger_cannot_hold_the_lock() {
-    let file = "/proc/sys/net/ipv4/tcp_fastopen_key";
+fn a_lock_goes_with_its_holder_however_that_died() {
     let lab = lab(BOTH);
+    let server = lab.host("server1");
+    let holder = NameHolder::start(&server, LOCK);
+    server.run("pkill", ["-KILL", "-x", "perl"]);
+    assert!(server.ok("bind").contains("took"));
+    drop(holder);
+}
+
+#[test]
+fn a_stranger_cannot_hold_the_lock() {
+    let lab = lab(BOTH);
+    let server = lab.host("server1");
+    let stranger = if is_root() {
+        let mut stranger = server.command("setpriv");
+        stranger.args([
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+            "perl",
+        ]);
+        stranger
+    } else {
+        // There is no other user in the lab: one of whom nothing can be known.
+        let mut stranger = server.command("perl");
+        stranger.env("SILENT", "1");
+        stranger
+    };
+    let _holder = NameHolder::start_by(stranger, LOCK);
+    let started = Instant::now();
+    server.ok("bind");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(server.has(V4_BOUND));
+    // There is another lock then, which no stranger can hold.
+    let file = "/proc/sys/net/ipv4/tcp_fastopen_key";
     let mut stranger = if is_root() {
-        let mut stranger = lab.host("server1").command("setpriv");
+        let mut stranger = server.command("setpriv");
         stranger.args(["--reuid", "65534", "--clear-groups", "flock"]);
         stranger
     } else {
@@ -263,6 +288,21 @@ fn a_stranger_cannot_hold_the_lock() {
     };
     stranger.args(["-n", file, "true"]);
     finish(stranger).fails(66, &["Permission denied"]);
+    let mut flock = server.command("flock");
+    flock.args([file, "sh", "-c", "echo held; exec cat"]);
+    flock.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut flock = flock.spawn().unwrap();
+    std::io::Read::read_exact(flock.stdout.as_mut().unwrap(), &mut [0; 4]).unwrap();
+    let mut waiting = server.command(executable()).arg("unbind").spawn().unwrap();
+    server.ok("announce --dry-run");
+    assert!(waiting.try_wait().unwrap().is_none() && server.has(V4_BOUND));
+    drop(flock.stdin.take());
+    flock.wait().unwrap();
+    assert!(
+        wait_for(Duration::from_secs(20), || waiting.try_wait().unwrap())
+            .unwrap()
+            .success()
+    );
 }
 
 #[test]
@@ -387,274 +427,6 @@ fn a_hundred_calls_at_once_end_as_sentinel_says() {
         assert_eq!(server.has(V4_BOUND), here);
         assert_eq!(server.has("fd00::250/64@eth1"), here);
     }
-}
-
-/// The announcers' lines in syslog so far.
-fn announcers(lab: &Lab) -> Vec<String> {
-    lab.log()
-        .into_iter()
-        .filter(|line| line.contains("msg=\"announced "))
-        .collect()
-}
-
-/// Whether an announcer is at work on a host.
-fn at_work(host: &Host) -> bool {
-    host.run(
-        "sh",
-        [
-            "-c",
-            "pgrep -f '[a]nnouncer --master' >/dev/null && echo yes || echo no",
-        ],
-    )
-    .contains("yes")
-}
-
-#[test]
-fn the_announcer_goes_on_until_neighbours_have_answered() {
-    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
-    let server = lab.host("server1");
-    server.ip("route add default via 192.168.56.102");
-    let sniffer = Sniffer::start(&lab.host("client"));
-    let started = Instant::now();
-    server.hook("m", "192.168.56.101").success();
-    // At once: request, reply, and directed requests to the gateway, FROM and the peer.
-    let first = sniffer.wait(V4, 5);
-    let target = |frame: &Frame| frame.bytes[38..42].to_vec();
-    assert_eq!(target(&first[0]), [192, 168, 56, 250]);
-    for peer in [102, 109, 103] {
-        assert!(
-            first[2..5]
-                .iter()
-                .any(|frame| target(frame) == [192, 168, 56, peer]),
-            "{peer}"
-        );
-    }
-    // Then at 0.1, 1.2, 2.4, 5 and 10 s.
-    let frames: Vec<Frame> = sniffer
-        .wait(V4, 30)
-        .into_iter()
-        .filter(|frame| frame.bytes[21] == 2 && frame.bytes[6..12] == frame.bytes[22..28])
-        .collect();
-    let replies: Vec<Frame> = frames
-        .into_iter()
-        .filter(|frame| frame.bytes[28..32] == [192, 168, 56, 250])
-        .collect();
-    let times: Vec<f64> = replies
-        .iter()
-        .map(|frame| (frame.time - replies[0].time).as_secs_f64())
-        .collect();
-    for (time, expected) in times.iter().zip([0.0, 0.1, 1.2, 2.4, 5.0, 10.0]) {
-        assert!(
-            (expected - 0.05..expected + 1.0).contains(time),
-            "{times:?}"
-        );
-    }
-    let line = lab.logged(&["msg=\"announced 192.168.56.250/24 until its time was up"]);
-    assert!(
-        (14..30).contains(&started.elapsed().as_secs()),
-        "{:?}",
-        started.elapsed()
-    );
-    for peer in ["192.168.56.102 after ", "192.168.56.103 after "] {
-        assert!(line.contains(peer), "{line}");
-    }
-    assert!(
-        !line.contains("192.168.56.109") && line.contains("rivals=none"),
-        "{line}"
-    );
-}
-
-#[test]
-fn the_announcer_ends_when_the_vip_goes_and_sends_nothing_more() {
-    let lab = lab(BOTH);
-    let server = lab.host("server1");
-    let sniffer = Sniffer::start(&lab.host("client"));
-    server.ok("bind");
-    eventually("the announcers are at work", || at_work(&server));
-    sniffer.wait(V4, 4);
-    server.ip("addr del 192.168.56.250/24 dev eth1");
-    server.ip("addr del fd00::250/64 dev eth1");
-    eventually("both have ended", || announcers(&lab).len() == 2);
-    for line in announcers(&lab) {
-        assert!(line.contains("until the VIP is gone"), "{line}");
-    }
-    assert!(!at_work(&server));
-    let before = sniffer.settled(&server, V4).len();
-    assert_eq!(sniffer.settled(&server, V4).len(), before);
-    // A release ends it as well.
-    server.ok("bind");
-    eventually("the announcers are at work", || at_work(&server));
-    server.ok("unbind");
-    eventually("both have ended", || announcers(&lab).len() == 4);
-}
-
-#[test]
-fn the_announcer_keeps_nothing_of_its_caller() {
-    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\n");
-    let server = lab.host("server1");
-    // As Redis before 6.2 and every Sentinel start it: with a descriptor of theirs, and with
-    // signals ignored.
-    let script = "exec 7</etc/passwd 9>/dev/null; trap '' HUP ALRM PIPE; cd /tmp; \"$1\" m leader start '' 1 192.168.56.101 1";
-    let mut hook = server.command("bash");
-    hook.args(["-c", script, "bash"])
-        .arg(executable())
-        .env("SECRET", "s");
-    finish(hook).success();
-    eventually("the announcer is at work", || at_work(&server));
-    let look = r#"pid=$(pgrep -f '[a]nnouncer --master'); ls -l /proc/$pid/fd | grep -c -E 'passwd|pipe:' ; ps -o sid= -p $pid | tr -d ' '; echo $pid; readlink /proc/$pid/cwd; tr '\0' '\n' < /proc/$pid/environ | grep -c SECRET; grep SigIgn /proc/$pid/status; ls -l /proc/$pid/fd/0 /proc/$pid/fd/1 /proc/$pid/fd/2 | grep -c /dev/null"#;
-    let seen = server.run("bash", ["-c", look]);
-    let seen: Vec<&str> = seen.lines().collect();
-    let [inherited, session, pid, folder, secrets, ignored, null] = seen[..] else {
-        panic!("{seen:?}")
-    };
-    assert_eq!(
-        (inherited, folder, secrets, null),
-        ("0", "/", "0", "3"),
-        "{seen:?}"
-    );
-    assert_eq!(session, pid, "it leads a session of its own");
-    // HUP is 1, ALRM 14; PIPE, 13, is ignored by every Rust program, which sees the error.
-    let ignored = u64::from_str_radix(ignored.split_whitespace().last().unwrap(), 16).unwrap();
-    assert_eq!(ignored & (1 | 1 << 13), 0, "{seen:?}");
-    server.run("bash", ["-c", "pkill -HUP -f '[a]nnouncer --master'"]);
-    lab.logged(&["until a signal ended it"]);
-}
-
-#[test]
-fn a_rival_is_answered_at_once_and_named() {
-    let lab = lab(BOTH);
-    let (one, two) = (lab.host("server1"), lab.host("server2"));
-    one.ok("bind");
-    eventually("the announcers are at work", || at_work(&one));
-    let sniffer = Sniffer::start(&lab.host("client"));
-    // The other host claims it, by the old script's means.
-    two.ip("addr add 192.168.56.250/24 dev eth1");
-    two.ip("addr add fd00::250/64 dev eth1 nodad");
-    two.ok("announce");
-    let (ours, theirs) = (one.mac("eth1"), two.mac("eth1"));
-    let by = |mac: &str| {
-        let octets: Vec<u8> = mac
-            .split(':')
-            .map(|octet| u8::from_str_radix(octet, 16).unwrap())
-            .collect();
-        move |frame: &Frame| frame.bytes[6..12] == octets
-    };
-    eventually("the rival is answered", || {
-        let frames = sniffer.about(V4);
-        let claim = frames.iter().position(by(&theirs));
-        claim.is_some_and(|claim| frames[claim..].iter().any(by(&ours)))
-    });
-    let frames = sniffer.about(V4);
-    let claim = frames.iter().find(|frame| by(&theirs)(frame)).unwrap().time;
-    let answer = frames
-        .iter()
-        .find(|frame| frame.time >= claim && by(&ours)(frame))
-        .unwrap()
-        .time;
-    assert!(
-        answer - claim < Duration::from_millis(500),
-        "{:?}",
-        answer - claim
-    );
-    two.ip("addr del 192.168.56.250/24 dev eth1");
-    two.ip("addr del fd00::250/64 dev eth1");
-    one.ok("unbind");
-    lab.logged(&["vip=192.168.56.250/24", &format!("rivals={theirs}")]);
-    lab.logged(&["vip=fd00::250/64", &format!("rivals={theirs}")]);
-}
-
-#[test]
-fn a_link_that_comes_up_later_is_announced_on() {
-    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\n");
-    let server = lab.host("server1");
-    lab.run("ip", ["link", "set", "server1-eth1", "down"]);
-    eventually("the carrier is gone", || {
-        server.json("link show eth1")[0]["operstate"] != "UP"
-    });
-    let sniffer = Sniffer::start(&lab.host("client"));
-    assert!(server.ok("bind").contains("no carrier"));
-    assert!(sniffer.about(V4).is_empty());
-    eventually("the announcer is at work", || at_work(&server));
-    lab.run("ip", ["link", "set", "server1-eth1", "up"]);
-    sniffer.wait(V4, 2);
-}
-
-#[test]
-fn announce_for_a_while_tells_who_answered() {
-    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
-    let server = lab.host("server1");
-    server.ip("addr add 192.168.56.250/24 dev eth1");
-    let sniffer = Sniffer::start(&lab.host("client"));
-    let said = server.ok("announce --for 3s");
-    assert!(
-        said.contains("announced 192.168.56.250/24 until its time was up"),
-        "{said}"
-    );
-    assert!(
-        said.contains("confirmed by 192.168.56.103 after "),
-        "{said}"
-    );
-    assert!(sniffer.about(V4).len() >= 6);
-    server
-        .vipswitch(["announce", "--for", "1h"])
-        .fails(2, &["give it as 10s or 2m"]);
-}
-
-#[test]
-fn an_ipv6_take_over_asks_its_neighbours_as_well() {
-    let lab = lab("[masters.m]\nvip = \"fd00::250/64\"\nannounce_to = [\"fd00::103\"]\n");
-    let server = lab.host("server1");
-    server.ok("bind");
-    eventually("the announcer is at work", || at_work(&server));
-    // The answer goes to the VIP; the peer's table has it now.
-    eventually("the client knows it", || {
-        lab.host("client").neighbour("fd00::250") == Some(server.mac("eth1"))
-    });
-    eventually("its answer is noted", || {
-        let record = server.run("sh", ["-c", "cat /run/vipswitch/*fd00::250.json"]);
-        record.contains("fd00::103")
-    });
-    server.ok("unbind");
-    lab.logged(&["confirmed by fd00::103 after "]);
-}
-
-#[test]
-fn a_repeated_call_does_not_add_announcers() {
-    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\n");
-    let server = lab.host("server1");
-    for _ in 0..5 {
-        server.hook("m", "192.168.56.101").success();
-    }
-    eventually("one is left", || {
-        server
-            .run("sh", ["-c", "pgrep -c -f '[a]nnouncer --master' || true"])
-            .trim()
-            == "1"
-    });
-    server.ok("unbind");
-    eventually("it has ended", || !at_work(&server));
-    assert_eq!(announcers(&lab).len(), 1);
-}
-
-#[test]
-fn status_shows_the_announcer_at_work_and_its_last_result() {
-    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
-    let server = lab.host("server1");
-    server.ok("bind");
-    let status = || server.ok("status");
-    eventually("it is confirmed", || {
-        status().contains("it is being announced, confirmed by 192.168.56.103 after ")
-    });
-    let object =
-        || -> serde_json::Value { serde_json::from_str(&server.ok("status --json")).unwrap() };
-    assert_eq!(object()["announcer"]["at_work"], true);
-    server.run("sh", ["-c", "pkill -TERM -f '[a]nnouncer --master'"]);
-    eventually("its result is left", || {
-        status().contains("it was announced, confirmed by 192.168.56.103 after ")
-    });
-    let object = object();
-    assert_eq!(object["announcer"]["ended"], "a signal ended it");
-    assert_eq!(object["announcer"]["rivals"], serde_json::json!([]));
 }
 
 #[test]

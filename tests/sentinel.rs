@@ -10,7 +10,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use common::redis::{MASTER_8000, MASTER_8001, Master, SERVERS, Site, address};
-use common::{Host, Lab, PATIENCE, eventually, executable, wait_for};
+use common::{Host, Lab, NameHolder, PATIENCE, eventually, executable, wait_for};
 
 #[test]
 fn the_vip_follows_when_the_master_is_killed() {
@@ -183,7 +183,8 @@ fn a_retried_call_of_an_earlier_failover_does_not_bring_the_vip_back() {
     let watches = ["server2", "server3"].map(|server| site.watch(server));
 
     // The call that names server2 fails where it matters: there and on server3.
-    let locks = ["server2", "server3"].map(|server| LockHolder::start(&site.host(server)));
+    let locks = ["server2", "server3"]
+        .map(|server| NameHolder::start(&site.host(server), "vip/192.168.56.250"));
     site.fail_over(&MASTER_8000, "server1", "server2");
     site.wait_for_runs(&MASTER_8000, "server2", 0, 1);
     site.wait_until_well(&MASTER_8000, "server2");
@@ -330,33 +331,6 @@ fn check_that_it_was_dropped(site: &Site, server: &str) {
     });
     let errors = site.sentinel_log(server).matches("-script-error").count();
     assert_eq!((errors, site.pending(server)), (1, Vec::new()));
-}
-
-/// Somebody who holds the lock of a host, until told to release it.
-struct LockHolder(Child);
-
-impl LockHolder {
-    fn start(host: &Host) -> LockHolder {
-        let mut command = host.command("flock");
-        let file = "/proc/sys/net/ipv4/tcp_fastopen_key";
-        command.args([file, "sh", "-c", "echo held; exec cat"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut held = [0; 4];
-        child
-            .stdout
-            .as_mut()
-            .unwrap()
-            .read_exact(&mut held)
-            .unwrap();
-        LockHolder(child)
-    }
-
-    fn release(mut self) {
-        drop(self.0.stdin.take());
-        let ended = wait_for(PATIENCE, || self.0.try_wait().unwrap());
-        assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
-    }
 }
 
 /// Makes so many calls at once on all servers, in random order, half of them for the server

@@ -12,12 +12,17 @@ use std::net::IpAddr;
 
 use pnet_base::MacAddr;
 
+use crate::link::Link;
+
 pub use probe::{Question, claimants};
 pub use socket::{PacketSocket, Senders};
 
 /// Returns the frames that ask these peers for their hardware address in the name of the VIP, so
 /// that their answers prove delivery. Peers of the other address family are passed over.
-pub fn directed(mac: MacAddr, vip: IpAddr, peers: &[IpAddr]) -> Vec<Vec<u8>> {
+pub fn directed(link: &Link, vip: IpAddr, peers: &[IpAddr]) -> Vec<Vec<u8>> {
+    let Some(mac) = link.mac else {
+        return Vec::new();
+    };
     let ask = |peer: &IpAddr| match (vip, *peer) {
         (IpAddr::V4(vip), IpAddr::V4(peer)) => Some(arp::directed_request(mac, vip, peer)),
         (IpAddr::V6(vip), IpAddr::V6(peer)) => Some(ndp::directed_solicitation(mac, vip, peer)),
@@ -60,13 +65,16 @@ pub fn hear(frame: &[u8], mac: MacAddr, vip: IpAddr) -> Option<Heard> {
 /// Returns the frames of one announcement round, in the order in which they are sent.
 ///
 /// For IPv4 an ARP request and an ARP reply, as some gear takes only the one and some only the
-/// other; for IPv6 an unsolicited neighbor advertisement.
-pub fn round(mac: MacAddr, vip: IpAddr) -> Vec<Vec<u8>> {
+/// other; for IPv6 an unsolicited neighbor advertisement. A link without neighbours has none.
+pub fn round(link: &Link, vip: IpAddr) -> Vec<Vec<u8>> {
+    let Some(mac) = link.mac else {
+        return Vec::new();
+    };
     match vip {
         IpAddr::V4(vip) => vec![
             arp::announcement_request(mac, vip),
             arp::announcement_reply(mac, vip),
         ],
-        IpAddr::V6(vip) => vec![ndp::unsolicited_advertisement(mac, vip)],
+        IpAddr::V6(vip) => vec![ndp::unsolicited_advertisement(mac, vip, link.is_router)],
     }
 }

@@ -27,13 +27,20 @@ const MESSAGE: usize = 24;
 const OPTION: usize = 8;
 
 /// Returns an unsolicited neighbor advertisement (RFC 4861 section 7.2.6) to all nodes, with
-/// Override and the target's link-layer address: without both no entry moves.
-pub fn unsolicited_advertisement(mac: MacAddr, vip: Ipv6Addr) -> Vec<u8> {
+/// Override and the target's link-layer address: without both no entry moves. The Router flag is to
+/// be as in the kernel's own, or neighbours take the host out of their list of routers (RFC 4861
+/// section 7.2.5).
+pub fn unsolicited_advertisement(mac: MacAddr, vip: Ipv6Addr, is_router: bool) -> Vec<u8> {
     let mut message = vec![0; MESSAGE + OPTION];
     if let Some(mut advert) = MutableNeighborAdvertPacket::new(&mut message) {
         advert.set_icmpv6_type(Icmpv6Types::NeighborAdvert);
         advert.set_icmpv6_code(Icmpv6Codes::NoCode);
-        advert.set_flags(NeighborAdvertFlags::Override);
+        let router = if is_router {
+            NeighborAdvertFlags::Router
+        } else {
+            0
+        };
+        advert.set_flags(NeighborAdvertFlags::Override | router);
         advert.set_target_addr(vip);
         advert.set_options(&[NdpOption {
             option_type: NdpOptionTypes::TargetLLAddr,
@@ -178,7 +185,7 @@ mod tests {
             0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0x34, 0x56, // target
             2, 1, 0x02, 0, 0, 0, 0, 0x65, // its link-layer address
         ];
-        assert_eq!(unsolicited_advertisement(MAC, VIP), golden);
+        assert_eq!(unsolicited_advertisement(MAC, VIP, false), golden);
     }
 
     fn parts(frame: &[u8]) -> (etherparse::Ipv6HeaderSlice<'_>, etherparse::Icmpv6Slice<'_>) {
@@ -191,7 +198,7 @@ mod tests {
 
     #[test]
     fn another_parser_reads_the_same_and_agrees_on_the_checksum() {
-        let frame = unsolicited_advertisement(MAC, VIP);
+        let frame = unsolicited_advertisement(MAC, VIP, false);
         let (ip, icmp) = parts(&frame);
         assert_eq!(
             (ip.source_addr(), ip.destination_addr(), ip.hop_limit()),
@@ -225,17 +232,24 @@ mod tests {
 
     #[test]
     fn a_claim_is_an_advertisement_for_the_vip() {
-        assert_eq!(claim(&unsolicited_advertisement(MAC, VIP), VIP), Some(MAC));
-        assert_eq!(claim(&unsolicited_advertisement(MAC, VIP), ALL_NODES), None);
+        assert_eq!(
+            claim(&unsolicited_advertisement(MAC, VIP, false), VIP),
+            Some(MAC)
+        );
+        assert_eq!(
+            claim(&unsolicited_advertisement(MAC, VIP, false), ALL_NODES),
+            None
+        );
         assert_eq!(claim(&probe(MAC, VIP), VIP), None);
-        let without_option = &unsolicited_advertisement(MAC, VIP)[..ETHERNET + IPV6 + MESSAGE];
+        let without_option =
+            &unsolicited_advertisement(MAC, VIP, false)[..ETHERNET + IPV6 + MESSAGE];
         assert_eq!(claim(without_option, VIP), Some(MAC));
     }
 
     proptest! {
         #[test]
         fn no_frame_from_the_network_is_the_end_of_us(mut tail in prop::collection::vec(any::<u8>(), 0..64)) {
-            let mut frame = unsolicited_advertisement(MAC, VIP);
+            let mut frame = unsolicited_advertisement(MAC, VIP, false);
             frame.truncate(ETHERNET + IPV6 + MESSAGE);
             frame.append(&mut tail);
             let payload = (frame.len() - ETHERNET - IPV6) as u8;

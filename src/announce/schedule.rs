@@ -16,12 +16,15 @@ pub const ROUNDS: [Duration; 5] = [
 /// a limit would fill the network.
 pub const ANSWERS_PER_SECOND: usize = 10;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Which rounds are still to go out, and whether a rival may be answered.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     rounds: Vec<Duration>,
     end: Duration,
     answered: Vec<Duration>,
+    owes_answer: bool,
 }
 
 impl Schedule {
@@ -32,6 +35,7 @@ impl Schedule {
             rounds: rounds.collect(),
             end,
             answered: Vec::new(),
+            owes_answer: false,
         }
     }
 
@@ -42,12 +46,17 @@ impl Schedule {
             rounds: seconds.map(Duration::from_secs).collect(),
             end,
             answered: Vec::new(),
+            owes_answer: false,
         }
     }
 
-    /// Returns when something is to be done next: a round, or the end.
+    /// Returns when something is to be done next: a round, an answer that had to wait, or the end.
     pub fn next(&self) -> Duration {
-        self.rounds.last().copied().unwrap_or(self.end)
+        let round = self.rounds.last().copied().unwrap_or(self.end);
+        match self.answered.first() {
+            Some(first) if self.owes_answer => round.min(*first + SECOND),
+            _ => round,
+        }
     }
 
     /// Returns whether it is over at `now`.
@@ -59,19 +68,28 @@ impl Schedule {
     pub fn is_due(&mut self, now: Duration) -> bool {
         let before = self.rounds.len();
         self.rounds.retain(|round| *round > now);
-        self.rounds.len() < before
+        let is_due = self.rounds.len() < before;
+        // A round answers rivals too.
+        self.owes_answer &= !is_due;
+        is_due
     }
 
-    /// Returns whether a rival that is heard at `now` may be answered.
-    pub fn may_answer(&mut self, now: Duration) -> bool {
-        let second = Duration::from_secs(1);
+    /// Notes that a rival was heard, who is to have an answer.
+    pub fn owe_answer(&mut self) {
+        self.owes_answer = true;
+    }
+
+    /// Returns whether a rival is to be answered at `now`, once for all that were heard: then, or
+    /// as soon as there may be another answer, so that the last word is ours.
+    pub fn is_answer_due(&mut self, now: Duration) -> bool {
         self.answered
-            .retain(|answered| now.saturating_sub(*answered) < second);
-        let may = self.answered.len() < ANSWERS_PER_SECOND;
-        if may {
+            .retain(|answered| now.saturating_sub(*answered) < SECOND);
+        let is_due = self.owes_answer && self.answered.len() < ANSWERS_PER_SECOND;
+        if is_due {
             self.answered.push(now);
+            self.owes_answer = false;
         }
-        may
+        is_due
     }
 }
 
@@ -109,12 +127,28 @@ mod tests {
     }
 
     #[test]
-    fn a_rival_is_answered_ten_times_a_second_at_most() {
+    fn a_rival_is_answered_ten_times_a_second_at_most_and_last() {
         let mut schedule = Schedule::new(ms(15_000));
-        let answered = (0..1000)
-            .filter(|now| schedule.may_answer(ms(*now)))
-            .count();
-        assert_eq!(answered, 10);
-        assert!(schedule.may_answer(ms(1000)) && !schedule.may_answer(ms(1000)));
+        assert!(!schedule.is_answer_due(ms(150)));
+        assert!(schedule.is_due(ms(150)));
+        let mut answered = Vec::new();
+        for now in 200..1199 {
+            schedule.owe_answer();
+            if schedule.is_answer_due(ms(now)) {
+                answered.push(now);
+            }
+        }
+        assert_eq!(answered, (200..210).collect::<Vec<_>>());
+        // It falls silent, and has its answer as soon as there may be one.
+        assert_eq!(schedule.next(), ms(1200));
+        assert!(!schedule.is_answer_due(ms(1199)) && schedule.is_answer_due(ms(1200)));
+        assert!(!schedule.is_answer_due(ms(5000)));
+    }
+
+    #[test]
+    fn a_round_is_an_answer_too() {
+        let mut schedule = Schedule::new(ms(15_000));
+        schedule.owe_answer();
+        assert!(schedule.is_due(ms(100)) && !schedule.is_answer_due(ms(100)));
     }
 }

@@ -7,10 +7,26 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket};
 use pnet_datalink::{ChannelType, Config, NetworkInterface};
 use pnet_packet::ethernet::{EtherType, EtherTypes};
+use socket2::{SockFilter, SockRef};
 
 use crate::errno;
 use crate::exit::Fault;
 use crate::link::Link;
+
+/// Lets ICMPv6 messages of type 136 pass that follow the IPv6 header at once, in whole Ethernet
+/// frames (linux/Documentation/networking/filter.rst; RFC 8200 section 3, RFC 4861 section 4.4).
+const NEIGHBOR_ADVERTISEMENTS: [SockFilter; 6] = [
+    SockFilter::new(LOAD_BYTE, 0, 0, 14 + 6),
+    SockFilter::new(JUMP_IF_EQUAL, 0, 3, 58),
+    SockFilter::new(LOAD_BYTE, 0, 0, 14 + 40),
+    SockFilter::new(JUMP_IF_EQUAL, 0, 1, 136),
+    SockFilter::new(RETURN, 0, 0, u32::MAX),
+    SockFilter::new(RETURN, 0, 0, 0),
+];
+/// BPF_LD | BPF_B | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K and BPF_RET | BPF_K of linux/bpf_common.h.
+const LOAD_BYTE: u16 = 0x30;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const RETURN: u16 = 0x06;
 
 /// A packet socket on one interface. It never blocks.
 pub struct PacketSocket {
@@ -27,7 +43,7 @@ impl PacketSocket {
     ///
     /// A missing CAP_NET_RAW or a blocked address family is permanent.
     pub fn sender(link: &Link) -> Result<PacketSocket, Fault> {
-        Self::open(link, EtherType(0))
+        Self::open(link, EtherType(0), &[])
     }
 
     /// Opens a packet socket on `link` that sends, and receives what may claim an address of
@@ -37,21 +53,25 @@ impl PacketSocket {
     ///
     /// As [`PacketSocket::sender`].
     pub fn listener(link: &Link, like: IpAddr) -> Result<PacketSocket, Fault> {
-        Self::open(
-            link,
-            if like.is_ipv4() {
-                EtherTypes::Arp
-            } else {
-                EtherTypes::Ipv6
-            },
-        )
+        match like {
+            IpAddr::V4(_) => Self::open(link, EtherTypes::Arp, &[]),
+            IpAddr::V6(_) => Self::open(link, EtherTypes::Ipv6, &NEIGHBOR_ADVERTISEMENTS),
+        }
     }
 
-    fn open(link: &Link, receives: EtherType) -> Result<PacketSocket, Fault> {
+    fn open(
+        link: &Link,
+        receives: EtherType,
+        filter: &[SockFilter],
+    ) -> Result<PacketSocket, Fault> {
         let tried = || format!("open a packet socket on {}", link.name);
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Packet, SockType::Raw, flags, None)
             .map_err(|error| errno::packet(&tried(), error))?;
+        if !filter.is_empty() {
+            // It only saves work: whoever receives looks at each frame.
+            let _ = SockRef::from(&fd).attach_filter(filter);
+        }
         bind(&fd, link, receives).map_err(|error| errno::packet(&tried(), error))?;
         Ok(PacketSocket {
             fd,

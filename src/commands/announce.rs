@@ -1,12 +1,14 @@
 //! `announce`: once more what this host holds, or for a while.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use serde::Serialize;
 
 use super::{load, operate, print};
 use crate::announce::schedule::Schedule;
-use crate::announcer::{self, Job};
+use crate::announcer::{self, Job, Summary};
 use crate::cli::{Announce, Options};
 use crate::errno;
 use crate::exit::{Exit, Fault};
@@ -14,9 +16,9 @@ use crate::log;
 use crate::netlink::Netlink;
 use crate::observe::Kernel;
 use crate::plan::Call;
-use crate::report::printable;
+use crate::report::{printable, to_json};
 use crate::run::Target;
-use crate::take_over::MOST_GATEWAYS;
+use crate::take_over;
 
 /// Announces. With `--for` it goes on, every second, and tells who answered.
 ///
@@ -53,30 +55,56 @@ fn go_on(
         let jobs = jobs(&targets).await?;
         let voices = jobs
             .iter()
-            .map(|job| announcer::announce(job, Schedule::every_second(time), |_| {}));
-        for (job, summary) in jobs.iter().zip(join_all(voices).await) {
-            let summary = summary?;
-            let rivals = if summary.rivals.is_empty() {
-                String::new()
-            } else {
-                format!(", RIVALS: {}", summary.rivals.join(", "))
-            };
-            let text = format!(
-                "{}: announced {} until {} ({} frames), confirmed by {}{rivals}",
-                job.master,
-                job.vip,
-                summary.ended,
-                summary.frames,
-                summary.confirmed()
-            );
-            if options.json || options.quiet {
-                log::stderr(&text);
-            } else {
-                print(&(printable(&text) + "\n"))?;
+            .map(|job| announcer::work(job, Schedule::every_second(time)));
+        let mut exit = Exit::Done;
+        for (job, result) in jobs.iter().zip(join_all(voices).await) {
+            match result {
+                Ok(summary) => tell(job, &summary, options)?,
+                Err(fault) => {
+                    log::stderr(&format!("{}: {}: {fault}", job.master, job.vip));
+                    exit = Exit::from(fault.kind);
+                }
             }
         }
-        Ok(Exit::Done)
+        Ok(exit)
     })
+}
+
+fn tell(job: &Job, summary: &Summary, options: &Options) -> anyhow::Result<()> {
+    let text = if options.json {
+        to_json(&Told {
+            master: &job.master,
+            vip: job.vip.address,
+            action: "announced",
+            summary,
+        })
+    } else if options.quiet {
+        return Ok(());
+    } else {
+        let rivals = match summary.rivals.as_slice() {
+            [] => String::new(),
+            rivals => format!(", RIVALS: {}", rivals.join(", ")),
+        };
+        printable(&format!(
+            "{}: announced {} until {} ({} frames), confirmed by {}{rivals}",
+            job.master,
+            job.vip,
+            summary.ended,
+            summary.frames,
+            summary.confirmed()
+        ))
+    };
+    print(&(text + "\n"))
+}
+
+/// The JSON object for one VIP, as the README documents it.
+#[derive(Serialize)]
+struct Told<'a> {
+    master: &'a str,
+    vip: IpAddr,
+    action: &'a str,
+    #[serde(flatten)]
+    summary: &'a Summary,
 }
 
 /// Returns what this host holds of the targets, and where.
@@ -86,11 +114,8 @@ async fn jobs(targets: &[Target<'_>]) -> Result<Vec<Job>, Fault> {
     let mut jobs = Vec::new();
     for target in targets {
         for binding in kernel.bindings(target.vip.address).await? {
-            let mut peers = netlink
-                .gateways(binding.ifindex, target.vip.address)
-                .await?;
-            peers.truncate(MOST_GATEWAYS);
-            peers.extend(target.announce_to);
+            let known = target.announce_to;
+            let peers = take_over::peers(&netlink, target.vip, binding.ifindex, known).await?;
             jobs.push(Job {
                 master: target.master.to_owned(),
                 vip: target.vip,

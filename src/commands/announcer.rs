@@ -1,13 +1,12 @@
 //! The announcer's process: what [`crate::announcer::detach`] starts. Nobody else calls it.
 
-use std::fs;
-
 use super::level;
 use crate::announce::schedule::Schedule;
-use crate::announcer::{Job, LIFE, Record, Summary, Turn, announce};
+use crate::announcer::{self, Job, LIFE, Summary};
 use crate::cli::Announcer;
 use crate::errno;
 use crate::exit::{Exit, Fault};
+use crate::inherited;
 use crate::log;
 use crate::report::escape;
 use crate::vip::Vip;
@@ -18,7 +17,9 @@ use crate::vip::Vip;
 ///
 /// Arguments that make no sense, or an event loop that cannot be opened.
 pub(super) fn run(of: &Announcer) -> anyhow::Result<Exit> {
-    leave_the_caller();
+    // It fails for who leads a group already, which then is nobody's.
+    let _ = nix::unistd::setsid();
+    inherited::close_files();
     let vip = Vip::parse(&of.vip)
         .map_err(|why| Fault::permanent(format!("{} {why}", escape(&of.vip))))?;
     let job = Job {
@@ -36,22 +37,11 @@ pub(super) fn run(of: &Announcer) -> anyhow::Result<Exit> {
 }
 
 async fn work(job: &Job) {
-    let Turn::Mine(mut record) = Record::take(job.vip.address).await else {
-        return;
-    };
-    let mut note = |summary: &Summary| {
-        if let Some(record) = &mut record {
-            record.write(summary);
-        }
-    };
-    note(&Summary::default());
-    let summary = announce(job, Schedule::new(LIFE), &mut note)
-        .await
-        .unwrap_or_else(|fault| Summary {
-            ended: fault.to_string(),
-            ..Summary::default()
-        });
-    note(&summary);
+    let result = announcer::work(job, Schedule::new(LIFE)).await;
+    let summary = result.unwrap_or_else(|fault| Summary {
+        ended: fault.to_string(),
+        ..Summary::default()
+    });
     let Job { master, vip, .. } = job;
     let rivals = if summary.rivals.is_empty() {
         "none".into()
@@ -73,22 +63,4 @@ async fn work(job: &Job) {
             summary.frames
         ),
     );
-}
-
-/// Leaves the caller's session, and closes whatever it left open: Redis before 6.2 hands its
-/// listening socket down, and a child that kept it would hold Sentinel's port.
-fn leave_the_caller() {
-    // It fails for who leads a group already, which then is nobody's.
-    let _ = nix::unistd::setsid();
-    let open = fs::read_dir("/proc/self/fd")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let numbers: Vec<i32> = open
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    for number in numbers.into_iter().filter(|number| *number > 2) {
-        // The folder's own is closed already.
-        let _ = nix::unistd::close(number);
-    }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use super::{asked, level, load};
+use super::{level, load};
 use crate::cli::Options;
 use crate::config::Config;
 use crate::exit::{Exit, Fault};
 use crate::failover::Failover;
+use crate::inherited;
 use crate::log;
 use crate::report::{escape, fault_line, log_line};
 use crate::run::{Asked, Run, Target};
@@ -21,26 +22,15 @@ pub(super) fn run(failover: &Failover, started: Instant) -> Exit {
 }
 
 fn follow(failover: &Failover, config: &Config, started: Instant) -> Result<Exit, Fault> {
+    let master = config.master(&failover.master)?;
+    if master.on_take_over.is_some() || master.on_release.is_some() {
+        inherited::close_files();
+    }
     let targets = Target::of(config, &[&failover.master])?;
     let mut run = Run::new(Asked::Follow(failover), config, targets, started, false);
     let exit = run.carry_out(|_| {});
     let mut call = pairs(failover).to_vec();
-    call.push(("why", asked(run.call).to_owned()));
-    call.extend(
-        run.truth
-            .as_ref()
-            .map(|truth| ("sentinel", truth.to_string())),
-    );
-    call.extend(
-        run.unannounced
-            .as_ref()
-            .map(|fault| ("announcer", fault.to_string())),
-    );
-    call.extend(
-        run.command_failed
-            .iter()
-            .map(|(fault, _)| ("site_command", fault.to_string())),
-    );
+    call.extend(run.pairs());
     let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
     let faults = run
         .outcomes

@@ -19,7 +19,7 @@ use crate::cli::{self, Command, Options, Stop, Verb};
 use crate::config::{self, Config};
 use crate::exit::{self, Exit, Fault};
 use crate::log::{self, Level};
-use crate::plan::{Call, ToIs};
+use crate::plan::Call;
 use crate::report::{escape, printable};
 use crate::run::patiently;
 
@@ -113,19 +113,6 @@ fn print(text: &str) -> anyhow::Result<()> {
     {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write to stdout"),
-    }
-}
-
-/// Returns what the log line says of the call beside what was done.
-fn asked(call: Option<Call>) -> &'static str {
-    match call {
-        None => "unknown",
-        Some(Call::Follow(ToIs::Here(_))) => "to_is_here",
-        Some(Call::Follow(ToIs::Elsewhere)) => "to_is_elsewhere",
-        Some(Call::NoNews) => "no_news",
-        Some(Call::Bind) => "bind",
-        Some(Call::Unbind) => "unbind",
-        Some(Call::Announce) => "announce",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{asked, level, load, print};
+use super::{level, load, print};
 use crate::cli::{Masters, Options};
 use crate::exit::Exit;
 use crate::log;
@@ -38,20 +38,8 @@ pub(super) fn run(
             log::stderr(&format!("{fault}. Trying again, for {patience} s at most"));
         }
     });
-    let mut call = vec![
-        ("master", masters.join(",")),
-        ("why", asked(run.call).to_owned()),
-    ];
-    call.extend(
-        run.unannounced
-            .as_ref()
-            .map(|fault| ("announcer", fault.to_string())),
-    );
-    call.extend(
-        run.command_failed
-            .iter()
-            .map(|(fault, _)| ("site_command", fault.to_string())),
-    );
+    let mut call = vec![("master", masters.join(","))];
+    call.extend(run.pairs());
     let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
     // What an operator did belongs into the log.
     let logged = options.dry_run || log::line(level(exit), &line);

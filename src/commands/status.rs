@@ -11,7 +11,7 @@ use tokio::time::timeout_at;
 
 use super::{load, print};
 use crate::announce::{Question, claimants};
-use crate::announcer::{Record, Summary};
+use crate::announcer::{self, Summary};
 use crate::cli::{Masters, Options};
 use crate::config::{Config, SENTINEL_TIMEOUT, Sentinel};
 use crate::exit::{Exit, Fault};
@@ -243,7 +243,7 @@ impl Status {
             probed: false,
             claimed_by: Vec::new(),
             probe_error: None,
-            announcer: Record::read(target.vip.address)
+            announcer: announcer::latest(target.vip.address)
                 .map(|(at_work, summary)| Announcing { at_work, summary }),
             problem: None,
         }

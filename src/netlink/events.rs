@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use futures_util::{Stream, StreamExt as _};
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::{MulticastGroup, new_multicast_connection};
 
 use crate::errno;
@@ -18,10 +17,12 @@ use super::address;
 pub enum Event {
     /// An address was removed from an interface.
     AddressGone(IpAddr, u32),
-    /// An interface changed; whether it has carrier now.
-    Link(u32, bool),
+    /// An interface changed.
+    Link(u32),
     /// An interface is gone.
     LinkGone(u32),
+    /// Some changes were lost, as there were too many at once.
+    Lost,
 }
 
 /// Returns the changes from now on. The stream ends if the connection to the kernel breaks.
@@ -42,18 +43,17 @@ pub fn events() -> Result<impl Stream<Item = Event> + Unpin, Fault> {
 }
 
 fn read(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Event> {
-    let NetlinkPayload::InnerMessage(message) = payload else {
-        return None;
+    let message = match payload {
+        NetlinkPayload::InnerMessage(message) => message,
+        NetlinkPayload::Overrun(_) => return Some(Event::Lost),
+        _ => return None,
     };
     match message {
         RouteNetlinkMessage::DelAddress(message) => {
             let address = address::read(&message)?;
             Some(Event::AddressGone(address.local, address.ifindex))
         }
-        RouteNetlinkMessage::NewLink(message) => {
-            let carrier = message.header.flags.contains(LinkFlags::LowerUp);
-            Some(Event::Link(message.header.index, carrier))
-        }
+        RouteNetlinkMessage::NewLink(message) => Some(Event::Link(message.header.index)),
         RouteNetlinkMessage::DelLink(message) => Some(Event::LinkGone(message.header.index)),
         _ => None,
     }

@@ -6,7 +6,7 @@ use pnet_base::MacAddr;
 use rtnetlink::LinkGetRequest;
 use rtnetlink::packet_core::{DefaultNla, Emitable as _, NLA_F_NESTED};
 use rtnetlink::packet_route::link::{
-    AfSpecInet, AfSpecUnspec, LinkAttribute, LinkFlags, LinkLayerType, LinkMessage,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, LinkAttribute, LinkFlags, LinkLayerType, LinkMessage,
 };
 
 use super::Netlink;
@@ -58,14 +58,14 @@ impl Netlink {
             .await
     }
 
-    /// Makes the kernel keep an interface's secondary IPv4 addresses when it removes their
-    /// primary, or not (the sysctl `promote_secondaries` of that interface).
+    /// Sets the sysctl `promote_secondaries` of an interface. Unless it is 0 the kernel keeps the
+    /// secondary IPv4 addresses when it removes their primary.
     ///
     /// # Errors
     ///
     /// A netlink fault.
-    pub async fn set_promote_secondaries(&self, link: &Link, on: bool) -> Result<(), Fault> {
-        let value = DefaultNla::new(PROMOTE_SECONDARIES, u32::from(on).to_ne_bytes().to_vec());
+    pub async fn set_promote_secondaries(&self, link: &Link, value: i32) -> Result<(), Fault> {
+        let value = DefaultNla::new(PROMOTE_SECONDARIES, value.to_ne_bytes().to_vec());
         let conf = DefaultNla::new(INET_CONF | NLA_F_NESTED, bytes(&value));
         let inet = DefaultNla::new(INET | NLA_F_NESTED, bytes(&conf));
         let mut message = LinkMessage::default();
@@ -112,27 +112,40 @@ fn read(message: &LinkMessage) -> Link {
         name: String::new(),
         mac: None,
         carrier: flags.contains(LinkFlags::LowerUp),
-        promotes_secondaries: false,
+        promote_secondaries: 0,
+        is_router: false,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(bytes) if has_neighbours => link.mac = mac(bytes),
-            LinkAttribute::AfSpecUnspec(specs) => link.promotes_secondaries = promotes(specs),
+            LinkAttribute::AfSpecUnspec(specs) => {
+                specs.iter().for_each(|of| settings(&mut link, of))
+            }
             _ => {}
         }
     }
     link
 }
 
-fn promotes(specs: &[AfSpecUnspec]) -> bool {
-    let inet = specs.iter().find_map(|spec| match spec {
-        AfSpecUnspec::Inet(inet) => Some(inet),
-        _ => None,
-    });
-    inet.into_iter()
-        .flatten()
-        .any(|spec| matches!(spec, AfSpecInet::DevConf(conf) if conf.promote_secondaries != 0))
+fn settings(link: &mut Link, of_family: &AfSpecUnspec) {
+    match of_family {
+        AfSpecUnspec::Inet(inet) => {
+            for spec in inet {
+                if let AfSpecInet::DevConf(conf) = spec {
+                    link.promote_secondaries = conf.promote_secondaries;
+                }
+            }
+        }
+        AfSpecUnspec::Inet6(inet6) => {
+            for spec in inet6 {
+                if let AfSpecInet6::DevConf(conf) = spec {
+                    link.is_router = conf.forwarding != 0;
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 fn mac(bytes: &[u8]) -> Option<MacAddr> {

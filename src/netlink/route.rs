@@ -57,7 +57,8 @@ impl Netlink {
 }
 
 impl Netlink {
-    /// Returns the gateways that are reached through an interface, of the family of `like`.
+    /// Returns the gateways that are reached through an interface, of the family of `like`, those
+    /// of default routes first.
     ///
     /// # Errors
     ///
@@ -69,33 +70,38 @@ impl Netlink {
             IpAddr::V6(_) => AddressFamily::Inet6,
         };
         let all = self.handle.route().get(message).execute();
-        let through = all.try_filter_map(async |message| Ok(gateway_through(&message, ifindex)));
-        let mut gateways: Vec<IpAddr> = self
-            .answer(
-                || "list the routes of this host".into(),
-                through.try_collect(),
-            )
-            .await?;
-        gateways.sort_unstable();
-        gateways.dedup();
-        Ok(gateways)
+        let tried = || "list the routes of this host".into();
+        let mut routes: Vec<RouteMessage> = self.answer(tried, all.try_collect()).await?;
+        routes.sort_by_key(|route| route.header.destination_prefix_length);
+        let all = routes.iter().flat_map(|route| gateways(route, ifindex));
+        Ok(all
+            .filter(|gateway| gateway.is_ipv4() == like.is_ipv4())
+            .collect())
     }
 }
 
-fn gateway_through(message: &RouteMessage, ifindex: u32) -> Option<IpAddr> {
-    let through = message.attributes.contains(&RouteAttribute::Oif(ifindex));
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) if through => {
-                Some(IpAddr::V4(*gateway))
-            }
-            RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) if through => {
-                Some(IpAddr::V6(*gateway))
-            }
-            _ => None,
-        })
+/// Returns the gateways of one route that are reached through an interface: its own, or those of
+/// its several next hops.
+fn gateways(route: &RouteMessage, ifindex: u32) -> Vec<IpAddr> {
+    let mut found = Vec::new();
+    if route.attributes.contains(&RouteAttribute::Oif(ifindex)) {
+        found.extend(gateway(&route.attributes));
+    }
+    for attribute in &route.attributes {
+        if let RouteAttribute::MultiPath(hops) = attribute {
+            let through = hops.iter().filter(|hop| hop.interface_index == ifindex);
+            found.extend(through.filter_map(|hop| gateway(&hop.attributes)));
+        }
+    }
+    found
+}
+
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => Some(IpAddr::V4(*gateway)),
+        RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => Some(IpAddr::V6(*gateway)),
+        _ => None,
+    })
 }
 
 /// No route at all, or one of type unreachable, prohibit or blackhole.

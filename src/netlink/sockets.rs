@@ -78,11 +78,17 @@ async fn reset(address: IpAddr) -> Result<Option<usize>, String> {
         &[AF_INET6]
     };
     let mut number = 0;
+    let mut refused = Ok(());
     for &family in families {
         for socket in connections(&mut handle, family, address).await? {
-            number += usize::from(destroy(&mut handle, family, socket).await?);
+            match destroy(&mut handle, family, socket).await {
+                Ok(was_there) => number += usize::from(was_there),
+                // The others are still to be reset.
+                Err(why) => refused = refused.and(Err(why)),
+            }
         }
     }
+    refused?;
     Ok((!connection.is_finished()).then_some(number))
 }
 

@@ -496,6 +496,43 @@ pub fn says_master_is(address: &str) -> String {
     )
 }
 
+/// Somebody who has a name in a host's network namespace, such as a run's lock, until told to
+/// release it.
+pub struct NameHolder(Child);
+
+impl NameHolder {
+    /// Takes the name, as root.
+    pub fn start(host: &Host, name: &str) -> NameHolder {
+        NameHolder::start_by(host.command("perl"), name)
+    }
+
+    /// Takes the name by a command that starts perl. With `SILENT` in its environment nobody can
+    /// connect to it.
+    pub fn start_by(mut perl: Command, name: &str) -> NameHolder {
+        let script = r#"
+use Socket;
+socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die $!;
+bind($s, pack_sockaddr_un("\0vipswitch/$ARGV[0]")) or die $!;
+$ENV{SILENT} or listen($s, 99) or die $!;
+$| = 1; print "held"; <STDIN>;
+"#;
+        perl.args(["-e", script, name]);
+        perl.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = perl.spawn().unwrap();
+        let mut held = [0; 4];
+        let stdout = child.stdout.as_mut().unwrap();
+        std::io::Read::read_exact(stdout, &mut held).unwrap();
+        NameHolder(child)
+    }
+
+    /// Gives the name back.
+    pub fn release(mut self) {
+        drop(self.0.stdin.take());
+        let ended = wait_for(PATIENCE, || self.0.try_wait().unwrap());
+        assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    }
+}
+
 /// Whether this process is root where it runs.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()

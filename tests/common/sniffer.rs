@@ -108,6 +108,16 @@ impl Sniffer {
             .unwrap_or_else(|| panic!("no {number} frames: {:02x?}", self.frames()))
     }
 
+    /// Waits for so many announcement rounds for an IPv4 address.
+    pub fn wait_for_rounds(&self, address: &str, number: usize) {
+        // The reply of each, whose sender is its target.
+        let is_reply =
+            |frame: &&Frame| frame.bytes[21] == 2 && frame.bytes[22..32] == frame.bytes[32..42];
+        let enough = || self.about(address).iter().filter(is_reply).count() >= number;
+        wait_for(PATIENCE, || enough().then_some(()))
+            .unwrap_or_else(|| panic!("no {number} rounds: {:02x?}", self.about(address)));
+    }
+
     /// Lets `sender` send a marker and waits for it, so that whatever it sent before has been
     /// captured; returns what is about an address.
     #[track_caller]

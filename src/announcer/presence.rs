@@ -1,0 +1,95 @@
+//! That an announcer is at work: its [`Name`]. A newer one asks it to leave, `status` asks what it
+//! has done so far.
+
+use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use tokio::io::Interest;
+use tokio::net::UnixListener;
+use tokio::time::timeout;
+
+use super::Summary;
+use crate::name::{self, Name, Wanted};
+use crate::report::to_json;
+
+const KIND: &str = "announcer";
+
+/// What the one byte says that is sent to an announcer.
+const LEAVE: u8 = b'L';
+const TELL: u8 = b'T';
+
+/// How long an announcer may take to leave, and to tell.
+const PATIENCE: Duration = Duration::from_millis(500);
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// How long one who connects may take to say what it wants.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// The longest answer, in bytes.
+const LONGEST: u64 = 16 * 1024;
+
+/// What somebody wants of an announcer.
+pub enum Wish {
+    /// A newer one wants its place.
+    Leave,
+    /// It is to tell what it has done so far.
+    Tell(UnixStream),
+}
+
+/// Takes the place of a VIP's announcer; who has it is asked to leave, as the newest knows best.
+/// Returns `None` where it is not to be had: two announcers are better than none.
+pub async fn take(vip: IpAddr) -> Option<UnixListener> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let held = match Name::want(KIND, &vip.to_string()).await {
+            Wanted::Mine(name) => return name.into_listener().ok(),
+            Wanted::Denied => return None,
+            Wanted::Held(held) => held,
+        };
+        (&held).write_all(&[LEAVE]).ok()?;
+        let left = until.saturating_duration_since(Instant::now());
+        if !name::ended(held, left).await {
+            return None;
+        }
+    }
+}
+
+/// Waits for somebody who may be believed and wants something.
+pub async fn wish(place: &UnixListener) -> Wish {
+    loop {
+        let Ok((stream, _)) = place.accept().await else {
+            tokio::time::sleep(MOMENT).await;
+            continue;
+        };
+        let Ok(Ok(_)) = timeout(MOMENT, stream.ready(Interest::READABLE)).await else {
+            continue;
+        };
+        let mut byte = [0];
+        if !name::is_trusted(&stream) || stream.try_read(&mut byte).is_err() {
+            continue;
+        }
+        match (byte[0], stream.into_std()) {
+            (LEAVE, _) => return Wish::Leave,
+            (TELL, Ok(stream)) => return Wish::Tell(stream),
+            _ => {}
+        }
+    }
+}
+
+/// Answers one who asked. The kernel's buffer takes it at once; whoever asked has it or not.
+pub fn tell(mut to: &UnixStream, summary: &Summary) {
+    let _ = to.write_all(to_json(summary).as_bytes());
+}
+
+/// Returns what the announcer at work has done so far, if there is one.
+pub fn ask(vip: IpAddr) -> Option<Summary> {
+    let mut stream = name::ask(KIND, &vip.to_string())?;
+    stream.set_nonblocking(false).ok()?;
+    stream.set_read_timeout(Some(ANSWER)).ok()?;
+    stream.write_all(&[TELL]).ok()?;
+    let mut text = String::new();
+    stream.take(LONGEST).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}

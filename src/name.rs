@@ -1,0 +1,126 @@
+//! Names in this network namespace, each of which one process has at a time: abstract Unix sockets
+//! (unix(7)). A name needs no file and no writable folder, is the same for every sandbox in the
+//! namespace, and is gone with its process however that died.
+//!
+//! Anybody may take a name. So who has one is believed only if it is root, this process's own user,
+//! or somebody with CAP_NET_ADMIN here, who could do worse.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, UnixCredentials, connect, getsockopt, socket,
+    sockopt,
+};
+use tokio::io::Interest;
+use tokio::time::{sleep, timeout};
+
+use crate::privilege::{self, Capability};
+
+/// What all names begin with, as /proc/net/unix shows them.
+const PREFIX: &str = "vipswitch";
+
+/// How long a name may be held by a socket that nobody can connect to: one that is just being
+/// made, or a stranger's.
+const UNANSWERED: Duration = Duration::from_millis(50);
+
+/// How often is looked where the kernel gives no notice.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A name that this process has until this is dropped.
+pub struct Name(UnixListener);
+
+/// What came of wanting a name.
+pub enum Wanted {
+    /// It is this process's now.
+    Mine(Name),
+    /// Somebody has it who is to be believed; the connection ends with its owner's hold.
+    Held(UnixStream),
+    /// Somebody has it whose word counts for nothing, or there are no such sockets here.
+    Denied,
+}
+
+impl Name {
+    /// Takes the name of `kind` and `which`, if nobody has it.
+    pub async fn want(kind: &str, which: &str) -> Wanted {
+        let name = format!("{PREFIX}/{kind}/{which}");
+        let until = Instant::now() + UNANSWERED;
+        loop {
+            match SocketAddr::from_abstract_name(&name).and_then(|at| UnixListener::bind_addr(&at))
+            {
+                Ok(listener) => return Wanted::Mine(Name(listener)),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(_) => return Wanted::Denied,
+            }
+            match holder(&name) {
+                Ok(stream) if is_trusted(&stream) => return Wanted::Held(stream),
+                Ok(_) => return Wanted::Denied,
+                // Between its bind and its listen, or it has just gone, or too many wait for it.
+                Err(_) if Instant::now() < until => sleep(PAUSE).await,
+                Err(Errno::EAGAIN) => sleep(PAUSE).await,
+                Err(_) => return Wanted::Denied,
+            }
+        }
+    }
+
+    /// Returns the socket on which others reach the holder. It does not block.
+    ///
+    /// # Errors
+    ///
+    /// None that is known; those of fcntl(2) and of the event loop.
+    pub fn into_listener(self) -> io::Result<tokio::net::UnixListener> {
+        self.0.set_nonblocking(true)?;
+        tokio::net::UnixListener::from_std(self.0)
+    }
+}
+
+/// Returns a connection to who has a name now, if anybody has, without waiting.
+pub fn ask(kind: &str, which: &str) -> Option<UnixStream> {
+    holder(&format!("{PREFIX}/{kind}/{which}"))
+        .ok()
+        .filter(|stream| is_trusted(stream))
+}
+
+/// Waits for the end of somebody's hold, for `patience` at most. Returns whether it came.
+pub async fn ended(held: UnixStream, patience: Duration) -> bool {
+    let Ok(held) = tokio::net::UnixStream::from_std(held) else {
+        return false;
+    };
+    // Nobody writes to it, so that whatever happens is its end.
+    timeout(patience, held.ready(Interest::READABLE))
+        .await
+        .is_ok()
+}
+
+fn holder(name: &str) -> Result<UnixStream, Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(fd.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
+    Ok(fd.into())
+}
+
+/// Whether the process at the other end may be believed.
+pub fn is_trusted(stream: &impl AsFd) -> bool {
+    getsockopt(stream, sockopt::PeerCredentials).is_ok_and(|peer| may_be_believed(&peer))
+}
+
+fn may_be_believed(peer: &UnixCredentials) -> bool {
+    let own = nix::unistd::geteuid().as_raw();
+    if [0, own].contains(&peer.uid()) {
+        return true;
+    }
+    let read = |who: &str, file: &str| fs::read_to_string(format!("/proc/{who}/{file}"));
+    let pid = peer.pid().to_string();
+    // A capability counts here only in the user namespace that this process is in.
+    let same_namespace = match (read(&pid, "uid_map"), read("self", "uid_map")) {
+        (Ok(theirs), Ok(ours)) => theirs == ours,
+        _ => false,
+    };
+    same_namespace
+        && read(&pid, "status").is_ok_and(|status| privilege::has(Capability::NetAdmin, &status))
+}

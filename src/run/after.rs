@@ -1,0 +1,148 @@
+//! What follows a run, and may not hold it up: the announcers that go on, and the site's own
+//! commands.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::{Asked, Run, Target};
+use crate::announcer;
+use crate::exit::Fault;
+use crate::failover::{Failover, Host};
+use crate::lock;
+use crate::netlink::Netlink;
+use crate::observe::Kernel;
+use crate::plan::{Call, ToIs};
+use crate::report::Did;
+use crate::sentinel::Truth;
+use crate::site_command::SiteCommand;
+use crate::vip::Vip;
+
+/// When the last of the site's own commands has to have ended, since the start: Sentinel kills the
+/// run after 60 s.
+const COMMANDS_UNTIL: Duration = Duration::from_secs(50);
+
+impl Run<'_> {
+    /// Leaves the rest of announcing to processes of their own: it must not hold up what Sentinel
+    /// has in its queue, nor wait for the VIPs that are still to be tried.
+    pub(super) fn detach_announcers(&mut self) {
+        for job in std::mem::take(&mut self.jobs) {
+            if let Err(fault) = announcer::detach(&job) {
+                self.unannounced.get_or_insert(fault);
+            }
+        }
+    }
+
+    /// Runs what the configuration wants run after each VIP that was taken over or released, once
+    /// the network knows; after a release also where an earlier run has released it, as its command
+    /// may have failed.
+    pub(super) async fn run_site_commands(&mut self) {
+        if self.dry_run {
+            return;
+        }
+        for place in 0..self.targets.len() {
+            let Some((command, here, interface)) = self.site_command(place) else {
+                continue;
+            };
+            let target = self.targets[place];
+            let left = (self.started + COMMANDS_UNTIL).saturating_duration_since(Instant::now());
+            if let Err(fault) = self.run_one(command, target, here, interface, left).await {
+                self.command_failed.push((fault, command.required));
+            }
+        }
+    }
+
+    /// Returns which command a VIP needs now, whether it is one for a VIP that is here, and where
+    /// the VIP is or was.
+    fn site_command(&self, place: usize) -> Option<(&SiteCommand, bool, String)> {
+        let master = self.config.masters.get(self.targets[place].master)?;
+        let away = matches!(self.call, Some(Call::Follow(ToIs::Elsewhere)));
+        let (command, here, interface) = match &self.outcomes[place].result {
+            Ok(Did::TookOver { interface, .. }) => (&master.on_take_over, true, interface.clone()),
+            Ok(Did::Released(released)) => {
+                (&master.on_release, false, released.interfaces.join(" "))
+            }
+            Ok(Did::Nothing(_)) if away => (&master.on_release, false, String::new()),
+            _ => return None,
+        };
+        Some((command.as_ref()?, here, interface))
+    }
+
+    /// Runs a command, unless another run has moved the VIP on meanwhile: then it is not this one's.
+    /// One at a time for each VIP, so that what a router is told last is what is true.
+    async fn run_one(
+        &self,
+        command: &SiteCommand,
+        target: Target<'_>,
+        here: bool,
+        interface: String,
+        left: Duration,
+    ) -> Result<(), Fault> {
+        let until = Instant::now() + left;
+        let _lock = lock::command(target.vip.address, left).await?;
+        if is_bound(target.vip).await.is_ok_and(|bound| bound != here) {
+            return Ok(());
+        }
+        let variables = variables(&self.asked, self.truth.as_ref(), &target, interface);
+        let left = until.saturating_duration_since(Instant::now());
+        command.run(&variables, left)
+    }
+}
+
+/// Whether a VIP is bound on this host now.
+async fn is_bound(vip: Vip) -> Result<bool, Fault> {
+    let netlink = Netlink::open()?;
+    Ok(!Kernel::new(&netlink)
+        .bindings(vip.address)
+        .await?
+        .is_empty())
+}
+
+/// What a site's own command finds in its environment. TO is where the master is by Sentinel's
+/// word of now.
+fn variables(
+    asked: &Asked,
+    truth: Option<&Truth>,
+    target: &Target,
+    interface: String,
+) -> [(&'static str, String); 6] {
+    let (from, to) = match asked {
+        Asked::Follow(failover) => (
+            failover
+                .from
+                .as_ref()
+                .map(|from| from.host.to_string())
+                .unwrap_or_default(),
+            match truth {
+                Some(Truth::Says(host)) => host.to_string(),
+                _ => failover.to.host.to_string(),
+            },
+        ),
+        Asked::Operator(_) => (String::new(), String::new()),
+    };
+    [
+        ("VIPSWITCH_MASTER", target.master.to_owned()),
+        ("VIPSWITCH_VIP", target.vip.address.to_string()),
+        ("VIPSWITCH_PREFIX", target.vip.prefix.to_string()),
+        ("VIPSWITCH_INTERFACE", interface),
+        ("VIPSWITCH_FROM", from),
+        ("VIPSWITCH_TO", to),
+    ]
+}
+
+/// The neighbours that are known without asking the kernel: the old master's host, and those that
+/// the configuration names.
+pub(super) fn known_peers(asked: &Asked, target: &Target) -> Vec<IpAddr> {
+    let from = match asked {
+        Asked::Follow(Failover {
+            from: Some(from), ..
+        }) => Some(&from.host),
+        _ => None,
+    };
+    let from = from.and_then(|host| match host {
+        Host::Address(address) => Some(*address),
+        Host::Name(_) => None,
+    });
+    from.into_iter()
+        .chain(target.announce_to.iter().copied())
+        .collect()
+}

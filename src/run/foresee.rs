@@ -1,0 +1,68 @@
+//! What a run would do: the plan in words, for `--dry-run`.
+
+use super::{Run, idle};
+use crate::exit::Fault;
+use crate::netlink::Netlink;
+use crate::observe::Kernel;
+use crate::plan::{Action, Call};
+use crate::release::Released;
+use crate::report::{Did, Sent};
+use crate::vip::Binding;
+
+impl Run<'_> {
+    /// Returns what would be done, for a dry run.
+    pub(super) async fn foresee(
+        &self,
+        netlink: &Netlink,
+        call: Call,
+        action: Action,
+        place: usize,
+    ) -> Result<Did, Fault> {
+        Ok(match action {
+            Action::TakeOver {
+                ifindex,
+                chosen,
+                adopt,
+            } => {
+                let bound = Kernel::new(netlink)
+                    .bindings(self.targets[place].vip.address)
+                    .await?;
+                let stray: Vec<Binding> = bound
+                    .into_iter()
+                    .filter(|binding| binding.ifindex != ifindex)
+                    .collect();
+                Did::TookOver {
+                    interface: name(netlink, ifindex).await?,
+                    chosen,
+                    already: adopt,
+                    moved_from: names(netlink, &stray).await?,
+                    sent: Sent::Frames(0),
+                }
+            }
+            Action::Announce(bindings) => Did::Announced {
+                interfaces: names(netlink, &bindings).await?,
+                sent: Vec::new(),
+            },
+            Action::Release(bindings) => Did::Released(Released {
+                interfaces: names(netlink, &bindings).await?,
+                ..Released::default()
+            }),
+            Action::Nothing => Did::Nothing(idle(call)),
+        })
+    }
+}
+
+async fn names(netlink: &Netlink, bindings: &[Binding]) -> Result<Vec<String>, Fault> {
+    let mut names = Vec::new();
+    for binding in bindings {
+        names.push(name(netlink, binding.ifindex).await?);
+    }
+    Ok(names)
+}
+
+async fn name(netlink: &Netlink, ifindex: u32) -> Result<String, Fault> {
+    Ok(netlink
+        .link(ifindex)
+        .await?
+        .map_or_else(|| format!("interface number {ifindex}"), |link| link.name))
+}

@@ -1,0 +1,361 @@
+//! One run, from what was asked to what was done. Every command that changes anything goes
+//! through here, and this page tells all of it:
+//!
+//! ```text
+//! lock ─> truth, TO, kernel ─> decide ─> bind and announce, or release ─> settle and verify
+//! ```
+//!
+//! Passing faults start it over with what is not done yet, from a fresh look at the kernel, until
+//! [`PATIENCE`] is used up. The steps are in `steps`, what follows the run in `after`.
+
+mod after;
+mod foresee;
+mod steps;
+
+use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, timeout_at};
+
+use crate::announce::Senders;
+use crate::announcer::Job;
+use crate::config::Config;
+use crate::exit::{Exit, Fault, Kind};
+use crate::failover::Failover;
+use crate::lock::{self, Lock};
+use crate::netlink::Netlink;
+use crate::observe::Kernel;
+use crate::plan::{Action, Call, ToIs};
+use crate::release::Released;
+use crate::report::{Outcome, Phases};
+use crate::sentinel::Truth;
+use crate::vip::Vip;
+use crate::{errno, release};
+
+/// How long passing faults are retried. Sentinel's own first retry is 30 s away, and it kills a
+/// script after 60 s (sentinel.c, SENTINEL_SCRIPT_MAX_RUNTIME).
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long the last attempt may go on after that, if the kernel does not answer.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The pauses between attempts: short at first, as most faults pass at once, then doubling.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Tries until it succeeds, its fault is permanent, or the patience of a process that was started
+/// at `started` is used up.
+///
+/// # Errors
+///
+/// Those of the last attempt.
+pub fn patiently<T>(
+    started: Instant,
+    mut attempt: impl FnMut() -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match attempt() {
+            Err(fault) if fault.kind == Kind::Passing && started.elapsed() + pause < PATIENCE => {
+                thread::sleep(pause);
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    /// Sentinel called.
+    Follow(&'a Failover),
+    /// An operator called.
+    Operator(Call),
+}
+
+/// One VIP that it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Its master's name.
+    pub master: &'a str,
+    /// The VIP.
+    pub vip: Vip,
+    /// The interface that the configuration names for it.
+    pub interface: Option<&'a str>,
+    /// The neighbours that the configuration names.
+    pub announce_to: &'a [IpAddr],
+}
+
+impl<'a> Target<'a> {
+    /// Returns the VIPs of these masters, of every master if none is named.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name is permanent.
+    pub fn of(config: &'a Config, masters: &[impl AsRef<str>]) -> Result<Vec<Target<'a>>, Fault> {
+        for name in masters {
+            config.master(name.as_ref())?;
+        }
+        let wanted =
+            |name: &str| masters.is_empty() || masters.iter().any(|one| one.as_ref() == name);
+        let masters = config.masters.iter().filter(|(name, _)| wanted(name));
+        let targets = masters.flat_map(|(name, master)| {
+            let target = |&vip| Target {
+                master: name,
+                vip,
+                interface: master.interface.as_deref(),
+                announce_to: &master.announce_to,
+            };
+            master.vips.iter().map(target)
+        });
+        Ok(targets.collect())
+    }
+}
+
+/// A run: what is asked for, and what came of it so far.
+pub struct Run<'a> {
+    asked: Asked<'a>,
+    config: &'a Config,
+    targets: Vec<Target<'a>>,
+    dry_run: bool,
+    started: Instant,
+    senders: Senders,
+    changes: Vec<Changes>,
+    jobs: Vec<Job>,
+    /// Why further announcements could not be arranged.
+    pub unannounced: Option<Fault>,
+    /// Why the site's own commands failed, and whether each is required.
+    pub command_failed: Vec<(Fault, bool)>,
+    /// Whether it went on although there was no lock to be had.
+    pub unlocked: bool,
+    /// What Sentinel said about its call.
+    pub truth: Option<Truth>,
+    /// What the call means, once that is known.
+    pub call: Option<Call>,
+    /// What came of each target, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// What was measured.
+    pub phases: Phases,
+}
+
+/// What all attempts together changed for one target: a later one, that finishes what an earlier
+/// one began, must not say that it found it so.
+#[derive(Clone, Default)]
+struct Changes {
+    added: bool,
+    moved_from: Vec<String>,
+    released: Released,
+}
+
+impl<'a> Run<'a> {
+    /// Returns a run about `targets` that has done nothing yet. `started` is when the process
+    /// was. A dry run plans and changes nothing.
+    pub fn new(
+        asked: Asked<'a>,
+        config: &'a Config,
+        targets: Vec<Target<'a>>,
+        started: Instant,
+        dry_run: bool,
+    ) -> Self {
+        let outcomes = targets.iter().map(|target| Outcome {
+            master: target.master.to_owned(),
+            vip: target.vip,
+            result: Err(Fault::passing("not tried yet")),
+        });
+        Run {
+            asked,
+            config,
+            outcomes: outcomes.collect(),
+            changes: vec![Changes::default(); targets.len()],
+            targets,
+            dry_run,
+            started,
+            senders: Senders::default(),
+            jobs: Vec::new(),
+            unannounced: None,
+            command_failed: Vec::new(),
+            unlocked: false,
+            truth: None,
+            call: None,
+            phases: Phases {
+                loaded: started.elapsed(),
+                ..Phases::default()
+            },
+        }
+    }
+
+    /// Returns what the log line says beside what was done to each VIP.
+    pub fn pairs(&self) -> Vec<(&'static str, String)> {
+        let why = match self.call {
+            None => "unknown",
+            Some(Call::Follow(ToIs::Here(_))) => "to_is_here",
+            Some(Call::Follow(ToIs::Elsewhere)) => "to_is_elsewhere",
+            Some(Call::NoNews) => "no_news",
+            Some(Call::Bind) => "bind",
+            Some(Call::Unbind) => "unbind",
+            Some(Call::Announce) => "announce",
+        };
+        let mut pairs = vec![("why", why.to_owned())];
+        pairs.extend(
+            self.truth
+                .iter()
+                .map(|truth| ("sentinel", truth.to_string())),
+        );
+        pairs.extend(self.unlocked.then(|| ("lock", "none".to_owned())));
+        let unannounced = self.unannounced.iter();
+        pairs.extend(unannounced.map(|fault| ("announcer", fault.to_string())));
+        let failed = self.command_failed.iter();
+        pairs.extend(failed.map(|(fault, _)| ("site_command", fault.to_string())));
+        pairs
+    }
+
+    /// Carries it out, and fills in `call`, `outcomes` and `phases`. `waiting` is told, once,
+    /// which fault is being waited out. Returns how it ended.
+    pub fn carry_out(&mut self, waiting: impl FnMut(&Fault)) -> Exit {
+        let runtime = patiently(self.started, || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.map_err(|error| errno::open("the event loop", &error))
+        });
+        match runtime {
+            Ok(runtime) => {
+                runtime.block_on(async {
+                    self.retry(waiting).await;
+                    self.run_site_commands().await;
+                });
+            }
+            Err(fault) => self.fail_pending(&fault),
+        }
+        let faults = self
+            .outcomes
+            .iter()
+            .map(|outcome| outcome.result.as_ref().err());
+        let required = self
+            .command_failed
+            .iter()
+            .filter(|(_, required)| *required)
+            .map(|(fault, _)| Some(fault));
+        Exit::of_all(
+            faults
+                .chain(required)
+                .map(|fault| fault.map(|fault| fault.kind)),
+        )
+    }
+
+    async fn retry(&mut self, mut waiting: impl FnMut(&Fault)) {
+        let give_up = self.started + PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            self.phases.tries += 1;
+            match timeout_at((give_up + GRACE).into(), self.attempt()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => self.fail_pending(&fault),
+                Err(_) => self.fail_pending(&Fault::passing("the kernel did not answer in time")),
+            }
+            self.phases.done = self.started.elapsed();
+            self.detach_announcers();
+            let pending = self.outcomes.iter().find(|outcome| is_pending(outcome));
+            let Some(Err(fault)) = pending.map(|outcome| &outcome.result) else {
+                return;
+            };
+            if Instant::now() + pause > give_up {
+                return;
+            }
+            // What passes within some tries is not worth a word.
+            if pause > LONGEST_PAUSE / 8 && pause <= LONGEST_PAUSE / 4 {
+                waiting(fault);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Tries once what is not done yet. Every VIP is announced before any is settled.
+    async fn attempt(&mut self) -> Result<(), Fault> {
+        let _lock = self.lock().await?;
+        let netlink = Netlink::open()?;
+        let kernel = Kernel::new(&netlink);
+        // A socket of an earlier attempt may be on an interface that went and came back.
+        self.senders = Senders::default();
+        let call = self.meaning(&kernel).await?;
+        self.call = Some(call);
+        let mut unsettled = Vec::new();
+        for place in 0..self.targets.len() {
+            if !is_pending(&self.outcomes[place]) {
+                continue;
+            }
+            let result = match self.plan(&kernel, call, place).await {
+                Err(fault) => Err(fault),
+                Ok(action) if self.dry_run => self.foresee(&netlink, call, action, place).await,
+                Ok(Action::TakeOver {
+                    ifindex,
+                    chosen,
+                    adopt,
+                }) => match self.take_over(&netlink, place, ifindex, adopt).await {
+                    Ok(bound) => {
+                        unsettled.push((place, bound, chosen, adopt));
+                        continue;
+                    }
+                    Err(fault) => Err(fault),
+                },
+                Ok(Action::Announce(bindings)) => self.announce(&netlink, place, &bindings).await,
+                Ok(Action::Release(bindings)) => self.release(&netlink, place, &bindings).await,
+                Ok(Action::Nothing) => Ok(self.nothing(call, place)),
+            };
+            self.outcomes[place].result = result;
+        }
+        for (place, bound, chosen, adopt) in unsettled {
+            self.outcomes[place].result = self.settle(&netlink, place, bound, chosen, adopt).await;
+        }
+        if !self.dry_run {
+            // No VIP's fault, and the next run tries again.
+            let _ = release::mend(&netlink).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until no other run is about what is still to be tried. A dry run changes nothing, and
+    /// waits for nobody.
+    async fn lock(&mut self) -> Result<Option<Lock>, Fault> {
+        if self.dry_run {
+            return Ok(None);
+        }
+        let pending = self.targets.iter().zip(&self.outcomes);
+        let pending = pending.filter(|(_, outcome)| is_pending(outcome));
+        let lock = lock::vips(pending.map(|(target, _)| target.vip.address)).await?;
+        self.unlocked |= !lock.is_held;
+        Ok(Some(lock))
+    }
+
+    fn fail_pending(&mut self, fault: &Fault) {
+        for outcome in self
+            .outcomes
+            .iter_mut()
+            .filter(|outcome| is_pending(outcome))
+        {
+            outcome.result = Err(fault.clone());
+        }
+    }
+}
+
+/// Whether there is still something to try.
+fn is_pending(outcome: &Outcome) -> bool {
+    outcome
+        .result
+        .as_ref()
+        .is_err_and(|fault| fault.kind == Kind::Passing)
+}
+
+/// Why nothing is to be done.
+fn idle(call: Call) -> &'static str {
+    match call {
+        Call::NoNews => {
+            "FROM and TO are the same, which tells nothing (Sentinel could not resolve the new master's name)"
+        }
+        Call::Follow(ToIs::Elsewhere) => "the master is on another host, and the VIP is not here",
+        _ => "it is not on this host",
+    }
+}

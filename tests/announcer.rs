@@ -1,0 +1,504 @@
+//! The announcer, from outside: what it sends and when, how it ends, and what it leaves behind.
+
+mod common;
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use common::sniffer::{Frame, Sniffer};
+use common::{Host, Lab, eventually, executable, finish};
+
+const V4: &str = "192.168.56.250";
+const ONE: &str = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
+const BOTH: &str = "[masters.m]\nvip = [\"192.168.56.250/24\", \"fd00::250/64\"]\n";
+
+/// Two servers and a client.
+fn lab(config: &str) -> Lab {
+    let lab = Lab::with_hosts(["server1", "server2", "client"]);
+    lab.config(config);
+    lab
+}
+
+/// The announcers' lines in syslog so far.
+fn announcers(lab: &Lab) -> Vec<String> {
+    lab.log()
+        .into_iter()
+        .filter(|line| line.contains("msg=\"announced "))
+        .collect()
+}
+
+/// Whether an announcer is at work on a host.
+fn at_work(host: &Host) -> bool {
+    host.run(
+        "sh",
+        [
+            "-c",
+            "pgrep -f '[a]nnouncer --master' >/dev/null && echo yes || echo no",
+        ],
+    )
+    .contains("yes")
+}
+
+#[test]
+fn the_announcer_goes_on_until_neighbours_have_answered() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
+    let server = lab.host("server1");
+    server.ip("route add default via 192.168.56.102");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    let started = Instant::now();
+    server.hook("m", "192.168.56.101").success();
+    // At once: request, reply, and directed requests to the gateway, FROM and the peer.
+    let first = sniffer.wait(V4, 5);
+    let target = |frame: &Frame| frame.bytes[38..42].to_vec();
+    assert_eq!(target(&first[0]), [192, 168, 56, 250]);
+    for peer in [102, 109, 103] {
+        assert!(
+            first[2..5]
+                .iter()
+                .any(|frame| target(frame) == [192, 168, 56, peer]),
+            "{peer}"
+        );
+    }
+    // Then at 0.1, 1.2, 2.4, 5 and 10 s.
+    let frames: Vec<Frame> = sniffer
+        .wait(V4, 30)
+        .into_iter()
+        .filter(|frame| frame.bytes[21] == 2 && frame.bytes[6..12] == frame.bytes[22..28])
+        .collect();
+    let replies: Vec<Frame> = frames
+        .into_iter()
+        .filter(|frame| frame.bytes[28..32] == [192, 168, 56, 250])
+        .collect();
+    let times: Vec<f64> = replies
+        .iter()
+        .map(|frame| (frame.time - replies[0].time).as_secs_f64())
+        .collect();
+    for (time, expected) in times.iter().zip([0.0, 0.1, 1.2, 2.4, 5.0, 10.0]) {
+        assert!(
+            (expected - 0.05..expected + 1.0).contains(time),
+            "{times:?}"
+        );
+    }
+    let line = lab.logged(&["msg=\"announced 192.168.56.250/24 until its time was up"]);
+    assert!(
+        (14..30).contains(&started.elapsed().as_secs()),
+        "{:?}",
+        started.elapsed()
+    );
+    for peer in ["192.168.56.102 after ", "192.168.56.103 after "] {
+        assert!(line.contains(peer), "{line}");
+    }
+    assert!(
+        !line.contains("192.168.56.109") && line.contains("rivals=none"),
+        "{line}"
+    );
+}
+
+#[test]
+fn the_announcer_ends_when_the_vip_goes_and_sends_nothing_more() {
+    let lab = lab(BOTH);
+    let server = lab.host("server1");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    server.ok("bind");
+    eventually("the announcers are at work", || at_work(&server));
+    sniffer.wait(V4, 4);
+    server.ip("addr del 192.168.56.250/24 dev eth1");
+    server.ip("addr del fd00::250/64 dev eth1");
+    eventually("both have ended", || announcers(&lab).len() == 2);
+    for line in announcers(&lab) {
+        assert!(line.contains("until the VIP is gone"), "{line}");
+    }
+    assert!(!at_work(&server));
+    let before = sniffer.settled(&server, V4).len();
+    assert_eq!(sniffer.settled(&server, V4).len(), before);
+    // A release ends it as well.
+    server.ok("bind");
+    eventually("the announcers are at work", || at_work(&server));
+    server.ok("unbind");
+    eventually("both have ended", || announcers(&lab).len() == 4);
+}
+
+#[test]
+fn the_announcer_keeps_nothing_of_its_caller() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\n");
+    let server = lab.host("server1");
+    // As Redis before 6.2 and every Sentinel start it: with a descriptor of theirs, and with
+    // signals ignored.
+    let script = "exec 7</etc/passwd 9>/dev/null; trap '' HUP ALRM PIPE; cd /tmp; \"$1\" m leader start '' 1 192.168.56.101 1";
+    let mut hook = server.command("bash");
+    hook.args(["-c", script, "bash"])
+        .arg(executable())
+        .env("SECRET", "s");
+    finish(hook).success();
+    eventually("the announcer is at work", || at_work(&server));
+    let look = r#"pid=$(pgrep -f '[a]nnouncer --master'); ls -l /proc/$pid/fd | grep -c -E 'passwd|pipe:' ; ps -o sid= -p $pid | tr -d ' '; echo $pid; readlink /proc/$pid/cwd; tr '\0' '\n' < /proc/$pid/environ | grep -c SECRET; grep SigIgn /proc/$pid/status; ls -l /proc/$pid/fd/0 /proc/$pid/fd/1 /proc/$pid/fd/2 | grep -c /dev/null"#;
+    let seen = server.run("bash", ["-c", look]);
+    let seen: Vec<&str> = seen.lines().collect();
+    let [inherited, session, pid, folder, secrets, ignored, null] = seen[..] else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(
+        (inherited, folder, secrets, null),
+        ("0", "/", "0", "3"),
+        "{seen:?}"
+    );
+    assert_eq!(session, pid, "it leads a session of its own");
+    // HUP is 1, ALRM 14; PIPE, 13, is ignored by every Rust program, which sees the error.
+    let ignored = u64::from_str_radix(ignored.split_whitespace().last().unwrap(), 16).unwrap();
+    assert_eq!(ignored & (1 | 1 << 13), 0, "{seen:?}");
+    server.run("bash", ["-c", "pkill -HUP -f '[a]nnouncer --master'"]);
+    lab.logged(&["until a signal ended it"]);
+}
+
+#[test]
+fn a_rival_is_answered_at_once_and_named() {
+    let lab = lab(BOTH);
+    let (one, two) = (lab.host("server1"), lab.host("server2"));
+    one.ok("bind");
+    eventually("the announcers are at work", || at_work(&one));
+    let sniffer = Sniffer::start(&lab.host("client"));
+    // The other host claims it, by the old script's means.
+    two.ip("addr add 192.168.56.250/24 dev eth1");
+    two.ip("addr add fd00::250/64 dev eth1 nodad");
+    two.ok("announce");
+    let (ours, theirs) = (one.mac("eth1"), two.mac("eth1"));
+    eventually("the rival is answered", || {
+        let frames = sniffer.about(V4);
+        let claim = frames.iter().position(by(&theirs));
+        claim.is_some_and(|claim| frames[claim..].iter().any(by(&ours)))
+    });
+    let frames = sniffer.about(V4);
+    let claim = frames.iter().find(|frame| by(&theirs)(frame)).unwrap().time;
+    let answer = frames
+        .iter()
+        .find(|frame| frame.time >= claim && by(&ours)(frame))
+        .unwrap()
+        .time;
+    assert!(
+        answer - claim < Duration::from_millis(500),
+        "{:?}",
+        answer - claim
+    );
+    two.ip("addr del 192.168.56.250/24 dev eth1");
+    two.ip("addr del fd00::250/64 dev eth1");
+    one.ok("unbind");
+    lab.logged(&["vip=192.168.56.250/24", &format!("rivals={theirs}")]);
+    lab.logged(&["vip=fd00::250/64", &format!("rivals={theirs}")]);
+}
+
+#[test]
+fn a_link_that_comes_up_later_is_announced_on() {
+    let lab = lab(BOTH);
+    let server = lab.host("server1");
+    lab.run("ip", ["link", "set", "server1-eth1", "down"]);
+    eventually("the carrier is gone", || {
+        server.json("link show eth1")[0]["operstate"] != "UP"
+    });
+    let sniffer = Sniffer::start(&lab.host("client"));
+    assert!(server.ok("bind").contains("no carrier"));
+    assert!(sniffer.about(V4).is_empty());
+    eventually("both announcers are at work", || {
+        let status = server.ok("status");
+        status.matches("it is being announced").count() == 2
+    });
+    lab.run("ip", ["link", "set", "server1-eth1", "up"]);
+    sniffer.wait(V4, 2);
+    sniffer.wait("fd00::250", 1);
+}
+
+#[test]
+fn announce_for_a_while_tells_who_answered() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
+    let server = lab.host("server1");
+    server.ip("addr add 192.168.56.250/24 dev eth1");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    let said = server.ok("announce --for 3s");
+    assert!(
+        said.contains("announced 192.168.56.250/24 until its time was up"),
+        "{said}"
+    );
+    assert!(
+        said.contains("confirmed by 192.168.56.103 after "),
+        "{said}"
+    );
+    assert!(sniffer.about(V4).len() >= 6);
+    server
+        .vipswitch(["announce", "--for", "1h"])
+        .fails(2, &["give it as 10s or 2m"]);
+}
+
+#[test]
+fn an_ipv6_take_over_asks_its_neighbours_as_well() {
+    let lab = lab("[masters.m]\nvip = \"fd00::250/64\"\nannounce_to = [\"fd00::103\"]\n");
+    let server = lab.host("server1");
+    server.ok("bind");
+    eventually("the announcer is at work", || at_work(&server));
+    // The answer goes to the VIP; the peer's table has it now.
+    eventually("the client knows it", || {
+        lab.host("client").neighbour("fd00::250") == Some(server.mac("eth1"))
+    });
+    eventually("its answer is noted", || {
+        server
+            .ok("status")
+            .contains("confirmed by fd00::103 after ")
+    });
+    server.ok("unbind");
+    lab.logged(&["confirmed by fd00::103 after "]);
+}
+
+#[test]
+fn the_newest_announcer_takes_the_place_of_an_older_one_and_begins_anew() {
+    let lab = lab(ONE);
+    let server = lab.host("server1");
+    // As a user who may not write to /run.
+    server.run("sh", ["-c", "rm -rf /run/vipswitch; echo >/run/vipswitch"]);
+    let sniffer = Sniffer::start(&lab.host("client"));
+    for number in 1..=5 {
+        server.hook("m", "192.168.56.101").success();
+        // Each its first round, and the one after 0.1 s.
+        sniffer.wait_for_rounds(V4, 2 * number);
+    }
+    let number = server.run("sh", ["-c", "pgrep -c -f '[a]nnouncer --master' || true"]);
+    assert_eq!(number.trim(), "1");
+    assert!(server.ok("status").contains("it is being announced"));
+    server.ok("unbind");
+    eventually("it has ended", || !at_work(&server));
+    eventually("all have told", || announcers(&lab).len() == 5);
+    let replaced = announcers(&lab)
+        .iter()
+        .filter(|line| line.contains("until a newer announcer took its place"))
+        .count();
+    assert_eq!(replaced, 4);
+}
+
+#[test]
+fn an_announcer_is_not_sent_away_by_a_stranger() {
+    let lab = lab(ONE);
+    let server = lab.host("server1");
+    server.ok("bind");
+    eventually("it is at work", || {
+        server.ok("status").contains("it is being announced")
+    });
+    let ask = |command: &mut std::process::Command| {
+        let script = r#"use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0);
+            connect($s, pack_sockaddr_un("\0vipswitch/announcer/192.168.56.250")) or die $!;
+            syswrite $s, $ARGV[0]; $SIG{ALRM} = sub { exit }; alarm 2; print <$s>"#;
+        command.args(["-e", script, "L"]);
+        let child: Child = command.stdout(Stdio::piped()).spawn().unwrap();
+        child.wait_with_output().unwrap()
+    };
+    if common::is_root() {
+        let mut stranger = server.command("setpriv");
+        stranger.args(["--reuid", "65534", "--clear-groups", "perl"]);
+        ask(&mut stranger);
+        let stays = || server.ok("status").contains("it is being announced");
+        eventually("it is still at work", stays);
+    }
+    // This process's own user may.
+    ask(&mut server.command("perl"));
+    lab.logged(&["until a newer announcer took its place"]);
+}
+
+#[test]
+fn status_shows_the_announcer_at_work_and_its_last_result() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
+    let server = lab.host("server1");
+    server.ok("bind");
+    let status = || server.ok("status");
+    eventually("it is confirmed", || {
+        status().contains("it is being announced, confirmed by 192.168.56.103 after ")
+    });
+    let object =
+        || -> serde_json::Value { serde_json::from_str(&server.ok("status --json")).unwrap() };
+    assert_eq!(object()["announcer"]["at_work"], true);
+    server.run("sh", ["-c", "pkill -TERM -f '[a]nnouncer --master'"]);
+    eventually("its result is left", || {
+        status().contains("it was announced, confirmed by 192.168.56.103 after ")
+    });
+    let object = object();
+    assert_eq!(object["announcer"]["ended"], "a signal ended it");
+    assert_eq!(object["announcer"]["rivals"], serde_json::json!([]));
+}
+
+/// Sends so many gratuitous ARP replies for the VIP as `mac`, at once.
+fn claim(host: &Host, mac: &str, number: usize) {
+    let script = r#"
+my ($mac, $number) = @ARGV;
+socket(my $s, 17, 3, 0) or die $!;
+open my $f, "/sys/class/net/eth1/ifindex"; 
+my ($index) = qx(ip -o link show eth1) =~ /^(\d+)/;
+$mac = pack "H12", $mac =~ s/://gr;
+my $vip = pack "C4", 192, 168, 56, 250;
+my $frame = "\xff" x 6 . $mac . pack("nnnCCn", 0x806, 1, 0x800, 6, 4, 2) . $mac . $vip . $mac . $vip;
+my $to = pack "S n l S C C a8", 17, 0x806, $index, 0, 0, 6, "\xff" x 6;
+for (1 .. $number) { send($s, $frame, 0, $to) or die $!; select undef, undef, undef, 0.005 }
+"#;
+    host.run("perl", ["-e", script, mac, &number.to_string()]);
+}
+
+/// Whether a frame is sent by this hardware address.
+fn by(mac: &str) -> impl Fn(&Frame) -> bool + use<> {
+    let octets: Vec<u8> = mac
+        .split(':')
+        .map(|octet| u8::from_str_radix(octet, 16).unwrap())
+        .collect();
+    move |frame: &Frame| frame.bytes[6..12] == octets
+}
+
+#[test]
+fn a_rival_that_does_not_stop_is_answered_ten_times_a_second_and_does_not_have_the_last_word() {
+    let lab = lab(ONE);
+    let (one, two) = (lab.host("server1"), lab.host("server2"));
+    one.ok("bind");
+    eventually("it is at work", || {
+        one.ok("status").contains("it is being announced")
+    });
+    let sniffer = Sniffer::start(&lab.host("client"));
+    claim(&two, &two.mac("eth1"), 400);
+    let claims = sniffer.about(V4).into_iter().filter(by(&two.mac("eth1")));
+    let last = claims.last().unwrap().time;
+    let ours = || -> Vec<Frame> {
+        let frames = sniffer.about(V4).into_iter();
+        let is_reply = |frame: &Frame| frame.bytes[21] == 2;
+        frames
+            .filter(by(&one.mac("eth1")))
+            .filter(is_reply)
+            .collect()
+    };
+    eventually("the last word is ours", || {
+        ours().last().is_some_and(|frame| frame.time > last)
+    });
+    let times: Vec<_> = ours().iter().map(|frame| frame.time).collect();
+    assert!(times.len() > 10, "{times:?}");
+    for time in &times {
+        let within = |other: &&std::time::Duration| {
+            (*time..*time + Duration::from_millis(950)).contains(other)
+        };
+        // And one of the schedule's own rounds.
+        let number = times.iter().filter(within).count();
+        assert!(number <= 11, "{number} in a second: {times:?}");
+    }
+}
+
+#[test]
+fn two_holders_that_answer_each_other_come_to_an_end() {
+    let lab = lab(ONE);
+    let (one, two) = (lab.host("server1"), lab.host("server2"));
+    let sniffer = Sniffer::start(&lab.host("client"));
+    one.ok("bind");
+    two.ok("bind");
+    eventually("each knows its rival", || {
+        announced_with_rival(&one) && announced_with_rival(&two)
+    });
+    two.ok("unbind");
+    eventually("one is left", || announcers(&lab).len() == 1);
+    // A second's worth from each side, and the rounds.
+    let number = sniffer.about(V4).len();
+    assert!(number < 200, "{number} frames");
+    let ours = by(&one.mac("eth1"));
+    eventually("the last word is the holder's", || {
+        sniffer.about(V4).last().is_some_and(&ours)
+    });
+}
+
+fn announced_with_rival(host: &Host) -> bool {
+    host.ok("status").contains("rivals ")
+}
+
+#[test]
+fn this_hosts_own_other_interface_is_no_rival() {
+    let lab = lab(ONE);
+    lab.wire("server1", "eth2");
+    let server = lab.host("server1");
+    server.ip("link set eth2 up");
+    server.ok("bind");
+    eventually("it is at work", || {
+        server.ok("status").contains("it is being announced")
+    });
+    claim(&lab.host("server2"), &server.mac("eth2"), 3);
+    server.ok("unbind");
+    lab.logged(&["until the VIP is gone", "rivals=none"]);
+}
+
+#[test]
+fn another_hardware_address_is_announced_at_once() {
+    let lab = lab(ONE);
+    let server = lab.host("server1");
+    server.ok("bind");
+    eventually("it is at work", || {
+        server.ok("status").contains("it is being announced")
+    });
+    let sniffer = Sniffer::start(&lab.host("client"));
+    sniffer.wait_for_rounds(V4, 1);
+    let started = Instant::now();
+    server.ip("link set eth1 address 02:00:00:00:aa:99");
+    eventually("it is announced", || {
+        sniffer.about(V4).iter().any(by("02:00:00:00:aa:99"))
+    });
+    println!("{:?}", started.elapsed());
+    server.ok("unbind");
+    lab.logged(&["until the VIP is gone", "rivals=none"]);
+}
+
+#[test]
+fn an_advertisement_says_router_only_where_the_host_is_one() {
+    let lab = lab("[masters.m]\nvip = \"fd00::250/64\"\n");
+    let server = lab.host("server1");
+    for (forwarding, flags) in [("0", 0x20), ("1", 0xa0)] {
+        let file = "/proc/sys/net/ipv6/conf/eth1/forwarding";
+        server.run("sh", ["-c", &format!("echo {forwarding} >{file}")]);
+        let sniffer = Sniffer::start(&lab.host("client"));
+        server.ok("bind");
+        let frames = sniffer.wait("fd00::250", 1);
+        let advertisement = frames.iter().find(|frame| frame.bytes[54] == 136).unwrap();
+        assert_eq!(advertisement.bytes[58], flags);
+        server.ok("unbind");
+    }
+}
+
+#[test]
+fn an_ipv6_announcer_sleeps_while_other_traffic_passes() {
+    let lab = lab("[masters.m]\nvip = \"fd00::250/64\"\n");
+    let server = lab.host("server1");
+    server.ok("bind");
+    eventually("it is at work", || {
+        server.ok("status").contains("it is being announced")
+    });
+    let wakeups = || -> u64 {
+        let look = "cat /proc/$(pgrep -f '[a]nnouncer --master')/status";
+        let status = server.run("sh", ["-c", look]);
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("voluntary"))
+            .unwrap();
+        line.split_whitespace().last().unwrap().parse().unwrap()
+    };
+    let before = wakeups();
+    // To any port: each makes an answer, which is no advertisement.
+    let script = "use IO::Socket::IP; my $s = IO::Socket::IP->new(PeerHost => 'fd00::101', PeerPort => 9, Proto => 'udp') or die; for (1 .. 2000) { send $s, 'x', 0 }";
+    lab.host("client").run("perl", ["-e", script]);
+    let after = wakeups();
+    assert!(after - before < 200, "{before} {after}");
+}
+
+#[test]
+fn announce_for_takes_the_place_of_the_detached_one_and_speaks_json() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
+    let server = lab.host("server1");
+    server.ok("bind");
+    eventually("it is at work", || {
+        server.ok("status").contains("it is being announced")
+    });
+    let run = server.vipswitch(["announce", "--for", "2s", "--json"]);
+    assert!(run.stderr.is_empty(), "{run}");
+    let objects: Vec<serde_json::Value> = run
+        .success()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let last = objects.last().unwrap();
+    assert_eq!(last["ended"], "its time was up");
+    assert_eq!(last["confirmed_by"][0][0], "192.168.56.103");
+    lab.logged(&["until a newer announcer took its place"]);
+    assert!(!at_work(&server));
+}
