@@ -83,7 +83,7 @@ impl Name {
 pub fn ask(kind: &str, which: &str) -> Option<UnixStream> {
     holder(&format!("{PREFIX}/{kind}/{which}"))
         .ok()
-        .filter(|stream| is_trusted(stream))
+        .filter(is_trusted)
 }
 
 /// Waits for the end of somebody's hold, for `patience` at most. Returns whether it came.
