@@ -355,8 +355,8 @@ fn a_rival_that_does_not_stop_is_answered_ten_times_a_second_and_does_not_have_t
     });
     let sniffer = Sniffer::start(&lab.host("client"));
     claim(&two, &two.mac("eth1"), 400);
-    let claims = sniffer.about(V4).into_iter().filter(by(&two.mac("eth1")));
-    let last = claims.last().unwrap().time;
+    let mut claims = sniffer.about(V4).into_iter().filter(by(&two.mac("eth1")));
+    let last = claims.next_back().unwrap().time;
     let ours = || -> Vec<Frame> {
         let frames = sniffer.about(V4).into_iter();
         let is_reply = |frame: &Frame| frame.bytes[21] == 2;
