@@ -23,6 +23,13 @@ Examples:
 
 Exit codes: 0 all is as it should be, 1 it may work later, 2 it cannot work as it stands.";
 
+const SYNC: &str = "\
+The VIP belongs here exactly if a majority of the Sentinels names a Redis of this host, and that
+Redis says that it is a master. Without a majority nothing is changed.
+
+Example:
+  vipswitch sync";
+
 /// Moves a virtual IP to the host of the current Redis or Valkey master
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -125,6 +132,9 @@ pub enum Verb {
     /// Tell who is master, who holds the VIP, and whether anyone else claims it
     #[command(after_help = "Example:\n  vipswitch status --json")]
     Status(Masters),
+    /// Make this host agree with what is true now, once (at boot, by a timer)
+    #[command(after_help = SYNC)]
+    Sync(Masters),
     /// Go on announcing one VIP; started by the other commands
     #[command(hide = true)]
     Announcer(Announcer),

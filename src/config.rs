@@ -40,6 +40,10 @@ pub struct Master {
     pub interface: Option<String>,
     /// Neighbours that are asked after each take-over, so that their answers prove delivery.
     pub announce_to: Vec<IpAddr>,
+    /// The ACL user of its Redis, where it needs one to tell its role.
+    pub redis_username: Option<String>,
+    /// The password of its Redis, where it needs one to tell its role.
+    pub redis_password: Option<Password>,
     /// What the site wants run after a take-over.
     pub on_take_over: Option<SiteCommand>,
     /// What the site wants run after a release.
@@ -150,6 +154,8 @@ struct MasterTable {
     interface: Option<Spanned<String>>,
     #[serde(default)]
     announce_to: Vec<Spanned<String>>,
+    redis_username: Option<String>,
+    redis_password_file: Option<Spanned<String>>,
     on_take_over: Option<CommandTable>,
     on_release: Option<CommandTable>,
 }
@@ -292,6 +298,7 @@ impl Source<'_> {
             .iter()
             .map(|peer| self.peer(peer))
             .collect::<Result<_, _>>()?;
+        let redis_password = self.password(None, table.redis_password_file)?;
         let on_take_over = table
             .on_take_over
             .map(|command| self.command(command))
@@ -304,6 +311,8 @@ impl Source<'_> {
             vips,
             interface,
             announce_to,
+            redis_username: table.redis_username,
+            redis_password,
             on_take_over,
             on_release,
         })
@@ -412,7 +421,7 @@ impl Source<'_> {
             (Some(here), None) => Ok(Some(Password::Here(here.into_inner()))),
             (None, Some(file)) if !Path::new(file.get_ref()).is_absolute() => {
                 let path = escape(file.get_ref());
-                let what = format!("`password_file` \"{path}\" is no absolute path");
+                let what = format!("the file of a password, \"{path}\", is no absolute path");
                 Err(self.at(file.span(), what))
             }
             (None, file) => Ok(file.map(|file| Password::File(file.into_inner().into()))),
@@ -531,10 +540,10 @@ mod tests {
             config.sentinel.password,
             Some(Password::File("/etc/p".into()))
         );
+        assert_eq!(config.vips().count(), 3);
         let config =
             read("[masters.m]\nvip = '10.0.0.1'\n[sentinel]\npassword = 's3cret'\n").unwrap();
         assert!(config.has_password() && !format!("{config:?}").contains("s3cret"));
-        assert_eq!(config.vips().count(), 3);
     }
 
     fn assert_refused(cases: &[(&str, &str)]) {
@@ -665,7 +674,7 @@ mod tests {
             ),
             (
                 "[sentinel]\npassword_file = 'p'\n[masters.m]\nvip = '10.0.0.1'",
-                "v.toml:2:17: `password_file` \"p\" is no absolute path",
+                "v.toml:2:17: the file of a password, \"p\", is no absolute path",
             ),
             (
                 "[sentinel]\npassword = 's'\npassword_file = '/p'\n[masters.m]\nvip = '10.0.0.1'",

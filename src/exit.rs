@@ -39,6 +39,22 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// Returns the end of several runs, as [`Exit::of_all`] has it.
+    pub fn worst(exits: impl IntoIterator<Item = Exit>) -> Exit {
+        Exit::of_all(
+            exits
+                .into_iter()
+                .map(|exit| match exit {
+                    Exit::Done => None,
+                    Exit::Passing => Some(Kind::Passing),
+                    Exit::Permanent => Some(Kind::Permanent),
+                })
+                .collect::<Vec<_>>(),
+        )
+    }
+}
+
 impl From<Kind> for Exit {
     fn from(kind: Kind) -> Self {
         match kind {

@@ -17,7 +17,7 @@ use crate::netlink::Netlink;
 use crate::observe::Kernel;
 use crate::plan::Call;
 use crate::report::{printable, to_json};
-use crate::run::Target;
+use crate::run::{Asked, Target};
 use crate::take_over;
 
 /// Announces. With `--for` it goes on, every second, and tells who answered.
@@ -30,7 +30,12 @@ pub(super) fn run(
     options: &Options,
     started: Instant,
 ) -> anyhow::Result<Exit> {
-    let exit = operate::run(Call::Announce, &announce.of, options, started)?;
+    let exit = operate::run(
+        Asked::Operator(Call::Announce),
+        &announce.of,
+        options,
+        started,
+    )?;
     match announce.time {
         Some(time) if exit == Exit::Done && !options.dry_run => {
             go_on(announce, time, options, started)

@@ -21,7 +21,7 @@ use crate::exit::{self, Exit, Fault};
 use crate::log::{self, Level};
 use crate::plan::Call;
 use crate::report::{escape, printable};
-use crate::run::patiently;
+use crate::run::{Asked, patiently};
 
 /// Does what the arguments, without the program's name, ask for.
 pub fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
@@ -36,8 +36,9 @@ pub fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
     };
     let options = &cli.options;
     let done = match &cli.verb {
-        Verb::Bind(of) => operate::run(Call::Bind, of, options, started),
-        Verb::Unbind(of) => operate::run(Call::Unbind, of, options, started),
+        Verb::Bind(of) => operate::run(Asked::Operator(Call::Bind), of, options, started),
+        Verb::Unbind(of) => operate::run(Asked::Operator(Call::Unbind), of, options, started),
+        Verb::Sync(of) => operate::run(Asked::Sync, of, options, started),
         Verb::Announce(announce) => announce::run(announce, options, started),
         Verb::Announcer(of) => announcer::run(of),
         Verb::Status(of) => status::run(of, options, started),

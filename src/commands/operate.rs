@@ -1,37 +1,52 @@
-//! `bind`, `unbind` and `announce`: what an operator asks for, told line by line.
+//! `bind`, `unbind`, `announce` and `sync`: what an operator or a timer asks for, told line by line.
 
 use std::time::Instant;
 
 use super::{level, load, print};
 use crate::cli::{Masters, Options};
+use crate::config::Config;
 use crate::exit::Exit;
 use crate::log;
-use crate::plan::Call;
 use crate::report::{Outcome, Phases, log_line, milliseconds, printable};
 use crate::run::{self, Asked, Run, Target};
 
-/// Carries the call out for these masters. Returns how it ended.
+/// Carries out what is asked for these masters. Returns how it ended.
 ///
 /// # Errors
 ///
 /// A configuration that cannot be used, or an unknown master.
 pub(super) fn run(
-    call: Call,
+    asked: Asked<'_>,
     of: &Masters,
     options: &Options,
     started: Instant,
 ) -> anyhow::Result<Exit> {
     let config = load(options, started)?;
     let targets = Target::of(&config, &of.masters)?;
+    let groups: Vec<Vec<Target>> = match asked {
+        // Each master has a truth of its own.
+        Asked::Sync => {
+            let masters = targets.chunk_by(|one, other| one.master == other.master);
+            masters.map(<[Target]>::to_vec).collect()
+        }
+        _ => vec![targets],
+    };
+    let exits = groups
+        .into_iter()
+        .map(|targets| one(asked, &config, targets, options, started));
+    Ok(Exit::worst(exits))
+}
+
+fn one<'a>(
+    asked: Asked<'a>,
+    config: &'a Config,
+    targets: Vec<Target<'a>>,
+    options: &Options,
+    started: Instant,
+) -> Exit {
     let mut masters: Vec<&str> = targets.iter().map(|target| target.master).collect();
     masters.dedup();
-    let mut run = Run::new(
-        Asked::Operator(call),
-        &config,
-        targets,
-        started,
-        options.dry_run,
-    );
+    let mut run = Run::new(asked, config, targets, started, options.dry_run);
     let exit = run.carry_out(|fault| {
         if !options.quiet {
             let patience = run::PATIENCE.as_secs();
@@ -41,8 +56,9 @@ pub(super) fn run(
     let mut call = vec![("master", masters.join(","))];
     call.extend(run.pairs());
     let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
-    // What an operator did belongs into the log.
-    let logged = options.dry_run || log::line(level(exit), &line);
+    // What was done belongs into the log; not that a look every half minute has found all well.
+    let is_news = !(matches!(asked, Asked::Sync) && run.found_all_well());
+    let logged = options.dry_run || !is_news || log::line(level(exit), &line);
     if options.verbose && logged {
         log::stderr(&line);
     }
@@ -50,7 +66,7 @@ pub(super) fn run(
     for (fault, _) in &run.command_failed {
         log::stderr(&fault.to_string());
     }
-    Ok(exit)
+    exit
 }
 
 /// The VIPs are as they should be even where nobody can be told, so that failing to print does

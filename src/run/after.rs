@@ -117,7 +117,7 @@ fn variables(
                 _ => failover.to.host.to_string(),
             },
         ),
-        Asked::Operator(_) => (String::new(), String::new()),
+        Asked::Operator(_) | Asked::Sync => (String::new(), String::new()),
     };
     [
         ("VIPSWITCH_MASTER", target.master.to_owned()),

@@ -30,6 +30,7 @@ use crate::plan::{Action, Call, ToIs};
 use crate::release::Released;
 use crate::report::{Outcome, Phases};
 use crate::sentinel::Truth;
+use crate::sentinel::majority::Votes;
 use crate::vip::Vip;
 use crate::{errno, release};
 
@@ -73,6 +74,8 @@ pub enum Asked<'a> {
     Follow(&'a Failover),
     /// An operator called.
     Operator(Call),
+    /// This host is to agree with what is true now. All targets are of one master.
+    Sync,
 }
 
 /// One VIP that it is asked for.
@@ -132,6 +135,8 @@ pub struct Run<'a> {
     pub unlocked: bool,
     /// What Sentinel said about its call.
     pub truth: Option<Truth>,
+    /// What all Sentinels said.
+    pub votes: Option<Votes>,
     /// What the call means, once that is known.
     pub call: Option<Call>,
     /// What came of each target, in their order.
@@ -178,6 +183,7 @@ impl<'a> Run<'a> {
             command_failed: Vec::new(),
             unlocked: false,
             truth: None,
+            votes: None,
             call: None,
             phases: Phases {
                 loaded: started.elapsed(),
@@ -203,12 +209,27 @@ impl<'a> Run<'a> {
                 .iter()
                 .map(|truth| ("sentinel", truth.to_string())),
         );
+        pairs.extend(
+            self.votes
+                .iter()
+                .map(|votes| ("sentinels", votes.to_string())),
+        );
         pairs.extend(self.unlocked.then(|| ("lock", "none".to_owned())));
         let unannounced = self.unannounced.iter();
         pairs.extend(unannounced.map(|fault| ("announcer", fault.to_string())));
         let failed = self.command_failed.iter();
         pairs.extend(failed.map(|(fault, _)| ("site_command", fault.to_string())));
         pairs
+    }
+
+    /// Whether it has found everything as it should be, and left it so.
+    pub fn found_all_well(&self) -> bool {
+        let changed = |change: &Changes| {
+            change.added || !change.moved_from.is_empty() || !change.released.interfaces.is_empty()
+        };
+        self.outcomes.iter().all(|outcome| outcome.result.is_ok())
+            && self.command_failed.is_empty()
+            && !self.changes.iter().any(changed)
     }
 
     /// Carries it out, and fills in `call`, `outcomes` and `phases`. `waiting` is told, once,

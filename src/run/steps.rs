@@ -1,6 +1,8 @@
 //! The steps of one attempt: what was asked for, in the decision's terms, and what carries each
 //! decision out.
 
+use std::net::IpAddr;
+
 use super::after::known_peers;
 use super::{Asked, Run, Target, idle};
 use crate::announcer::Job;
@@ -9,11 +11,11 @@ use crate::exit::Fault;
 use crate::failover::Host;
 use crate::netlink::Netlink;
 use crate::observe::Kernel;
-use crate::plan::{self, Action, Call, decide};
+use crate::plan::{self, Action, Call, ToIs, decide};
 use crate::release::{self, Released};
-use crate::report::Did;
+use crate::report::{Did, escape};
 use crate::resolve;
-use crate::sentinel::{self, Truth};
+use crate::sentinel::{self, Truth, majority};
 use crate::take_over::{self, Bound};
 use crate::vip::{Binding, Chosen};
 
@@ -24,6 +26,7 @@ impl Run<'_> {
         let failover = match self.asked {
             Asked::Operator(call) => return Ok(call),
             Asked::Follow(failover) => failover,
+            Asked::Sync => return self.what_is_true(kernel).await,
         };
         let to = &failover.to.host;
         let truth = sentinel::truth(
@@ -45,15 +48,51 @@ impl Run<'_> {
             Truth::Unmonitored | Truth::Silent(_) if failover.carries_information() => to,
             Truth::Unmonitored | Truth::Silent(_) => return Ok(Call::NoNews),
         };
-        let addresses = resolve::addresses(to).await?;
-        let own_name = match to {
+        let addresses = self.addresses(to).await?;
+        kernel.where_is(&addresses).await.map(Call::Follow)
+    }
+
+    /// Returns where the master is by the word of a majority of the Sentinels; where they name this
+    /// host, its Redis must agree.
+    async fn what_is_true(&mut self, kernel: &Kernel<'_>) -> Result<Call, Fault> {
+        let Some(&Target { master, .. }) = self.targets.first() else {
+            return Ok(Call::NoNews);
+        };
+        let votes = majority::votes(&self.config.sentinel, master).await?;
+        let votes = self.votes.insert(votes);
+        let Some(winner) = votes.winner() else {
+            let text = format!(
+                "no majority of the Sentinels names a master, so that nothing was changed: {votes}"
+            );
+            return Err(Fault::passing(text).remedy(
+                "Each Sentinel must reach the others; one that is gone for good is forgotten by SENTINEL RESET.",
+            ));
+        };
+        let (said, port) = (escape(&winner.host), winner.port);
+        let Some(host) = Host::read(&winner.host) else {
+            return Err(Fault::passing(format!(
+                "the Sentinels name \"{said}\", which is no host"
+            )));
+        };
+        let addresses = self.addresses(&host).await?;
+        let is = kernel.where_is(&addresses).await?;
+        if let (ToIs::Here(_), Some(address)) = (is, addresses.first()) {
+            majority::check_is_master(*address, port, self.config.master(master)?)?;
+        }
+        Ok(Call::Follow(is))
+    }
+
+    /// Returns the addresses of a master's host.
+    async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, Fault> {
+        let addresses = resolve::addresses(host).await?;
+        let own_name = match host {
             Host::Name(name) => plan::is_own_name(name, &resolve::own_name()),
             Host::Address(_) => false,
         };
         let refused = |&to| plan::refuse_to(to, own_name, self.config.vips());
         match addresses.iter().find_map(refused) {
             Some(fault) => Err(fault),
-            None => kernel.where_is(&addresses).await.map(Call::Follow),
+            None => Ok(addresses),
         }
     }
 
@@ -113,7 +152,9 @@ impl Run<'_> {
         let ifindex = bound.link.index;
         let already = adopt.or(Some(vip.prefix)).filter(|_| !changes.added);
         let moved_from = changes.moved_from.clone();
-        if bound.link.mac.is_some() {
+        // Whoever looks every half minute has said it again, and that is enough.
+        let is_news = changes.added || !changes.moved_from.is_empty();
+        if bound.link.mac.is_some() && (is_news || !matches!(self.asked, Asked::Sync)) {
             self.jobs.push(Job {
                 master,
                 vip,

@@ -196,6 +196,11 @@ impl Site {
         }
     }
 
+    /// Returns where all of it is.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
     /// Returns a host, to act and look there.
     pub fn host(&self, name: &str) -> Host<'_> {
         self.lab.host(name)

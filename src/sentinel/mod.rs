@@ -1,13 +1,16 @@
-//! Asks this host's Sentinel what is true now. Says nothing about what follows from it.
+//! Asks Sentinels, this host's or all of them, and Redis what is true now. Says nothing about what
+//! follows from it.
+
+pub mod ask;
+pub mod majority;
 
 use std::fmt;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
-use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisResult};
+use redis::Value;
 
-use crate::config::Sentinel;
+use self::ask::{NoAnswer, Server};
+use crate::config::{Password, Sentinel};
 use crate::exit::{Fault, Kind};
 use crate::failover::Host;
 use crate::report::escape;
@@ -91,52 +94,53 @@ pub fn master_address(
     name: &str,
     timeout: Duration,
 ) -> Result<Option<MasterAddress>, Fault> {
-    let client = client(sentinel)?;
-    let name = name.to_owned();
-    let (tell, told) = mpsc::channel();
-    // The client's own timeouts are for each read, so that a Sentinel that sends a byte now and
-    // then would hold it for ever. The thread, if it stays behind, ends with the process.
-    thread::Builder::new()
-        .spawn(move || tell.send(ask(&client, &name, timeout)))
-        .map_err(|error| {
-            Fault::passing(format!("cannot start a thread to ask Sentinel: {error}"))
-        })?;
-    match told.recv_timeout(timeout) {
-        Ok(answer) => {
-            answer.map_err(|error| unanswered(sentinel, &error.to_string(), error.code()))
-        }
-        Err(_) => {
-            let late = format!("nothing within {} ms", timeout.as_millis());
-            Err(unanswered(sentinel, &late, None))
-        }
+    let question = ["SENTINEL", "get-master-addr-by-name", name].map(String::from);
+    let answers = ask_all(sentinel, vec![question.to_vec()], timeout)?;
+    match answers.as_slice() {
+        [Ok(Value::Nil)] => Ok(None),
+        [Ok(value)] => read(value)
+            .map(Some)
+            .ok_or_else(|| unanswered(sentinel, "it answers something else", None)),
+        [Err(no)] => Err(unanswered(sentinel, &no.why, no.code.as_deref())),
+        _ => Err(unanswered(sentinel, "too few answers", None)),
     }
 }
 
-fn ask(client: &Client, name: &str, timeout: Duration) -> RedisResult<Option<MasterAddress>> {
-    let mut connection = client.get_connection_with_timeout(timeout)?;
-    connection.set_read_timeout(Some(timeout))?;
-    connection.set_write_timeout(Some(timeout))?;
-    let mut command = redis::cmd("SENTINEL");
-    let answer: Option<(String, u16)> = command
-        .arg("get-master-addr-by-name")
-        .arg(name)
-        .query(&mut connection)?;
-    Ok(answer.map(|(host, port)| MasterAddress { host, port }))
+/// Asks several questions on one connection, within `timeout` in all, and returns what each was
+/// answered. Blocks.
+///
+/// # Errors
+///
+/// As [`master_address`].
+pub fn ask_all(
+    sentinel: &Sentinel,
+    questions: Vec<Vec<String>>,
+    timeout: Duration,
+) -> Result<Vec<Result<Value, NoAnswer>>, Fault> {
+    ask::ask(&server(sentinel)?, questions, timeout)
+        .map_err(|no| unanswered(sentinel, &no.why, no.code.as_deref()))
 }
 
-fn client(sentinel: &Sentinel) -> Result<Client, Fault> {
-    let mut access = RedisConnectionInfo::default().set_skip_set_lib_name();
-    if let Some(username) = &sentinel.username {
-        access = access.set_username(username);
+/// Reads the answer to `get-master-addr-by-name`: a list of host and port.
+fn read(value: &Value) -> Option<MasterAddress> {
+    let Value::Array(list) = value else {
+        return None;
+    };
+    match list.iter().map(ask::text).collect::<Vec<_>>().as_slice() {
+        [Some(host), Some(port)] => Some(MasterAddress {
+            host: host.clone(),
+            port: port.parse().ok()?,
+        }),
+        _ => None,
     }
-    if let Some(password) = &sentinel.password {
-        access = access.set_password(password.read()?);
-    }
-    let address = sentinel.address;
-    ConnectionAddr::Tcp(address.ip().to_string(), address.port())
-        .into_connection_info()
-        .and_then(|info| Client::open(info.set_redis_settings(access)))
-        .map_err(|error| unanswered(sentinel, &error.to_string(), error.code()))
+}
+
+fn server(sentinel: &Sentinel) -> Result<Server, Fault> {
+    Ok(Server {
+        address: sentinel.address,
+        username: sentinel.username.clone(),
+        password: sentinel.password.as_ref().map(Password::read).transpose()?,
+    })
 }
 
 fn unanswered(sentinel: &Sentinel, why: &str, code: Option<&str>) -> Fault {

@@ -1,0 +1,218 @@
+//! `vipswitch sync`: this host made to agree with what a majority of the Sentinels says, with real
+//! Redis and real Sentinels, and false ones for what they would not say.
+
+mod common;
+
+use std::time::Duration;
+
+use common::redis::{MASTER_8000, Master, SERVERS, Site, address};
+use common::sniffer::Sniffer;
+use common::{Host, Lab, false_sentinel, finish};
+
+const M: Master = MASTER_8000;
+
+/// A Sentinel that answers on a port of a host's loopback with what it is told to know: the master,
+/// the quorum, and the addresses of other Sentinels.
+fn knows(host: &Host, port: u16, master: &str, quorum: usize, others: &[&str]) {
+    let bulk = |text: &str| format!("\\${}\\r\\n{text}\\r\\n", text.len());
+    let pairs = |pairs: &[(&str, &str)]| {
+        let words = pairs.iter().flat_map(|(name, value)| [*name, *value]);
+        let words: String = words.map(bulk).collect();
+        format!("*{}\\r\\n{words}", 2 * pairs.len())
+    };
+    let about = |other: &&str| pairs(&[("ip", other), ("port", "6800")]);
+    let sentinels: String = others.iter().map(about).collect();
+    let script = format!(
+        r#"while (sysread $client, my $question, 4096) {{
+            print $client "{}" if $question =~ /\r\nMASTER\r\n/;
+            print $client "*{}\r\n{sentinels}" if $question =~ /\r\nSENTINELS\r\n/;
+            print $client "*2\r\n{}{}" if $question =~ /get-master/;
+        }}"#,
+        pairs(&[("name", M.name), ("quorum", &quorum.to_string())]),
+        others.len(),
+        bulk(master),
+        bulk("8000"),
+    );
+    false_sentinel(host, &port.to_string(), &script);
+}
+
+/// The site's configuration with another local Sentinel and more for the master.
+fn configure(site: &Site, port: u16, more: &str) {
+    site.lab().config(&format!(
+        "[masters.master8000]\nvip = \"192.168.56.250/24\"\n{more}[sentinel]\naddress = \"127.0.0.1:{port}\"\n"
+    ));
+}
+
+#[test]
+fn a_host_is_made_to_agree_with_the_majority_and_its_own_redis() {
+    let site = Site::new(&[M]);
+    let [one, two, _] = SERVERS.map(|server| site.host(server));
+    // As after a reboot, and a VIP where it does not belong.
+    one.ip("addr flush dev eth1 to 192.168.56.250");
+    two.ip("addr add 192.168.56.250/24 dev eth1");
+    let said = two.ok("sync");
+    assert!(
+        said.contains("released 192.168.56.250/24 from eth1"),
+        "{said}"
+    );
+    let sniffer = Sniffer::start(&site.host("client"));
+    let said = one.ok("sync");
+    assert!(
+        said.contains("took 192.168.56.250/24 over on eth1"),
+        "{said}"
+    );
+    sniffer.wait_for_rounds(M.vip, 2);
+    site.check_in_use(&M, "server1");
+    let logged = |part: &str| site.log().iter().filter(|line| line.contains(part)).count();
+    assert_eq!(logged("sentinels=\"3 of 3 say 192.168.56.101:8000\""), 2);
+    // All is well now: it is announced again, and nothing is logged.
+    let before = (sniffer.about(M.vip).len(), logged("why="));
+    let said = one.ok("sync");
+    assert!(
+        said.contains("192.168.56.250/24 was already on eth1, announced it again"),
+        "{said}"
+    );
+    sniffer.wait(M.vip, before.0 + 2);
+    assert!(two.ok("sync").contains("left 192.168.56.250/24 as it is"));
+    assert_eq!(logged("why="), before.1);
+    assert_eq!(one.ok("sync --quiet"), "");
+    // What would be done, without doing it.
+    one.ip("addr flush dev eth1 to 192.168.56.250");
+    assert!(
+        one.ok("sync --dry-run")
+            .contains("would take 192.168.56.250/24 over")
+    );
+    assert!(!one.has(M.bound));
+    one.vipswitch(["sync", "mastr8000"])
+        .fails(2, &["Did you mean \"master8000\"?"]);
+}
+
+#[test]
+fn without_a_majority_nothing_is_changed_and_who_said_what_is_told() {
+    let site = Site::new(&[M]);
+    let one = site.host("server1");
+    for server in ["server2", "server3"] {
+        one.ip(&format!("route add blackhole {}/32", address(server)));
+    }
+    let run = one.vipswitch(["sync"]);
+    assert!(run.took < Duration::from_secs(50), "{run}");
+    let parts = [
+        "no majority of the Sentinels names a master, so that nothing was changed",
+        "127.0.0.1:6800 says 192.168.56.101:8000",
+        "192.168.56.102:6800 does not answer",
+        "192.168.56.103:6800 does not answer",
+    ];
+    run.fails(1, &parts);
+    assert!(one.has(M.bound), "it stays");
+    one.ip("addr flush dev eth1 to 192.168.56.250");
+    one.vipswitch(["sync"]).fails(1, &parts);
+    assert!(!one.has(M.bound), "it is not taken either");
+}
+
+#[test]
+fn a_sentinel_with_an_old_file_does_not_win() {
+    let site = Site::new(&[M]);
+    let one = site.host("server1");
+    site.fail_over(&M, "server1", "server2");
+    site.wait_until_well(&M, "server2");
+    // Server1 comes back with a Sentinel that knows only what was.
+    one.ip("addr add 192.168.56.250/24 dev eth1");
+    knows(
+        &one,
+        7000,
+        "192.168.56.101",
+        2,
+        &["192.168.56.102", "192.168.56.103"],
+    );
+    configure(&site, 7000, "");
+    let said = one.ok("sync");
+    assert!(
+        said.contains("released 192.168.56.250/24 from eth1"),
+        "{said}"
+    );
+    // One that has forgotten the others is no majority.
+    knows(&one, 7001, "192.168.56.101", 2, &[]);
+    configure(&site, 7001, "");
+    one.vipswitch(["sync"]).fails(
+        1,
+        &["no majority", "127.0.0.1:7001 says 192.168.56.101:8000"],
+    );
+    assert!(!one.has(M.bound));
+}
+
+#[test]
+fn a_redis_that_is_no_master_does_not_get_the_vip() {
+    let site = Site::new(&[M]);
+    let two = site.host("server2");
+    knows(&two, 7000, "192.168.56.102", 1, &[]);
+    configure(&site, 7000, "");
+    two.vipswitch(["sync"]).fails(
+        1,
+        &["the Sentinels name the Redis at 192.168.56.102:8000 of this host, and that one says that it is slave"],
+    );
+    assert!(!two.has(M.bound));
+    // Nor does a master that nobody could ask.
+    let one = site.host("server1");
+    one.ip("addr flush dev eth1 to 192.168.56.250");
+    one.run(
+        "redis-cli",
+        ["-p", "8000", "config", "set", "requirepass", "secret"],
+    );
+    let password = site.lab().file("password", "secret\n");
+    std::fs::set_permissions(
+        &password,
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
+    configure(&site, 6800, "");
+    one.vipswitch(["sync"]).fails(
+        1,
+        &[
+            "the Redis at 192.168.56.101:8000 does not tell its role",
+            "redis_password_file",
+        ],
+    );
+    assert!(!one.has(M.bound));
+    let line = format!("redis_password_file = \"{}\"\n", password.display());
+    configure(&site, 6800, &line);
+    one.ok("sync");
+    assert!(one.has(M.bound));
+    one.run(
+        "redis-cli",
+        [
+            "-p",
+            "8000",
+            "-a",
+            "secret",
+            "config",
+            "set",
+            "requirepass",
+            "",
+        ],
+    );
+}
+
+#[test]
+fn a_master_that_sentinel_does_not_know_is_a_mistake() {
+    let lab = Lab::with_hosts(["server1"]);
+    let server = lab.host("server1");
+    lab.config(
+        "[masters.m]\nvip = \"192.168.56.250/24\"\n[sentinel]\naddress = \"127.0.0.1:7000\"\n",
+    );
+    let script = r#"while (sysread $client, my $question, 4096) { print $client "-ERR No such master with that name\r\n" }"#;
+    false_sentinel(&server, "7000", script);
+    server.vipswitch(["sync"]).fails(
+        2,
+        &[
+            "Sentinel at 127.0.0.1:7000 does not monitor a master named \"m\"",
+            "must be the same",
+        ],
+    );
+    // Without any Sentinel it is a passing fault, in time.
+    lab.config(
+        "[masters.m]\nvip = \"192.168.56.250/24\"\n[sentinel]\naddress = \"127.0.0.1:7001\"\n",
+    );
+    let mut command = server.command(common::executable());
+    command.arg("sync");
+    finish(command).fails(1, &["Sentinel at 127.0.0.1:7001 did not answer"]);
+}
