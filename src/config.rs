@@ -15,7 +15,6 @@ use toml::Spanned;
 
 use crate::exit::Fault;
 use crate::report::escape;
-use crate::site_command::{LONGEST, SiteCommand, TIMEOUT};
 use crate::trusted;
 use crate::vip::Vip;
 
@@ -49,6 +48,24 @@ pub struct Master {
     /// What the site wants run after a release.
     pub on_release: Option<SiteCommand>,
 }
+
+/// A command from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteCommand {
+    /// The program, by its absolute path, and its arguments.
+    pub argv: Vec<String>,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Whether its failure is this run's.
+    pub required: bool,
+}
+
+/// How long a command may take unless configured.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it may be configured to take: with this run's own retries it has to stay below the
+/// minute after which Sentinel kills the run.
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// Where this host's Sentinel listens and how it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -283,8 +300,11 @@ impl Source<'_> {
                 );
                 return Err(self.at(span, what));
             }
-            if is_link_local(vip.address) && table.interface.is_none() {
-                let what = format!("{} is on every link: it needs an `interface`", vip.address);
+            if is_link_local(vip.address) {
+                let what = format!(
+                    "{} is another one on every link, so that it is no VIP",
+                    vip.address
+                );
                 return Err(self.at(span, what));
             }
             vips.push(vip);
@@ -566,7 +586,7 @@ mod tests {
             ),
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterfaces = 'e'",
-                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`, `on_take_over`, `on_release`. Did you mean `interface`?",
+                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `on_take_over`, `on_release`. Did you mean `interface`?",
             ),
             (
                 "[sentinel]\nadress = 'x'\n",
@@ -626,7 +646,7 @@ mod tests {
             ),
             (
                 "[masters.m]\nvip = 'fe80::250/64'",
-                "v.toml:2:7: fe80::250 is on every link: it needs an `interface`",
+                "v.toml:2:7: fe80::250 is another one on every link",
             ),
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterface = 'sixteen-bytes-xx'",

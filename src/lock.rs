@@ -1,10 +1,11 @@
 //! One run at a time about a VIP: between Sentinel's answer and what follows from it nobody else may
 //! act on an older one.
 //!
-//! The lock is a [`Name`]. Where a stranger has it, or there are no such sockets, it is flock(2) on a
-//! sysctl of the network namespace that only root, or who has CAP_NET_ADMIN there, can open
-//! (`net_ctl_permissions` in the kernel's net/sysctl_net.c): one for all VIPs, and only for those who
-//! see the same mount of /proc.
+//! The lock is a [`Name`] for each VIP. Where a stranger has the name, the run excludes all others
+//! instead: every run holds flock(2) on a sysctl of the network namespace that only root, or who has
+//! CAP_NET_ADMIN there, can open (`net_ctl_permissions` in the kernel's net/sysctl_net.c), shared with
+//! those that have their names, and alone where one is denied. The names are the same for every
+//! sandbox, the file only for those who see the same mount of /proc.
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
@@ -27,15 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the file's lock is tried again: flock(2) has no deadline of its own.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A lock, held until it is dropped.
+/// The lock of a run, held until it is dropped.
 #[must_use]
 pub struct Lock {
+    has_names: bool,
     _names: Vec<Name>,
-    // Closing it gives the lock back.
-    _file: Option<File>,
-    /// Whether there was one to be had. A VIP that moves unlocked is better than one that does not
-    /// move.
-    pub is_held: bool,
+    // Closing it gives its lock back.
+    file: Option<File>,
 }
 
 /// Waits until no other run is about any of these VIPs.
@@ -44,62 +43,85 @@ pub struct Lock {
 ///
 /// A lock that is held for longer than 10 s is a passing fault.
 pub async fn vips(vips: impl Iterator<Item = IpAddr>) -> Result<Lock, Fault> {
+    let until = Instant::now() + PATIENCE;
     // In one order, so that no two runs wait for each other.
     let each: BTreeSet<IpAddr> = vips.collect();
-    all("vip", each.iter().map(IpAddr::to_string), PATIENCE).await
+    let mut names = Vec::new();
+    for vip in &each {
+        names.extend(take("vip", &vip.to_string(), until).await?);
+    }
+    let has_names = names.len() == each.len();
+    // Who cannot open it cannot change addresses either, or has no /proc.
+    let file = File::open(FILE).ok();
+    let lock = Lock {
+        has_names,
+        _names: names,
+        file,
+    };
+    lock.hold_file(!has_names, until).await?;
+    Ok(lock)
 }
 
-/// Waits until no other run is about to remove addresses from this interface.
-///
-/// # Errors
-///
-/// As [`vips`].
-pub async fn interface(ifindex: u32) -> Result<Lock, Fault> {
-    all("interface", [ifindex.to_string()].into_iter(), PATIENCE).await
-}
-
-/// Waits until no site command of this VIP runs, for `patience` at most.
+/// Waits until no site command of this VIP runs, for `patience` at most. Returns `None` where a
+/// stranger has the name: then nobody waits.
 ///
 /// # Errors
 ///
 /// A lock that is held for longer is a passing fault.
-pub async fn command(vip: IpAddr, patience: Duration) -> Result<Lock, Fault> {
-    all("command", [vip.to_string()].into_iter(), patience).await
+pub async fn command(vip: IpAddr, patience: Duration) -> Result<Option<Name>, Fault> {
+    take("command", &vip.to_string(), Instant::now() + patience).await
 }
 
-async fn all(
-    kind: &str,
-    each: impl Iterator<Item = String>,
-    patience: Duration,
-) -> Result<Lock, Fault> {
-    let until = Instant::now() + patience;
-    let mut names = Vec::new();
-    for which in each {
-        match one(kind, &which, until).await? {
-            Some(name) => names.push(name),
-            None => {
-                // Not for what is locked within: flock(2) does not know its own process.
-                let file = match kind {
-                    "vip" => file(&which, until).await?,
-                    _ => None,
-                };
-                return Ok(Lock {
-                    _names: names,
-                    is_held: file.is_some(),
-                    _file: file,
-                });
+impl Lock {
+    /// Whether there was a lock to be had. A VIP that moves unlocked is better than one that does
+    /// not move.
+    pub fn is_held(&self) -> bool {
+        self.has_names || self.file.is_some()
+    }
+
+    /// Waits until no other run is about to remove addresses from this interface. Returns its name,
+    /// unless this run excludes all others.
+    ///
+    /// # Errors
+    ///
+    /// As [`vips`].
+    pub async fn interface(&self, ifindex: u32) -> Result<Option<Name>, Fault> {
+        let until = Instant::now() + PATIENCE;
+        if !self.has_names {
+            return Ok(None);
+        }
+        let name = take("interface", &ifindex.to_string(), until).await?;
+        if name.is_none() {
+            self.hold_file(true, until).await?;
+        }
+        Ok(name)
+    }
+
+    /// Waits for the file's lock, alone or shared with others.
+    async fn hold_file(&self, alone: bool, until: Instant) -> Result<(), Fault> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        loop {
+            let tried = if alone {
+                file.try_lock()
+            } else {
+                file.try_lock_shared()
+            };
+            match tried {
+                // A file system without locks has none for anybody.
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok(()),
+                Err(TryLockError::WouldBlock) if Instant::now() > until => {
+                    return Err(overdue(FILE).remedy(format!("See who: lslocks, or fuser {FILE}")));
+                }
+                Err(TryLockError::WouldBlock) => sleep(PAUSE).await,
             }
         }
     }
-    Ok(Lock {
-        _names: names,
-        _file: None,
-        is_held: true,
-    })
 }
 
-/// Returns `None` where the name is not to be had.
-async fn one(kind: &str, which: &str, until: Instant) -> Result<Option<Name>, Fault> {
+/// Returns `None` where a stranger has the name.
+async fn take(kind: &str, which: &str, until: Instant) -> Result<Option<Name>, Fault> {
     loop {
         let held = match Name::want(kind, which).await {
             Wanted::Mine(name) => return Ok(Some(name)),
@@ -108,32 +130,14 @@ async fn one(kind: &str, which: &str, until: Instant) -> Result<Option<Name>, Fa
         };
         let left = until.saturating_duration_since(Instant::now());
         if !name::ended(held, left).await {
-            return Err(overdue(kind, which));
+            let fault = overdue(&format!("{kind} {which}"));
+            return Err(fault.remedy("See who: ss -xlp | grep vipswitch"));
         }
     }
 }
 
-/// Returns `None` where there is no such file or it may not be opened: who cannot open it cannot
-/// change addresses either.
-async fn file(which: &str, until: Instant) -> Result<Option<File>, Fault> {
-    let Ok(file) = File::open(FILE) else {
-        return Ok(None);
-    };
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) if Instant::now() > until => {
-                return Err(overdue("vip", which));
-            }
-            Err(TryLockError::WouldBlock) => sleep(PAUSE).await,
-            Err(TryLockError::Error(_)) => return Ok(None),
-        }
-    }
-}
-
-fn overdue(kind: &str, which: &str) -> Fault {
+fn overdue(of: &str) -> Fault {
     Fault::passing(format!(
-        "another run of vipswitch holds the lock of {kind} {which} and does not end"
+        "another run of vipswitch holds the lock of {of} and does not end"
     ))
-    .remedy("See who: ss -xlp | grep vipswitch")
 }

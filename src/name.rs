@@ -3,7 +3,7 @@
 //! namespace, and is gone with its process however that died.
 //!
 //! Anybody may take a name. So who has one is believed only if it is root, this process's own user,
-//! or somebody with CAP_NET_ADMIN here, who could do worse.
+//! or somebody whom a service manager has given CAP_NET_ADMIN here, who could do worse.
 
 use std::fs;
 use std::io;
@@ -62,7 +62,6 @@ impl Name {
                 Ok(_) => return Wanted::Denied,
                 // Between its bind and its listen, or it has just gone, or too many wait for it.
                 Err(_) if Instant::now() < until => sleep(PAUSE).await,
-                Err(Errno::EAGAIN) => sleep(PAUSE).await,
                 Err(_) => return Wanted::Denied,
             }
         }
@@ -121,6 +120,33 @@ fn may_be_believed(peer: &UnixCredentials) -> bool {
         (Ok(theirs), Ok(ours)) => theirs == ours,
         _ => false,
     };
-    same_namespace
-        && read(&pid, "status").is_ok_and(|status| privilege::has(Capability::NetAdmin, &status))
+    same_namespace && read(&pid, "status").is_ok_and(|status| is_given(peer.uid(), &status))
+}
+
+/// Whether /proc/PID/status is of a process of this user, and of no other in any respect, that has
+/// CAP_NET_ADMIN as an ambient capability. One that has executed a program with more rights than its
+/// own has lost these (capabilities(7)), and one with the same number but another user is another.
+fn is_given(uid: u32, status: &str) -> bool {
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let all_same = |uids: &str| uids.split_whitespace().all(|one| one.parse() == Ok(uid));
+    uids.is_some_and(all_same) && privilege::has(Capability::NetAdmin, "CapAmb", status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ambient_capabilities_of_that_very_user_count() {
+        let status = |uids: &str, effective: &str, ambient: &str| {
+            format!("Name:\tx\nUid:\t{uids}\nCapEff:\t{effective}\nCapAmb:\t{ambient}\n")
+        };
+        let (all, none) = ("0000000000003000", "0000000000000000");
+        assert!(is_given(110, &status("110\t110\t110\t110", all, all)));
+        // A program with the set-user-ID bit, one with file capabilities, a pid that is used again.
+        assert!(!is_given(110, &status("110\t0\t0\t0", all, none)));
+        assert!(!is_given(110, &status("110\t110\t110\t110", all, none)));
+        assert!(!is_given(110, &status("111\t111\t111\t111", all, all)));
+        assert!(!is_given(110, ""));
+    }
 }

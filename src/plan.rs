@@ -30,18 +30,22 @@ pub enum ToIs {
     Elsewhere,
 }
 
+/// Where a VIP is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goal {
+    /// The interface that it belongs on.
+    pub ifindex: u32,
+    /// Why that one.
+    pub chosen: Chosen,
+    /// The prefix length with which it is there already, adopted as it is.
+    pub adopt: Option<u8>,
+}
+
 /// What is to be done about one VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Have it on this interface and announce it, then remove it from where it does not belong.
-    TakeOver {
-        /// The interface that it belongs on.
-        ifindex: u32,
-        /// Why that one.
-        chosen: Chosen,
-        /// The prefix length with which it is there already, adopted as it is.
-        adopt: Option<u8>,
-    },
+    /// Have it there and announce it, then remove it from where it does not belong.
+    TakeOver(Goal),
     /// Announce it where it is.
     Announce(Vec<Binding>),
     /// Remove these bindings.
@@ -80,11 +84,11 @@ fn take_over(vip: &Vip, seen: &Candidates, carries_to: Option<u32>) -> Result<Ac
         .bound
         .iter()
         .find(|binding| binding.ifindex == ifindex && binding.usable);
-    Ok(Action::TakeOver {
+    Ok(Action::TakeOver(Goal {
         ifindex,
         chosen,
         adopt: there.map(|binding| binding.prefix),
-    })
+    }))
 }
 
 /// Returns why `to` cannot be where a master is reached, if it cannot. `own_name` is whether the
@@ -158,11 +162,11 @@ mod tests {
     };
 
     fn take_over(ifindex: u32, chosen: Chosen, adopt: Option<u8>) -> Option<Action> {
-        Some(Action::TakeOver {
+        Some(Action::TakeOver(Goal {
             ifindex,
             chosen,
             adopt,
-        })
+        }))
     }
 
     /// call, bound where, configured interface, interface by subnet -> action; `None` is a

@@ -41,7 +41,7 @@ pub fn missing(tried: &str, capability: Capability) -> Fault {
 }
 
 fn explain(tried: &str, capability: Capability, status: &str, uid_map: &str) -> Fault {
-    if !has(capability, status) {
+    if !has(capability, "CapEff", status) {
         let text = format!("cannot {tried}: not permitted: {capability} is missing");
         return Fault::permanent(text).remedy(DROP_IN);
     }
@@ -72,11 +72,11 @@ fn is_initial(uid_map: &str) -> bool {
     uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// Returns whether /proc/PID/status lists the capability as effective.
-pub fn has(capability: Capability, status: &str) -> bool {
+/// Returns whether /proc/PID/status lists the capability in this set of its: `CapEff`, `CapAmb`.
+pub fn has(capability: Capability, set: &str, status: &str) -> bool {
     status
         .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
+        .find_map(|line| line.strip_prefix(set)?.strip_prefix(':'))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .is_some_and(|set| set >> capability as u64 & 1 == 1)
 }

@@ -3,9 +3,10 @@
 
 use std::net::IpAddr;
 
+use crate::announcer;
 use crate::exit::Fault;
 use crate::link::Link;
-use crate::lock;
+use crate::lock::Lock;
 use crate::netlink::{Address, Netlink, Reset, reset_connections};
 use crate::observe::Kernel;
 use crate::vip::{Binding, Subnet, Vip};
@@ -19,7 +20,7 @@ pub struct Released {
     pub reset: Reset,
 }
 
-/// Resets the VIP's connections, removes these bindings of it, and verifies that none is left.
+/// Stops the VIP's announcer, resets the VIP's connections, removes these bindings of it, and verifies that none is left.
 /// Adds to `released` what it does, also if what follows fails.
 ///
 /// The reset comes first: once the address is gone no RST can leave, and a client that only
@@ -32,12 +33,23 @@ pub struct Released {
 /// somebody else adds it.
 pub async fn release(
     netlink: &Netlink,
+    lock: &Lock,
     vip: Vip,
     bindings: &[Binding],
     released: &mut Released,
 ) -> Result<(), Fault> {
+    for binding in bindings {
+        announcer::dismiss(vip.address, binding.ifindex);
+    }
     let before = reset_connections(vip.address).await;
-    let removed = remove(netlink, vip.address, bindings, &mut released.interfaces).await;
+    let removed = remove(
+        netlink,
+        lock,
+        vip.address,
+        bindings,
+        &mut released.interfaces,
+    )
+    .await;
     let swept = reset_connections(vip.address).await;
     released.reset = std::mem::take(&mut released.reset).and(before).and(swept);
     removed?;
@@ -59,13 +71,14 @@ pub async fn release(
 /// As [`release`], without the verification.
 pub(crate) async fn remove(
     netlink: &Netlink,
+    lock: &Lock,
     address: IpAddr,
     bindings: &[Binding],
     removed: &mut Vec<String>,
 ) -> Result<(), Fault> {
     let mut first = Ok(());
     for &binding in bindings {
-        match remove_one(netlink, address, binding).await {
+        match remove_one(netlink, lock, address, binding).await {
             Ok(name) => removed.extend(name),
             Err(fault) => first = first.and(Err(fault)),
         }
@@ -75,11 +88,12 @@ pub(crate) async fn remove(
 
 async fn remove_one(
     netlink: &Netlink,
+    lock: &Lock,
     address: IpAddr,
     binding: Binding,
 ) -> Result<Option<String>, Fault> {
     // Another VIP's run may borrow the interface's setting between our look and our removal.
-    let _lock = lock::interface(binding.ifindex).await?;
+    let _alone = lock.interface(binding.ifindex).await?;
     let Some(link) = netlink.link(binding.ifindex).await? else {
         // Gone with its interface.
         return Ok(None);
@@ -108,10 +122,10 @@ const LENT: i32 = 118;
 /// # Errors
 ///
 /// A netlink fault.
-pub async fn mend(netlink: &Netlink) -> Result<(), Fault> {
+pub async fn mend(netlink: &Netlink, lock: &Lock) -> Result<(), Fault> {
     let is_lent = |link: &Link| link.promote_secondaries == LENT;
     for link in netlink.links().await?.into_iter().filter(is_lent) {
-        let _lock = lock::interface(link.index).await?;
+        let _alone = lock.interface(link.index).await?;
         // The one that had borrowed it may have been at work still.
         if netlink
             .link(link.index)

@@ -67,7 +67,12 @@ pub fn own_name() -> String {
 /// Where names are that need no name server.
 const HOSTS: &str = "/etc/hosts";
 
-fn in_hosts(name: &str) -> io::Result<Vec<IpAddr>> {
+/// Returns the addresses of a name in /etc/hosts.
+///
+/// # Errors
+///
+/// A file that cannot be read.
+pub fn in_hosts(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok(find(&fs::read(HOSTS)?, name))
 }
 

@@ -11,25 +11,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::config::SiteCommand;
 use crate::exit::Fault;
-
-/// A command from the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteCommand {
-    /// The program, by its absolute path, and its arguments.
-    pub argv: Vec<String>,
-    /// How long it may take.
-    pub timeout: Duration,
-    /// Whether its failure is this run's.
-    pub required: bool,
-}
-
-/// How long a command may take unless configured.
-pub const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long it may be configured to take: with this run's own retries it has to stay below the
-/// minute after which Sentinel kills the run.
-pub const LONGEST: Duration = Duration::from_secs(20);
 
 /// Where programs that it starts are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -37,45 +20,46 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// How often a command is looked at while it runs.
 const PAUSE: Duration = Duration::from_millis(2);
 
-impl SiteCommand {
-    /// Runs it with these variables in its environment, and waits for its end, for its own time and
-    /// no longer than `left`. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// All are passing: a program that cannot be started, that fails, or that takes too long and is
-    /// killed.
-    pub fn run(&self, variables: &[(&str, String)], left: Duration) -> Result<(), Fault> {
-        let [program, arguments @ ..] = self.argv.as_slice() else {
-            return Ok(());
-        };
-        let failed = |why: String| Fault::passing(format!("the command {program} failed: {why}"));
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .env_clear()
-            .env("PATH", PATH)
-            .current_dir("/");
-        command.envs(variables.iter().map(|(name, value)| (name, value)));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        // A group of its own, so that what it starts ends with it.
-        command.process_group(0);
-        // Sentinel has its scripts ignore these. What this process catches, its children do not
-        // ignore (execve(2)).
-        let _caught = [SignalKind::hangup(), SignalKind::alarm()].map(signal);
-        let child = command.spawn().map_err(|error| failed(error.to_string()))?;
-        let timeout = self.timeout.min(left);
-        match wait(child, timeout) {
-            Some(status) if status.success() => Ok(()),
-            Some(status) => Err(failed(status.to_string())),
-            None => Err(failed(format!(
-                "it took longer than {} s and was killed",
-                timeout.as_secs()
-            ))),
-        }
+/// Runs a command with these variables in its environment, and waits for its end, for its own time and
+/// no longer than `left`. Must be called within a tokio runtime.
+///
+/// # Errors
+///
+/// All are passing: a program that cannot be started, that fails, or that takes too long and is
+/// killed.
+pub fn run(of: &SiteCommand, variables: &[(&str, String)], left: Duration) -> Result<(), Fault> {
+    let [program, arguments @ ..] = of.argv.as_slice() else {
+        return Ok(());
+    };
+    let failed = |why: String| Fault::passing(format!("the command {program} failed: {why}"));
+    let timeout = of.timeout.min(left);
+    if timeout.is_zero() {
+        return Err(failed("no time was left for it".into()));
+    }
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .current_dir("/");
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    // A group of its own, so that what it starts ends with it.
+    command.process_group(0);
+    // Sentinel has its scripts ignore these. What this process catches, its children do not
+    // ignore (execve(2)).
+    let _caught = [SignalKind::hangup(), SignalKind::alarm()].map(signal);
+    let child = command.spawn().map_err(|error| failed(error.to_string()))?;
+    match wait(child, timeout) {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(failed(status.to_string())),
+        None => Err(failed(format!(
+            "it took longer than {} s and was killed",
+            timeout.as_secs()
+        ))),
     }
 }
 

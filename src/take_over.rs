@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::announce::{PacketSocket, Senders, directed, round};
 use crate::exit::Fault;
 use crate::link::Link;
+use crate::lock::Lock;
 use crate::netlink::{Added, Netlink, Route};
 use crate::observe::Kernel;
 use crate::release;
@@ -62,44 +63,27 @@ async fn bind(netlink: &Netlink, link: &Link, vip: Vip) -> Result<bool, Fault> {
     Ok(netlink.add_address(link, &vip).await? == Added::New)
 }
 
-/// Asks the gateways of the interface and these `known` neighbours for their hardware address in
-/// the name of the VIP. Returns all of them, and what went out.
+/// Asks these neighbours for their hardware address in the name of the VIP. Returns how many frames
+/// went out.
 ///
 /// # Errors
 ///
 /// As [`bind_and_announce`].
-pub async fn ask_peers(
-    netlink: &Netlink,
-    senders: &mut Senders,
-    vip: Vip,
-    link: &Link,
-    known: &[IpAddr],
-) -> Result<(Vec<IpAddr>, usize), Fault> {
-    if link.mac.is_none() {
-        return Ok((Vec::new(), 0));
+pub fn ask(senders: &mut Senders, vip: Vip, link: &Link, peers: &[IpAddr]) -> Result<usize, Fault> {
+    let frames = directed(link, vip.address, peers);
+    if frames.is_empty() {
+        return Ok(0);
     }
-    let peers = peers(netlink, vip, link.index, known).await?;
-    let frames = directed(link, vip.address, &peers);
     let socket = senders.on(link)?;
     for frame in &frames {
         socket.send(frame)?;
     }
-    Ok((peers, frames.len()))
+    Ok(frames.len())
 }
 
-/// Returns the neighbours whose answers prove that the network delivers to this host: these
-/// `known` ones, and the gateways that are reached through the interface, each once.
-///
-/// # Errors
-///
-/// A netlink fault.
-pub async fn peers(
-    netlink: &Netlink,
-    vip: Vip,
-    ifindex: u32,
-    known: &[IpAddr],
-) -> Result<Vec<IpAddr>, Fault> {
-    let gateways = netlink.gateways(ifindex, vip.address).await?;
+/// Returns the neighbours whose answers prove that the network delivers to a VIP: these `known`
+/// ones, and the `gateways` of its interface, each once.
+pub fn peers(vip: Vip, known: &[IpAddr], gateways: &[IpAddr]) -> Vec<IpAddr> {
     let mut peers = Vec::new();
     for &peer in known.iter().chain(gateways.iter().take(MOST_GATEWAYS)) {
         let usable = peer.is_ipv4() == vip.address.is_ipv4() && peer != vip.address;
@@ -107,7 +91,7 @@ pub async fn peers(
             peers.push(peer);
         }
     }
-    Ok(peers)
+    peers
 }
 
 /// A host has one gateway or two; one that routes for others may have hundreds.
@@ -137,6 +121,7 @@ pub async fn announce(
 /// A VIP that is not there is a passing fault: somebody else removes it.
 pub async fn settle(
     netlink: &Netlink,
+    lock: &Lock,
     vip: Vip,
     link: &Link,
     removed: &mut Vec<String>,
@@ -145,7 +130,7 @@ pub async fn settle(
     let (here, stray): (Vec<Binding>, Vec<Binding>) = bindings
         .into_iter()
         .partition(|binding| binding.ifindex == link.index);
-    release::remove(netlink, vip.address, &stray, removed).await?;
+    release::remove(netlink, lock, vip.address, &stray, removed).await?;
     if here.iter().any(|binding| binding.usable) {
         return Ok(());
     }

@@ -174,11 +174,11 @@ fn connections_of_other_addresses_and_servers_that_listen_go_on() {
 fn a_kernel_that_cannot_reset_is_no_reason_to_keep_the_vip() {
     let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\n");
     let server = lab.host("server1");
-    // The sockets are the lock, the kernel's, the first sweep's, the interface's lock, the second
-    // sweep's.
+    // The sockets are the lock, the kernel's, the announcer's, the first sweep's, the interface's
+    // lock, the second sweep's.
     for fault in [
-        "socket:error=EPROTONOSUPPORT:when=3",
-        "socket:error=EPROTONOSUPPORT:when=5",
+        "socket:error=EPROTONOSUPPORT:when=4",
+        "socket:error=EPROTONOSUPPORT:when=6",
     ] {
         server.ok("bind");
         let mut command = server.command("strace");
@@ -305,6 +305,89 @@ fn a_stranger_cannot_hold_the_lock() {
             .unwrap()
             .success()
     );
+}
+
+/// As user 65534: takes the name by a socket with no room for anybody, or hands it to a program that
+/// runs with root's rights.
+#[test]
+fn a_stranger_cannot_hold_the_lock_by_tricks() {
+    let lab = lab(BOTH);
+    let server = lab.host("server1");
+    let program = lab.file("setuid", std::fs::read("/bin/sleep").unwrap());
+    lab.run("chmod", ["4755", program.to_str().unwrap()]);
+    lab.run("chmod", ["755", lab.dir().to_str().unwrap()]);
+    let script = r#"
+use Socket; $^F = 99;
+socket(my $s, AF_UNIX, SOCK_STREAM, 0); my $name = pack_sockaddr_un("\0vipswitch/vip/192.168.56.250");
+bind($s, $name) or die $!;
+listen($s, $ARGV[0] eq "full" ? 0 : 9);
+socket(my $c, AF_UNIX, SOCK_STREAM, 0); connect($c, $name) if $ARGV[0] eq "full";
+$| = 1; print "r"; close STDOUT;
+exec $ARGV[0] eq "full" ? "/bin/sleep" : $ARGV[1], "613";
+"#;
+    let tricks: &[&str] = if is_root() { &["full", "setuid"] } else { &[] };
+    for trick in tricks {
+        let mut stranger = server.command("setpriv");
+        stranger.args([
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+            "perl",
+            "-e",
+        ]);
+        stranger.args([script, trick]).arg(&program);
+        let mut stranger = stranger.stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Read::read_exact(stranger.stdout.as_mut().unwrap(), &mut [0; 1]).unwrap();
+        if *trick == "setuid" {
+            eventually("it has root's rights", || {
+                let look = "grep ^Uid /proc/$(pgrep -f '[s]etuid 613')/status || true";
+                server.run("sh", ["-c", look]).contains("\t0\t")
+            });
+        }
+        let started = Instant::now();
+        server.ok("bind");
+        server.ok("unbind");
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
+            "{trick}: {:?}",
+            started.elapsed()
+        );
+        server.run("pkill", ["-KILL", "-f", "613"]);
+        stranger.wait().unwrap();
+    }
+}
+
+/// With a stranger on its name for a while, a run excludes those that have theirs.
+#[test]
+fn a_run_whose_name_is_denied_waits_for_those_that_have_theirs() {
+    let lab = lab(BOTH);
+    let server = lab.host("server1");
+    // One that has its name and waits, with its lock, for the interface's.
+    server.ok("bind");
+    let interface = server.json("link show eth1")[0]["ifindex"].to_string();
+    let holder = NameHolder::start(&server, &format!("interface/{interface}"));
+    let mut first = server.command(executable()).arg("unbind").spawn().unwrap();
+    eventually("it has its name", || {
+        server
+            .run("cat", ["/proc/net/unix"])
+            .contains("@vipswitch/vip/192.168.56.250")
+    });
+    let other = lab.file("other.toml", "[masters.o]\nvip = \"192.168.56.251/24\"\n");
+    let mut silent = server.command("perl");
+    silent.env("SILENT", "1");
+    let _stranger = NameHolder::start_by(silent, "vip/192.168.56.251");
+    let mut second = server.command(executable());
+    second.args(["bind", "--config"]).arg(&other);
+    let mut second = second.spawn().unwrap();
+    assert!(wait_for(Duration::from_secs(1), || second.try_wait().unwrap()).is_none());
+    holder.release();
+    for run in [&mut first, &mut second] {
+        let ended = wait_for(Duration::from_secs(20), || run.try_wait().unwrap());
+        assert!(ended.unwrap().success());
+    }
+    assert!(server.has("192.168.56.251/24@eth1") && !server.has(V4_BOUND));
 }
 
 #[test]
@@ -540,13 +623,32 @@ fn a_site_command_that_fails_is_logged_and_is_the_runs_failure_if_required() {
 }
 
 #[test]
+fn a_bystander_runs_no_command() {
+    let lab = Lab::with_hosts(["server1", "server2", "server3"]);
+    with_commands(&lab, "");
+    // From 192.168.56.109 to server2, and this is server3.
+    lab.host("server3").hook("m", "192.168.56.102").success();
+    lab.logged(&["nothing="]);
+    assert!(!lab.dir().join("released").exists());
+}
+
+#[test]
 fn a_required_command_of_a_release_is_run_again_by_the_retry() {
     let lab = Lab::with_hosts(["server1"]);
     let server = lab.host("server1");
     lab.config("[masters.m]\nvip = \"192.168.56.250/24\"\non_release = { command = [\"/bin/false\"], required = true }\n");
     server.ok("bind");
     for action in ["released=", "nothing="] {
-        assert_eq!(server.hook("m", "192.168.56.102").code(), 1);
+        let call = [
+            "m",
+            "leader",
+            "start",
+            "192.168.56.101",
+            "1",
+            "192.168.56.102",
+            "1",
+        ];
+        assert_eq!(server.vipswitch(call).code(), 1);
         lab.logged(&[action, "site_command=", "exit=1"]);
     }
     assert!(server.vipswitch(["bind"]).code() == 0);

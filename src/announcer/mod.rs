@@ -83,36 +83,45 @@ pub fn detach(job: &Job) -> Result<(), Fault> {
 }
 
 /// Announces a VIP by this schedule, in the place of whoever does so now, and leaves its last result
-/// for `status`.
-///
-/// # Errors
-///
-/// A netlink or packet socket fault.
-pub async fn work(job: &Job, schedule: Schedule) -> Result<Summary, Fault> {
-    let place = presence::take(job.vip.address).await;
-    let result = voice::announce(job, schedule, place).await;
-    let summary = match &result {
-        Ok(summary) => summary.clone(),
-        Err(fault) => Summary {
-            ended: fault.to_string(),
-            ..Summary::default()
-        },
+/// for `status`. Returns what it did, and what it failed at, if it did.
+pub async fn work(job: &Job, schedule: Schedule) -> (Summary, Option<Fault>) {
+    let place = presence::take(job.vip.address, job.ifindex).await;
+    let mut summary = Summary::default();
+    let ended = voice::announce(job, schedule, place, &mut summary).await;
+    summary.ended = match &ended {
+        Ok(why) => (*why).to_owned(),
+        Err(fault) => fault.to_string(),
     };
     record::write(job.vip.address, &summary);
-    result
+    (summary, ended.err())
 }
 
-/// Returns what is known of a VIP's announcer, if anything: whether it is at work, and what it has
-/// done. Waits a second at most.
-pub fn latest(vip: IpAddr) -> Option<(bool, Summary)> {
-    match presence::ask(vip) {
-        Some(summary) => Some((true, summary)),
-        None => record::read(vip).map(|summary| (false, summary)),
+/// What is known of a VIP's announcer.
+pub enum Known {
+    /// It is at work, and has done this so far.
+    AtWork(Summary),
+    /// It ended so long ago, and had done this.
+    Ended(Summary, Duration),
+}
+
+/// Returns what is known of a VIP's announcer, if anything; of the one at work on these interfaces,
+/// else of the last one. Waits a second at most.
+pub fn latest(vip: IpAddr, interfaces: impl Iterator<Item = u32>) -> Option<Known> {
+    let mut interfaces = interfaces;
+    match interfaces.find_map(|ifindex| presence::ask(vip, ifindex)) {
+        Some(summary) => Some(Known::AtWork(summary)),
+        None => record::read(vip).map(|(summary, age)| Known::Ended(summary, age)),
     }
 }
 
+/// Has the announcer of a VIP on an interface end, if there is one, and does not wait for it: what
+/// it still had to say is about to be no longer true.
+pub fn dismiss(vip: IpAddr, ifindex: u32) {
+    presence::dismiss(vip, ifindex);
+}
+
 impl Summary {
-    /// Remembers who answered. Returns whether that is new.
+    /// Remembers who answered.
     fn confirm(&mut self, peer: IpAddr, now: Duration) {
         let new = !self.confirmed_by.iter().any(|(known, _)| *known == peer)
             && self.confirmed_by.len() < REMEMBERED;

@@ -32,18 +32,23 @@ const LONGEST: u64 = 16 * 1024;
 
 /// What somebody wants of an announcer.
 pub enum Wish {
-    /// A newer one wants its place.
+    /// A newer one wants its place, or the VIP is about to be released.
     Leave,
     /// It is to tell what it has done so far.
     Tell(UnixStream),
 }
 
+/// One for each interface that has the VIP.
+fn which(vip: IpAddr, ifindex: u32) -> String {
+    format!("{vip}/{ifindex}")
+}
+
 /// Takes the place of a VIP's announcer; who has it is asked to leave, as the newest knows best.
 /// Returns `None` where it is not to be had: two announcers are better than none.
-pub async fn take(vip: IpAddr) -> Option<UnixListener> {
+pub async fn take(vip: IpAddr, ifindex: u32) -> Option<UnixListener> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let held = match Name::want(KIND, &vip.to_string()).await {
+        let held = match Name::want(KIND, &which(vip, ifindex)).await {
             Wanted::Mine(name) => return name.into_listener().ok(),
             Wanted::Denied => return None,
             Wanted::Held(held) => held,
@@ -63,11 +68,14 @@ pub async fn wish(place: &UnixListener) -> Wish {
             tokio::time::sleep(MOMENT).await;
             continue;
         };
+        if !name::is_trusted(&stream) {
+            continue;
+        }
         let Ok(Ok(_)) = timeout(MOMENT, stream.ready(Interest::READABLE)).await else {
             continue;
         };
         let mut byte = [0];
-        if !name::is_trusted(&stream) || stream.try_read(&mut byte).is_err() {
+        if stream.try_read(&mut byte).is_err() {
             continue;
         }
         match (byte[0], stream.into_std()) {
@@ -84,12 +92,19 @@ pub fn tell(mut to: &UnixStream, summary: &Summary) {
 }
 
 /// Returns what the announcer at work has done so far, if there is one.
-pub fn ask(vip: IpAddr) -> Option<Summary> {
-    let mut stream = name::ask(KIND, &vip.to_string())?;
+pub fn ask(vip: IpAddr, ifindex: u32) -> Option<Summary> {
+    let mut stream = name::ask(KIND, &which(vip, ifindex))?;
     stream.set_nonblocking(false).ok()?;
     stream.set_read_timeout(Some(ANSWER)).ok()?;
     stream.write_all(&[TELL]).ok()?;
     let mut text = String::new();
     stream.take(LONGEST).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
+}
+
+/// Asks the announcer at work to leave, if there is one, and does not wait for it.
+pub fn dismiss(vip: IpAddr, ifindex: u32) {
+    if let Some(mut stream) = name::ask(KIND, &which(vip, ifindex)) {
+        let _ = stream.write_all(&[LEAVE]);
+    }
 }

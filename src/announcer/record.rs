@@ -1,11 +1,12 @@
 //! What a VIP's last announcer has done: a small file that the announcer leaves for `status` where
 //! it may write one.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
@@ -50,8 +51,8 @@ pub fn write(vip: IpAddr, summary: &Summary) {
     }
 }
 
-/// Returns what a VIP's last announcer has done, if that is known.
-pub fn read(vip: IpAddr) -> Option<Summary> {
+/// Returns what a VIP's last announcer has done, and how long ago, if that is known.
+pub fn read(vip: IpAddr) -> Option<(Summary, Duration)> {
     let path = path(vip).filter(|_| is_ours())?;
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
     let file = File::options()
@@ -59,12 +60,11 @@ pub fn read(vip: IpAddr) -> Option<Summary> {
         .custom_flags(flags)
         .open(path)
         .ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
+    let metadata = file.metadata().ok().filter(Metadata::is_file)?;
+    let age = metadata.modified().ok()?.elapsed().unwrap_or_default();
     let mut text = String::new();
     file.take(LONGEST).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
+    Some((serde_json::from_str(&text).ok()?, age))
 }
 
 /// Whether only those can write to the folder whom root has let.

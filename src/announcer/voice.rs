@@ -12,6 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout_at};
 
 use super::presence::{self, Wish};
@@ -40,13 +41,13 @@ enum Happened {
 }
 
 /// Why an announcer ends, as its last line says it.
-type End = &'static str;
+pub type End = &'static str;
 
 const GONE: End = "the VIP is gone";
 const INTERFACE_GONE: End = "the interface is gone";
 
 /// Announces a VIP until its schedule is over or the VIP is gone from the interface; `place` is
-/// where others reach it. Returns what it did.
+/// where others reach it. Returns why it ended, and keeps in `summary` what it does.
 ///
 /// # Errors
 ///
@@ -55,30 +56,25 @@ pub async fn announce(
     job: &Job,
     mut schedule: Schedule,
     place: Option<UnixListener>,
-) -> Result<Summary, Fault> {
+    summary: &mut Summary,
+) -> Result<End, Fault> {
     let started = Instant::now();
     let mut happenings = happenings(place)?;
     let netlink = Netlink::open()?;
-    let ended = |mut summary: Summary, end: End| {
-        summary.ended = end.into();
-        Ok(summary)
-    };
     let link = match netlink.link(job.ifindex).await? {
-        None => return ended(Summary::default(), INTERFACE_GONE),
-        Some(Link { mac: None, .. }) => {
-            return ended(Summary::default(), "the interface has no neighbours");
-        }
+        None => return Ok(INTERFACE_GONE),
+        Some(Link { mac: None, .. }) => return Ok("the interface has no neighbours"),
         Some(link) => link,
     };
+    let own = own(&netlink).await?;
     let mut voice = Voice {
         job,
-        netlink: &netlink,
-        summary: Summary::default(),
+        netlink,
+        summary,
         link,
-        own: own(&netlink).await?,
+        own,
     };
-    let end = voice.work(started, &mut schedule, &mut happenings).await?;
-    ended(voice.summary, end)
+    voice.work(started, &mut schedule, &mut happenings).await
 }
 
 /// Collects the kernel's events, the signals that Sentinel lets its scripts ignore, and what others
@@ -132,8 +128,8 @@ async fn watch(mut stream: BoxStream<'static, Event>, tell: UnboundedSender<Happ
 /// The VIP's voice on its interface.
 struct Voice<'a> {
     job: &'a Job,
-    netlink: &'a Netlink,
-    summary: Summary,
+    netlink: Netlink,
+    summary: &'a mut Summary,
     link: Link,
     /// The hardware addresses of this host: Linux answers for its addresses on every interface
     /// (arp_ignore 0), which is no rival's claim.
@@ -165,19 +161,23 @@ impl Voice<'_> {
                 return Ok(GONE);
             }
             let wake = (started + schedule.next()).into();
-            let either = select(Box::pin(socket.readable()), Box::pin(happenings.recv()));
+            // What happened first: the network may never fall silent.
+            let either = select(Box::pin(happenings.recv()), Box::pin(socket.readable()));
             match timeout_at(wake, either).await {
                 Err(_) => {}
-                Ok(Either::Left((Err(error), _))) => {
+                Ok(Either::Right((Err(error), _))) => {
                     let link = &self.link.name;
                     return Err(Fault::passing(format!("cannot listen on {link}: {error}")));
                 }
-                Ok(Either::Left((Ok(mut ready), _))) => {
+                Ok(Either::Right((Ok(mut ready), _))) => {
                     if self.listen(&socket, started.elapsed(), schedule) {
                         ready.clear_ready();
+                    } else {
+                        // Those that tell what happens are to have their turn.
+                        yield_now().await;
                     }
                 }
-                Ok(Either::Right((happened, _))) => {
+                Ok(Either::Left((happened, _))) => {
                     if let Some(end) = self.react(happened, &socket).await? {
                         return Ok(end);
                     }
@@ -197,9 +197,9 @@ impl Voice<'_> {
                 Err(Fault::passing("the connection to the kernel broke"))
             }
             Some(Happened::Signal) => Ok(Some("a signal ended it")),
-            Some(Happened::Wished(Wish::Leave)) => Ok(Some("a newer announcer took its place")),
+            Some(Happened::Wished(Wish::Leave)) => Ok(Some("another run ended it")),
             Some(Happened::Wished(Wish::Tell(to))) => {
-                presence::tell(&to, &self.summary);
+                presence::tell(&to, self.summary);
                 Ok(None)
             }
             Some(Happened::Event(Event::AddressGone(address, ifindex))) => {
@@ -211,31 +211,36 @@ impl Voice<'_> {
                 Ok((ifindex == self.job.ifindex).then_some(INTERFACE_GONE))
             }
             Some(Happened::Event(Event::Link(ifindex))) if ifindex == self.job.ifindex => {
-                self.look_again(socket).await
+                Ok(self.look_again(socket).await)
             }
             Some(Happened::Event(Event::Link(_))) => Ok(None),
             Some(Happened::Event(Event::Lost)) => {
                 if !self.is_here().await.unwrap_or(true) {
                     return Ok(Some(GONE));
                 }
-                self.look_again(socket).await
+                Ok(self.look_again(socket).await)
             }
         }
     }
 
     /// Announces at once where the interface has got carrier, or another hardware address. Returns
     /// why it ends, if it does.
-    async fn look_again(&mut self, socket: &AsyncFd<PacketSocket>) -> Result<Option<End>, Fault> {
-        let Some(link) = self.netlink.link(self.job.ifindex).await? else {
-            return Ok(Some(INTERFACE_GONE));
+    async fn look_again(&mut self, socket: &AsyncFd<PacketSocket>) -> Option<End> {
+        let link = match self.netlink.link(self.job.ifindex).await {
+            Ok(Some(link)) => link,
+            Ok(None) => return Some(INTERFACE_GONE),
+            // Not to be known now: the next round looks whether the VIP is here.
+            Err(_) => return None,
         };
         let news = link.carrier && !self.link.carrier || link.mac != self.link.mac;
         self.link = link;
-        self.own = own(self.netlink).await?;
-        if news && !self.announce(socket, &self.job.peers).await {
-            return Ok(Some(GONE));
+        if let Ok(own) = own(&self.netlink).await {
+            self.own = own;
         }
-        Ok(None)
+        if news && !self.announce(socket, &self.job.peers).await {
+            return Some(GONE);
+        }
+        None
     }
 
     /// Sends one round, and asks these peers. Returns false, and sends nothing more, once the VIP is
@@ -251,21 +256,31 @@ impl Voice<'_> {
                 // Not to be known now: no frame, and the next round asks again.
                 Err(_) => return true,
             }
-            if socket.get_ref().send(&frame).is_err() {
-                return true;
+            // One that is not taken (a full queue) does not keep back the others.
+            if socket.get_ref().send(&frame).is_ok() {
+                self.summary.frames += 1;
             }
-            self.summary.frames += 1;
         }
         true
     }
 
-    /// Whether the VIP is on this interface still.
-    async fn is_here(&self) -> Result<bool, Fault> {
+    /// Whether the VIP is on this interface still. A connection to the kernel that broke is opened
+    /// anew.
+    async fn is_here(&mut self) -> Result<bool, Fault> {
+        let seen = self.see().await;
+        if seen.is_ok() {
+            return seen;
+        }
+        self.netlink = Netlink::open()?;
+        self.see().await
+    }
+
+    async fn see(&self) -> Result<bool, Fault> {
         let vip = self.job.vip.address;
         if self.netlink.route(vip).await? == Route::Local(self.job.ifindex) {
             return Ok(true);
         }
-        let bindings = Kernel::new(self.netlink).bindings(vip).await?;
+        let bindings = Kernel::new(&self.netlink).bindings(vip).await?;
         Ok(bindings
             .iter()
             .any(|binding| binding.ifindex == self.job.ifindex))
@@ -292,8 +307,10 @@ impl Voice<'_> {
                     schedule.owe_answer();
                     self.summary.rival(&rival.to_string());
                 }
-                Some(Heard::Answer(peer)) => self.summary.confirm(peer, now),
-                Some(Heard::Rival(_)) | None => {}
+                Some(Heard::Answer(peer)) if self.job.peers.contains(&peer) => {
+                    self.summary.confirm(peer, now);
+                }
+                Some(_) | None => {}
             }
         }
         false

@@ -63,12 +63,11 @@ fn go_on(
             .map(|job| announcer::work(job, Schedule::every_second(time)));
         let mut exit = Exit::Done;
         for (job, result) in jobs.iter().zip(join_all(voices).await) {
-            match result {
-                Ok(summary) => tell(job, &summary, options)?,
-                Err(fault) => {
-                    log::stderr(&format!("{}: {}: {fault}", job.master, job.vip));
-                    exit = Exit::from(fault.kind);
-                }
+            let (summary, fault) = result;
+            tell(job, &summary, options)?;
+            if let Some(fault) = fault {
+                log::stderr(&format!("{}: {}: {fault}", job.master, job.vip));
+                exit = Exit::from(fault.kind);
             }
         }
         Ok(exit)
@@ -119,8 +118,16 @@ async fn jobs(targets: &[Target<'_>]) -> Result<Vec<Job>, Fault> {
     let mut jobs = Vec::new();
     for target in targets {
         for binding in kernel.bindings(target.vip.address).await? {
-            let known = target.announce_to;
-            let peers = take_over::peers(&netlink, target.vip, binding.ifindex, known).await?;
+            let (vip, ifindex) = (target.vip, binding.ifindex);
+            // Bound twice, with two prefix lengths.
+            if jobs
+                .iter()
+                .any(|job: &Job| (job.vip, job.ifindex) == (vip, ifindex))
+            {
+                continue;
+            }
+            let gateways = netlink.gateways(ifindex, vip.address).await?;
+            let peers = take_over::peers(vip, target.announce_to, &gateways);
             jobs.push(Job {
                 master: target.master.to_owned(),
                 vip: target.vip,

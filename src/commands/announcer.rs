@@ -1,5 +1,9 @@
 //! The announcer's process: what [`crate::announcer::detach`] starts. Nobody else calls it.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::level;
 use crate::announce::schedule::Schedule;
 use crate::announcer::{self, Job, LIFE, Summary};
@@ -10,6 +14,9 @@ use crate::inherited;
 use crate::log;
 use crate::report::escape;
 use crate::vip::Vip;
+
+/// How long an announcer may take to begin and to end.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Announces, and writes one line to the log at its end.
 ///
@@ -37,10 +44,15 @@ pub(super) fn run(of: &Announcer) -> anyhow::Result<Exit> {
 }
 
 async fn work(job: &Job) {
-    let result = announcer::work(job, Schedule::new(LIFE)).await;
-    let summary = result.unwrap_or_else(|fault| Summary {
-        ended: fault.to_string(),
-        ..Summary::default()
+    // Whatever hangs: it never lives longer.
+    let worked = timeout(LIFE + GRACE, announcer::work(job, Schedule::new(LIFE))).await;
+    let (summary, fault) = worked.unwrap_or_else(|_| {
+        let fault = Fault::passing("its time was long up: something hung");
+        let summary = Summary {
+            ended: fault.to_string(),
+            ..Summary::default()
+        };
+        (summary, Some(fault))
     });
     let Job { master, vip, .. } = job;
     let rivals = if summary.rivals.is_empty() {
@@ -49,7 +61,7 @@ async fn work(job: &Job) {
         summary.rivals.join(",")
     };
     let confirmed = summary.confirmed();
-    let exit = if summary.rivals.is_empty() {
+    let exit = if summary.rivals.is_empty() && fault.is_none() {
         Exit::Done
     } else {
         Exit::Passing

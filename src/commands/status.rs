@@ -11,7 +11,7 @@ use tokio::time::timeout_at;
 
 use super::{load, print};
 use crate::announce::{Question, claimants};
-use crate::announcer::{self, Summary};
+use crate::announcer::{self, Known, Summary};
 use crate::cli::{Masters, Options};
 use crate::config::{Config, SENTINEL_TIMEOUT, Sentinel};
 use crate::exit::{Exit, Fault};
@@ -57,22 +57,48 @@ struct Status {
 #[derive(Debug, Serialize)]
 struct Announcing {
     at_work: bool,
+    /// Since it ended.
+    seconds_ago: Option<u64>,
     #[serde(flatten)]
     summary: Summary,
 }
 
 impl fmt::Display for Announcing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = if self.at_work {
-            "is being announced"
-        } else {
-            "was announced"
-        };
-        write!(f, "; it {verb}, confirmed by {}", self.summary.confirmed())?;
+        let confirmed = self.summary.confirmed();
+        match self.seconds_ago {
+            None => write!(f, "; it is being announced, confirmed by {confirmed}")?,
+            Some(ago) => {
+                let ago = ago_in_words(ago);
+                write!(f, "; it was announced ({ago}), confirmed by {confirmed}")?;
+            }
+        }
         if !self.summary.rivals.is_empty() {
             write!(f, ", rivals {}", self.summary.rivals.join(", "))?;
         }
         Ok(())
+    }
+}
+
+impl From<Known> for Announcing {
+    fn from(known: Known) -> Self {
+        let (summary, age) = match known {
+            Known::AtWork(summary) => (summary, None),
+            Known::Ended(summary, age) => (summary, Some(age.as_secs())),
+        };
+        Announcing {
+            at_work: age.is_none(),
+            seconds_ago: age,
+            summary,
+        }
+    }
+}
+
+fn ago_in_words(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s ago"),
+        120..7200 => format!("{} min ago", seconds / 60),
+        _ => format!("{} h ago", seconds / 3600),
     }
 }
 
@@ -243,8 +269,11 @@ impl Status {
             probed: false,
             claimed_by: Vec::new(),
             probe_error: None,
-            announcer: announcer::latest(target.vip.address)
-                .map(|(at_work, summary)| Announcing { at_work, summary }),
+            announcer: announcer::latest(
+                target.vip.address,
+                places.iter().map(|(link, _)| link.index),
+            )
+            .map(Announcing::from),
             problem: None,
         }
     }

@@ -215,3 +215,28 @@ impl NetlinkDeserializable for Message {
         Ok(Message::Found(Box::new(InetResponse::parse(payload)?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_refuses_is_said_in_words() {
+        assert_eq!(check(0), Ok(()));
+        for (errno, said) in [
+            (Errno::EOPNOTSUPP, "without INET_DIAG_DESTROY"),
+            (Errno::EPERM, "CAP_NET_ADMIN"),
+            (Errno::ENOENT, "tcp_diag"),
+        ] {
+            assert!(check(-(errno as i32)).unwrap_err().contains(said));
+        }
+    }
+
+    #[test]
+    fn one_reason_is_kept_beside_what_was_counted() {
+        let why = || Reset::Impossible("why".into());
+        assert_eq!(Reset::Done(2).and(Reset::Done(3)), Reset::Done(5));
+        assert_eq!(Reset::Done(2).and(why()), why());
+        assert_eq!(why().and(Reset::Done(2)), why());
+    }
+}

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Asked, Run, Target};
 use crate::announcer;
+use crate::config::SiteCommand;
 use crate::exit::Fault;
 use crate::failover::{Failover, Host};
 use crate::lock;
@@ -14,8 +15,8 @@ use crate::observe::Kernel;
 use crate::plan::{Call, ToIs};
 use crate::report::Did;
 use crate::sentinel::Truth;
-use crate::site_command::SiteCommand;
 use crate::vip::Vip;
+use crate::{resolve, site_command};
 
 /// When the last of the site's own commands has to have ended, since the start: Sentinel kills the
 /// run after 60 s.
@@ -33,14 +34,15 @@ impl Run<'_> {
     }
 
     /// Runs what the configuration wants run after each VIP that was taken over or released, once
-    /// the network knows; after a release also where an earlier run has released it, as its command
-    /// may have failed.
+    /// the network knows; after a release also where FROM is this host and an earlier run has
+    /// released it, as its command may have failed.
     pub(super) async fn run_site_commands(&mut self) {
         if self.dry_run {
             return;
         }
+        let owes_release = self.has_left_this_host().await;
         for place in 0..self.targets.len() {
-            let Some((command, here, interface)) = self.site_command(place) else {
+            let Some((command, here, interface)) = self.site_command(place, owes_release) else {
                 continue;
             };
             let target = self.targets[place];
@@ -53,18 +55,36 @@ impl Run<'_> {
 
     /// Returns which command a VIP needs now, whether it is one for a VIP that is here, and where
     /// the VIP is or was.
-    fn site_command(&self, place: usize) -> Option<(&SiteCommand, bool, String)> {
+    fn site_command(
+        &self,
+        place: usize,
+        owes_release: bool,
+    ) -> Option<(&SiteCommand, bool, String)> {
         let master = self.config.masters.get(self.targets[place].master)?;
-        let away = matches!(self.call, Some(Call::Follow(ToIs::Elsewhere)));
         let (command, here, interface) = match &self.outcomes[place].result {
             Ok(Did::TookOver { interface, .. }) => (&master.on_take_over, true, interface.clone()),
             Ok(Did::Released(released)) => {
                 (&master.on_release, false, released.interfaces.join(" "))
             }
-            Ok(Did::Nothing(_)) if away => (&master.on_release, false, String::new()),
+            Ok(Did::Nothing(_)) if owes_release => (&master.on_release, false, String::new()),
             _ => return None,
         };
         Some((command.as_ref()?, here, interface))
+    }
+
+    /// Whether Sentinel's call says that the master was on this host and is not any more.
+    async fn has_left_this_host(&self) -> bool {
+        let from = match self.asked {
+            Asked::Follow(Failover {
+                from: Some(from), ..
+            }) => addresses_at_hand(&from.host),
+            _ => return false,
+        };
+        let Ok(netlink) = Netlink::open() else {
+            return false;
+        };
+        let is = Kernel::new(&netlink).where_is(&from).await;
+        self.call == Some(Call::Follow(ToIs::Elsewhere)) && matches!(is, Ok(ToIs::Here(_)))
     }
 
     /// Runs a command, unless another run has moved the VIP on meanwhile: then it is not this one's.
@@ -78,13 +98,13 @@ impl Run<'_> {
         left: Duration,
     ) -> Result<(), Fault> {
         let until = Instant::now() + left;
-        let _lock = lock::command(target.vip.address, left).await?;
+        let _alone = lock::command(target.vip.address, left).await?;
         if is_bound(target.vip).await.is_ok_and(|bound| bound != here) {
             return Ok(());
         }
         let variables = variables(&self.asked, self.truth.as_ref(), &target, interface);
         let left = until.saturating_duration_since(Instant::now());
-        command.run(&variables, left)
+        site_command::run(command, &variables, left)
     }
 }
 
@@ -135,14 +155,18 @@ pub(super) fn known_peers(asked: &Asked, target: &Target) -> Vec<IpAddr> {
     let from = match asked {
         Asked::Follow(Failover {
             from: Some(from), ..
-        }) => Some(&from.host),
-        _ => None,
+        }) => addresses_at_hand(&from.host),
+        _ => Vec::new(),
     };
-    let from = from.and_then(|host| match host {
-        Host::Address(address) => Some(*address),
-        Host::Name(_) => None,
-    });
     from.into_iter()
         .chain(target.announce_to.iter().copied())
         .collect()
+}
+
+/// Returns the addresses of a host as far as they are known here without asking anybody.
+fn addresses_at_hand(host: &Host) -> Vec<IpAddr> {
+    match host {
+        Host::Address(address) => vec![*address],
+        Host::Name(name) => resolve::in_hosts(name).unwrap_or_default(),
+    }
 }

@@ -19,22 +19,18 @@ impl Run<'_> {
         place: usize,
     ) -> Result<Did, Fault> {
         Ok(match action {
-            Action::TakeOver {
-                ifindex,
-                chosen,
-                adopt,
-            } => {
+            Action::TakeOver(goal) => {
                 let bound = Kernel::new(netlink)
                     .bindings(self.targets[place].vip.address)
                     .await?;
                 let stray: Vec<Binding> = bound
                     .into_iter()
-                    .filter(|binding| binding.ifindex != ifindex)
+                    .filter(|binding| binding.ifindex != goal.ifindex)
                     .collect();
                 Did::TookOver {
-                    interface: name(netlink, ifindex).await?,
-                    chosen,
-                    already: adopt,
+                    interface: name(netlink, goal.ifindex).await?,
+                    chosen: goal.chosen,
+                    already: goal.adopt,
                     moved_from: names(netlink, &stray).await?,
                     sent: Sent::Frames(0),
                 }

@@ -12,6 +12,7 @@ mod after;
 mod foresee;
 mod steps;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -127,6 +128,8 @@ pub struct Run<'a> {
     senders: Senders,
     changes: Vec<Changes>,
     jobs: Vec<Job>,
+    /// By interface, and whether of IPv4.
+    gateways: BTreeMap<(u32, bool), Vec<IpAddr>>,
     /// Why further announcements could not be arranged.
     pub unannounced: Option<Fault>,
     /// Why the site's own commands failed, and whether each is required.
@@ -179,6 +182,7 @@ impl<'a> Run<'a> {
             started,
             senders: Senders::default(),
             jobs: Vec::new(),
+            gateways: BTreeMap::new(),
             unannounced: None,
             command_failed: Vec::new(),
             unlocked: false,
@@ -296,7 +300,7 @@ impl<'a> Run<'a> {
 
     /// Tries once what is not done yet. Every VIP is announced before any is settled.
     async fn attempt(&mut self) -> Result<(), Fault> {
-        let _lock = self.lock().await?;
+        let lock = self.lock().await?;
         let netlink = Netlink::open()?;
         let kernel = Kernel::new(&netlink);
         // A socket of an earlier attempt may be on an interface that went and came back.
@@ -308,33 +312,34 @@ impl<'a> Run<'a> {
             if !is_pending(&self.outcomes[place]) {
                 continue;
             }
-            let result = match self.plan(&kernel, call, place).await {
-                Err(fault) => Err(fault),
-                Ok(action) if self.dry_run => self.foresee(&netlink, call, action, place).await,
-                Ok(Action::TakeOver {
-                    ifindex,
-                    chosen,
-                    adopt,
-                }) => match self.take_over(&netlink, place, ifindex, adopt).await {
-                    Ok(bound) => {
-                        unsettled.push((place, bound, chosen, adopt));
-                        continue;
+            let result = match (self.plan(&kernel, call, place).await, &lock) {
+                (Err(fault), _) => Err(fault),
+                (Ok(action), None) => self.foresee(&netlink, call, action, place).await,
+                (Ok(Action::TakeOver(goal)), _) => {
+                    match self.take_over(&netlink, place, goal).await {
+                        Ok(bound) => {
+                            unsettled.push((place, bound, goal));
+                            continue;
+                        }
+                        Err(fault) => Err(fault),
                     }
-                    Err(fault) => Err(fault),
-                },
-                Ok(Action::Announce(bindings)) => self.announce(&netlink, place, &bindings).await,
-                Ok(Action::Release(bindings)) => self.release(&netlink, place, &bindings).await,
-                Ok(Action::Nothing) => Ok(self.nothing(call, place)),
+                }
+                (Ok(Action::Announce(at)), _) => self.announce(&netlink, place, &at).await,
+                (Ok(Action::Release(from)), Some(lock)) => {
+                    self.release(&netlink, lock, place, &from).await
+                }
+                (Ok(Action::Nothing), _) => Ok(self.nothing(call, place).await),
             };
             self.outcomes[place].result = result;
         }
-        for (place, bound, chosen, adopt) in unsettled {
-            self.outcomes[place].result = self.settle(&netlink, place, bound, chosen, adopt).await;
+        // A dry run has nothing to settle.
+        let Some(lock) = &lock else { return Ok(()) };
+        for (place, bound, goal) in unsettled {
+            let settled = self.settle(&netlink, lock, place, bound, goal).await;
+            self.outcomes[place].result = settled;
         }
-        if !self.dry_run {
-            // No VIP's fault, and the next run tries again.
-            let _ = release::mend(&netlink).await;
-        }
+        // What goes wrong here is no VIP's fault, and the next run tries again.
+        let _ = release::mend(&netlink, lock).await;
         Ok(())
     }
 
@@ -347,7 +352,7 @@ impl<'a> Run<'a> {
         let pending = self.targets.iter().zip(&self.outcomes);
         let pending = pending.filter(|(_, outcome)| is_pending(outcome));
         let lock = lock::vips(pending.map(|(target, _)| target.vip.address)).await?;
-        self.unlocked |= !lock.is_held;
+        self.unlocked |= !lock.is_held();
         Ok(Some(lock))
     }
 

@@ -1,6 +1,8 @@
 //! The steps of one attempt: what was asked for, in the decision's terms, and what carries each
 //! decision out.
 
+use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use super::after::known_peers;
@@ -9,15 +11,16 @@ use crate::announcer::Job;
 use crate::config::SENTINEL_TIMEOUT;
 use crate::exit::Fault;
 use crate::failover::Host;
-use crate::netlink::Netlink;
+use crate::lock::Lock;
+use crate::netlink::{Netlink, reset_connections};
 use crate::observe::Kernel;
-use crate::plan::{self, Action, Call, ToIs, decide};
-use crate::release::{self, Released};
+use crate::plan::{self, Action, Call, Goal, ToIs, decide};
+use crate::release;
 use crate::report::{Did, escape};
 use crate::resolve;
 use crate::sentinel::{self, Truth, majority};
 use crate::take_over::{self, Bound};
-use crate::vip::{Binding, Chosen};
+use crate::vip::Binding;
 
 impl Run<'_> {
     /// Returns what was asked for, in the decision's terms: for Sentinel's call, where the
@@ -34,7 +37,7 @@ impl Run<'_> {
             &failover.master,
             to,
             SENTINEL_TIMEOUT,
-        )?;
+        );
         // Its word of a moment ago is better than none.
         if !matches!(
             (&self.truth, &truth),
@@ -111,64 +114,70 @@ impl Run<'_> {
         &mut self,
         netlink: &Netlink,
         place: usize,
-        ifindex: u32,
-        adopt: Option<u8>,
+        goal: Goal,
     ) -> Result<Bound, Fault> {
         let vip = self.targets[place].vip;
-        let added = &mut self.changes[place].added;
-        let bound = take_over::bind_and_announce(
-            netlink,
-            &mut self.senders,
-            vip,
-            ifindex,
-            adopt.is_some(),
-            added,
-        )
-        .await?;
+        let (senders, added) = (&mut self.senders, &mut self.changes[place].added);
+        let there = goal.adopt.is_some();
+        let bound =
+            take_over::bind_and_announce(netlink, senders, vip, goal.ifindex, there, added).await?;
         self.phases
             .announced
             .get_or_insert_with(|| self.started.elapsed());
         Ok(bound)
     }
 
+    /// What a take-over has to do once every VIP is announced.
     pub(super) async fn settle(
         &mut self,
         netlink: &Netlink,
+        lock: &Lock,
         place: usize,
         bound: Bound,
-        chosen: Chosen,
-        adopt: Option<u8>,
+        goal: Goal,
     ) -> Result<Did, Fault> {
         let vip = self.targets[place].vip;
+        let link = &bound.link;
+        // Only a proof of delivery, for which the announcer asks again.
+        let peers = self.peers(netlink, link.index, place).await;
+        let asked = take_over::ask(&mut self.senders, vip, link, &peers);
         let changes = &mut self.changes[place];
-        take_over::settle(netlink, vip, &bound.link, &mut changes.moved_from).await?;
-        let known = known_peers(&self.asked, &self.targets[place]);
-        // Only a proof of delivery: the announcer asks again.
-        let asked =
-            take_over::ask_peers(netlink, &mut self.senders, vip, &bound.link, &known).await;
-        let (peers, frames) = asked.unwrap_or((known, 0));
-        let sent = bound.sent.and(frames);
-        let master = self.targets[place].master.to_owned();
-        let ifindex = bound.link.index;
-        let already = adopt.or(Some(vip.prefix)).filter(|_| !changes.added);
+        take_over::settle(netlink, lock, vip, link, &mut changes.moved_from).await?;
+        let already = goal.adopt.or(Some(vip.prefix)).filter(|_| !changes.added);
         let moved_from = changes.moved_from.clone();
         // Whoever looks every half minute has said it again, and that is enough.
-        let is_news = changes.added || !changes.moved_from.is_empty();
-        if bound.link.mac.is_some() && (is_news || !matches!(self.asked, Asked::Sync)) {
+        let is_news = changes.added || !moved_from.is_empty();
+        if link.mac.is_some() && (is_news || !matches!(self.asked, Asked::Sync)) {
             self.jobs.push(Job {
-                master,
+                master: self.targets[place].master.to_owned(),
                 vip,
-                ifindex,
+                ifindex: link.index,
                 peers,
             });
         }
         Ok(Did::TookOver {
             interface: bound.link.name,
-            chosen,
+            chosen: goal.chosen,
             already,
             moved_from,
-            sent,
+            sent: bound.sent.and(asked.unwrap_or(0)),
         })
+    }
+
+    /// Returns the neighbours whose answers prove that the network delivers to a VIP here. The
+    /// gateways are looked up once for all VIPs of an interface: a router has many routes.
+    async fn peers(&mut self, netlink: &Netlink, ifindex: u32, place: usize) -> Vec<IpAddr> {
+        let vip = self.targets[place].vip;
+        let known = known_peers(&self.asked, &self.targets[place]);
+        let key = (ifindex, vip.address.is_ipv4());
+        let gateways = match self.gateways.entry(key) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(none) => {
+                let found = netlink.gateways(ifindex, vip.address).await;
+                none.insert(found.unwrap_or_default())
+            }
+        };
+        take_over::peers(vip, &known, gateways)
     }
 
     pub(super) async fn announce(
@@ -180,7 +189,11 @@ impl Run<'_> {
         let vip = self.targets[place].vip;
         let mut interfaces = Vec::new();
         let mut sent = Vec::new();
+        let mut interfaces_done = BTreeSet::new();
         for binding in bindings {
+            if !interfaces_done.insert(binding.ifindex) {
+                continue;
+            }
             let bound =
                 take_over::announce(netlink, &mut self.senders, vip, binding.ifindex).await?;
             self.phases
@@ -195,18 +208,25 @@ impl Run<'_> {
     pub(super) async fn release(
         &mut self,
         netlink: &Netlink,
+        lock: &Lock,
         place: usize,
         bindings: &[Binding],
     ) -> Result<Did, Fault> {
+        let vip = self.targets[place].vip;
         let released = &mut self.changes[place].released;
-        release::release(netlink, self.targets[place].vip, bindings, released).await?;
+        release::release(netlink, lock, vip, bindings, released).await?;
         Ok(Did::Released(released.clone()))
     }
 
-    pub(super) fn nothing(&self, call: Call, place: usize) -> Did {
-        match &self.changes[place].released {
-            Released { interfaces, .. } if interfaces.is_empty() => Did::Nothing(idle(call)),
-            released => Did::Released(released.clone()),
+    pub(super) async fn nothing(&self, call: Call, place: usize) -> Did {
+        let released = &self.changes[place].released;
+        if !released.interfaces.is_empty() {
+            return Did::Released(released.clone());
         }
+        if matches!(call, Call::Follow(ToIs::Elsewhere) | Call::Unbind) {
+            // What a run has left that was killed before its last sweep.
+            let _ = reset_connections(self.targets[place].vip.address).await;
+        }
+        Did::Nothing(idle(call))
     }
 }

@@ -11,7 +11,7 @@ use redis::Value;
 
 use self::ask::{NoAnswer, Server};
 use crate::config::{Password, Sentinel};
-use crate::exit::{Fault, Kind};
+use crate::exit::Fault;
 use crate::failover::Host;
 use crate::report::escape;
 
@@ -58,25 +58,16 @@ impl fmt::Display for Truth {
 }
 
 /// Returns what Sentinel says about a call that says that the master is on `to`.
-///
-/// # Errors
-///
-/// A password file that cannot be used is permanent. Sentinel's silence is none.
-pub fn truth(
-    sentinel: &Sentinel,
-    name: &str,
-    to: &Host,
-    timeout: Duration,
-) -> Result<Truth, Fault> {
+pub fn truth(sentinel: &Sentinel, name: &str, to: &Host, timeout: Duration) -> Truth {
     match master_address(sentinel, name, timeout) {
-        Ok(None) => Ok(Truth::Unmonitored),
-        Ok(Some(MasterAddress { host, .. })) => Ok(match Host::read(&host) {
+        Ok(None) => Truth::Unmonitored,
+        Ok(Some(MasterAddress { host, .. })) => match Host::read(&host) {
             Some(host) if host == *to => Truth::Agrees,
             Some(host) => Truth::Says(host),
             None => Truth::Silent(format!("it answers \"{}\"", escape(&host))),
-        }),
-        Err(fault) if fault.kind == Kind::Passing => Ok(Truth::Silent(fault.cause().to_owned())),
-        Err(fault) => Err(fault),
+        },
+        // A password file that cannot be used, too: the VIP is not to stay behind for that.
+        Err(fault) => Truth::Silent(fault.cause().to_owned()),
     }
 }
 
