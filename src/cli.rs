@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::Fault;
 use crate::failover::{self, Failover};
@@ -29,6 +28,15 @@ Redis says that it is a master. Without a majority nothing is changed.
 
 Example:
   vipswitch sync";
+
+const CHECK: &str = "\
+Run it as root on every server; it changes nothing.
+
+Example:
+  vipswitch check           every finding, its remedy below it
+  vipswitch check --quiet   only what is wrong, with what to do
+
+Exit codes: 0 all is in place, 1 with warnings, 2 with errors.";
 
 /// Moves a virtual IP to the host of the current Redis or Valkey master
 #[derive(Debug, Parser)]
@@ -135,6 +143,9 @@ pub enum Verb {
     /// Make this host agree with what is true now, once (at boot, by a timer)
     #[command(after_help = SYNC)]
     Sync(Masters),
+    /// Tell whether everything is in place for the hook to work on this host
+    #[command(after_help = CHECK)]
+    Check,
     /// Go on announcing one VIP; started by the other commands
     #[command(hide = true)]
     Announcer(Announcer),
@@ -146,6 +157,17 @@ pub enum Verb {
         /// The shell
         shell: Shell,
     },
+}
+
+/// The shells that there are completions for: those that servers have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU bash.
+    Bash,
+    /// The Z shell.
+    Zsh,
+    /// The friendly interactive shell.
+    Fish,
 }
 
 /// What this process was started for.
@@ -184,6 +206,12 @@ pub fn parse(arguments: &[OsString]) -> Result<Command, Stop> {
     }
 }
 
+/// Whether options stand before a call of Sentinel's, as in a try by hand.
+fn is_call_behind_options(arguments: &[OsString]) -> bool {
+    let is_call = |place: usize| arguments.get(place..).is_some_and(Failover::is_call);
+    (1..arguments.len()).any(is_call)
+}
+
 /// Returns what is wrong with a call of Sentinel's that is not quite one: a role in second place,
 /// or seven words that are no options, show what was meant.
 fn meant_as_call(arguments: &[OsString], error: &clap::Error) -> Option<Fault> {
@@ -198,6 +226,12 @@ fn meant_as_call(arguments: &[OsString], error: &clap::Error) -> Option<Fault> {
         UnknownArgument => is_role,
         _ => false,
     };
+    if is_call_behind_options(arguments) {
+        let text = "options do not go before Sentinel's call, which has none";
+        return Some(Fault::permanent(text).remedy(
+            "Name another configuration in the environment: VIPSWITCH_CONFIG=FILE vipswitch MASTER leader …",
+        ));
+    }
     if !meant {
         return None;
     }
@@ -266,6 +300,14 @@ mod tests {
             };
             assert!(fault.to_string().contains(failover::USAGE), "{fault}");
         }
+        let line = "--config F m leader start 10.0.0.1 6379 10.0.0.2 6379";
+        let Err(Stop::Call(fault)) = parse(&words(line)) else {
+            panic!("{line}")
+        };
+        assert!(
+            fault.to_string().contains("VIPSWITCH_CONFIG=FILE"),
+            "{fault}"
+        );
         for line in [
             "bnid",
             "bnid m8000 m8001",

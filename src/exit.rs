@@ -108,6 +108,17 @@ impl Fault {
         self
     }
 
+    /// Returns what to do about it, if that is known.
+    pub fn what_to_do(&self) -> Option<&str> {
+        self.remedy.as_deref()
+    }
+
+    /// Returns the fault with what had been reached by then before it.
+    pub fn within(mut self, reached: &str) -> Self {
+        self.text = format!("{reached}: {}", self.text);
+        self
+    }
+
     /// Returns what was tried and why it failed, without what to do.
     pub fn cause(&self) -> &str {
         &self.text

@@ -10,6 +10,7 @@
 
 pub mod announce;
 pub mod announcer;
+pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;

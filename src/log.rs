@@ -96,6 +96,11 @@ fn connect() -> Option<UnixDatagram> {
         .then_some(socket)
 }
 
+/// Returns whether syslog takes lines.
+pub fn is_reachable() -> bool {
+    connect().is_some()
+}
+
 /// Makes a panic leave its message in the log and on stderr, then abort: Sentinel retries a
 /// death by signal and drops the exit code of an unwinding panic (101).
 pub fn install_panic_hook() {

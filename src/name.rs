@@ -17,7 +17,6 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, UnixCredentials, connect, getsockopt, socket,
     sockopt,
 };
-use tokio::io::Interest;
 use tokio::time::{sleep, timeout};
 
 use crate::privilege::{self, Capability};
@@ -90,10 +89,17 @@ pub async fn ended(held: UnixStream, patience: Duration) -> bool {
     let Ok(held) = tokio::net::UnixStream::from_std(held) else {
         return false;
     };
-    // Nobody writes to it, so that whatever happens is its end.
-    timeout(patience, held.ready(Interest::READABLE))
-        .await
-        .is_ok()
+    let end = async {
+        // Nobody writes to it, so that whatever can be read is its end. Being ready is only a guess
+        // until it was tried (tokio says so).
+        while held.readable().await.is_ok() {
+            match held.try_read(&mut [0]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
+    };
+    timeout(patience, end).await.is_ok()
 }
 
 fn holder(name: &str) -> Result<UnixStream, Errno> {

@@ -29,6 +29,15 @@ impl fmt::Display for Capability {
 const DROP_IN: &str = "Run it as root; under systemd give the Sentinel unit \
     AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW (and the same CapabilityBoundingSet=).";
 
+/// Returns whether this process has the capability, in its own user namespace.
+pub fn is_there(capability: Capability) -> bool {
+    has(
+        capability,
+        "CapEff",
+        &fs::read_to_string("/proc/self/status").unwrap_or_default(),
+    )
+}
+
 /// Returns the fault for an operation that the kernel did not permit.
 pub fn missing(tried: &str, capability: Capability) -> Fault {
     let read = |file| fs::read_to_string(file).unwrap_or_default();

@@ -63,6 +63,8 @@ pub struct Outcome {
     pub vip: Vip,
     /// What was done about it, or why it could not be.
     pub result: Result<Did, Fault>,
+    /// Why the site's own command failed, and whether it is required.
+    pub command_failed: Option<(Fault, bool)>,
 }
 
 /// What was done about a VIP; under `--dry-run` what would have been.
@@ -128,20 +130,20 @@ impl Did {
 
     fn connections_reset(&self) -> Option<usize> {
         match self {
-            Did::Released(Released {
-                reset: Reset::Done(number),
-                ..
-            }) => Some(*number),
+            Did::Released(Released { reset, .. })
+                if reset.number > 0 || reset.why_not_all.is_none() =>
+            {
+                Some(reset.number)
+            }
             _ => None,
         }
     }
 
     fn why(&self) -> Option<String> {
         match self {
-            Did::Released(Released {
-                reset: reset @ Reset::Impossible(_),
-                ..
-            }) => Some(resets(reset)),
+            Did::Released(Released { reset, .. }) if reset.why_not_all.is_some() => {
+                Some(resets(reset))
+            }
             Did::TookOver { chosen, .. } => Some(chosen.to_string()),
             Did::Nothing(why) => Some((*why).to_owned()),
             Did::Announced { .. } | Did::Released(_) => None,
@@ -215,6 +217,10 @@ impl Outcome {
             frames: did.map_or(0, Did::frames),
             connections_reset: did.and_then(Did::connections_reset),
             error: self.result.as_ref().err().map(ToString::to_string),
+            site_command_error: self
+                .command_failed
+                .as_ref()
+                .map(|(fault, _)| fault.to_string()),
             dry_run,
             took_ms: milliseconds(took),
         })
@@ -232,6 +238,7 @@ struct Json<'a> {
     frames: usize,
     connections_reset: Option<usize>,
     error: Option<String>,
+    site_command_error: Option<String>,
     dry_run: bool,
     took_ms: f64,
 }
@@ -289,10 +296,14 @@ fn would_move(from: &[String]) -> String {
 }
 
 fn resets(reset: &Reset) -> String {
-    match reset {
-        Reset::Done(1) => "1 connection reset".into(),
-        Reset::Done(number) => format!("{number} connections reset"),
-        Reset::Impossible(why) => format!("its connections could not be reset: {why}"),
+    let counted = match reset.number {
+        1 => "1 connection reset".to_owned(),
+        number => format!("{number} connections reset"),
+    };
+    match &reset.why_not_all {
+        None => counted,
+        Some(why) if reset.number == 0 => format!("its connections could not be reset: {why}"),
+        Some(why) => format!("{counted}, others not: {why}"),
     }
 }
 
@@ -313,6 +324,8 @@ pub struct Phases {
     pub announced: Option<Duration>,
     /// All was done and verified.
     pub done: Duration,
+    /// The last of the site's own commands had ended, if there was one.
+    pub commands: Option<Duration>,
     /// How often it was tried.
     pub tries: u32,
 }
@@ -350,6 +363,7 @@ pub fn log_line(
         ("load_ms", Some(phases.loaded)),
         ("announced_ms", phases.announced),
         ("total_ms", Some(phases.done)),
+        ("commands_ms", phases.commands),
     ];
     let _ = write!(
         line,

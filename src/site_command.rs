@@ -3,6 +3,7 @@
 //! environment.
 
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::SiteCommand;
 use crate::exit::Fault;
+use crate::trusted;
 
 /// Where programs that it starts are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -36,6 +38,7 @@ pub fn run(of: &SiteCommand, variables: &[(&str, String)], left: Duration) -> Re
     if timeout.is_zero() {
         return Err(failed("no time was left for it".into()));
     }
+    trusted::check_program(Path::new(program)).map_err(&failed)?;
     let mut command = Command::new(program);
     command
         .args(arguments)

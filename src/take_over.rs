@@ -42,7 +42,9 @@ pub async fn bind_and_announce(
     if !there {
         *added |= bind(netlink, &link, vip).await?;
     }
-    let sent = announcement.send()?;
+    let sent = announcement.send().map_err(|fault| {
+        fault.within(&format!("{vip} is on {} and was not announced", link.name))
+    })?;
     Ok(Bound { link, sent })
 }
 

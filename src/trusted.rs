@@ -55,6 +55,26 @@ pub fn read(path: &Path, kind: Kind) -> Result<String, Fault> {
     })
 }
 
+/// Makes sure that nobody but root and this process's own user can have put a program there.
+///
+/// # Errors
+///
+/// One that others could have written or put in its place, or that is not there, in words.
+pub fn check_program(path: &Path) -> Result<(), String> {
+    let check = || -> Result<(), Refusal> {
+        only_ours("it", &path.metadata()?, path)?;
+        for folder in folders(path)? {
+            let name = format!("its folder {}", folder.display());
+            only_ours(&name, &folder.metadata()?, &folder)?;
+        }
+        Ok(())
+    };
+    check().map_err(|refusal| match refusal.remedy {
+        Some(remedy) => format!("{}. {remedy}", refusal.why),
+        None => refusal.why,
+    })
+}
+
 /// Why a file is not read, and what to do.
 struct Refusal {
     kind: exit::Kind,

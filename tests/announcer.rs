@@ -511,3 +511,32 @@ fn announce_for_takes_the_place_of_the_detached_one_and_speaks_json() {
     lab.logged(&["until another run ended it"]);
     assert!(!at_work(&server));
 }
+
+#[test]
+fn bind_on_a_terminal_shows_that_it_waits_for_a_neighbour() {
+    let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
+    let server = lab.host("server1");
+    let command = format!("{} bind", executable().display());
+    let mut terminal = server.command("script");
+    terminal.args(["-qec", &command, "/dev/null"]);
+    let shown = finish(terminal).success();
+    assert!(
+        shown.contains("waiting for a neighbour to answer")
+            && shown.contains("confirmed by 192.168.56.103 after "),
+        "{shown}"
+    );
+}
+
+#[test]
+fn bind_where_sentinel_names_another_host_says_so() {
+    let lab = lab(&format!("{ONE}[sentinel]\naddress = \"127.0.0.1:6800\"\n"));
+    let server = lab.host("server1");
+    common::false_sentinel(&server, "6800", &common::says_master_is("192.168.56.102"));
+    let run = server.vipswitch(["bind"]);
+    let said = "m: mind that Sentinel says the master is 192.168.56.102:8000, another host";
+    assert!(run.stderr.contains(said), "{run}");
+    common::false_sentinel(&server, "6801", &common::says_master_is("192.168.56.101"));
+    lab.config(&format!("{ONE}[sentinel]\naddress = \"127.0.0.1:6801\"\n"));
+    let run = server.vipswitch(["bind"]);
+    assert!(run.stderr.is_empty(), "{run}");
+}

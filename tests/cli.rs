@@ -466,7 +466,7 @@ fn a_mistake_in_the_configuration_is_named_by_place_and_reaches_the_log() {
     let host = lab.host("server1");
     let path = lab.config("[masters.master8000]\nvpi = \"192.168.56.250/24\"\n");
     let said = format!(
-        "{}:2:1: unknown field `vpi`, expected one of `vip`, `interface`, `announce_to`, `on_take_over`, `on_release`. Did you mean `vip`?",
+        "{}:2:1: unknown field `vpi`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `on_take_over`, `on_release`. Did you mean `vip`?",
         path.display()
     );
     host.vipswitch(["bind"]).fails(2, &[&said]);
@@ -519,6 +519,7 @@ fn help_shows_the_ways_to_run_it_and_every_command_has_an_example() {
         "unbind",
         "announce",
         "status",
+        "check",
         "completions",
         "--config",
         "--dry-run",
@@ -531,7 +532,14 @@ fn help_shows_the_ways_to_run_it_and_every_command_has_an_example() {
     ] {
         assert!(help.contains(word), "{word} in {help}");
     }
-    for verb in ["bind", "unbind", "announce", "status", "completions"] {
+    for verb in [
+        "bind",
+        "unbind",
+        "announce",
+        "status",
+        "check",
+        "completions",
+    ] {
         assert!(
             plain(&[verb, "--help"]).contains(&format!("Example:\n  vipswitch {verb}")),
             "{verb}"

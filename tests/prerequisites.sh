@@ -30,6 +30,16 @@ packages_of() {
     suse:cc) echo gcc glibc-devel glibc-devel-static ;;
     alpine:cc) echo gcc musl-dev ;;
     *:cc) echo gcc ;;
+    *:lintian) echo lintian ;;
+    *:dpkg-deb) echo dpkg ;;
+    debian:rpmbuild | debian:rpm) echo rpm ;;
+    fedora:rpmbuild) echo rpm-build ;;
+    arch:rpmbuild | arch:rpm) echo rpm-tools ;;
+    fedora:shellcheck | suse:shellcheck) echo ShellCheck ;;
+    *:systemd-analyze) echo systemd ;;
+    *:man) echo man-db ;;
+    arch:systemd-nspawn) echo systemd ;;
+    *:systemd-nspawn) echo systemd-container ;;
     debian:arping) echo iputils-arping ;;
     alpine:arping) echo iputils-arping ;;
     *:arping) echo iputils ;;
@@ -128,7 +138,10 @@ install_on_debian() {
     remove_policy
     command -v systemctl >/dev/null || return 0
     for service in "${services[@]}"; do
-        ! is_installed "$service" || systemctl --quiet disable --now "$service" >&2
+        is_installed "$service" || continue
+        systemctl --quiet disable "$service" >&2
+        # Where another program is the first process there is nothing to ask.
+        [[ ! -d /run/systemd/system ]] || systemctl --quiet stop "$service" >&2
     done
 }
 

@@ -41,6 +41,9 @@ pub struct Job {
 pub struct Summary {
     /// How many frames were sent.
     pub frames: usize,
+    /// How many neighbours are asked.
+    #[serde(default)]
+    pub asked: usize,
     /// Who answered, and how many milliseconds after the start.
     pub confirmed_by: Vec<(IpAddr, u64)>,
     /// The hardware addresses of others that claimed the VIP.
@@ -86,7 +89,12 @@ pub fn detach(job: &Job) -> Result<(), Fault> {
 /// for `status`. Returns what it did, and what it failed at, if it did.
 pub async fn work(job: &Job, schedule: Schedule) -> (Summary, Option<Fault>) {
     let place = presence::take(job.vip.address, job.ifindex).await;
-    let mut summary = Summary::default();
+    // What an earlier one has found is no longer true of this one.
+    record::remove(job.vip.address);
+    let mut summary = Summary {
+        asked: job.peers.len(),
+        ..Summary::default()
+    };
     let ended = voice::announce(job, schedule, place, &mut summary).await;
     summary.ended = match &ended {
         Ok(why) => (*why).to_owned(),
@@ -144,6 +152,9 @@ impl Summary {
             .iter()
             .map(|(peer, ms)| format!("{peer} after {ms} ms"));
         match self.confirmed_by.as_slice() {
+            [] if self.asked == 0 => {
+                "nobody, as there was nobody to ask (no gateway, no announce_to)".into()
+            }
             [] => "nobody".into(),
             _ => each.collect::<Vec<_>>().join(", "),
         }

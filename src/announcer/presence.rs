@@ -1,14 +1,13 @@
 //! That an announcer is at work: its [`Name`]. A newer one asks it to leave, `status` asks what it
 //! has done so far.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixStream as Connection;
 use std::time::{Duration, Instant};
 
-use tokio::io::Interest;
-use tokio::net::UnixListener;
-use tokio::time::timeout;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{sleep, timeout};
 
 use super::Summary;
 use crate::name::{self, Name, Wanted};
@@ -35,7 +34,7 @@ pub enum Wish {
     /// A newer one wants its place, or the VIP is about to be released.
     Leave,
     /// It is to tell what it has done so far.
-    Tell(UnixStream),
+    Tell(Connection),
 }
 
 /// One for each interface that has the VIP.
@@ -65,29 +64,38 @@ pub async fn take(vip: IpAddr, ifindex: u32) -> Option<UnixListener> {
 pub async fn wish(place: &UnixListener) -> Wish {
     loop {
         let Ok((stream, _)) = place.accept().await else {
-            tokio::time::sleep(MOMENT).await;
+            sleep(MOMENT).await;
             continue;
         };
         if !name::is_trusted(&stream) {
             continue;
         }
-        let Ok(Ok(_)) = timeout(MOMENT, stream.ready(Interest::READABLE)).await else {
-            continue;
-        };
-        let mut byte = [0];
-        if stream.try_read(&mut byte).is_err() {
-            continue;
-        }
-        match (byte[0], stream.into_std()) {
-            (LEAVE, _) => return Wish::Leave,
-            (TELL, Ok(stream)) => return Wish::Tell(stream),
+        let byte = timeout(MOMENT, first_byte(&stream)).await;
+        match (byte, stream.into_std()) {
+            (Ok(Some(LEAVE)), _) => return Wish::Leave,
+            (Ok(Some(TELL)), Ok(stream)) => return Wish::Tell(stream),
             _ => {}
         }
     }
 }
 
+/// Returns what is said first, `None` if nothing is before the end.
+async fn first_byte(stream: &UnixStream) -> Option<u8> {
+    let mut byte = [0];
+    loop {
+        stream.readable().await.ok()?;
+        match stream.try_read(&mut byte) {
+            Ok(0) => return None,
+            Ok(_) => return Some(byte[0]),
+            // Being ready is only a guess until it was tried (tokio says so).
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return None,
+        }
+    }
+}
+
 /// Answers one who asked. The kernel's buffer takes it at once; whoever asked has it or not.
-pub fn tell(mut to: &UnixStream, summary: &Summary) {
+pub fn tell(mut to: &Connection, summary: &Summary) {
     let _ = to.write_all(to_json(summary).as_bytes());
 }
 

@@ -51,6 +51,13 @@ pub fn write(vip: IpAddr, summary: &Summary) {
     }
 }
 
+/// Takes back what is written down of a VIP.
+pub fn remove(vip: IpAddr) {
+    if let Some(path) = path(vip).filter(|_| is_ours()) {
+        let _ = fs::remove_file(path);
+    }
+}
+
 /// Returns what a VIP's last announcer has done, and how long ago, if that is known.
 pub fn read(vip: IpAddr) -> Option<(Summary, Duration)> {
     let path = path(vip).filter(|_| is_ours())?;

@@ -1,10 +1,10 @@
 //! `completions`: a shell's completion script on stdout.
 
 use clap::CommandFactory as _;
-use clap_complete::{Shell, generate};
+use clap_complete::{generate, shells};
 
 use super::print;
-use crate::cli::Cli;
+use crate::cli::{Cli, Shell};
 use crate::exit::Exit;
 
 /// Prints the completions.
@@ -14,7 +14,12 @@ use crate::exit::Exit;
 /// A stdout that cannot be written to.
 pub(super) fn run(shell: Shell) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
-    generate(shell, &mut Cli::command(), "vipswitch", &mut script);
+    let mut command = Cli::command();
+    match shell {
+        Shell::Bash => generate(shells::Bash, &mut command, "vipswitch", &mut script),
+        Shell::Zsh => generate(shells::Zsh, &mut command, "vipswitch", &mut script),
+        Shell::Fish => generate(shells::Fish, &mut command, "vipswitch", &mut script),
+    }
     print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Done)
 }

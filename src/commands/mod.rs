@@ -1,8 +1,10 @@
 //! What each command does. A verb gathers what it needs, hands it to [`run`](mod@crate::run), and
 //! reports; it decides nothing.
 
+mod afterwards;
 mod announce;
 mod announcer;
+mod check;
 mod completions;
 mod hook;
 mod operate;
@@ -42,6 +44,7 @@ pub fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
         Verb::Announce(announce) => announce::run(announce, options, started),
         Verb::Announcer(of) => announcer::run(of),
         Verb::Status(of) => status::run(of, options, started),
+        Verb::Check => check::run(options),
         Verb::Completions { shell } => completions::run(*shell),
     };
     done.unwrap_or_else(|error| {
@@ -52,13 +55,18 @@ pub fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
 
 /// Reads the configuration that the options, the environment or the default name.
 fn load(options: &Options, started: Instant) -> Result<Config, Fault> {
+    let path = config_path(options);
+    patiently(started, || config::load(&path))
+}
+
+/// Returns the configuration's path: the options', the environment's, or the default.
+fn config_path(options: &Options) -> PathBuf {
     let environment = std::env::var_os("VIPSWITCH_CONFIG").filter(|name| !name.is_empty());
     let path = options
         .config
         .clone()
         .or_else(|| environment.map(PathBuf::from));
-    let path = path.unwrap_or_else(|| config::DEFAULT_PATH.into());
-    patiently(started, || config::load(&path))
+    path.unwrap_or_else(|| config::DEFAULT_PATH.into())
 }
 
 /// Ends a call of Sentinel's that makes no sense. It has to be in the log as well as on stderr,

@@ -1,14 +1,19 @@
 //! `bind`, `unbind`, `announce` and `sync`: what an operator or a timer asks for, told line by line.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{level, load, print};
+use super::{afterwards, level, load, print};
 use crate::cli::{Masters, Options};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::log;
+use crate::plan::Call;
 use crate::report::{Outcome, Phases, log_line, milliseconds, printable};
 use crate::run::{self, Asked, Run, Target};
+
+/// After which time nothing more is begun, however many masters are left: what has called may not
+/// wait for ever.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Carries out what is asked for these masters. Returns how it ended.
 ///
@@ -31,9 +36,14 @@ pub(super) fn run(
         }
         _ => vec![targets],
     };
-    let exits = groups
-        .into_iter()
-        .map(|targets| one(asked, &config, targets, options, started));
+    let number = groups.len() as u32;
+    let exits = groups.into_iter().enumerate().map(|(place, targets)| {
+        // Each has its share of the time that is left, so that one that hangs leaves some to the
+        // others, and at least one try.
+        let left = run::PATIENCE.saturating_sub(started.elapsed());
+        let patience = started.elapsed() + left / (number - place as u32);
+        one(asked, &config, targets, options, started, patience)
+    });
     Ok(Exit::worst(exits))
 }
 
@@ -43,13 +53,23 @@ fn one<'a>(
     targets: Vec<Target<'a>>,
     options: &Options,
     started: Instant,
+    patience: Duration,
 ) -> Exit {
     let mut masters: Vec<&str> = targets.iter().map(|target| target.master).collect();
     masters.dedup();
+    if started.elapsed() > LONGEST {
+        let masters = masters.join(", ");
+        log::stderr(&format!(
+            "{masters}: not tried, as those before it took too long"
+        ));
+        return Exit::Passing;
+    }
     let mut run = Run::new(asked, config, targets, started, options.dry_run);
+    run.patience = patience;
     let exit = run.carry_out(|fault| {
         if !options.quiet {
-            let patience = run::PATIENCE.as_secs();
+            let (fault, patience) = (fault.to_string(), patience.as_secs());
+            let fault = fault.trim_end_matches(['.', '?']);
             log::stderr(&format!("{fault}. Trying again, for {patience} s at most"));
         }
     });
@@ -63,7 +83,12 @@ fn one<'a>(
         log::stderr(&line);
     }
     tell(&run.outcomes, options, &run.phases);
-    for (fault, _) in &run.command_failed {
+    let is_bind = matches!(asked, Asked::Operator(Call::Bind));
+    if is_bind && exit == Exit::Done && !options.quiet && !options.json && !options.dry_run {
+        afterwards::compare_with_sentinel(config, run.targets());
+        afterwards::wait_for_confirmation(&run);
+    }
+    for (fault, _) in run.command_failures() {
         log::stderr(&fault.to_string());
     }
     exit

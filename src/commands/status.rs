@@ -304,7 +304,18 @@ impl Status {
         // A name that does not resolve, or not in time, leaves the question open.
         let addresses = timeout_at(names_until.into(), resolve::addresses(&host)).await;
         if let Ok(Ok(addresses)) = addresses {
-            self.redis_master_is_here = Some(kernel.where_is(&addresses).await? != ToIs::Elsewhere);
+            let is_here = kernel.where_is(&addresses).await? != ToIs::Elsewhere;
+            self.redis_master_is_here = Some(is_here);
+            let apart = match (is_here, self.bound) {
+                (true, false) => {
+                    Some("the master is here and the VIP is not: `vipswitch sync` brings it")
+                }
+                (false, true) => {
+                    Some("the master is on another host: `vipswitch sync` releases the VIP")
+                }
+                _ => None,
+            };
+            self.problem = self.problem.take().or(apart.map(str::to_owned));
         }
         Ok(())
     }
@@ -388,6 +399,10 @@ fn probe(looked: Vec<Looked>, own: &[MacAddr]) -> Vec<Status> {
             Ok(macs) => {
                 row.probed = true;
                 row.claimed_by = macs.iter().map(MacAddr::to_string).collect();
+                if row.bound && !macs.is_empty() {
+                    let claimed = || "another machine answers for the VIP, too".to_owned();
+                    row.problem.get_or_insert_with(claimed);
+                }
             }
             Err(fault) => row.probe_error = Some(fault.to_string()),
         }

@@ -35,6 +35,8 @@ pub struct Address {
     pub usable: bool,
     /// Whether the kernel removes it with its primary, unless it promotes secondaries.
     pub secondary: bool,
+    /// Whether it bears the mark of the addresses that we add, on a kernel that has marks.
+    pub is_ours: bool,
 }
 
 /// What came of adding an address.
@@ -187,6 +189,7 @@ fn is(error: &rtnetlink::Error, errnos: &[Errno]) -> bool {
 pub(super) fn read(message: &AddressMessage) -> Option<Address> {
     let mut local = None;
     let mut address = None;
+    let mut is_ours = false;
     // The header has room for the first eight flags only.
     let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     for attribute in &message.attributes {
@@ -194,6 +197,7 @@ pub(super) fn read(message: &AddressMessage) -> Option<Address> {
             AddressAttribute::Local(ip) => local = Some(*ip),
             AddressAttribute::Address(ip) => address = Some(*ip),
             AddressAttribute::Flags(all) => flags = *all,
+            AddressAttribute::Protocol(AddressProtocol::Other(OWNER)) => is_ours = true,
             _ => {}
         }
     }
@@ -210,6 +214,7 @@ pub(super) fn read(message: &AddressMessage) -> Option<Address> {
         usable: !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed),
         // For IPv6 the same bit says temporary.
         secondary: local.is_ipv4() && flags.contains(AddressFlags::Secondary),
+        is_ours,
     })
 }
 

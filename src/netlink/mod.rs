@@ -16,7 +16,7 @@ use crate::exit::Fault;
 pub use address::{Added, Address};
 pub use events::{Event, events};
 pub use route::Route;
-pub use sockets::{Reset, reset_connections};
+pub use sockets::{Reset, reset_connections, try_reset};
 
 /// How long one request may wait for its answer. The kernel answers in microseconds; a reply
 /// that was lost (ENOBUFS on our socket) never comes.

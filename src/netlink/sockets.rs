@@ -3,9 +3,12 @@
 //! itself that the address went; a reset tells it at once, while the address is still there to
 //! send it from.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{
     ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags,
@@ -24,26 +27,20 @@ use tokio::time::timeout;
 use super::ANSWER;
 
 /// What came of resetting the connections of an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reset {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reset {
     /// So many were reset.
-    Done(usize),
-    /// They could not be, and why. It is no reason to keep the address.
-    Impossible(String),
-}
-
-impl Default for Reset {
-    fn default() -> Self {
-        Reset::Done(0)
-    }
+    pub number: usize,
+    /// Why others, or all, could not be. It is no reason to keep the address.
+    pub why_not_all: Option<String>,
 }
 
 impl Reset {
     /// Returns both together: what was counted, and the first reason.
     pub fn and(self, other: Reset) -> Reset {
-        match (self, other) {
-            (Reset::Done(one), Reset::Done(two)) => Reset::Done(one + two),
-            (why @ Reset::Impossible(_), _) | (_, why @ Reset::Impossible(_)) => why,
+        Reset {
+            number: self.number + other.number,
+            why_not_all: self.why_not_all.or(other.why_not_all),
         }
     }
 }
@@ -51,24 +48,77 @@ impl Reset {
 /// How often a broken or lost answer is asked for again.
 const TRIES: usize = 3;
 
+/// How long a sweep may take in all: some ten thousand connections need about a second, and no
+/// connections that come in meanwhile may keep the address here.
+const SWEEP: Duration = Duration::from_secs(3);
+
+/// How many are reset before the kernel's answers are read.
+const AT_ONCE: usize = 64;
+
 /// Resets every TCP connection that has `address` as its local address, IPv4-mapped ones
 /// included. Sockets that listen are left: they belong to a server that goes on.
 pub async fn reset_connections(address: IpAddr) -> Reset {
-    let mut last = Reset::Done(0);
-    for _ in 0..TRIES {
-        last = match timeout(ANSWER, reset(address)).await {
-            Ok(Ok(Some(number))) => return Reset::Done(number),
-            Ok(Err(why)) => return Reset::Impossible(why),
-            Ok(Ok(None)) => Reset::Impossible("the connection to the kernel broke".into()),
-            Err(_) => Reset::Impossible("the kernel did not answer".into()),
-        };
+    let mut done = Reset::default();
+    let sweep = async {
+        for _ in 0..TRIES {
+            done.why_not_all = None;
+            match reset(address, &mut done).await {
+                Ok(true) => return,
+                Ok(false) => done.why_not_all = Some("the connection to the kernel broke".into()),
+                Err(why) => {
+                    done.why_not_all = Some(why);
+                    return;
+                }
+            }
+        }
+    };
+    if timeout(SWEEP, sweep).await.is_err() {
+        let late = format!("{} s were not enough", SWEEP.as_secs());
+        done.why_not_all = Some(late);
     }
-    last
+    done
 }
 
-/// Returns how many were reset; `None` if the connection to the kernel broke, so that there may
-/// be more.
-async fn reset(address: IpAddr) -> Result<Option<usize>, String> {
+/// Tries whether connections can be reset at all, on one between two sockets of this process on
+/// the loopback, and on no other.
+///
+/// # Errors
+///
+/// Says why not.
+pub async fn try_reset() -> Result<(), String> {
+    let said = |error: io::Error| format!("no connection on the loopback: {error}");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(said)?;
+    let there = listener.local_addr().map_err(said)?;
+    let stream = TcpStream::connect_timeout(&there, ANSWER).map_err(said)?;
+    let here = stream.local_addr().map_err(said)?;
+    match timeout(ANSWER, reset_one(here.port(), there.port())).await {
+        Ok(done) => done,
+        Err(_) => Err("the kernel did not answer".into()),
+    }
+}
+
+async fn reset_one(from: u16, to: u16) -> Result<(), String> {
+    let (connection, mut handle, _) =
+        new_connection::<Message>(NETLINK_SOCK_DIAG).map_err(|error| error.to_string())?;
+    tokio::spawn(connection);
+    let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let found = connections(&mut handle, AF_INET, localhost).await?;
+    let is_own = |socket: &SocketId| {
+        socket.source_port == from
+            && socket.destination_port == to
+            && socket.destination_address == localhost
+    };
+    let own = found.into_iter().find(is_own);
+    let own = own.ok_or("the kernel does not list this process's own connection")?;
+    match destroy(handle, AF_INET, own).await? {
+        true => Ok(()),
+        false => Err("the kernel did not find the connection that it listed".into()),
+    }
+}
+
+/// Counts what it resets in `done`. Returns whether it has seen all: not if the connection to the
+/// kernel broke.
+async fn reset(address: IpAddr, done: &mut Reset) -> Result<bool, String> {
     let (connection, mut handle, _) =
         new_connection::<Message>(NETLINK_SOCK_DIAG).map_err(|error| error.to_string())?;
     let connection = tokio::spawn(connection);
@@ -77,19 +127,22 @@ async fn reset(address: IpAddr) -> Result<Option<usize>, String> {
     } else {
         &[AF_INET6]
     };
-    let mut number = 0;
-    let mut refused = Ok(());
     for &family in families {
-        for socket in connections(&mut handle, family, address).await? {
-            match destroy(&mut handle, family, socket).await {
-                Ok(was_there) => number += usize::from(was_there),
-                // The others are still to be reset.
-                Err(why) => refused = refused.and(Err(why)),
+        let found = connections(&mut handle, family, address).await?;
+        for some in found.chunks(AT_ONCE) {
+            let each = some
+                .iter()
+                .map(|socket| destroy(handle.clone(), family, socket.clone()));
+            for destroyed in join_all(each).await {
+                match destroyed {
+                    Ok(was_there) => done.number += usize::from(was_there),
+                    // The others are still to be reset.
+                    Err(why) => done.why_not_all = done.why_not_all.take().or(Some(why)),
+                }
             }
         }
     }
-    refused?;
-    Ok((!connection.is_finished()).then_some(number))
+    Ok(!connection.is_finished())
 }
 
 async fn connections(
@@ -125,12 +178,12 @@ async fn connections(
 
 /// Returns whether the socket was still there to be destroyed.
 async fn destroy(
-    handle: &mut ConnectionHandle<Message>,
+    mut handle: ConnectionHandle<Message>,
     family: u8,
     socket: SocketId,
 ) -> Result<bool, String> {
     let one = Message::Destroy(request(family, socket, StateFlags::all()));
-    let mut answer = ask(handle, one, NLM_F_REQUEST | NLM_F_ACK)?;
+    let mut answer = ask(&mut handle, one, NLM_F_REQUEST | NLM_F_ACK)?;
     while let Some(message) = answer.next().await {
         if let NetlinkPayload::Error(error) = message.payload {
             if error.raw_code() == -(Errno::ENOENT as i32) {
@@ -234,9 +287,13 @@ mod tests {
 
     #[test]
     fn one_reason_is_kept_beside_what_was_counted() {
-        let why = || Reset::Impossible("why".into());
-        assert_eq!(Reset::Done(2).and(Reset::Done(3)), Reset::Done(5));
-        assert_eq!(Reset::Done(2).and(why()), why());
-        assert_eq!(why().and(Reset::Done(2)), why());
+        let reset = |number, why: Option<&str>| Reset {
+            number,
+            why_not_all: why.map(str::to_owned),
+        };
+        let both = reset(2, None)
+            .and(reset(3, Some("a")))
+            .and(reset(1, Some("b")));
+        assert_eq!(both, reset(6, Some("a")));
     }
 }

@@ -27,8 +27,12 @@ impl Run<'_> {
     /// has in its queue, nor wait for the VIPs that are still to be tried.
     pub(super) fn detach_announcers(&mut self) {
         for job in std::mem::take(&mut self.jobs) {
-            if let Err(fault) = announcer::detach(&job) {
-                self.unannounced.get_or_insert(fault);
+            match announcer::detach(&job) {
+                Err(fault) => {
+                    self.unannounced.get_or_insert(fault);
+                }
+                Ok(()) if job.peers.is_empty() => {}
+                Ok(()) => self.detached.push((job.vip.address, job.ifindex)),
             }
         }
     }
@@ -47,9 +51,10 @@ impl Run<'_> {
             };
             let target = self.targets[place];
             let left = (self.started + COMMANDS_UNTIL).saturating_duration_since(Instant::now());
-            if let Err(fault) = self.run_one(command, target, here, interface, left).await {
-                self.command_failed.push((fault, command.required));
-            }
+            let required = command.required;
+            let run = self.run_one(command, target, here, interface, left).await;
+            self.phases.commands = Some(self.started.elapsed());
+            self.outcomes[place].command_failed = run.err().map(|fault| (fault, required));
         }
     }
 

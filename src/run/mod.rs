@@ -125,15 +125,16 @@ pub struct Run<'a> {
     targets: Vec<Target<'a>>,
     dry_run: bool,
     started: Instant,
+    /// How long passing faults are retried, since the start.
+    pub patience: Duration,
     senders: Senders,
     changes: Vec<Changes>,
     jobs: Vec<Job>,
+    detached: Vec<(IpAddr, u32)>,
     /// By interface, and whether of IPv4.
     gateways: BTreeMap<(u32, bool), Vec<IpAddr>>,
     /// Why further announcements could not be arranged.
     pub unannounced: Option<Fault>,
-    /// Why the site's own commands failed, and whether each is required.
-    pub command_failed: Vec<(Fault, bool)>,
     /// Whether it went on although there was no lock to be had.
     pub unlocked: bool,
     /// What Sentinel said about its call.
@@ -171,6 +172,7 @@ impl<'a> Run<'a> {
             master: target.master.to_owned(),
             vip: target.vip,
             result: Err(Fault::passing("not tried yet")),
+            command_failed: None,
         });
         Run {
             asked,
@@ -180,11 +182,12 @@ impl<'a> Run<'a> {
             targets,
             dry_run,
             started,
+            patience: PATIENCE,
             senders: Senders::default(),
             jobs: Vec::new(),
+            detached: Vec::new(),
             gateways: BTreeMap::new(),
             unannounced: None,
-            command_failed: Vec::new(),
             unlocked: false,
             truth: None,
             votes: None,
@@ -221,9 +224,25 @@ impl<'a> Run<'a> {
         pairs.extend(self.unlocked.then(|| ("lock", "none".to_owned())));
         let unannounced = self.unannounced.iter();
         pairs.extend(unannounced.map(|fault| ("announcer", fault.to_string())));
-        let failed = self.command_failed.iter();
+        let failed = self.command_failures();
         pairs.extend(failed.map(|(fault, _)| ("site_command", fault.to_string())));
         pairs
+    }
+
+    /// Returns why commands of the site's own failed, and whether each is required.
+    pub fn command_failures(&self) -> impl Iterator<Item = &(Fault, bool)> {
+        let all = self.outcomes.iter();
+        all.filter_map(|outcome| outcome.command_failed.as_ref())
+    }
+
+    /// Returns what it is about.
+    pub fn targets(&self) -> &[Target<'a>] {
+        &self.targets
+    }
+
+    /// Returns the VIPs whose announcers ask neighbours, with their interfaces' numbers.
+    pub fn announced_to_peers(&self) -> impl Iterator<Item = (IpAddr, u32)> {
+        self.detached.iter().copied()
     }
 
     /// Whether it has found everything as it should be, and left it so.
@@ -232,7 +251,7 @@ impl<'a> Run<'a> {
             change.added || !change.moved_from.is_empty() || !change.released.interfaces.is_empty()
         };
         self.outcomes.iter().all(|outcome| outcome.result.is_ok())
-            && self.command_failed.is_empty()
+            && self.command_failures().next().is_none()
             && !self.changes.iter().any(changed)
     }
 
@@ -259,8 +278,7 @@ impl<'a> Run<'a> {
             .iter()
             .map(|outcome| outcome.result.as_ref().err());
         let required = self
-            .command_failed
-            .iter()
+            .command_failures()
             .filter(|(_, required)| *required)
             .map(|(fault, _)| Some(fault));
         Exit::of_all(
@@ -271,11 +289,13 @@ impl<'a> Run<'a> {
     }
 
     async fn retry(&mut self, mut waiting: impl FnMut(&Fault)) {
-        let give_up = self.started + PATIENCE;
+        let give_up = self.started + self.patience;
+        // Enough to find out that the kernel does not answer.
+        let hard = give_up.max(Instant::now()) + GRACE;
         let mut pause = FIRST_PAUSE;
         loop {
             self.phases.tries += 1;
-            match timeout_at((give_up + GRACE).into(), self.attempt()).await {
+            match timeout_at(hard.into(), self.attempt()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(fault)) => self.fail_pending(&fault),
                 Err(_) => self.fail_pending(&Fault::passing("the kernel did not answer in time")),

@@ -111,8 +111,14 @@ fn converse(server: &Server, questions: &[Vec<String>], timeout: Duration) -> An
 
 #[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]
 fn no_answer(error: redis::RedisError) -> NoAnswer {
+    let why = match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) if !error.is_io_error() => {
+            format!("{code} {}", detail.trim_end_matches('.'))
+        }
+        _ => error.to_string(),
+    };
     NoAnswer {
-        why: error.to_string(),
+        why,
         code: error.code().map(str::to_owned),
     }
 }

@@ -171,14 +171,22 @@ pub fn check_is_master(address: IpAddr, port: u16, of: &Master) -> Result<(), Fa
     let role = match answer.as_deref() {
         Ok([Ok(Value::Array(words))]) => words.first().and_then(text),
         Ok([Err(no)]) | Err(no) => {
-            let why = escape(&no.why);
             let text = format!(
-                "the Redis at {} does not tell its role: {why}",
-                redis.address
+                "the Redis at {} does not tell its role: {}",
+                redis.address,
+                escape(&no.why)
             );
-            return Err(Fault::passing(text).remedy(
-                "Is it running? Where it needs a password, set redis_username and redis_password_file for the master.",
-            ));
+            let is_access = matches!(no.code.as_deref(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+                || no
+                    .why
+                    .to_ascii_lowercase()
+                    .contains("authentication failed");
+            return Err(if is_access {
+                Fault::permanent(text)
+                    .remedy("Set redis_password_file, and redis_username if it needs one, for the master in the configuration.")
+            } else {
+                Fault::passing(text).remedy("Is it running?")
+            });
         }
         Ok(_) => None,
     };

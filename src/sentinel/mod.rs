@@ -136,24 +136,26 @@ fn server(sentinel: &Sentinel) -> Result<Server, Fault> {
 
 fn unanswered(sentinel: &Sentinel, why: &str, code: Option<&str>) -> Fault {
     let lower = why.to_ascii_lowercase();
+    let text = format!(
+        "Sentinel at {} did not answer: {}",
+        sentinel.address,
+        escape(why)
+    );
     let remedy = match code {
         _ if lower.contains("unknown command") => {
             "What listens there is no Sentinel: correct `address` under [sentinel] in the configuration."
         }
         _ if lower.contains("authentication failed") => {
-            "It refused the password: correct username and password_file under [sentinel] in the configuration."
+            return Fault::permanent(format!("Sentinel at {} refused the password", sentinel.address))
+                .remedy("Correct username and password, or password_file, under [sentinel] in the configuration; without a password there, leave them out.");
         }
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {
-            "Set username and password_file under [sentinel] in the configuration."
+            return Fault::permanent(text)
+                .remedy("Set username and password_file under [sentinel] in the configuration.");
         }
         _ => {
             "Is Sentinel running, and is `address` under [sentinel] in the configuration where it listens?"
         }
     };
-    Fault::passing(format!(
-        "Sentinel at {} did not answer: {}",
-        sentinel.address,
-        escape(why)
-    ))
-    .remedy(remedy)
+    Fault::passing(text).remedy(remedy)
 }

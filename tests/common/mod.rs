@@ -42,6 +42,9 @@ for device in null zero full random urandom tty; do
     touch /run/dev/$device
     mount --bind /dev/$device /run/dev/$device
 done
+mkdir /run/dev/pts
+mount -t devpts -o newinstance,ptmxmode=0666 devpts /run/dev/pts
+ln -s pts/ptmx /run/dev/ptmx
 ln -s "$1/log" /run/dev/log
 ln -s /proc/self/fd /run/dev/fd
 mount --rbind /run/dev /dev

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -196,14 +196,24 @@ impl Site {
         }
     }
 
-    /// Returns where all of it is.
+    /// Returns a host, to act and look there.
+    pub fn host(&self, name: &str) -> Host<'_> {
+        self.lab.host(name)
+    }
+
+    /// Returns the lab that they are in.
     pub fn lab(&self) -> &Lab {
         &self.lab
     }
 
-    /// Returns a host, to act and look there.
-    pub fn host(&self, name: &str) -> Host<'_> {
-        self.lab.host(name)
+    /// Returns the lab's folder, in which each process has one of its own.
+    pub fn dir(&self) -> &Path {
+        self.lab.dir()
+    }
+
+    /// Makes the Sentinels that are not started yet call this executable.
+    pub fn call(&mut self, hook: &Path) {
+        hook.clone_into(&mut self.hook);
     }
 
     /// Sets `SENTINEL DEBUG` times of one Sentinel, in milliseconds.
@@ -562,7 +572,10 @@ impl Site {
     }
 
     fn write_sentinel_conf(&self, server: &str) {
-        let mut conf = format!("port {SENTINEL_PORT}\nbind 0.0.0.0\nprotected-mode no\n");
+        let mut conf = format!(
+            "port {SENTINEL_PORT}\nbind 0.0.0.0\nprotected-mode no\n\
+             sentinel deny-scripts-reconfig no\n"
+        );
         for Master { name, port, .. } in &self.masters {
             conf += &format!(
                 "sentinel monitor {name} {} {port} 2\n\

@@ -1,0 +1,151 @@
+//! The hook as Sentinel's configuration names it, and the files that it has to read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use super::files::{self, Want};
+use super::finding::Findings;
+use super::process::{NOT_SEEN, Process};
+use super::watched::{Answers, Watched};
+use crate::config::{Config, Password};
+use crate::report::escape;
+
+/// Judges whether the hook, as Sentinel's user, can read what it has to.
+pub fn judge_readable(process: &Process, config: &Config, path: &Path, findings: &mut Findings) {
+    // Redis' passwords are for `sync` alone, which the packages' timer runs as root.
+    let passwords = config
+        .sentinel
+        .password
+        .iter()
+        .filter_map(|password| match password {
+            Password::File(path) => Some(path.as_path()),
+            Password::Here(_) => None,
+        });
+    for file in std::iter::once(path).chain(passwords) {
+        let about = file.display().to_string();
+        match files::obstacle(process, file, Want::Read) {
+            None => findings.ok("config-readable", &about, "Sentinel's user may read it"),
+            Some(why) => findings.error(
+                "config-readable",
+                &about,
+                format!("the hook could not read it: {why}"),
+                format!("Let Sentinel's group read it: chgrp redis {about}; chmod 640 {about}"),
+            ),
+        }
+    }
+}
+
+/// What is known of a program only where Sentinel's process may be looked at.
+const CHECKS: [&str; 4] = ["executable", "noexec", "exec-paths", "file-capabilities"];
+
+/// Judges each master's `client-reconfig-script`, and each of these programs once.
+pub fn judge_scripts(answers: &Answers, process: Option<&Process>, findings: &mut Findings) {
+    let own = std::env::current_exe().unwrap_or_default();
+    let mut programs: BTreeMap<&Path, bool> = BTreeMap::new();
+    for one in &answers.watched {
+        let script = one.master.get("client-reconfig-script");
+        // Where none is set yet, it is to be this executable.
+        let program = match script {
+            "" => own.as_path(),
+            script => Path::new(script),
+        };
+        let judge_program = || match process {
+            Some(process) => files::judge_program(process, program, findings),
+            None => {
+                findings.unknown(&CHECKS, &escape(&program.to_string_lossy()), NOT_SEEN);
+                true
+            }
+        };
+        let there = *programs.entry(program).or_insert_with(judge_program);
+        judge_script(one, script, there, answers, findings);
+    }
+    judge_denial(answers, findings);
+}
+
+fn judge_script(
+    one: &Watched,
+    script: &str,
+    there: bool,
+    answers: &Answers,
+    findings: &mut Findings,
+) {
+    let name = escape(&one.name);
+    let own = std::env::current_exe().unwrap_or_default();
+    let identity = |path: &Path| {
+        let file = fs::metadata(path).ok()?;
+        Some((file.dev(), file.ino()))
+    };
+    let theirs = identity(Path::new(script));
+    if script.is_empty() {
+        let remedy = format!(
+            "Stop Sentinel, add `sentinel client-reconfig-script {name} {}` to {}, and start it.",
+            own.display(),
+            escape(answers.config_file())
+        );
+        let text = "Sentinel has none for this master, so that no hook runs";
+        findings.error("client-reconfig-script", &name, text, remedy);
+    } else if there && theirs.is_some() && theirs != identity(&own) {
+        findings.warn(
+            "client-reconfig-script",
+            &name,
+            format!(
+                "it is {}, which is not this executable ({})",
+                escape(script),
+                own.display()
+            ),
+            "Is it another version, a wrapper, or the old script? Name this executable in sentinel.conf.",
+        );
+    } else {
+        findings.ok("client-reconfig-script", &name, escape(script));
+    }
+}
+
+/// Says whether SENTINEL SET may change the script: good to know, and no fault either way. Only
+/// the file tells it.
+fn judge_denial(answers: &Answers, findings: &mut Findings) {
+    let Ok(text) = fs::read_to_string(answers.config_file()) else {
+        return findings.unknown(
+            &["deny-scripts-reconfig"],
+            "",
+            "sentinel.conf cannot be read from here",
+        );
+    };
+    let text = match is_denied(&text) {
+        true => "yes: only sentinel.conf says which script runs",
+        false => "no: whoever may use SENTINEL SET decides which program runs as Sentinel's user",
+    };
+    findings.ok("deny-scripts-reconfig", "", text);
+}
+
+/// Returns what the text of a sentinel.conf says; it is denied unless the last word is `no`.
+fn is_denied(conf: &str) -> bool {
+    let said = |line: &str| {
+        let words: Vec<String> = line
+            .split_whitespace()
+            .map(str::to_ascii_lowercase)
+            .collect();
+        match words.as_slice() {
+            [sentinel, key, value] if sentinel == "sentinel" && key == "deny-scripts-reconfig" => {
+                Some(value != "no")
+            }
+            _ => None,
+        }
+    };
+    conf.lines().filter_map(said).next_back().unwrap_or(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changing_the_script_is_denied_unless_the_last_word_is_no() {
+        assert!(is_denied("port 26379\n"));
+        assert!(!is_denied("SENTINEL deny-scripts-reconfig No\n"));
+        assert!(is_denied(
+            "sentinel deny-scripts-reconfig no\nsentinel deny-scripts-reconfig yes\n"
+        ));
+    }
+}

@@ -1,0 +1,93 @@
+//! What an operator who has bound a VIP wants to know next: whether the network has noticed, and
+//! whether Sentinel agrees. The VIP is in its place by then.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::announcer::{self, Known};
+use crate::config::{Config, SENTINEL_TIMEOUT};
+use crate::failover::Host;
+use crate::log;
+use crate::netlink::Netlink;
+use crate::observe::Kernel;
+use crate::plan::ToIs;
+use crate::run::{Run, Target};
+use crate::sentinel::{MasterAddress, master_address};
+
+/// How long a confirmation is waited for: the announcer's third round is out by then.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often the announcer is asked.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits until a neighbour has confirmed each VIP that was announced, and shows that it waits. On a
+/// terminal only: a script has `status`.
+pub(super) fn wait_for_confirmation(run: &Run<'_>) {
+    let mut stderr = io::stderr();
+    if !stderr.is_terminal() {
+        return;
+    }
+    for (vip, ifindex) in run.announced_to_peers() {
+        let give_up = Instant::now() + PATIENCE;
+        let confirmed = loop {
+            let known = announcer::latest(vip, std::iter::once(ifindex));
+            match known {
+                Some(Known::AtWork(summary)) if !summary.confirmed_by.is_empty() => {
+                    break Some(summary.confirmed());
+                }
+                _ if Instant::now() > give_up => break None,
+                _ => {}
+            }
+            let left = give_up.saturating_duration_since(Instant::now());
+            let _ = write!(
+                stderr,
+                "\r{vip}: waiting for a neighbour to answer, {:.1} s at most ",
+                left.as_secs_f64()
+            );
+            thread::sleep(PAUSE);
+        };
+        let said = match confirmed {
+            Some(who) => format!("confirmed by {who}"),
+            None => "nobody has answered yet; it is announced for some seconds more, see `vipswitch status`".into(),
+        };
+        // Over what was shown while it waited.
+        let _ = writeln!(stderr, "\r\x1b[K{vip}: {said}");
+    }
+}
+
+/// Says so where Sentinel names another host than this one, to which the VIP was just bound.
+pub(super) fn compare_with_sentinel(config: &Config, targets: &[Target<'_>]) {
+    let mut masters: Vec<&str> = targets.iter().map(|target| target.master).collect();
+    masters.dedup();
+    for name in masters {
+        // Without Sentinel's word there is nothing to compare with.
+        let Ok(Some(master)) = master_address(&config.sentinel, name, SENTINEL_TIMEOUT) else {
+            return;
+        };
+        if is_elsewhere(&master) {
+            log::stderr(&format!(
+                "{name}: mind that Sentinel says the master is {master}, another host: `vipswitch sync` would release the VIP here"
+            ));
+        }
+    }
+}
+
+/// Whether it is another host's address; a name is not looked up for this.
+fn is_elsewhere(master: &MasterAddress) -> bool {
+    let Some(Host::Address(address)) = Host::read(&master.host) else {
+        return false;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.is_ok_and(|runtime| {
+        runtime.block_on(async {
+            let Ok(netlink) = Netlink::open() else {
+                return false;
+            };
+            let is = Kernel::new(&netlink).where_is(&[address]).await;
+            matches!(is, Ok(ToIs::Elsewhere))
+        })
+    })
+}

@@ -1,0 +1,180 @@
+//! The configuration, as a type. [`parse()`] makes it from a text, with every mistake named by
+//! file, line and column. The same file serves every server, so nothing in it says which host this
+//! is. Only [`load`], at the foot, reads a file.
+
+mod parse;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::exit::Fault;
+use crate::report::escape;
+use crate::trusted;
+use crate::vip::Vip;
+
+pub use parse::parse;
+
+/// Where the configuration is unless `--config` or `VIPSWITCH_CONFIG` names another file.
+pub const DEFAULT_PATH: &str = "/etc/vipswitch.toml";
+
+/// Everything that the configuration says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Each master by its master-name.
+    pub masters: BTreeMap<String, Master>,
+    /// This host's Sentinel.
+    pub sentinel: Sentinel,
+}
+
+/// One master and the addresses that follow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Master {
+    /// Its VIPs, at least one.
+    pub vips: Vec<Vip>,
+    /// The interface that they belong on, if the configuration names it.
+    pub interface: Option<String>,
+    /// Neighbours that are asked after each take-over, so that their answers prove delivery.
+    pub announce_to: Vec<IpAddr>,
+    /// The ACL user of its Redis, where it needs one to tell its role.
+    pub redis_username: Option<String>,
+    /// The password of its Redis, where it needs one to tell its role.
+    pub redis_password: Option<Password>,
+    /// What the site wants run after a take-over.
+    pub on_take_over: Option<SiteCommand>,
+    /// What the site wants run after a release.
+    pub on_release: Option<SiteCommand>,
+}
+
+/// A command from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteCommand {
+    /// The program, by its absolute path, and its arguments.
+    pub argv: Vec<String>,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Whether its failure is this run's.
+    pub required: bool,
+}
+
+/// How long a command may take unless configured.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it may be configured to take: with this run's own retries it has to stay below the
+/// minute after which Sentinel kills the run.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// Where this host's Sentinel listens and how it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sentinel {
+    /// Its address, 127.0.0.1:26379 unless configured.
+    pub address: SocketAddr,
+    /// The ACL user, where it needs one.
+    pub username: Option<String>,
+    /// The password, where it needs one.
+    pub password: Option<Password>,
+}
+
+/// Where a password is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Password {
+    /// In the configuration itself.
+    Here(String),
+    /// The first line of this file.
+    File(PathBuf),
+}
+
+/// Never shows the password.
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Password::Here(_) => f.write_str("Here(…)"),
+            Password::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+impl Password {
+    /// Returns the password.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`trusted::read`].
+    pub fn read(&self) -> Result<String, Fault> {
+        match self {
+            Password::Here(password) => Ok(password.clone()),
+            Password::File(file) => {
+                let text = trusted::read(file, trusted::Kind::Password)?;
+                Ok(text.lines().next().unwrap_or_default().to_owned())
+            }
+        }
+    }
+}
+
+/// Where Sentinel listens unless configured.
+const DEFAULT_SENTINEL: SocketAddr =
+    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 26379);
+
+/// How long Sentinel may take in all to answer one question, connecting included.
+pub const SENTINEL_TIMEOUT: Duration = Duration::from_millis(300);
+
+impl Config {
+    /// Returns the master of this name.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name is permanent; the nearest known one is suggested.
+    pub fn master(&self, name: &str) -> Result<&Master, Fault> {
+        self.masters.get(name).ok_or_else(|| {
+            let known = self.masters.keys().map(String::as_str);
+            Fault::permanent(format!(
+                "no master \"{}\" in the configuration",
+                escape(name)
+            ))
+            .remedy(match nearest(name, known.clone()) {
+                Some(near) => format!("Did you mean \"{}\"?", escape(near)),
+                None => format!(
+                    "It knows: {}.",
+                    known.map(escape).collect::<Vec<_>>().join(", ")
+                ),
+            })
+        })
+    }
+
+    /// Whether a password stands in the configuration itself.
+    fn has_password(&self) -> bool {
+        matches!(self.sentinel.password, Some(Password::Here(_)))
+    }
+
+    /// Returns every VIP of every master.
+    pub fn vips(&self) -> impl Iterator<Item = &Vip> {
+        self.masters.values().flat_map(|master| &master.vips)
+    }
+}
+
+/// Returns the known word that `word` is most likely a misspelling of: the fewest letters
+/// changed, at most one in three.
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|candidate| (strsim::osa_distance(word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        .filter(|(distance, candidate)| *distance < candidate.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Reads and parses the configuration file.
+///
+/// # Errors
+///
+/// Every one is permanent but failures to read that may pass: those of [`trusted::read`] and
+/// [`parse()`]. A file with a password in it that everyone can read is refused.
+pub fn load(path: &Path) -> Result<Config, Fault> {
+    let config = parse(&trusted::read(path, trusted::Kind::Configuration)?, path)?;
+    if config.has_password() {
+        trusted::read(path, trusted::Kind::Secrets)?;
+    }
+    Ok(config)
+}

@@ -1,0 +1,577 @@
+//! `vipswitch check` on real Redis and Sentinels: a site in which all is well gives nothing but
+//! `ok`, and one thing broken gives one more name.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::redis::{MASTER_8000, SERVERS, Site, address};
+use common::{Finished, Lab, eventually, executable, false_sentinel, finish, is_root, wait_for};
+use serde_json::Value;
+
+const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n";
+
+/// What every check runs in: a machine of its own, that is no cloud, and the lab's own PATH with a
+/// `systemctl` that a test may have put there.
+const HERE: &str = r#"
+mount -t tmpfs none /sys && mkdir -p /sys/class/dmi/id && echo "$VENDOR" >/sys/class/dmi/id/sys_vendor
+exec "$@"
+"#;
+
+/// A site with the hook as a link of its own, and a server to check.
+struct Checked {
+    site: Site,
+    hook: PathBuf,
+    vendor: &'static str,
+}
+
+impl Checked {
+    fn new() -> Checked {
+        let lab = Lab::with_hosts(["server1", "server2", "server3", "client"]);
+        let bin = lab.dir().join("bin");
+        fs::create_dir(&bin).unwrap();
+        let hook = bin.join("vipswitch");
+        fs::copy(executable(), &hook).unwrap();
+        let mut site = Site::in_lab(lab, &SERVERS, &[MASTER_8000]);
+        site.call(&hook);
+        site.configure(CONFIG);
+        site.start();
+        for server in SERVERS {
+            let set = "config set min-replicas-to-write 1";
+            site.host(server).run(
+                "redis-cli",
+                ["-p", "8000"].into_iter().chain(set.split(' ')),
+            );
+        }
+        let checked = Checked {
+            site,
+            hook,
+            vendor: "Dell Inc.",
+        };
+        checked.is_well();
+        checked
+    }
+
+    fn run(&self, words: &[&str]) -> Finished {
+        let mut command = self.site.host("server1").command("sh");
+        command
+            .args(["-c", HERE, "sh"])
+            .arg(&self.hook)
+            .arg("check")
+            .args(words);
+        let path = format!(
+            "{}/tools:{}",
+            self.site.dir().display(),
+            std::env::var("PATH").unwrap()
+        );
+        command.env("VENDOR", self.vendor).env("PATH", path);
+        finish(command)
+    }
+
+    /// Returns the checks that say `warning` or `error`, and all that was said.
+    fn wrong(&self) -> (BTreeSet<String>, String) {
+        let done = self.run(&["--json"]);
+        let rows: Vec<Value> = done
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect();
+        let grave = |row: &&Value| row["level"] == "warning" || row["level"] == "error";
+        let wrong: Vec<&Value> = rows.iter().filter(grave).collect();
+        let expected = match wrong.iter().map(|row| row["level"].as_str().unwrap()).min() {
+            None => 0,
+            Some("error") => 2,
+            Some(_) => 1,
+        };
+        assert_eq!(done.code(), expected, "{done}");
+        assert!(
+            wrong.iter().all(|row| row["remedy"].is_string()),
+            "each has a remedy: {done}"
+        );
+        assert!(done.took < Duration::from_secs(10), "{done}");
+        let names = wrong
+            .iter()
+            .map(|row| row["check"].as_str().unwrap().to_owned());
+        (names.collect(), done.to_string())
+    }
+
+    /// Checks that exactly this is named, as soon as whoever has to know knows.
+    #[track_caller]
+    fn names(&self, expected: &[&str]) {
+        let expected: BTreeSet<String> = expected.iter().map(|name| (*name).to_owned()).collect();
+        let mut last = (BTreeSet::new(), String::new());
+        let named = wait_for(Duration::from_secs(20), || {
+            last = self.wrong();
+            (last.0 == expected).then_some(())
+        });
+        assert!(named.is_some(), "expected {expected:?}: {}", last.1);
+    }
+
+    #[track_caller]
+    fn is_well(&self) {
+        self.names(&[]);
+    }
+
+    /// Breaks something, checks that exactly that is named, and mends it; what is named next shows
+    /// that it is mended.
+    #[track_caller]
+    fn breaks(&self, name: &str, breaking: &str, mending: &str) {
+        self.sh("server1", breaking);
+        self.names(&[name]);
+        self.sh("server1", mending);
+    }
+
+    #[track_caller]
+    fn misconfigured(&self, name: &str, config: &str) {
+        self.site.configure(config);
+        self.names(&[name]);
+        self.site.configure(CONFIG);
+    }
+
+    fn sh(&self, server: &str, script: &str) {
+        self.site.host(server).run("sh", ["-ec", script]);
+    }
+
+    fn sentinel(&self, words: &str) -> String {
+        let port = ["-p", "6800", "sentinel"].into_iter();
+        self.site
+            .host("server1")
+            .run("redis-cli", port.chain(words.split(' ')))
+    }
+
+    /// Ends server1's Sentinel, if it runs, and starts it again behind these words.
+    fn restart_sentinel(&self, prefix: &[&str]) {
+        let mut stop = self.site.host("server1").command("redis-cli");
+        stop.args(["-p", "6800", "shutdown"]);
+        finish(stop);
+        let conf = self.site.dir().join("server1-sentinel/conf");
+        let words: Vec<&str> = prefix.iter().copied().chain(["redis-sentinel"]).collect();
+        let mut start = self.site.host("server1").command(words[0]);
+        start.args(&words[1..]).arg(conf);
+        background(start);
+        eventually("Sentinel answers again", || {
+            let mut ping = self.site.host("server1").command("redis-cli");
+            ping.args(["-p", "6800", "ping"]);
+            finish(ping).stdout == "PONG\n"
+        });
+        self.site
+            .tune("server1", &["info-period", "500", "publish-period", "300"]);
+        self.site.wait_until_well(&MASTER_8000, "server1");
+    }
+}
+
+/// Starts what ends with the lab.
+#[expect(
+    clippy::zombie_processes,
+    reason = "it ends with the lab, whose first process reaps it"
+)]
+fn background(mut command: Command) {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().unwrap();
+}
+
+#[test]
+fn one_broken_thing_is_named_and_no_other() {
+    let mut checked = Checked::new();
+    network_and_configuration(&checked);
+    sentinel_and_redis(&checked);
+    surroundings(&mut checked);
+    process(&checked);
+    if is_root() {
+        ordinary_sentinel(&checked);
+    }
+    hook(&checked);
+}
+
+fn network_and_configuration(checked: &Checked) {
+    let config = checked.site.dir().join("vipswitch.toml");
+    let mode = |mode| fs::set_permissions(&config, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o666);
+    checked.names(&["config"]);
+    mode(0o644);
+    checked.misconfigured("interface", &format!("{CONFIG}interface = \"eth9\"\n"));
+    checked.misconfigured("subnet", &CONFIG.replace("/24", "/16"));
+    checked.misconfigured("announced-address", &CONFIG.replace("56.250", "56.102"));
+    checked.misconfigured(
+        "monitored",
+        &format!("{CONFIG}[masters.other]\nvip = \"192.168.56.249/24\"\n"),
+    );
+    checked.misconfigured(
+        "config",
+        "[masters.master8000]\nvpi = \"192.168.56.250/24\"\n",
+    );
+    checked.breaks(
+        "sysctl",
+        "echo 8 >/proc/sys/net/ipv4/conf/eth1/arp_ignore",
+        "echo 0 >/proc/sys/net/ipv4/conf/eth1/arp_ignore",
+    );
+    let client = checked.site.host("client");
+    client.ip("addr add 192.168.56.250/24 dev eth1");
+    checked.names(&["claimed"]);
+    client.ip("addr del 192.168.56.250/24 dev eth1");
+    checked.breaks(
+        "own-address",
+        "ip addr del 192.168.56.250/24 dev eth1; ip addr add 192.168.56.250/24 dev eth1",
+        &format!(
+            "ip addr del 192.168.56.250/24 dev eth1; {} bind -q",
+            checked.hook.display()
+        ),
+    );
+    checked.breaks(
+        "holder",
+        &format!("{} unbind -q", checked.hook.display()),
+        &format!("{} bind -q", checked.hook.display()),
+    );
+    // A link that is cut excuses what is out of reach behind it.
+    let port = |state| {
+        checked
+            .site
+            .lab()
+            .run("ip", ["link", "set", "server1-eth1", state])
+    };
+    port("down");
+    checked.names(&["carrier"]);
+    port("up");
+    checked.site.wait_until_well(&MASTER_8000, "server1");
+    checked.is_well();
+}
+
+fn sentinel_and_redis(checked: &Checked) {
+    let firewall = |port: u16| {
+        let rule = format!(
+            "nft add rule inet test out ip daddr {} tcp dport {port} tcp flags syn drop",
+            address("server3")
+        );
+        format!(
+            "nft add table inet test; nft 'add chain inet test out {{ type filter hook output priority 0; }}'; {rule}"
+        )
+    };
+    let open = "nft delete table inet test";
+    checked.breaks("redis-reachable", &firewall(8000), open);
+    checked.breaks("sentinel-reachable", &firewall(6800), open);
+    checked.sentinel("set master8000 quorum 4");
+    checked.names(&["quorum"]);
+    checked.sentinel("set master8000 quorum 2");
+    checked.sentinel("monitor extra 192.168.56.101 8000 2");
+    checked.names(&["unconfigured"]);
+    checked.sentinel("remove extra");
+    checked.breaks(
+        "min-replicas",
+        "redis-cli -p 8000 config set min-replicas-to-write 0",
+        "redis-cli -p 8000 config set min-replicas-to-write 1",
+    );
+    // To a master without a password an AUTH is an error.
+    checked.sh("server3", "redis-cli -p 8000 config set masterauth wrong");
+    checked.sh("server1", "redis-cli -p 8000 client kill type replica");
+    checked.sh("server2", "redis-cli -p 8000 ping");
+    checked.names(&["replication"]);
+    checked.sh("server3", "redis-cli -p 8000 config set masterauth ''");
+    checked.is_well();
+    // The change of a Sentinel's setting is an event that runs this script.
+    let failing = checked.site.dir().join("failing");
+    fs::write(&failing, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(&failing, fs::Permissions::from_mode(0o755)).unwrap();
+    checked.sentinel(&format!(
+        "set master8000 notification-script {}",
+        failing.display()
+    ));
+    checked.names(&["pending-scripts"]);
+    checked.site.host("server1").run(
+        "redis-cli",
+        [
+            "-p",
+            "6800",
+            "sentinel",
+            "set",
+            "master8000",
+            "notification-script",
+            "",
+        ],
+    );
+    checked.restart_sentinel(&[]);
+    checked.is_well();
+}
+
+fn surroundings(checked: &mut Checked) {
+    checked.vendor = "Amazon EC2";
+    checked.names(&["cloud"]);
+    let moved = format!("{CONFIG}on_take_over = {{ command = [\"/bin/true\"] }}\n");
+    checked.site.configure(&moved);
+    checked.is_well();
+    checked.site.configure(CONFIG);
+    checked.vendor = "Dell Inc.";
+    checked.breaks("log", "mv /dev/log /dev/nolog", "mv /dev/nolog /dev/log");
+
+    let index = checked.site.host("server1").json("link show eth1")[0]["ifindex"].to_string();
+    let tools = checked.site.dir().join("tools");
+    fs::create_dir(&tools).unwrap();
+    let copy = |name: &str| {
+        let sleep = checked
+            .site
+            .host("server1")
+            .run("sh", ["-c", "readlink -f $(command -v sleep)"]);
+        fs::copy(sleep.trim(), tools.join(name)).unwrap();
+        let mut sleep = checked.site.host("server1").command(tools.join(name));
+        sleep.arg("600");
+        background(sleep);
+    };
+    let network = checked.site.dir().join("eth1.network");
+    fs::write(&network, "[Match]\nName=eth1\n[Network]\nDHCP=yes\n").unwrap();
+    copy("systemd-networkd");
+    let links = "/run/systemd/netif/links";
+    checked.breaks(
+        "network-manager",
+        &format!(
+            "mkdir -p {links}; echo NETWORK_FILE={} >{links}/{index}",
+            network.display()
+        ),
+        &format!("echo KeepConfiguration=static >>{}", network.display()),
+    );
+    copy("NetworkManager");
+    let devices = "/run/NetworkManager/devices";
+    checked.breaks(
+        "network-manager",
+        &format!("mkdir -p {devices}; printf '[device]\\nmanaged=true\\n' >{devices}/{index}"),
+        &format!("rm {devices}/{index}"),
+    );
+
+    let systemctl = |state: &str| {
+        let script = format!(
+            "#!/bin/sh\nprintf 'Id=vipswitch-sync.timer\\nLoadState=loaded\\nActiveState=active\\nUnitFileState={state}\\n'\n"
+        );
+        fs::write(tools.join("systemctl"), script).unwrap();
+        fs::set_permissions(tools.join("systemctl"), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    systemctl("disabled");
+    checked.sh("server1", "mkdir -p /run/systemd/system");
+    checked.names(&["sync-timer"]);
+    systemctl("enabled");
+    checked.is_well();
+}
+
+fn process(checked: &Checked) {
+    for (name, prefix) in [
+        ("bounding-set", "setpriv --bounding-set -net_raw"),
+        ("capabilities", "setpriv --securebits +noroot"),
+        ("user-namespace", "unshare --user --map-root-user"),
+    ] {
+        let prefix: Vec<&str> = prefix.split(' ').collect();
+        checked.restart_sentinel(&prefix);
+        checked.names(&[name]);
+    }
+    checked.restart_sentinel(&[]);
+    checked.is_well();
+}
+
+/// A Sentinel that is not root, which only root can start.
+fn ordinary_sentinel(checked: &Checked) {
+    let lab = checked.site.dir().display().to_string();
+    let mode =
+        |file: &str, mode: &str| checked.sh("server1", &format!("chmod {mode} {lab}/{file}"));
+    checked.sh(
+        "server1",
+        &format!("chmod 711 {lab}; chown -R 65534:65534 {lab}/server1-sentinel"),
+    );
+    let user = [
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+    ];
+    checked.restart_sentinel(&user);
+    checked.names(&["capabilities"]);
+    let ambient = [
+        "--inh-caps",
+        "+net_admin,+net_raw",
+        "--ambient-caps",
+        "+net_admin,+net_raw",
+    ];
+    checked.restart_sentinel(&[&user[..], &ambient].concat());
+    checked.is_well();
+    mode("vipswitch.toml", "600");
+    checked.names(&["config-readable"]);
+    mode("vipswitch.toml", "644");
+    mode("bin", "700");
+    checked.names(&["executable"]);
+    mode("bin", "755");
+    checked.is_well();
+    // With the hook's privileges all can be tried, with none it is said what cannot be told.
+    let levels = |privileges: &[&str]| {
+        let mut own = checked.site.host("server1").command(user[0]);
+        own.args(&user[1..]).args(privileges);
+        own.arg(&checked.hook).args(["check", "--json"]);
+        let own = finish(own);
+        assert!(!own.stdout.contains(r#""level":"error""#), "{own}");
+        [
+            "root",
+            "netlink",
+            "packet-socket",
+            "reset",
+            "user-namespace",
+        ]
+        .map(|check| {
+            let row = format!(r#"{{"check":"{check}","level":""#);
+            let rest = own.stdout.split(&row).nth(1).expect(check);
+            rest.split('"').next().unwrap().to_owned()
+        })
+    };
+    assert_eq!(levels(&ambient), ["unknown", "ok", "ok", "ok", "ok"]);
+    assert_eq!(levels(&[]), ["unknown"; 5]);
+    checked.sh("server1", &format!("chown -R 0:0 {lab}/server1-sentinel"));
+    checked.restart_sentinel(&[]);
+}
+
+const SOURCES: [&str; 11] = [
+    include_str!("../src/check/addresses.rs"),
+    include_str!("../src/check/claims.rs"),
+    include_str!("../src/check/files.rs"),
+    include_str!("../src/check/hook.rs"),
+    include_str!("../src/check/host.rs"),
+    include_str!("../src/check/mod.rs"),
+    include_str!("../src/check/network.rs"),
+    include_str!("../src/check/process.rs"),
+    include_str!("../src/check/reach.rs"),
+    include_str!("../src/check/unit.rs"),
+    include_str!("../src/check/watched.rs"),
+];
+
+#[test]
+fn the_readme_documents_every_check_and_no_other() {
+    let readme = include_str!("../README.md");
+    let section = readme
+        .split("\n## Check\n")
+        .nth(1)
+        .unwrap()
+        .split("\n## ")
+        .next()
+        .unwrap();
+    let first = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: BTreeSet<&str> = first.collect();
+    let tests = "#[cfg(test)]\nmod";
+    let code = SOURCES.map(|text| text.split(tests).next().unwrap());
+    let code = code.concat();
+    for check in &documented {
+        assert!(code.contains(&format!("\"{check}\"")), "{check}");
+    }
+    let lab = Lab::with_hosts(["server1"]);
+    lab.config(CONFIG);
+    let done = lab.host("server1").vipswitch(["check", "--json"]);
+    for line in done.stdout.lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        assert!(
+            documented.contains(row["check"].as_str().unwrap()),
+            "{line}"
+        );
+    }
+}
+
+fn hook(checked: &Checked) {
+    let info = checked
+        .site
+        .host("server1")
+        .run("redis-cli", ["-p", "6800", "info", "server"]);
+    let pid = info
+        .lines()
+        .find_map(|line| line.strip_prefix("process_id:"))
+        .unwrap()
+        .trim();
+    let bin = checked.hook.parent().unwrap().display().to_string();
+    let within = |script: &str| {
+        checked.sh(
+            "server1",
+            &format!("nsenter --target {pid} --mount sh -ec '{script}'"),
+        );
+    };
+    within(&format!(
+        "mount --bind {bin} {bin}; mount -o remount,bind,noexec {bin}"
+    ));
+    checked.names(&["exec-paths"]);
+    within(&format!("umount {bin}"));
+    checked.is_well();
+
+    let other = checked.site.dir().join("other-hook");
+    fs::write(&other, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
+    checked.sentinel(&format!(
+        "set master8000 client-reconfig-script {}",
+        other.display()
+    ));
+    checked.names(&["client-reconfig-script"]);
+    fs::remove_file(&other).unwrap();
+    checked.names(&["executable"]);
+    checked.site.host("server1").run(
+        "redis-cli",
+        [
+            "-p",
+            "6800",
+            "sentinel",
+            "set",
+            "master8000",
+            "client-reconfig-script",
+            "",
+        ],
+    );
+    checked.names(&["client-reconfig-script"]);
+    checked.sentinel(&format!(
+        "set master8000 client-reconfig-script {}",
+        checked.hook.display()
+    ));
+    checked.is_well();
+
+    let mut stop = checked.site.host("server1").command("redis-cli");
+    stop.args(["-p", "6800", "shutdown"]);
+    finish(stop);
+    checked.names(&["sentinel"]);
+    let text = checked.run(&[]);
+    assert_eq!(text.code(), 2);
+    assert!(
+        text.stdout.contains("ERROR sentinel: 127.0.0.1:6800: "),
+        "{text}"
+    );
+    assert!(
+        text.stdout.trim_end().ends_with("could not be told"),
+        "{text}"
+    );
+    let quiet = checked.run(&["--quiet"]);
+    assert_eq!(quiet.stdout.lines().count(), 2, "{quiet}");
+}
+
+#[test]
+fn a_false_sentinel_holds_nobody_up_and_prints_nothing_of_its_own() {
+    let lab = Lab::with_hosts(["server1"]);
+    lab.config(&format!(
+        "{CONFIG}[sentinel]\naddress = \"127.0.0.1:6800\"\n"
+    ));
+    let host = lab.host("server1");
+    let silent = "sleep 60";
+    let slow = "while (1) { print $client \"*\"; select undef, undef, undef, 0.1 }";
+    let rude = r#"while (sysread $client, my $question, 4096) { print $client "*1\r\n*4\r\n\$4\r\nname\r\n\$12\r\n\e[31mRED\r\n\n\n\r\n\$2\r\nip\r\n\$3\r\n\e\e\e\r\n" }"#;
+    let deep = r#"while (sysread $client, my $question, 4096) { print $client "*1\r\n" x 100000 }"#;
+    for (port, script) in [
+        ("6801", silent),
+        ("6802", slow),
+        ("6803", rude),
+        ("6804", deep),
+    ] {
+        false_sentinel(&host, port, script);
+        lab.config(&format!(
+            "{CONFIG}[sentinel]\naddress = \"127.0.0.1:{port}\"\n"
+        ));
+        let done = host.vipswitch(["check"]);
+        assert_eq!(done.code(), 2, "{done}");
+        assert!(done.took < Duration::from_secs(6), "{done}");
+        assert!(!done.stdout.contains('\u{1b}'), "{done}");
+    }
+}
