@@ -1,0 +1,98 @@
+#!/bin/sh
+# Installs vipswitch from this folder, for machines without packages:
+#   ./install.sh [--prefix /usr/local] [--root FOLDER] [--uninstall]
+#
+# --root installs below a folder that will be / later, and touches nothing that runs. An existing
+# /etc/vipswitch.toml stays as it is, also at --uninstall.
+set -eu
+#COMMON#
+
+prefix=/usr/local root='' action=install
+while [ $# -gt 0 ]; do
+    case $1 in
+    --prefix) prefix=${2:?} && shift ;;
+    --root) root=${2:?} && shift ;;
+    --uninstall) action=uninstall ;;
+    *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+    esac
+    shift
+done
+case $prefix in
+/ | [!/]* | *[!A-Za-z0-9/._-]*) say "not a prefix: $prefix" && exit 2 ;;
+esac
+root=${root%/}
+files=$(cd "$(dirname "$0")" && pwd)/files
+# systemd looks below these two only.
+case $prefix in
+/usr | /usr/local) units=$prefix/lib/systemd/system tmpfiles=$prefix/lib/tmpfiles.d ;;
+*) units=/etc/systemd/system tmpfiles=/etc/tmpfiles.d ;;
+esac
+
+# Prints where a file of the package goes.
+place_of() {
+    case $1 in
+    usr/lib/systemd/system/*) echo "$root$units/${1#usr/lib/systemd/system/}" ;;
+    usr/lib/tmpfiles.d/*) echo "$root$tmpfiles/${1#usr/lib/tmpfiles.d/}" ;;
+    usr/*) echo "$root$prefix/${1#usr/}" ;;
+    *) echo "$root/$1" ;;
+    esac
+}
+
+each_file() { (cd "$files" && find . -type f | sed 's|^\./||' | sort); }
+
+install_file() {
+    place=$(place_of "$1")
+    case $1 in
+    etc/*)
+        [ ! -e "$place" ] || return 0
+        mode=640
+        ;;
+    usr/bin/*) mode=755 ;;
+    *) mode=644 ;;
+    esac
+    mkdir -p "$(dirname "$place")"
+    case $1 in
+    usr/lib/systemd/* | usr/share/doc/vipswitch/examples/*)
+        sed "s|/usr/bin/vipswitch|$prefix/bin/vipswitch|g" "$files/$1" >"$place.new"
+        ;;
+    *) cp "$files/$1" "$place.new" ;;
+    esac
+    chmod "$mode" "$place.new"
+    # In one step: Sentinel may be starting it just now.
+    mv "$place.new" "$place"
+}
+
+remove_file() {
+    case $1 in
+    etc/*) return 0 ;;
+    esac
+    place=$(place_of "$1")
+    rm -f "$place"
+    # Only folders that are nobody else's.
+    case $1 in
+    usr/share/doc/*) rmdir "${place%/*}" "$root$prefix/share/doc/vipswitch/examples" "$root$prefix/share/doc/vipswitch" 2>/dev/null || : ;;
+    *.service.d/*) rmdir "${place%/*}" 2>/dev/null || : ;;
+    esac
+}
+
+runs_here() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
+
+umask 022
+if [ "$action" = install ]; then
+    each_file | while IFS= read -r file; do install_file "$file"; done
+    if [ -z "$root" ]; then share_configuration; fi
+    if runs_here; then
+        systemd-tmpfiles --create vipswitch.conf || :
+        systemctl daemon-reload
+        systemctl enable --now vipswitch-sync.timer
+    fi
+    say_who_needs_a_restart
+    say "installed below $root$prefix. Next: name a master in $root/etc/vipswitch.toml, and in sentinel.conf"
+    say "    sentinel client-reconfig-script MASTER $prefix/bin/vipswitch"
+else
+    warn_if_named "$prefix/bin/vipswitch"
+    if runs_here; then systemctl disable --now vipswitch-sync.timer || :; fi
+    each_file | while IFS= read -r file; do remove_file "$file"; done
+    if runs_here; then systemctl daemon-reload; fi
+    say "removed from $root$prefix; $root/etc/vipswitch.toml is left"
+fi

@@ -1,0 +1,141 @@
+# shellcheck shell=bash
+# What can only be broken on a booted server, and the findings by which `vipswitch check` must name
+# it there: these and no others, and none at all before and after.
+
+readonly BROKEN=server3 # a replica that is never promoted
+# What /usr/bin/vipswitch leads to.
+readonly EXECUTABLE=/usr/lib/vipswitch/vipswitch
+
+# systemd counts starts, and refuses the sixth within ten seconds.
+forget='systemctl reset-failed redis-sentinel'
+
+# On the broken server, by sh.
+here() { on "$BROKEN" sh -euc "$1"; }
+
+# Gives Sentinel's unit these lines after all others, and restarts it. It may fail to start.
+unit() {
+    printf '[Service]\n' | cat - <(printf '%s\n' "$@") |
+        put "$BROKEN" /etc/systemd/system/redis-sentinel.service.d/zz-broken.conf
+    restart_sentinel
+}
+unit_mended() {
+    here 'rm /etc/systemd/system/redis-sentinel.service.d/zz-broken.conf'
+    restart_sentinel
+}
+restart_sentinel() {
+    # A Sentinel that cannot start is started again and again, up to a limit.
+    here "systemctl daemon-reload; systemctl stop redis-sentinel; $forget
+        timeout 5 systemctl start redis-sentinel 2>/dev/null || systemctl stop redis-sentinel"
+}
+
+# Runs commands on the broken server while its Sentinel is stopped.
+without_sentinel() { here "systemctl stop redis-sentinel; $1; $forget; systemctl start redis-sentinel"; }
+
+# New connections from the broken server to a server's port vanish, those that are there go on.
+firewall() {
+    here "nft -f - <<'END'
+table inet broken { chain output { type filter hook output priority 0
+    ip daddr $1 tcp dport $2 tcp flags & (syn | ack) == syn drop
+}; }
+END"
+}
+
+# In the network namespace alone: a container's /proc/sys cannot be written to.
+set_sysctl() { nsenter --net="/run/netns/$BROKEN" -- sysctl --quiet --write "$1"; }
+
+# Mounts the executable noexec, for the running Sentinel as well; check runs by its other name then.
+noexec() {
+    here "ln $EXECUTABLE /root/vipswitch; mount --bind $EXECUTABLE $EXECUTABLE
+        pid=\$(systemctl show --property MainPID --value redis-sentinel)
+        nsenter --mount --target \$pid mount -o remount,bind,noexec $EXECUTABLE
+        mount -o remount,bind,noexec $EXECUTABLE"
+}
+
+# Another machine that has the VIP.
+rival() {
+    plug_in rival
+    ip -netns rival address add "$VIP/24" dev eth1
+    ip -netns rival link set eth1 up
+}
+
+# WHAT IS BROKEN | THE FINDINGS | BREAK IT | MEND IT
+CHECKS=$(
+    cat <<'EOT'
+the drop-in is masked | address-families bounding-set user-namespace | here 'mkdir -p /etc/systemd/system/redis-sentinel.service.d; ln -s /dev/null /etc/systemd/system/redis-sentinel.service.d/vipswitch.conf'; restart_sentinel | here 'rm /etc/systemd/system/redis-sentinel.service.d/vipswitch.conf'; restart_sentinel
+ExecPaths= with its own libraries only | exec-paths | unit ExecPaths= 'ExecPaths=/usr/bin/redis-sentinel /usr/lib/x86_64-linux-gnu /usr/lib64' | unit_mended
+PrivateUsers=yes | user-namespace | unit PrivateUsers=yes | unit_mended
+RestrictAddressFamilies= as Debian has it | address-families | unit RestrictAddressFamilies= 'RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX' | unit_mended
+CapabilityBoundingSet= as Debian has it | bounding-set | unit CapabilityBoundingSet= AmbientCapabilities= | unit_mended
+no AmbientCapabilities= | capabilities | unit AmbientCapabilities= | unit_mended
+SystemCallFilter= without flock | seccomp | unit SystemCallFilter=~flock | unit_mended
+no client-reconfig-script | client-reconfig-script | without_sentinel "sed -i /client-reconfig-script/d /etc/redis/sentinel.conf" | without_sentinel "echo 'sentinel client-reconfig-script $MASTER /usr/bin/vipswitch' >>/etc/redis/sentinel.conf"
+client-reconfig-script is another program | client-reconfig-script | without_sentinel "sed -i '/client-reconfig-script/s,[^ ]*$,/lib/systemd/systemd,' /etc/redis/sentinel.conf" | without_sentinel "sed -i '/client-reconfig-script/s,[^ ]*$,/usr/bin/vipswitch,' /etc/redis/sentinel.conf"
+Sentinel is stopped | sentinel | here 'systemctl stop redis-sentinel' | without_sentinel :
+the timer is disabled | sync-timer | here 'systemctl --quiet disable --now vipswitch-sync.timer' | here 'systemctl --quiet enable --now vipswitch-sync.timer'
+networkd without KeepConfiguration= | network-manager | here 'mv /etc/systemd/network/10-lan.network.d /root/; networkctl reload' | here 'mv /root/10-lan.network.d /etc/systemd/network/; networkctl reload'
+the executable has file capabilities | file-capabilities | here "setcap cap_net_admin,cap_net_raw+ep $EXECUTABLE" | here "setcap -r $EXECUTABLE"
+the executable is root's alone | executable | here "chmod 700 $EXECUTABLE" | here "chmod 755 $EXECUTABLE"
+the executable is mounted noexec | noexec | unit NoExecPaths= ExecPaths=; noexec | here "umount $EXECUTABLE; rm /root/vipswitch"; unit_mended
+the executable was replaced, as by an upgrade | | here "cp -p $EXECUTABLE /root/new; mv /root/new $EXECUTABLE" | :
+the configuration is root's alone | config-readable | here 'chmod 600 /etc/vipswitch.toml' | here 'chmod 640 /etc/vipswitch.toml'
+everyone can write the configuration | config | here 'chmod 666 /etc/vipswitch.toml' | here 'chmod 640 /etc/vipswitch.toml'
+a sysctl: arp_ignore | sysctl | set_sysctl net.ipv4.conf.all.arp_ignore=8 | set_sysctl net.ipv4.conf.all.arp_ignore=0
+a sysctl: drop_gratuitous_arp | sysctl | set_sysctl net.ipv4.conf.eth1.drop_gratuitous_arp=1 | set_sysctl net.ipv4.conf.eth1.drop_gratuitous_arp=0
+a firewall keeps a Redis out of reach | redis-reachable | firewall 192.168.56.102 8000 | here 'nft delete table inet broken'
+a firewall keeps a Sentinel out of reach | sentinel-reachable | firewall 192.168.56.101 6800 | here 'nft delete table inet broken'
+another machine has the VIP, too | claimed | rival | unplug rival
+this replica's server has the VIP, too | claimed own-address | here "ip address add $VIP/24 dev eth1" | here "ip address delete $VIP/24 dev eth1"
+the quorum is 1 | quorum | sentinel $BROKEN sentinel set $MASTER quorum 1 | sentinel $BROKEN sentinel set $MASTER quorum 2
+nothing listens at /dev/log | log | here 'mv /run/systemd/journal/dev-log /run/systemd/journal/away' | here 'mv /run/systemd/journal/away /run/systemd/journal/dev-log'
+EOT
+)
+readonly CHECKS
+
+# Prints the names of what is wrong, by its JSON, and its exit code: findings
+findings() {
+    local output status=0 program=vipswitch
+    [[ ! -e $LAB/$BROKEN.disk/root/vipswitch ]] || program=/root/vipswitch
+    output=$(on "$BROKEN" "$program" check --json --quiet) || status=$?
+    printf '%s\n' "$output" >"$LAB/findings"
+    sed -n 's/.*"check":"\([^"]*\)".*/\1/p' <<<"$output" | sort -u | xargs
+    case $output in
+    *'"level":"error"'*) ((status == 2)) ;;
+    *'"level":"warning"'*) ((status == 1)) ;;
+    *) ((status == 0)) ;;
+    esac || die "vipswitch check exits $status with: $output"
+}
+
+finds_only() {
+    found=$(findings)
+    [[ $found == "$1" ]]
+}
+
+# Waits, because a Sentinel that was restarted has to meet the others again.
+expect() {
+    local deadline=$(($(now) + 20000000))
+    until finds_only "$(tr ' ' '\n' <<<"$1" | sort -u | xargs)"; do
+        (($(now) < deadline)) || {
+            cat "$LAB/findings" >&2
+            die "$2: vipswitch check names \"$found\" and not \"$1\""
+        }
+    done
+}
+
+check_all() {
+    local what names break mend found broken=0
+    concern "$BROKEN"
+    expect '' 'before anything is broken'
+    fact "before anything is broken: nothing"
+    # On a descriptor of its own: the commands below read standard input.
+    while IFS='|' read -r -u 3 what names break mend; do
+        what=${what% } names=$(xargs <<<"$names")
+        eval "$break" >/dev/null
+        expect "$names" "$what"
+        eval "$mend" >/dev/null
+        expect '' "$what, and mended"
+        fact "$what: ${names:-nothing}"
+        broken=$((broken + 1))
+    done 3<<<"$CHECKS"
+    fact "$broken things were broken and mended"
+    concern
+}

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# tests/package/install.sh WORK DEB RPM: installs, upgrades and removes the packages in an overlay of this
+# machine's files. Runs in a mount namespace of its own; WORK/tar is the unpacked tarball.
+set -euo pipefail
+work=$1 deb=$2 rpm=$3
+
+fail() { printf 'tests/package/install.sh: FAILED: %s\n' "$*" >&2; exit 1; }
+contains() { grep -Fq -e "$3" <<<"$2" || fail "$1: no '$3' in:"$'\n'"$2"; }
+lacks() { ! grep -Fq -e "$3" <<<"$2" || fail "$1: '$3' is in:"$'\n'"$2"; }
+
+mount -t tmpfs tmpfs "$work/control"
+mkdir "$work"/control/{upper,work,root}
+mount -t overlay overlay -o "lowerdir=/,upperdir=$work/control/upper,workdir=$work/control/work" "$work/control/root"
+root=$work/control/root
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+mkdir "$root/packages"
+cp "$deb" "$rpm" "$root/packages/"
+cp -r "$work/tar" "$root/packages/tar"
+# Without /run/systemd/system, nothing of this machine is told anything.
+mount -t tmpfs tmpfs "$root/run"
+inside() { chroot "$root" env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@" 2>&1; }
+owner() { stat -c %U:%G:%a "$root/etc/vipswitch.toml"; }
+
+getent group redis >/dev/null || fail 'there is no group redis here'
+conf=$root/etc/redis/sentinel.conf
+mkdir -p "$root/etc/redis"
+write_conf() {
+    printf '%s\n' 'port 26379' '# sentinel client-reconfig-script no /usr/bin/vipswitch' \
+        'sentinel monitor m 10.0.0.1 6379 2' 'sentinel client-reconfig-script m /usr/bin/vipswitch' >"$conf"
+}
+write_conf
+timer=$root/etc/systemd/system/timers.target.wants/vipswitch-sync.timer
+warning='/etc/redis/sentinel.conf:4:sentinel client-reconfig-script m /usr/bin/vipswitch'
+
+echo '-- dpkg'
+said=$(inside dpkg --install "/packages/${deb##*/}") || fail "dpkg --install: $said"
+[[ $(owner) == root:redis:640 ]] || fail "the configuration is $(owner)"
+[[ -L $timer ]] || fail 'the timer is not enabled'
+inside /usr/bin/vipswitch --version >/dev/null || fail 'the executable does not run'
+chgrp root "$root/etc/vipswitch.toml"
+chmod 600 "$root/etc/vipswitch.toml"
+echo '# mine' >>"$root/etc/vipswitch.toml"
+rm "$timer"
+said=$(inside dpkg --install "/packages/${deb##*/}") || fail "dpkg --install, again: $said"
+lacks 'an upgrade' "$said" WARNING
+[[ $(owner) == root:root:600 ]] || fail "an upgrade made the configuration $(owner)"
+[[ ! -L $timer ]] || fail 'an upgrade enabled the timer that the administrator had disabled'
+said=$(inside dpkg --remove vipswitch) || fail "dpkg --remove: $said"
+contains 'a removal' "$said" "$warning"
+contains 'a removal' "$said" 'NEXT START FAILS'
+lacks 'a removal' "$said" 'sentinel.conf:2:'
+remedy=$(sed -n 's/^vipswitch:  *\(sed -i .*\)/\1/p' <<<"$said")
+inside sh -c "$remedy" >/dev/null || fail "the remedy fails: $remedy"
+lacks "$conf after $remedy" "$(cat "$conf")" client-reconfig-script
+contains "$conf after $remedy" "$(cat "$conf")" 'sentinel monitor m'
+write_conf
+[[ -e $root/etc/vipswitch.toml && ! -e $root/usr/bin/vipswitch ]] || fail 'a removal leaves the wrong files'
+said=$(inside dpkg --purge vipswitch) || fail "dpkg --purge: $said"
+[[ ! -e $root/etc/vipswitch.toml ]] || fail 'a purge leaves the configuration'
+left=$(cd "$root" && find etc usr/bin usr/lib usr/share var/lib/systemd -name '*vipswitch*' 2>/dev/null)
+[[ -z $left ]] || fail "a purge leaves $left"
+
+inside dpkg-statoverride --add root root 0644 /etc/vipswitch.toml
+inside dpkg --install "/packages/${deb##*/}" >/dev/null || fail 'dpkg --install with a statoverride'
+[[ $(owner) == root:root:644 ]] || fail "the administrator's statoverride lost to $(owner)"
+inside dpkg --purge vipswitch >/dev/null
+inside dpkg-statoverride --remove /etc/vipswitch.toml
+
+echo '-- rpm'
+# Debian's rpm warns that it should not be used; that is no word of the scriptlets.
+run_rpm() { inside rpm --nodeps --dbpath /tmp/rpmdb "$@" | { grep -v '^rpm: ' || :; }; }
+said=$(run_rpm -i "/packages/${rpm##*/}") || fail "rpm -i: $said"
+[[ -z $said ]] || fail "rpm -i says: $said"
+[[ $(owner) == root:redis:640 ]] || fail "the configuration is $(owner)"
+[[ -L $timer ]] || fail 'the timer is not enabled'
+said=$(run_rpm --verify vipswitch) || fail "rpm --verify: $said"
+echo '# mine' >>"$root/etc/vipswitch.toml"
+said=$(run_rpm -U --force "/packages/${rpm##*/}") || fail "rpm -U: $said"
+lacks 'an upgrade' "$said" WARNING
+contains 'the configuration' "$(tail -1 "$root/etc/vipswitch.toml")" '# mine'
+[[ $(owner) == root:redis:640 ]] || fail "after an upgrade the configuration is $(owner)"
+said=$(run_rpm -e vipswitch) || fail "rpm -e: $said"
+contains 'a removal' "$said" "$warning"
+[[ ! -e $root/usr/bin/vipswitch && ! -L $timer ]] || fail 'a removal leaves the wrong files'
+rm -f "$root"/etc/vipswitch.toml*
+
+echo '-- install.sh'
+said=$(inside /packages/tar/install.sh) || fail "install.sh: $said"
+[[ $(owner) == root:redis:640 ]] || fail "the configuration is $(owner)"
+inside /usr/local/bin/vipswitch --version >/dev/null || fail 'the executable does not run'
+units=$root/usr/local/lib/systemd/system
+contains 'the drop-in' "$(cat "$units/redis-sentinel.service.d/vipswitch.conf")" 'ExecPaths=/usr/local/bin/vipswitch'
+contains 'the service' "$(cat "$units/vipswitch-sync.service")" 'ExecStart=/usr/local/bin/vipswitch sync'
+inside /packages/tar/install.sh >/dev/null || fail 'install.sh, again'
+sed -i 's|/usr/bin/vipswitch$|"/usr/local/bin/vipswitch"|' "$conf"
+said=$(inside /packages/tar/install.sh --uninstall) || fail "install.sh --uninstall: $said"
+contains 'a removal' "$said" '/etc/redis/sentinel.conf:4:'
+left=$(cd "$root/usr/local" && find . -name '*vipswitch*')
+[[ -z $left ]] || fail "install.sh --uninstall leaves $left"
+rm "$root/etc/vipswitch.toml"
+inside /packages/tar/install.sh --root /packages/image --prefix /opt/vipswitch >/dev/null || fail 'install.sh --root'
+[[ -x $root/packages/image/opt/vipswitch/bin/vipswitch && ! -e $root/etc/vipswitch.toml ]] || fail 'install.sh --root installs elsewhere'
+contains 'the service' "$(cat "$root/packages/image/etc/systemd/system/vipswitch-sync.service")" /opt/vipswitch/bin/vipswitch
+! inside /packages/tar/install.sh --prefix 'a b' >/dev/null || fail 'install.sh takes any prefix'
+

@@ -1,0 +1,497 @@
+#!/usr/bin/env bash
+# The package on three Debian servers that systemd has booted, with Debian's own redis-server and
+# redis-sentinel units: what README "Install" says, to the letter, and then what servers go through.
+#
+#   tests/package/run.sh                      installs what is missing, builds, runs all of it
+#   tests/package/run.sh reboot flush         after the installation, only these chapters
+#   VIPSWITCH_BIN=FILE tests/package/run.sh   packs that executable instead of building one
+#   VIPSWITCH_DEB=FILE tests/package/run.sh   installs that package
+#
+# Only as root. The host's network stays as it is, and nothing is left behind however this ends, but
+# the Debian that was fetched once: in target/package-tests, or in $VIPSWITCH_TEST_CACHE.
+set -eEuo pipefail
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT=$(dirname "$(dirname "$HERE")")
+readonly HERE ROOT
+
+# Times and numbers are read from other programs' output below.
+export LC_ALL=C TZ=UTC
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
+
+# shellcheck source-path=SCRIPTDIR source=lab.sh
+. "$HERE/lab.sh"
+# shellcheck source-path=SCRIPTDIR source=checks.sh
+. "$HERE/checks.sh"
+
+# In this order; each leaves all well, with one holder.
+readonly CHAPTERS=(power_loss reboot site_power_loss flush networkd dropped_call check upgrade remove)
+
+# --- outside: prerequisites, the package, the sandbox --------------------------------------------
+
+die_outside() {
+    printf 'tests/package/run.sh: %s\n' "$1" >&2
+    exit 1
+}
+
+# Prints the path of the package.
+package() {
+    local deb executable=()
+    [[ -z ${VIPSWITCH_DEB:-} ]] || { realpath "$VIPSWITCH_DEB" && return; }
+    [[ -z ${VIPSWITCH_BIN:-} ]] || executable=(--executable "$(realpath "$VIPSWITCH_BIN")")
+    deb=$("$ROOT/packaging/build.sh" deb "${executable[@]}" | tail -n 1) ||
+        die_outside 'packaging/build.sh failed'
+    [[ -f $deb ]] || die_outside 'packaging/build.sh named no package'
+    echo "$deb"
+}
+
+sandbox='' fetching=''
+
+clean_up() {
+    trap '' INT TERM HUP
+    [[ -z $fetching ]] || kill -TERM -- "-$fetching" 2>/dev/null || :
+    [[ -z $sandbox ]] || kill -KILL "$sandbox" 2>/dev/null || :
+    wait 2>/dev/null || :
+    remove_cgroups "$CGROUP"
+}
+
+outside() {
+    local chapter status=0
+    for chapter; do
+        [[ " ${CHAPTERS[*]} " == *" $chapter "* ]] ||
+            die_outside "no chapter $chapter; there are: ${CHAPTERS[*]}"
+    done
+    [[ $(id -u) == 0 ]] || die_outside 'only root can boot containers'
+    local -a commands=(debootstrap systemd-nspawn ip unshare nsenter setpriv pgrep redis-cli)
+    [[ -n ${VIPSWITCH_BIN:-}${VIPSWITCH_DEB:-} ]] || commands+=(cc cargo)
+    "$ROOT/tests/prerequisites.sh" "${commands[@]}" || exit 1
+
+    export CGROUP=vipswitch-lab-$$ DEBIAN DEB
+    remove_stale_cgroups
+    trap clean_up EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    trap 'exit 129' HUP
+
+    heading 'What the servers are made of'
+    local cache=${VIPSWITCH_TEST_CACHE:-$ROOT/target/package-tests}
+    # While cargo builds; in a process group of its own, which can be ended as one.
+    set -m
+    debian "$cache" >/dev/null &
+    fetching=$!
+    set +m
+    DEB=$(package)
+    wait "$fetching" || exit 1
+    fetching=''
+    DEBIAN=$(debian "$cache")
+    fact "$(basename "$DEB"), $(($(stat -c %s "$DEB") / 1024)) KiB; Debian $SUITE"
+
+    # The first process of the new process namespace is this script again; when it ends, the kernel
+    # ends everything that it started. It dies with unshare, and unshare with this process.
+    setpriv --pdeathsig KILL unshare --mount --net --pid --mount-proc --fork --kill-child \
+        "$BASH" "$HERE/run.sh" --inside "$@" &
+    sandbox=$!
+    wait "$sandbox" || status=$?
+    sandbox=''
+    exit "$status"
+}
+
+# --- inside: a trio of Redis and Sentinel, as any guide sets it up --------------------------------
+
+install_trio() {
+    local host conf
+    password=$(sed -n 's/^requirepass //p' "$ROOT/examples/three-servers/redis-master.conf")
+    for host in "${SERVERS[@]}"; do
+        make_server "$host"
+        conf=$ROOT/examples/three-servers/redis-replica.conf
+        [[ $host != server1 ]] || conf=$ROOT/examples/three-servers/redis-master.conf
+        # Sentinel never promotes priority 0: so it is always server1 to server2 and back.
+        { cat "$conf" && [[ $host != server3 ]] || echo 'replica-priority 0'; } |
+            put "$host" /etc/redis/redis.conf
+        # A shorter wait, and not yet the line that README "Install" adds.
+        sed -e "s/^\(sentinel down-after-milliseconds $MASTER\) .*/\1 1000/" \
+            -e '/^sentinel client-reconfig-script /d' "$ROOT/examples/three-servers/sentinel.conf" |
+            put "$host" /etc/redis/sentinel.conf
+    done
+}
+
+trio() {
+    local host since
+    heading 'Three Debian servers with Redis and Sentinel'
+    make_network
+    install_trio
+    since=$(now)
+    for host in "${SERVERS[@]}"; do boot "$host"; done
+    for host in "${SERVERS[@]}"; do wait_booted "$host"; done
+    fact "booted, Redis and Sentinel by their stock units, after $(seconds $(($(now) - since))) s"
+    settled server1
+    fact "the trio is set up: server1 is master, and every Sentinel knows all others"
+}
+
+# --- README "Install" ----------------------------------------------------------------------------
+
+# Writes each block of commands below a line "<!-- install: WHERE -->" of the README to a file
+# FOLDER/NUMBER, its first line WHERE.
+readme_blocks() {
+    mkdir -p "$1"
+    awk -v folder="$1" '
+        /<!-- install: .* -->/ { where = $0; gsub(/.*<!-- install: | -->.*/, "", where); next }
+        /^ *```/ && file { close(file); file = ""; next }
+        /^ *```sh$/ && where {
+            file = sprintf("%s/%02d", folder, ++blocks); print where >file; where = ""
+            indent = index($0, "`"); next
+        }
+        file { print substr($0, indent) >file }
+        ' "$ROOT/README.md"
+}
+
+# Runs a block where it says, on all these servers at once, as with a terminal for each: run_block FILE
+run_block() {
+    local where host commands
+    local -a hosts
+    local -A running=()
+    where=$(head -n 1 "$1")
+    commands=$(tail -n +2 "$1")
+    case $where in
+    'every server') hosts=("${SERVERS[@]}") ;;
+    'one server') hosts=(server1) ;;
+    *) die "README: install: $where: no such place" ;;
+    esac
+    printf '%s\n' "$commands" | sed 's/^/    # /'
+    for host in "${hosts[@]}"; do
+        on "$host" bash -euc "cd /root; $commands" >"$LAB/$host.output" 2>&1 &
+        running[$host]=$!
+    done
+    for host in "${hosts[@]}"; do
+        concern "$host"
+        wait "${running[$host]}" || {
+            cat "$LAB/$host.output" >&2
+            die "README's commands failed on $host"
+        }
+    done
+    concern
+    [[ $commands != vipswitch\ * ]] || for host in "${hosts[@]}"; do
+        tail -n 4 "$LAB/$host.output" | sed "s/^/    $host: /"
+    done
+}
+
+install() {
+    local host block since blocks=0
+    heading 'README "Install", to the letter'
+    for host in "${SERVERS[@]}"; do cp "$DEB" "$LAB/$host.disk/root/"; done
+    readme_blocks "$LAB/blocks"
+    for block in "$LAB"/blocks/*; do
+        [[ -s $block ]] || die 'README has no block of commands to install by'
+        since=$(now)
+        ! grep -q FAILOVER "$block" || settled server1
+        run_block "$block"
+        blocks=$((blocks + 1))
+        case $(<"$block") in
+        *'systemctl start redis-sentinel'*)
+            settled server1
+            fact 'every Sentinel is back, with the hook in its configuration'
+            ;;
+        *'vipswitch sync'*)
+            until_deadline 5 'the VIP is on server1 alone' held_by_only server1
+            write_on
+            until_deadline 5 'a write through the VIP' written_since "$since"
+            fact 'the VIP is on server1, and the client writes through it'
+            ;;
+        *FAILOVER*) moved_by_failover "$since" ;;
+        esac
+    done
+    ((blocks >= 5)) || die "README has only $blocks blocks of commands to install by"
+    fact "installed by $blocks blocks of commands"
+}
+
+moved_by_failover() {
+    until_deadline 30 'the VIP moves to server2' held_by_only server2
+    until_deadline 5 'the client sends to server2' client_sends_to server2
+    until_deadline 10 'a write through the VIP' written_since "$(now)"
+    local planned
+    planned=$(outage "$1")
+    figure 'planned failover: no write for' "$planned"
+    fact "a planned failover: the VIP is on server2, by the client's ARP table too; $(seconds "$planned") s without a write"
+    settled server2
+}
+
+# --- what servers go through ---------------------------------------------------------------------
+
+declare -a figures=()
+figure() { figures+=("$(printf '%-58s %6s s' "$1" "$(seconds "$2")")"); }
+
+# Waits until all is well with the VIP on this server: all_well HOST SECONDS
+all_well() {
+    until_deadline "$2" "the VIP is on $1 alone (it is on: $(holders | xargs))" held_by_only "$1"
+    until_deadline 5 "the client sends to $1" client_sends_to "$1"
+    until_deadline 20 'a write through the VIP' written_since "$(now)"
+}
+
+other_than() { [[ $1 == server1 ]] && echo server2 || echo server1; }
+
+# How long a master may be silent, at every Sentinel.
+down_after() {
+    local host
+    for host in "${SERVERS[@]}"; do
+        [[ $(sentinel "$host" sentinel set "$MASTER" down-after-milliseconds "$1") == OK ]] ||
+            die "SENTINEL SET on $host"
+    done
+}
+
+fail_over() {
+    local to
+    to=$(other_than "$1")
+    settled "$1"
+    until_deadline 30 'Sentinel accepts the failover' asked_for_failover
+    until_deadline 30 "Sentinel names $to" names_master server3 "$to"
+}
+asked_for_failover() { [[ $(sentinel server3 sentinel failover "$MASTER") == OK ]]; }
+names_master() {
+    [[ $(sentinel "$1" sentinel get-master-addr-by-name "$MASTER" | head -n 1) == "${ADDRESS[$2]}" ]]
+}
+
+# The timer's run, and not the hook's, has been through since the server booted.
+has_synced() {
+    [[ $(on "$1" systemctl show vipswitch-sync.service --property ExecMainExitTimestampMonotonic) != *=0 ]]
+}
+
+power_loss() {
+    local old new since
+    local lost_power
+    old=$(holders) new=$(other_than "$(holders)")
+    heading 'The holder loses its power'
+    settled "$old"
+    since=$(now)
+    power_off "$old"
+    all_well "$new" 30
+    lost_power=$(outage "$since")
+    fact "$old is without power: the VIP is on $new; $(seconds "$lost_power") s without a write"
+    figure 'holder loses power: no write for' "$lost_power"
+    boot "$old"
+    wait_booted "$old"
+    until_deadline 40 "$old has synced after its boot" has_synced "$old"
+    settled "$new"
+    held_by_only "$new" || die "the VIP is on: $(holders)"
+    ! had_vip "$old" || die "$old bound the VIP after its boot, though $new is master"
+    fact "$old has booted, follows $new, and never touched the VIP"
+}
+
+reboot() {
+    local holder since booting
+    holder=$(holders)
+    heading 'The holder reboots, too quickly for a failover'
+    settled "$holder"
+    down_after 60000
+    since=$(now)
+    shut_down "$holder"
+    fact "$holder is shut down"
+    booting=$(now)
+    boot "$holder"
+    all_well "$holder" 60
+    figure 'holder reboots, no failover: boot to VIP' $(($(came "$holder") - booting))
+    figure 'holder reboots, no failover: no write for' "$(outage "$since")"
+    fact "$holder has the VIP again, $(seconds $(($(came "$holder") - booting))) s after power on"
+    wait_booted "$holder"
+    down_after 1000
+    settled "$holder"
+}
+
+# Prints when the VIP came to a server first since its boot.
+came() { when "$(grep -m 1 " $VIP/" "$LAB/$1.addresses")"; }
+
+# Prints the time in microseconds at the beginning of a line of "ip monitor".
+when() {
+    local stamp=${1#\[}
+    date -d "${stamp%%\]*}" +%s%6N
+}
+
+site_power_loss() {
+    local host holder since
+    heading 'The whole site loses its power'
+    settled "$(holders)"
+    power_off "${SERVERS[@]}"
+    fact 'all three servers are without power'
+    since=$(now)
+    for host in "${SERVERS[@]}"; do boot "$host"; done
+    until_deadline 60 'a server has the VIP' one_holder
+    holder=$(holders)
+    figure 'all servers boot: power on to VIP' $(($(came "$holder") - since))
+    fact "$holder has the VIP, $(seconds $(($(came "$holder") - since))) s after power on"
+    for host in "${SERVERS[@]}"; do wait_booted "$host"; done
+    until_deadline 30 'the holder is the master that Sentinel names' holder_is_master
+    settled "$(holders)"
+    all_well "$(holders)" 5
+    figure 'all servers boot: power on to the first write' $(($(first_write_since "$since") - since))
+    fact "the client writes through it"
+}
+
+one_holder() { [[ $(holders | wc -l) == 1 ]]; }
+holder_is_master() { one_holder && names_master server3 "$(holders)"; }
+first_write_since() { awk -v since="$1" '$1 > since { print $1; exit }' "$LAB/writes"; }
+
+flush() {
+    local holder since
+    holder=$(holders)
+    heading 'Someone flushes all addresses of the interface, and networkd configures it anew'
+    settled "$holder"
+    since=$(now)
+    on "$holder" sh -euc 'ip address flush dev eth1; networkctl reconfigure eth1'
+    ! has_vip "$holder" || die 'the VIP is still there'
+    all_well "$holder" 45
+    figure 'flushed on the holder: VIP back, by the timer, after' $(($(came_back "$holder") - since))
+    fact "the timer has brought it back to $holder after $(seconds $(($(came_back "$holder") - since))) s"
+}
+
+networkd() {
+    local holder since
+    holder=$(holders)
+    heading 'systemd-networkd is restarted on the holder'
+    settled "$holder"
+    since=$(now)
+    on "$holder" systemctl restart systemd-networkd
+    all_well "$holder" 5
+    ! lost_vip "$holder" "$since" || die 'the VIP was gone for a while'
+    fact "the VIP has stayed on $holder, $(seconds "$(outage "$since")") s without a write"
+    on "$holder" sh -euc 'mv /etc/systemd/network/10-lan.network.d /root/; networkctl reload
+        systemctl restart systemd-networkd'
+    until_deadline 5 'without KeepConfiguration=static networkd removes the VIP' fails has_vip "$holder"
+    on "$holder" systemctl start vipswitch-sync.service
+    all_well "$holder" 5
+    fact 'without KeepConfiguration=static it is gone, and vipswitch-sync.service brings it back'
+    on "$holder" sh -euc 'mv /root/10-lan.network.d /etc/systemd/network/; networkctl reload'
+}
+
+# Prints when the VIP came to a server last.
+came_back() { when "$(grep " $VIP/" "$LAB/$1.addresses" | tail -n 1)"; }
+
+# Whether the VIP left a server after a time.
+lost_vip() {
+    local line
+    line=$(grep "Deleted .* $VIP/" "$LAB/$1.addresses" | tail -n 1)
+    [[ -n $line ]] && (($(when "$line") > $2))
+}
+
+dropped_call() {
+    local old new host since
+    old=$(holders) new=$(other_than "$(holders)")
+    heading 'Sentinel drops its call'
+    settled "$old"
+    for host in "${SERVERS[@]}"; do ! dropped "$host" || die "Sentinel on $host has dropped a call before"; done
+    for host in "${SERVERS[@]}"; do on "$host" mv /etc/vipswitch.toml /etc/vipswitch.toml.away; done
+    fail_over "$old"
+    for host in "$old" "$new"; do
+        until_deadline 10 "Sentinel on $host says that it dropped the call" dropped "$host"
+    done
+    held_by_only "$old" || die "the VIP has moved without a configuration: $(holders)"
+    fact "-script-error, for the first time, on $old and $new: the VIP stays on $old, though $new is master"
+    since=$(now)
+    for host in "${SERVERS[@]}"; do on "$host" mv /etc/vipswitch.toml.away /etc/vipswitch.toml; done
+    # What the timer starts, without waiting for it: that it does is told by a flush.
+    for host in "${SERVERS[@]}"; do on "$host" systemctl start vipswitch-sync.service; done
+    all_well "$new" 5
+    fact "vipswitch-sync.service has moved it to $new, $(seconds $(($(now) - since))) s after the configuration was back"
+    settled "$new"
+}
+dropped() { on "$1" grep -q -- '-script-error /usr/bin/vipswitch' /var/log/redis/redis-sentinel.log; }
+
+check() {
+    heading 'vipswitch check names what is broken, and nothing else'
+    settled "$(holders)"
+    check_all "$(holders)"
+}
+
+# The same package under a higher version, on every server.
+make_upgrade() {
+    # shellcheck disable=SC2016
+    everywhere 'cd /root; rm -rf new; dpkg-deb --raw-extract vipswitch_*.deb new
+        sed -i "s/^Version: .*/&+upgraded/" new/DEBIAN/control
+        dpkg-deb --root-owner-group -Znone --build new /root/upgraded.deb >/dev/null'
+}
+
+everywhere() {
+    local host
+    for host in "${SERVERS[@]}"; do on "$host" sh -euc "$1" || die "on $host: $1"; done
+}
+
+upgrade() {
+    local holder host since before after
+    holder=$(holders)
+    heading 'The package is upgraded'
+    settled "$holder"
+    make_upgrade
+    everywhere 'md5sum /etc/vipswitch.toml >/root/before'
+    before=$(sentinel_pids)
+    since=$(now)
+    for host in "${SERVERS[@]}"; do
+        on "$host" apt install /root/upgraded.deb >"$LAB/$host.output" 2>&1 || {
+            cat "$LAB/$host.output" >&2
+            die "the upgrade on $host"
+        }
+    done
+    everywhere 'md5sum --quiet --check /root/before; systemctl --quiet is-active vipswitch-sync.timer
+        systemctl --quiet is-enabled vipswitch-sync.timer; grep -q "^Version: .*upgraded" /var/lib/dpkg/status'
+    held_by_only "$holder" || die "the VIP is on: $(holders)"
+    after=$(sentinel_pids)
+    [[ $before == "$after" ]] || die 'the upgrade has restarted Sentinel'
+    fact "VIP, configuration and timer are as they were, no Sentinel was restarted, $(seconds "$(outage "$since")") s without a write"
+    since=$(now)
+    fail_over "$holder"
+    until_deadline 5 'the new executable moves the VIP, called by the old Sentinel' held_by_only "$(other_than "$holder")"
+    all_well "$(other_than "$holder")" 5
+    fact "a failover by the same Sentinels with the new executable: $(seconds "$(outage "$since")") s without a write"
+    settled "$(holders)"
+}
+
+sentinel_pids() {
+    local host
+    for host in "${SERVERS[@]}"; do on "$host" systemctl show redis-sentinel --property MainPID; done
+}
+
+remove() {
+    local holder said
+    holder=$(holders)
+    heading 'The package is removed from the holder'
+    concern "$holder"
+    settled "$holder"
+    said=$(on "$holder" apt remove --yes vipswitch 2>&1) || die "apt remove: $said"
+    grep -E 'sentinel.conf|WARNING|vipswitch:' <<<"$said" | sed 's/^/    /'
+    grep -q "/etc/redis/sentinel.conf:[0-9]*:.*client-reconfig-script $MASTER /usr/bin/vipswitch" <<<"$said" ||
+        die "it does not name file and line that call it: $said"
+    on "$holder" test -e /etc/vipswitch.toml || die 'the configuration is gone'
+    held_by_only "$holder" || die "the VIP is on: $(holders)"
+    written_since $(($(now) - 1000000)) || die 'the client cannot write any more'
+    fact 'it names the line in sentinel.conf that calls it; the configuration is kept, and the VIP stays for the clients'
+    ! on "$holder" sh -c 'systemctl reset-failed redis-sentinel; timeout 5 systemctl restart redis-sentinel' 2>/dev/null ||
+        die 'Sentinel starts without its hook'
+    on "$holder" sh -euc "systemctl stop redis-sentinel; sed -i /client-reconfig-script/d /etc/redis/sentinel.conf
+        systemctl reset-failed redis-sentinel; systemctl start redis-sentinel" || die 'Sentinel does not start without the line'
+    fact 'Sentinel does not start with that line, and starts without it'
+    said=$(on "$holder" apt purge --yes vipswitch 2>&1) || die "apt purge: $said"
+    on "$holder" test ! -e /etc/vipswitch.toml -a ! -e /run/vipswitch || die 'a purge leaves its files'
+    # Not what dpkg logs, and not what README has an administrator write in other packages' folders.
+    said=$(on "$holder" find / -xdev -name '*vipswitch*' -not -path '/root/*' -not -path /etc/vipswitch.password \
+        -not -path '/etc/systemd/network/*' -not -path '/var/log/*')
+    [[ -z $said ]] || die "a purge leaves $said"
+    fact 'a purge leaves nothing but the password and what the administrator wrote elsewhere'
+    concern
+}
+
+inside() {
+    # A failure in a subshell comes up as one of the shell that started it.
+    trap '[[ $BASH_SUBSHELL -gt 0 ]] || die "line $LINENO: $BASH_COMMAND"' ERR
+    local chapter
+    local -a chapters=("$@")
+    ((${#chapters[@]})) || chapters=("${CHAPTERS[@]}")
+    trio
+    install
+    for chapter in "${chapters[@]}"; do "$chapter"; done
+    ((${#figures[@]} == 0)) || heading 'Figures'
+    ((${#figures[@]} == 0)) || printf '  %s\n' "${figures[@]}"
+    printf '\ntests/package/run.sh: %s chapters passed after %s s\n' "${#chapters[@]}" "$SECONDS"
+}
+
+case ${1:-} in
+--inside) inside "${@:2}" ;;
+-h | --help) sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" ;;
+*) outside "$@" ;;
+esac
