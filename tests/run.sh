@@ -10,6 +10,9 @@ export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/bi
 tests/prerequisites.sh ip redis-server redis-sentinel redis-cli strace unshare nsenter setpriv pgrep perl \
     cc cargo
 
+# Most of a test's time is waiting: for Sentinel's decision, for the next round.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-6}
+
 status=0
 cargo test --locked --no-fail-fast "$@" || status=$?
 echo "tests/run.sh: $([[ $status == 0 ]] && echo passed || echo "FAILED ($status)") after $SECONDS s"

@@ -166,7 +166,7 @@ fn a_redis_that_is_no_master_does_not_get_the_vip() {
     .unwrap();
     configure(&site, 6800, "");
     one.vipswitch(["sync"]).fails(
-        1,
+        2,
         &[
             "the Redis at 192.168.56.101:8000 does not tell its role",
             "redis_password_file",
