@@ -55,19 +55,16 @@ pub fn read(path: &Path, kind: Kind) -> Result<String, Fault> {
     })
 }
 
-/// Makes sure that nobody but root and this process's own user can have put a program there.
+/// Makes sure that nobody but root and this process's own user can have put a program there. Root is
+/// also who owns `/`: in an ordinary user's namespace the host's root has another number.
 ///
 /// # Errors
 ///
 /// One that others could have written or put in its place, or that is not there, in words.
 pub fn check_program(path: &Path) -> Result<(), String> {
     let check = || -> Result<(), Refusal> {
-        only_ours("it", &path.metadata()?, path)?;
-        for folder in folders(path)? {
-            let name = format!("its folder {}", folder.display());
-            only_ours(&name, &folder.metadata()?, &folder)?;
-        }
-        Ok(())
+        let root = Path::new("/").metadata()?.uid();
+        only_theirs(&[0, own_user(), root], path, &path.metadata()?)
     };
     check().map_err(|refusal| match refusal.remedy {
         Some(remedy) => format!("{}. {remedy}", refusal.why),
@@ -126,14 +123,7 @@ fn read_bytes(path: &Path, kind: Kind) -> Result<Vec<u8>, Refusal> {
     if !metadata.is_file() {
         return Err(Refusal::new("it is not a regular file"));
     }
-    only_ours("it", &metadata, path)?;
-    for folder in folders(path)? {
-        only_ours(
-            &format!("its folder {}", folder.display()),
-            &folder.metadata()?,
-            &folder,
-        )?;
-    }
+    only_theirs(&[0, own_user()], path, &metadata)?;
     if kind != Kind::Configuration && metadata.mode() & 0o007 != 0 {
         let remedy = format!("Take that away: chmod o= {}", path.display());
         return Err(Refusal::new("everyone can read it").remedy(remedy));
@@ -206,11 +196,28 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Checks that nobody but root and this process's own user can write there.
-fn only_ours(name: &str, metadata: &Metadata, path: &Path) -> Result<(), Refusal> {
-    let own = nix::unistd::geteuid().as_raw();
+fn own_user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// Checks that nobody but these users can write to a file, or put another in its place.
+fn only_theirs(users: &[u32], path: &Path, file: &Metadata) -> Result<(), Refusal> {
+    writable_only_by(users, "it", path, file)?;
+    for folder in folders(path)? {
+        let name = format!("its folder {}", folder.display());
+        writable_only_by(users, &name, &folder, &folder.metadata()?)?;
+    }
+    Ok(())
+}
+
+fn writable_only_by(
+    users: &[u32],
+    name: &str,
+    path: &Path,
+    metadata: &Metadata,
+) -> Result<(), Refusal> {
     let path = path.display();
-    if ![0, own].contains(&metadata.uid()) {
+    if !users.contains(&metadata.uid()) {
         let why = format!(
             "{name} belongs to user id {}, who could write to it",
             metadata.uid()
