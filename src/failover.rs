@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::exit::Fault;
-use crate::report::escape;
+use crate::text::escape;
 
 /// What the Sentinel that started this run was doing. It never decides anything: the leader is
 /// any Sentinel, usually not the one on the new master's host.

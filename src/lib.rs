@@ -33,6 +33,7 @@ pub mod run;
 pub mod sentinel;
 pub mod site_command;
 pub mod take_over;
+pub mod text;
 pub mod trusted;
 pub mod vip;
 

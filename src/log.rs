@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, poll};
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
-use crate::report::{escape, printable};
+use crate::text::{escape, printable};
 
 /// How serious a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

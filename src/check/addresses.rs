@@ -13,8 +13,8 @@ use super::watched::Answers;
 use crate::config::Config;
 use crate::failover::Host;
 use crate::plan::refuse_to;
-use crate::report::escape;
 use crate::resolve;
+use crate::text::escape;
 
 /// How long all names that Redis announces may take to resolve.
 const NAMES: Duration = Duration::from_secs(1);

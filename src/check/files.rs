@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::finding::Findings;
 use super::process::{NOT_SEEN, Process};
-use crate::report::escape;
+use crate::text::escape;
 
 /// What is wanted of a file: the bit of its mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

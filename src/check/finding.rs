@@ -4,7 +4,8 @@
 use serde::Serialize;
 
 use crate::exit::Fault;
-use crate::report::{printable, to_json};
+use crate::report::to_json;
+use crate::text::printable;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

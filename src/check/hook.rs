@@ -10,7 +10,7 @@ use super::finding::Findings;
 use super::process::{NOT_SEEN, Process};
 use super::watched::{Answers, Watched};
 use crate::config::{Config, Password};
-use crate::report::escape;
+use crate::text::escape;
 
 /// Judges whether the hook, as Sentinel's user, can read what it has to.
 pub fn judge_readable(process: &Process, config: &Config, path: &Path, findings: &mut Findings) {

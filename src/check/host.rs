@@ -7,7 +7,7 @@ use super::finding::Findings;
 use super::process::runs;
 use crate::config::Config;
 use crate::log;
-use crate::report::escape;
+use crate::text::escape;
 use crate::vip::{Vip, bits};
 
 /// Where the manufacturer's name or the product's shows a cloud that ignores gratuitous ARP.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::finding::Findings;
 use crate::privilege::Capability;
-use crate::report::escape;
+use crate::text::escape;
 
 /// What a process hands on to what it starts, as far as /proc tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::addresses::Names;
 use super::finding::Findings;
 use super::watched::Answers;
-use crate::report::escape;
+use crate::text::escape;
 
 /// How long one may take to accept a connection, and then to answer.
 const CONNECT: Duration = Duration::from_millis(800);

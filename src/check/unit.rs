@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::finding::Findings;
-use crate::report::escape;
+use crate::text::escape;
 
 /// The timer that keeps the VIP right between Sentinel's calls.
 const TIMER: &str = "vipswitch-sync.timer";

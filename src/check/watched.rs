@@ -8,8 +8,8 @@ use redis::Value;
 use super::finding::Findings;
 use crate::config::Sentinel;
 use crate::exit::Fault;
-use crate::report::escape;
 use crate::sentinel::ask_all;
+use crate::text::escape;
 
 /// How long Sentinel may take to answer all of one round of questions.
 const ANSWERS: Duration = Duration::from_millis(1500);

@@ -16,9 +16,10 @@ use crate::log;
 use crate::netlink::Netlink;
 use crate::observe::Kernel;
 use crate::plan::Call;
-use crate::report::{printable, to_json};
+use crate::report::to_json;
 use crate::run::{Asked, Target};
 use crate::take_over;
+use crate::text::printable;
 
 /// Announces. With `--for` it goes on, every second, and tells who answered.
 ///

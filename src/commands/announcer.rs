@@ -12,7 +12,7 @@ use crate::errno;
 use crate::exit::{Exit, Fault};
 use crate::inherited;
 use crate::log;
-use crate::report::escape;
+use crate::text::escape;
 use crate::vip::Vip;
 
 /// How long an announcer may take to begin and to end.

@@ -9,8 +9,9 @@ use crate::exit::{Exit, Fault};
 use crate::failover::Failover;
 use crate::inherited;
 use crate::log;
-use crate::report::{escape, fault_line, log_line};
+use crate::report::{fault_line, log_line};
 use crate::run::{Asked, Run, Target};
+use crate::text::escape;
 
 /// Makes this host follow the failover. Returns how the run ended; everything that is to be
 /// said about it is in the log by then.

@@ -22,8 +22,8 @@ use crate::config::{self, Config};
 use crate::exit::{self, Exit, Fault};
 use crate::log::{self, Level};
 use crate::plan::Call;
-use crate::report::{escape, printable};
 use crate::run::{Asked, patiently};
+use crate::text::{escape, printable};
 
 /// Does what the arguments, without the program's name, ask for.
 pub fn dispatch(arguments: &[OsString], started: Instant) -> Exit {

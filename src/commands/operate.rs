@@ -8,8 +8,9 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::log;
 use crate::plan::Call;
-use crate::report::{Outcome, Phases, log_line, milliseconds, printable};
+use crate::report::{Outcome, Phases, log_line, milliseconds};
 use crate::run::{self, Asked, Run, Target};
+use crate::text::printable;
 
 /// After which time nothing more is begun, however many masters are left: what has called may not
 /// wait for ever.

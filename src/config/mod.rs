@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::exit::Fault;
-use crate::report::escape;
+use crate::text::escape;
 use crate::trusted;
 use crate::vip::Vip;
 

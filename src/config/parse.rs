@@ -15,7 +15,7 @@ use super::{
     Config, DEFAULT_SENTINEL, LONGEST, Master, Password, Sentinel, SiteCommand, TIMEOUT, nearest,
 };
 use crate::exit::Fault;
-use crate::report::escape;
+use crate::text::escape;
 use crate::vip::Vip;
 
 /// The file's shape, as serde reads it; what the values mean is checked after.

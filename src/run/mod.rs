@@ -9,6 +9,7 @@
 //! [`PATIENCE`] is used up. The steps are in `steps`, what follows the run in `after`.
 
 mod after;
+mod asked;
 mod foresee;
 mod steps;
 
@@ -23,7 +24,6 @@ use crate::announce::Senders;
 use crate::announcer::Job;
 use crate::config::Config;
 use crate::exit::{Exit, Fault, Kind};
-use crate::failover::Failover;
 use crate::lock::{self, Lock};
 use crate::netlink::Netlink;
 use crate::observe::Kernel;
@@ -32,8 +32,9 @@ use crate::release::Released;
 use crate::report::{Outcome, Phases};
 use crate::sentinel::Truth;
 use crate::sentinel::majority::Votes;
-use crate::vip::Vip;
 use crate::{errno, release};
+
+pub use asked::{Asked, Target};
 
 /// How long passing faults are retried. Sentinel's own first retry is 30 s away, and it kills a
 /// script after 60 s (sentinel.c, SENTINEL_SCRIPT_MAX_RUNTIME).
@@ -65,56 +66,6 @@ pub fn patiently<T>(
             }
             result => return result,
         }
-    }
-}
-
-/// What is asked for.
-#[derive(Clone, Copy, Debug)]
-pub enum Asked<'a> {
-    /// Sentinel called.
-    Follow(&'a Failover),
-    /// An operator called.
-    Operator(Call),
-    /// This host is to agree with what is true now. All targets are of one master.
-    Sync,
-}
-
-/// One VIP that it is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
-    /// Its master's name.
-    pub master: &'a str,
-    /// The VIP.
-    pub vip: Vip,
-    /// The interface that the configuration names for it.
-    pub interface: Option<&'a str>,
-    /// The neighbours that the configuration names.
-    pub announce_to: &'a [IpAddr],
-}
-
-impl<'a> Target<'a> {
-    /// Returns the VIPs of these masters, of every master if none is named.
-    ///
-    /// # Errors
-    ///
-    /// An unknown name is permanent.
-    pub fn of(config: &'a Config, masters: &[impl AsRef<str>]) -> Result<Vec<Target<'a>>, Fault> {
-        for name in masters {
-            config.master(name.as_ref())?;
-        }
-        let wanted =
-            |name: &str| masters.is_empty() || masters.iter().any(|one| one.as_ref() == name);
-        let masters = config.masters.iter().filter(|(name, _)| wanted(name));
-        let targets = masters.flat_map(|(name, master)| {
-            let target = |&vip| Target {
-                master: name,
-                vip,
-                interface: master.interface.as_deref(),
-                announce_to: &master.announce_to,
-            };
-            master.vips.iter().map(target)
-        });
-        Ok(targets.collect())
     }
 }
 

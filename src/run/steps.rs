@@ -16,10 +16,11 @@ use crate::netlink::{Netlink, reset_connections};
 use crate::observe::Kernel;
 use crate::plan::{self, Action, Call, Goal, ToIs, decide};
 use crate::release;
-use crate::report::{Did, escape};
+use crate::report::Did;
 use crate::resolve;
 use crate::sentinel::{self, Truth, majority};
 use crate::take_over::{self, Bound};
+use crate::text::escape;
 use crate::vip::Binding;
 
 impl Run<'_> {

@@ -12,8 +12,8 @@ use super::{MasterAddress, server, unanswered};
 use crate::config::{Master, Sentinel};
 use crate::exit::Fault;
 use crate::failover::Host;
-use crate::report::escape;
 use crate::resolve;
+use crate::text::escape;
 
 /// How long each round of questions may take: to this host's Sentinel, then to all.
 const TIMEOUT: Duration = Duration::from_millis(800);

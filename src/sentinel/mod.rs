@@ -13,7 +13,7 @@ use self::ask::{NoAnswer, Server};
 use crate::config::{Password, Sentinel};
 use crate::exit::Fault;
 use crate::failover::Host;
-use crate::report::escape;
+use crate::text::escape;
 
 /// Where Sentinel says that a master is.
 #[derive(Clone, Debug, PartialEq, Eq)]

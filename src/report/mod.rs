@@ -1,8 +1,9 @@
-//! What a run did, in words: one log line, one line per VIP for an operator, one JSON object per
-//! VIP for a machine.
+//! What a run did, in words: one line per VIP for an operator, one JSON object per VIP for a
+//! machine, and in `line` one for the log.
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+mod line;
+
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,6 +12,8 @@ use crate::exit::Fault;
 use crate::netlink::Reset;
 use crate::release::Released;
 use crate::vip::{Chosen, Vip};
+
+pub use line::{Phases, fault_line, log_line};
 
 /// What was sent to announce a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,160 +318,7 @@ fn moved(from: &[String]) -> String {
     }
 }
 
-/// How long each phase of a run took. Times are since the process started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phases {
-    /// The configuration was read.
-    pub loaded: Duration,
-    /// The first VIP's frames were out.
-    pub announced: Option<Duration>,
-    /// All was done and verified.
-    pub done: Duration,
-    /// The last of the site's own commands had ended, if there was one.
-    pub commands: Option<Duration>,
-    /// How often it was tried.
-    pub tries: u32,
-}
-
-/// Returns the log line of a run: a sentence for people, then `key=value` for machines.
-/// `call` holds the pairs that say what was asked.
-pub fn log_line(
-    call: &[(&str, String)],
-    outcomes: &[Outcome],
-    phases: &Phases,
-    exit: u8,
-) -> String {
-    let sentences: Vec<String> = outcomes
-        .iter()
-        .map(|outcome| outcome.sentence(false))
-        .collect();
-    let mut line = format!("msg={}", quote(&sentences.join("; ")));
-    for (key, value) in call {
-        pair(&mut line, key, value);
-    }
-    for (action, vips) in by_action(outcomes) {
-        pair(&mut line, action, &vips.join(","));
-    }
-    let frames: usize = outcomes
-        .iter()
-        .flat_map(|outcome| &outcome.result)
-        .map(Did::frames)
-        .sum();
-    let reset: usize = outcomes
-        .iter()
-        .flat_map(|outcome| &outcome.result)
-        .filter_map(Did::connections_reset)
-        .sum();
-    let times = [
-        ("load_ms", Some(phases.loaded)),
-        ("announced_ms", phases.announced),
-        ("total_ms", Some(phases.done)),
-        ("commands_ms", phases.commands),
-    ];
-    let _ = write!(
-        line,
-        " frames={frames} reset={reset} tries={} exit={exit}",
-        phases.tries
-    );
-    for (key, time) in times {
-        if let Some(time) = time {
-            let _ = write!(line, " {key}={:.3}", milliseconds(time));
-        }
-    }
-    line
-}
-
-/// Returns the log line of a call that nothing could be done for. `call` as in [`log_line`].
-pub fn fault_line(fault: &Fault, call: &[(&str, String)], exit: u8) -> String {
-    let mut line = format!("msg={}", quote(&fault.to_string()));
-    for (key, value) in call {
-        pair(&mut line, key, value);
-    }
-    line + &format!(" exit={exit}")
-}
-
-/// Returns `VIP@INTERFACE` of each outcome, grouped by what was done.
-fn by_action(outcomes: &[Outcome]) -> BTreeMap<&'static str, Vec<String>> {
-    let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for outcome in outcomes {
-        let action = outcome.result.as_ref().map_or("failed", Did::name);
-        let interfaces = outcome
-            .result
-            .as_ref()
-            .map(Did::interfaces)
-            .unwrap_or_default();
-        let vip = match interfaces.is_empty() {
-            true => outcome.vip.to_string(),
-            false => format!("{}@{}", outcome.vip, interfaces.join("+")),
-        };
-        groups.entry(action).or_default().push(vip);
-    }
-    groups
-}
-
-fn pair(line: &mut String, key: &str, value: &str) {
-    let plain = !value.is_empty()
-        && value
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'=' && byte != b'\\');
-    let _ = if plain {
-        write!(line, " {key}={value}")
-    } else {
-        write!(line, " {key}={}", quote(value))
-    };
-}
-
-/// Returns text as a quoted value. What came from outside is escaped where it entered the
-/// text; its quotes become single ones, so that none ends the value.
-fn quote(text: &str) -> String {
-    format!("\"{}\"", printable(text).replace('"', "'"))
-}
-
 /// Returns a duration in milliseconds, to the microsecond.
 pub fn milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
-}
-
-/// The longest value that is shown, in characters: arguments may have 128 KiB.
-const SHOWN: usize = 256;
-
-/// Returns text from outside made safe to quote in a message: quotes, backslashes and whatever
-/// does not print escaped, and cut where it is too long.
-pub fn escape(text: &str) -> String {
-    let (shown, cut) = match text.char_indices().nth(SHOWN) {
-        None => (text, ""),
-        Some((end, _)) => (&text[..end], "…"),
-    };
-    shown.escape_debug().to_string().replace("\\'", "'") + cut
-}
-
-/// Returns text with every character escaped that does not print (line ends, terminal
-/// sequences, bidirectional overrides), as the last guard before a log or a terminal.
-pub fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\'' | '\\' => safe.push(c),
-            _ => safe.extend(c.escape_debug()),
-        }
-    }
-    safe
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_came_from_outside_is_escaped_once_and_cut() {
-        assert_eq!(
-            escape("it's \"a\"\n\\\u{202e}é"),
-            "it's \\\"a\\\"\\n\\\\\\u{202e}é"
-        );
-        assert_eq!(escape(&"x".repeat(300)), "x".repeat(256) + "…");
-        assert_eq!(
-            quote("no master \"a\\n\" here\u{7}"),
-            "\"no master 'a\\n' here\\u{7}\""
-        );
-    }
 }

@@ -1,0 +1,41 @@
+//! Text from outside, made safe to show.
+
+/// The longest value that is shown, in characters: arguments may have 128 KiB.
+const SHOWN: usize = 256;
+
+/// Returns text from outside made safe to quote in a message: quotes, backslashes and whatever
+/// does not print escaped, and cut where it is too long.
+pub fn escape(text: &str) -> String {
+    let (shown, cut) = match text.char_indices().nth(SHOWN) {
+        None => (text, ""),
+        Some((end, _)) => (&text[..end], "…"),
+    };
+    shown.escape_debug().to_string().replace("\\'", "'") + cut
+}
+
+/// Returns text with every character escaped that does not print (line ends, terminal
+/// sequences, bidirectional overrides), as the last guard before a log or a terminal.
+pub fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\'' | '\\' => safe.push(c),
+            _ => safe.extend(c.escape_debug()),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_from_outside_is_escaped_once_and_cut() {
+        assert_eq!(
+            escape("it's \"a\"\n\\\u{202e}é"),
+            "it's \\\"a\\\"\\n\\\\\\u{202e}é"
+        );
+        assert_eq!(escape(&"x".repeat(300)), "x".repeat(256) + "…");
+    }
+}
