@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -429,6 +431,56 @@ fn sentinels_word_of_now_wins_over_the_call() {
     // Whoever answers that the VIP is the master is not believed.
     with(7003, &says_master_is(V4));
     call("192.168.56.102", "192.168.56.101").fails(2, &["is itself a configured VIP"]);
+}
+
+#[test]
+fn a_sentinel_with_a_password_is_asked_with_it() {
+    let lab = lab(BOTH);
+    let server = lab.host("server1");
+    // All that README "Configure" says a user of Sentinel's needs.
+    let conf = lab.file(
+        "sentinel.conf",
+        "port 7001\nrequirepass secret\nprotected-mode no\n\
+         user vipswitch on >word +sentinel|get-master-addr-by-name\n\
+         sentinel monitor m 192.168.56.102 8000 1\n",
+    );
+    std::fs::set_permissions(&conf, Permissions::from_mode(0o600)).unwrap();
+    let mut sentinel = server.command("redis-sentinel");
+    let _sentinel = sentinel.arg(&conf).stdout(Stdio::null()).spawn().unwrap();
+    eventually("Sentinel answers", || {
+        let mut ping = server.command("redis-cli");
+        ping.args(["-p", "7001", "--no-auth-warning", "-a", "secret", "ping"]);
+        finish(ping).stdout == "PONG\n"
+    });
+    let password_file = lab.file("password", "word\n");
+    std::fs::set_permissions(&password_file, Permissions::from_mode(0o600)).unwrap();
+    let user = format!(
+        "username = \"vipswitch\"\npassword_file = \"{}\"\n",
+        password_file.display()
+    );
+    let cases = [
+        ("", "NOAUTH"),
+        ("password = \"wrong\"\n", "refused the password"),
+        ("password = \"secret\"\n", "says 192.168.56.102"),
+        (&user, "says 192.168.56.102"),
+    ];
+    for (round, (credentials, said)) in cases.into_iter().enumerate() {
+        let path = lab.config(&format!(
+            "{BOTH}[sentinel]\naddress = \"127.0.0.1:7001\"\n{credentials}"
+        ));
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+        // Without Sentinel's word the call decides.
+        server.hook("m", "192.168.56.101").success();
+        assert_eq!(server.has(V4_BOUND), !said.starts_with("says"), "{said}");
+        // Each round has two: this one, and that of `unbind`.
+        let line = &lab.log_of(2 * round + 1)[2 * round];
+        assert!(line.contains(said), "{line}");
+        assert!(
+            !line.contains("wrong") && !line.contains("secret"),
+            "{line}"
+        );
+        server.ok("unbind");
+    }
 }
 
 #[test]

@@ -603,6 +603,28 @@ fn a_vip_on_another_interface_is_moved() {
 }
 
 #[test]
+fn a_vip_that_is_moved_is_announced_before_it_is_removed_elsewhere() {
+    let lab = lab(ONLY_V4);
+    lab.wire("server1", "eth2");
+    let server = lab.host("server1");
+    server.ip("addr add 192.168.56.250/32 dev eth2");
+    let mut strace = server.command("strace");
+    strace.args(["-f", "-b", "execve", "-e", "trace=sendto"]);
+    strace.arg(executable()).arg("bind");
+    let trace = finish(strace).stderr;
+    let known = [
+        "RTM_NEWADDR",
+        "\\377\\377\\377\\377\\377\\377",
+        "RTM_DELADDR",
+    ];
+    let known_in = |line: &str| known.iter().position(|word| line.contains(word));
+    let mut calls: Vec<usize> = trace.lines().filter_map(known_in).collect();
+    calls.dedup();
+    assert!(calls.starts_with(&[0, 1, 2]), "{trace}");
+    assert!(server.has(V4_BOUND) && !server.has("192.168.56.250/32@eth2"));
+}
+
+#[test]
 fn a_release_removes_every_binding_of_the_vip() {
     let lab = lab(ONLY_V4);
     lab.wire("server1", "eth2");
