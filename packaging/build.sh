@@ -51,15 +51,11 @@ build_executable() {
         need aarch64-linux-gnu-gcc 'gcc-aarch64-linux-gnu'
         export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
     fi
-    # --config adds to the flags in .cargo/config.toml; RUSTFLAGS would take their place. What makes the
-    # file smaller stands here, as it makes nothing but the release better: no index of how to unwind,
-    # which a program that aborts on a panic never does, and equal functions once.
+    # --config adds to the flags in .cargo/config.toml; RUSTFLAGS would take their place.
     unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
-    local home=${CARGO_HOME:-$HOME/.cargo} smaller="'-Clink-arg=-Wl,--no-eh-frame-hdr'"
-    # Rust's own linker for this target alone.
-    [[ $target != x86_64-unknown-linux-gnu ]] || smaller+=", '-Clink-arg=-Wl,--icf=all'"
+    local home=${CARGO_HOME:-$HOME/.cargo}
     cargo build --release --locked --target "$target" --config \
-        "target.$target.rustflags=[$smaller, '--remap-path-prefix=$PWD=/usr/src/vipswitch', '--remap-path-prefix=$home=/usr/src/cargo']"
+        "target.$target.rustflags=['--remap-path-prefix=$PWD=/usr/src/vipswitch', '--remap-path-prefix=$home=/usr/src/cargo']"
     executable=$build/$target/release/vipswitch
 }
 
