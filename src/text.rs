@@ -26,6 +26,28 @@ pub fn printable(text: &str) -> String {
     safe
 }
 
+/// What a text is shown in on a terminal that has colours: a number of ECMA-48's SGR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ink {
+    /// What does not work.
+    Red = 31,
+    /// What is as it should be.
+    Green = 32,
+    /// What may surprise somebody.
+    Yellow = 33,
+}
+
+impl Ink {
+    /// Returns the text in this colour, or as it is without `colours`. It must be printable
+    /// already.
+    pub fn paint(self, text: &str, colours: bool) -> String {
+        match colours {
+            true => format!("\x1b[{}m{text}\x1b[m", self as u8),
+            false => text.to_owned(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -491,6 +491,43 @@ fn the_option_names_another_configuration_than_the_environment() {
 }
 
 #[test]
+fn colours_are_for_a_terminal_and_never_with_no_color() {
+    let lab = lab();
+    let host = lab.host("server1");
+    // An interface that is not there is a problem, and an error.
+    lab.config("[masters.m]\nvip = \"192.168.56.250/24\"\ninterface = \"eth7\"\n");
+    let shown = |command: &str, environment: [(&str, &str); 2]| {
+        let mut terminal = host.command("script");
+        let command = format!("{} {command}", executable().display());
+        terminal.args(["-qec", &command, "/dev/null"]);
+        terminal.envs(environment);
+        finish(terminal).stdout
+    };
+    for (command, painted) in [("status", "PROBLEM: "), ("check", "ERROR")] {
+        let red = format!("\x1b[31m{painted}");
+        let colours = shown(command, [("TERM", "xterm"), ("NO_COLOR", "")]);
+        assert!(colours.contains(&red), "{colours}");
+        for environment in [
+            [("TERM", "xterm"), ("NO_COLOR", "1")],
+            [("TERM", "dumb"), ("NO_COLOR", "")],
+        ] {
+            let plain = shown(command, environment);
+            assert!(
+                plain.contains(painted) && !plain.contains('\x1b'),
+                "{plain}"
+            );
+        }
+        let mut piped = host.command(executable());
+        piped.arg(command).env("TERM", "xterm");
+        let plain = finish(piped).stdout;
+        assert!(
+            plain.contains(painted) && !plain.contains('\x1b'),
+            "{plain}"
+        );
+    }
+}
+
+#[test]
 fn mistyped_commands_options_and_masters_suggest_the_nearest() {
     let lab = lab();
     let host = lab.host("server1");

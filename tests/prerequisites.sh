@@ -36,6 +36,9 @@ packages_of() {
     fedora:rpmbuild) echo rpm-build ;;
     arch:rpmbuild | arch:rpm) echo rpm-tools ;;
     fedora:shellcheck | suse:shellcheck) echo ShellCheck ;;
+    debian:script) echo bsdutils ;;
+    fedora:script) echo util-linux-script ;;
+    *:script) echo util-linux ;;
     *:systemd-analyze) echo systemd ;;
     *:man) echo man-db ;;
     arch:systemd-nspawn) echo systemd ;;

@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/bin
 
 tests/prerequisites.sh ip redis-server redis-sentinel redis-cli strace unshare nsenter setpriv pgrep perl \
-    cc cargo
+    script cc cargo
 
 # Most of a test's time is waiting: for Sentinel's decision, for the next round.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-6}

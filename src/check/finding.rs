@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::exit::Fault;
 use crate::report::to_json;
-use crate::text::printable;
+use crate::text::{Ink, printable};
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -43,12 +43,12 @@ impl Finding {
     }
 
     /// Returns a line for people, the remedy on a second one.
-    fn lines(&self, names: &str) -> String {
+    fn lines(&self, names: &str, colours: bool) -> String {
         let level = match self.level {
-            Level::Ok => "ok   ",
-            Level::Unknown => "?    ",
-            Level::Warning => "warn ",
-            Level::Error => "ERROR",
+            Level::Ok => Ink::Green.paint("ok   ", colours),
+            Level::Unknown => "?    ".to_owned(),
+            Level::Warning => Ink::Yellow.paint("warn ", colours),
+            Level::Error => Ink::Red.paint("ERROR", colours),
         };
         let mut lines = format!("{level} {names}: ");
         if let Some(about) = &self.about {
@@ -169,14 +169,14 @@ impl Findings {
     }
 
     /// Returns the lines for people and their summary; only what is wrong if `quiet`.
-    pub fn text(&self, quiet: bool) -> String {
+    pub fn text(&self, quiet: bool, colours: bool) -> String {
         let grave = |one: &&Finding| matches!(one.level, Level::Warning | Level::Error);
         let shown: Vec<&Finding> = self.0.iter().filter(|one| !quiet || grave(one)).collect();
         let mut text = String::new();
         // What several checks could not tell for one reason is one line.
         for group in shown.chunk_by(|one, next| one.is_unknown_like(next)) {
             let names: Vec<&str> = group.iter().map(|one| one.check).collect();
-            text += &group[0].lines(&names.join(", "));
+            text += &group[0].lines(&names.join(", "), colours);
         }
         if !quiet {
             text += &format!(
@@ -216,16 +216,18 @@ mod tests {
         findings.ok("config", "", "good");
         findings.unknown(&["quorum", "replication"], "m", "Sentinel did not answer");
         assert_eq!(findings.worst(), Level::Ok);
-        assert_eq!(findings.text(true), "");
+        assert_eq!(findings.text(true, false), "");
         findings.warn("cloud", "", "a cloud\u{1b}[31m", "Do this.");
         assert_eq!(findings.worst(), Level::Warning);
         findings.error("carrier", "eth1", "none", "Plug it in.");
         assert_eq!(findings.worst(), Level::Error);
         let quiet = "warn  cloud: a cloud\\u{1b}[31m\n      Do this.\nERROR carrier: eth1: none\n      Plug it in.\n";
-        assert_eq!(findings.text(true), quiet);
+        assert_eq!(findings.text(true, false), quiet);
+        let coloured = findings.text(true, true);
+        assert!(coloured.starts_with("\x1b[33mwarn \x1b[m cloud: a cloud\\u{1b}[31m\n"));
         assert!(
             findings
-                .text(false)
+                .text(false, false)
                 .ends_with("1 ok, 1 warnings, 1 errors, 2 could not be told\n")
         );
         assert_eq!(findings.json(false).lines().count(), 5);

@@ -1,6 +1,6 @@
 //! `check`: whether the hook will work on this host. Changes nothing.
 
-use super::{config_path, print};
+use super::{colours, config_path, print};
 use crate::check::{self, Level};
 use crate::cli::Options;
 use crate::exit::Exit;
@@ -15,7 +15,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<Exit> {
     let findings = check::run(&config_path(options))?;
     print(&match options.json {
         true => findings.json(options.quiet),
-        false => findings.text(options.quiet),
+        false => findings.text(options.quiet, colours()),
     })?;
     Ok(match findings.worst() {
         Level::Ok | Level::Unknown => Exit::Done,

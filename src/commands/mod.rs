@@ -11,7 +11,7 @@ mod operate;
 mod status;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -107,6 +107,15 @@ fn print_clap(error: &clap::Error) -> Exit {
             exit::of(&error)
         }
     }
+}
+
+/// Returns whether stdout shows colours: on a terminal that has them, unless NO_COLOR says
+/// otherwise (no-color.org).
+fn colours() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    io::stdout().is_terminal()
+        && set("NO_COLOR").is_none()
+        && set("TERM").is_some_and(|terminal| terminal != "dumb")
 }
 
 /// Writes text to stdout. A reader that has gone (`| head`) has had what it wanted.

@@ -9,7 +9,7 @@ use pnet_base::MacAddr;
 
 use row::Status;
 
-use super::{load, print};
+use super::{colours, load, print};
 use crate::announce::{Question, claimants};
 use crate::cli::{Masters, Options};
 use crate::config::{Config, SENTINEL_TIMEOUT, Sentinel};
@@ -21,7 +21,6 @@ use crate::observe::Kernel;
 use crate::report::to_json;
 use crate::run::Target;
 use crate::sentinel::{MasterAddress, master_address};
-use crate::text::printable;
 use crate::vip::{Binding, Candidates, Vip, choose_interface};
 
 /// How long others may take to answer the probe. A neighbour answers in well under a
@@ -47,12 +46,13 @@ pub(super) fn run(of: &Masters, options: &Options, started: Instant) -> anyhow::
         .map_err(|error| errno::open("the event loop", &error))?;
     let (looked, own) = runtime.block_on(look(&config, &targets))?;
     let rows: Vec<Status> = probe(looked, &own);
+    let colours = colours();
     let mut text = String::new();
     for row in &rows {
         text += &if options.json {
             to_json(row)
         } else {
-            printable(&row.sentence())
+            row.text(colours)
         };
         text.push('\n');
     }

@@ -17,6 +17,7 @@ use crate::plan::ToIs;
 use crate::resolve;
 use crate::run::Target;
 use crate::sentinel::MasterAddress;
+use crate::text::{Ink, printable};
 use crate::vip::Binding;
 
 /// What is known about one VIP, under the field names that the README documents.
@@ -189,7 +190,15 @@ impl Status {
     }
 
     /// Returns the row for a person.
-    pub(super) fn sentence(&self) -> String {
+    pub(super) fn text(&self, colours: bool) -> String {
+        let problem = self.problem.as_ref().map(|why| {
+            let why = printable(&format!("PROBLEM: {why}"));
+            format!("; {}", Ink::Red.paint(&why, colours))
+        });
+        printable(&self.sentence()) + &problem.unwrap_or_default()
+    }
+
+    fn sentence(&self) -> String {
         let bindings: Vec<String> = self.bindings.iter().map(ToString::to_string).collect();
         let held = match bindings.as_slice() {
             [] => format!("{} is not here", self.vip),
@@ -222,11 +231,6 @@ impl Status {
             (Some(announcing), true) => announcing.to_string(),
             _ => String::new(),
         };
-        let problem = self.problem.as_ref().map(|why| format!("; PROBLEM: {why}"));
-        format!(
-            "{}: {held}{announcing}; {master}; {claims}{}",
-            self.master,
-            problem.unwrap_or_default()
-        )
+        format!("{}: {held}{announcing}; {master}; {claims}", self.master)
     }
 }
