@@ -2,6 +2,8 @@
 //! flags are for every profile: a test that panics must unwind.
 
 use std::env;
+use std::path::PathBuf;
+use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -11,8 +13,20 @@ fn main() {
     }
     // No index of how to unwind: this profile aborts on a panic.
     println!("cargo::rustc-link-arg-bin=vipswitch=-Wl,--no-eh-frame-hdr");
-    // Equal functions once. Rust brings the linker that can do it for this target alone.
-    if is("TARGET", "x86_64-unknown-linux-gnu") {
+    // Equal functions once, where it is Rust's own linker that links: it can do that, and is the
+    // default for this target alone, in toolchains that bring it.
+    if is("TARGET", "x86_64-unknown-linux-gnu") && brings_linker() {
         println!("cargo::rustc-link-arg-bin=vipswitch=-Wl,--icf=all");
     }
+}
+
+fn brings_linker() -> bool {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let Ok(output) = Command::new(rustc).args(["--print", "sysroot"]).output() else {
+        return false;
+    };
+    let sysroot = String::from_utf8_lossy(&output.stdout);
+    PathBuf::from(sysroot.trim())
+        .join("lib/rustlib/x86_64-unknown-linux-gnu/bin/gcc-ld/ld.lld")
+        .exists()
 }

@@ -79,6 +79,7 @@ runs_here() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 
 umask 022
 if [ "$action" = install ]; then
+    replaced=$([ ! -e "$root$prefix/bin/vipswitch" ] || echo yes)
     each_file | while IFS= read -r file; do install_file "$file"; done
     if [ -z "$root" ]; then share_configuration; fi
     if runs_here; then
@@ -87,6 +88,8 @@ if [ "$action" = install ]; then
         systemctl enable --now vipswitch-sync.timer
     fi
     say_who_needs_a_restart
+    # Here ExecPaths= names the file itself, which is a mount on the old one.
+    [ -z "$replaced" ] || say 'the executable was replaced: restart every Sentinel that calls it, or systemd keeps it from running the new one'
     say "installed below $root$prefix. Next: name a master in $root/etc/vipswitch.toml, and in sentinel.conf"
     say "    sentinel client-reconfig-script MASTER $prefix/bin/vipswitch"
 else

@@ -122,7 +122,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     seconds
         .map(Duration::from_secs)
         .filter(|time| !time.is_zero() && *time <= LONGEST)
-        .ok_or_else(|| "give it as 10s or 2m, at most 60m".to_owned())
+        .ok_or_else(|| "give it as 10s or 2m, at least 1s and at most 60m".to_owned())
 }
 
 /// The operator's commands.

@@ -91,6 +91,9 @@ fn take_over(vip: &Vip, seen: &Candidates, carries_to: Option<u32>) -> Result<Ac
     }))
 }
 
+/// What to do where an address is a VIP and a server's own.
+pub const NO_VIP: &str = "Either `vip` is mistyped in the configuration, or Redis announces the VIP as its own: set replica-announce-ip and sentinel announce-ip to the host's own address, and monitor that address in sentinel.conf.";
+
 /// Returns why `to` cannot be where a master is reached, if it cannot. `own_name` is whether the
 /// call named this very host: it may know its own name by a loopback address (Debian writes
 /// 127.0.1.1 into /etc/hosts), which then says truly that TO is here.
@@ -100,10 +103,12 @@ pub fn refuse_to<'a>(
     mut vips: impl Iterator<Item = &'a Vip>,
 ) -> Option<Fault> {
     if vips.any(|vip| vip.address == to) {
-        return Some(Fault::permanent(format!(
-            "TO-IP {to} is itself a configured VIP: Redis announces the VIP as its own address, so that nobody can tell which host it is on"
-        ))
-        .remedy("Set replica-announce-ip (and sentinel announce-ip) to the host's own address, and monitor that address in sentinel.conf."));
+        return Some(
+            Fault::permanent(format!(
+                "TO-IP {to} is itself a configured VIP, so that nobody can tell which host it is on"
+            ))
+            .remedy(NO_VIP),
+        );
     }
     let broadcast = to == IpAddr::V4(Ipv4Addr::BROADCAST);
     if to.is_loopback() && !own_name || to.is_unspecified() || to.is_multicast() || broadcast {

@@ -33,7 +33,10 @@ pub fn run(of: &SiteCommand, variables: &[(&str, String)], left: Duration) -> Re
     let [program, arguments @ ..] = of.argv.as_slice() else {
         return Ok(());
     };
-    let failed = |why: String| Fault::passing(format!("the command {program} failed: {why}"));
+    let failed = |why: String| {
+        Fault::passing(format!("the command {program} failed: {why}"))
+            .remedy("The VIP itself is where it should be; `vipswitch check` tells whether Sentinel can run the command.")
+    };
     let timeout = of.timeout.min(left);
     if timeout.is_zero() {
         return Err(failed("no time was left for it".into()));

@@ -145,7 +145,7 @@ fn open(path: &Path, kind: Kind) -> Result<File, Refusal> {
                 "Create it, or name another file with --config or VIPSWITCH_CONFIG."
             }
             (io::ErrorKind::NotFound, Kind::Password) => {
-                "Create it, or correct `password_file` in the configuration."
+                "Create it, or correct its path in the configuration."
             }
             (io::ErrorKind::PermissionDenied, _) => {
                 "The user who runs vipswitch must be able to read it."

@@ -103,7 +103,7 @@ fn bad_arguments_of_the_call_are_permanent_and_named() {
         (
             5,
             "192.168.56.250",
-            "TO-IP 192.168.56.250 is itself a configured VIP: Redis announces the VIP as its own address",
+            "TO-IP 192.168.56.250 is itself a configured VIP, so that nobody can tell which host it is on",
         ),
         (
             5,
@@ -440,7 +440,10 @@ fn a_password_file_that_everyone_can_read_is_refused() {
     fs::set_permissions(&password, fs::Permissions::from_mode(0o640)).unwrap();
     assert!(host.ok("status").contains("did not answer"));
     fs::remove_file(&password).unwrap();
-    assert!(host.ok("status").contains("correct `password_file`"));
+    assert!(
+        host.ok("status")
+            .contains("correct its path in the configuration")
+    );
 }
 
 #[test]

@@ -11,9 +11,9 @@ use common::{Host, Lab, false_sentinel, finish};
 
 const M: Master = MASTER_8000;
 
-/// A Sentinel that answers on a port of a host's loopback with what it is told to know: the master,
-/// the quorum, and the addresses of other Sentinels.
-fn knows(host: &Host, port: u16, master: &str, quorum: usize, others: &[&str]) {
+/// A Sentinel that answers on a port of a host's loopback with what it is told to know: the master
+/// and since which failover, the quorum, and the addresses of other Sentinels.
+fn knows(host: &Host, port: u16, (master, epoch): (&str, u64), quorum: usize, others: &[&str]) {
     let bulk = |text: &str| format!("\\${}\\r\\n{text}\\r\\n", text.len());
     let pairs = |pairs: &[(&str, &str)]| {
         let words = pairs.iter().flat_map(|(name, value)| [*name, *value]);
@@ -26,9 +26,14 @@ fn knows(host: &Host, port: u16, master: &str, quorum: usize, others: &[&str]) {
         r#"while (sysread $client, my $question, 4096) {{
             print $client "{}" if $question =~ /\r\nMASTER\r\n/;
             print $client "*{}\r\n{sentinels}" if $question =~ /\r\nSENTINELS\r\n/;
+            print $client "*0\r\n" if $question =~ /\r\nSLAVES\r\n/;
             print $client "*2\r\n{}{}" if $question =~ /get-master/;
         }}"#,
-        pairs(&[("name", M.name), ("quorum", &quorum.to_string())]),
+        pairs(&[
+            ("name", M.name),
+            ("quorum", &quorum.to_string()),
+            ("config-epoch", &epoch.to_string())
+        ]),
         others.len(),
         bulk(master),
         bulk("8000"),
@@ -64,7 +69,9 @@ fn a_host_is_made_to_agree_with_the_majority_and_its_own_redis() {
     sniffer.wait_for_rounds(M.vip, 2);
     site.check_in_use(&M, "server1");
     let logged = |part: &str| site.log().iter().filter(|line| line.contains(part)).count();
-    assert_eq!(logged("sentinels=\"3 of 3 say 192.168.56.101:8000\""), 2);
+    common::eventually("both are in the log", || {
+        logged("sentinels=\"3 of 3 say 192.168.56.101:8000\"") == 2
+    });
     // All is well now: it is announced again, and nothing is logged.
     let before = (sniffer.about(M.vip).len(), logged("why="));
     let said = one.ok("sync");
@@ -74,8 +81,11 @@ fn a_host_is_made_to_agree_with_the_majority_and_its_own_redis() {
     );
     sniffer.wait(M.vip, before.0 + 2);
     assert!(two.ok("sync").contains("left 192.168.56.250/24 as it is"));
-    assert_eq!(logged("why="), before.1);
     assert_eq!(one.ok("sync --quiet"), "");
+    // Whatever they have logged is there before this.
+    two.run("logger", ["-u", "/dev/log", "marker"]);
+    common::eventually("the marker is in the log", || logged("marker") == 1);
+    assert_eq!(logged("why="), before.1);
     // What would be done, without doing it.
     one.ip("addr flush dev eth1 to 192.168.56.250");
     assert!(
@@ -120,7 +130,7 @@ fn a_sentinel_with_an_old_file_does_not_win() {
     knows(
         &one,
         7000,
-        "192.168.56.101",
+        ("192.168.56.101", 0),
         2,
         &["192.168.56.102", "192.168.56.103"],
     );
@@ -131,7 +141,7 @@ fn a_sentinel_with_an_old_file_does_not_win() {
         "{said}"
     );
     // One that has forgotten the others is no majority.
-    knows(&one, 7001, "192.168.56.101", 2, &[]);
+    knows(&one, 7001, ("192.168.56.101", 0), 2, &[]);
     configure(&site, 7001, "");
     one.vipswitch(["sync"]).fails(
         1,
@@ -141,10 +151,105 @@ fn a_sentinel_with_an_old_file_does_not_win() {
 }
 
 #[test]
+fn a_sentinel_that_knows_of_a_later_failover_is_waited_for() {
+    let site = Site::new(&[M]);
+    let one = site.host("server1");
+    // As the leader's, which has called its hook before the others have heard of it.
+    let others = ["192.168.56.102", "192.168.56.103"];
+    knows(&one, 7000, ("192.168.56.102", 99), 2, &others);
+    configure(&site, 7000, "");
+    one.vipswitch(["sync"]).fails(
+        1,
+        &[
+            "no majority",
+            "127.0.0.1:7000 says 192.168.56.102:8000 since failover 99",
+        ],
+    );
+    assert!(one.has(M.bound), "it stays");
+}
+
+#[test]
+fn an_address_that_a_server_has_is_no_vip() {
+    let site = Site::new(&[M]);
+    let three = site.host("server3");
+    let before = three.addresses();
+    for servers in ["192.168.56.101", "192.168.56.102", "192.168.56.103"] {
+        site.configure(&format!("[masters.master8000]\nvip = \"{servers}/24\"\n"));
+        for server in SERVERS {
+            let said = "configured VIP, so that nobody can tell";
+            let said = match servers {
+                "192.168.56.101" => said,
+                _ => "is the address of a Redis or a Sentinel",
+            };
+            site.host(server)
+                .vipswitch(["sync"])
+                .fails(2, &[said, "`vip` is mistyped"]);
+        }
+    }
+    assert_eq!(three.addresses(), before);
+}
+
+#[test]
+fn a_command_of_the_site_runs_once_and_not_at_every_sync() {
+    let site = Site::new(&[M]);
+    let one = site.host("server1");
+    let ran = site.dir().join("ran");
+    configure(
+        &site,
+        6800,
+        &format!(
+            "on_take_over = {{ command = [\"/bin/sh\", \"-c\", \"echo >>{}\"], required = true }}\n",
+            ran.display()
+        ),
+    );
+    one.ip("addr flush dev eth1 to 192.168.56.250");
+    for _ in 0..3 {
+        one.ok("sync");
+    }
+    assert_eq!(std::fs::read_to_string(ran).unwrap(), "\n");
+}
+
+#[test]
+fn acl_users_need_what_the_readme_says() {
+    let site = Site::new(&[M]);
+    let one = site.host("server1");
+    let cli = |words: &str| {
+        let command = format!("redis-cli {words}");
+        assert_eq!(one.run("sh", ["-c", &command]), "OK\n", "{words}");
+    };
+    cli(
+        "-p 6800 acl setuser watcher on '>word' +sentinel'|'get-master-addr-by-name +sentinel'|'master +sentinel'|'sentinels +sentinel'|'slaves",
+    );
+    cli("-p 8000 acl setuser teller on '>word' +role");
+    let password = site.lab().file("password", "word\n");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&password, mode).unwrap();
+    let file = password.display();
+    for server in ["server2", "server3"] {
+        cli(&format!(
+            "-h {} -p 6800 acl setuser watcher on '>word' +sentinel'|'get-master-addr-by-name +sentinel'|'master",
+            address(server)
+        ));
+    }
+    configure(
+        &site,
+        6800,
+        &format!("redis_username = \"teller\"\nredis_password_file = \"{file}\"\n"),
+    );
+    let text = std::fs::read_to_string(site.dir().join("vipswitch.toml")).unwrap();
+    site.lab().config(&format!(
+        "{text}username = \"watcher\"\npassword_file = \"{file}\"\n"
+    ));
+    one.ip("addr flush dev eth1 to 192.168.56.250");
+    one.ok("sync");
+    assert!(one.has(M.bound));
+}
+
+#[test]
 fn a_redis_that_is_no_master_does_not_get_the_vip() {
     let site = Site::new(&[M]);
     let two = site.host("server2");
-    knows(&two, 7000, "192.168.56.102", 1, &[]);
+    knows(&two, 7000, ("192.168.56.102", 0), 1, &[]);
     configure(&site, 7000, "");
     two.vipswitch(["sync"]).fails(
         1,

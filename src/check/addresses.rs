@@ -2,7 +2,7 @@
 //! refused that would be the same on every host.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
@@ -83,9 +83,14 @@ impl Names {
         let known = answers.watched.iter().map(|one| {
             let all = one.redises();
             let of = |(host, _): &(String, u16)| self.get(host).to_vec();
+            let at = |(host, port): &(String, u16)| {
+                let first = self.get(host).first().copied();
+                first.map(|address| SocketAddr::new(address, *port))
+            };
             let redises = Redises {
                 master: all.first().map(of).unwrap_or_default(),
                 all: all.iter().flat_map(of).collect(),
+                endpoints: all.iter().flat_map(at).collect(),
             };
             (one.name.as_str(), redises)
         });

@@ -73,7 +73,7 @@ pub fn obstacle(user: &Process, path: &Path, want: Want) -> Option<String> {
             Ok(metadata) if may(user, (&metadata).into(), Want::Run) => {}
             Ok(_) => {
                 return Some(format!(
-                    "user id {} may not pass its folder {}",
+                    "user id {} may not pass its folder {}, whatever its own mode",
                     user.uid,
                     folder.display()
                 ));
@@ -123,29 +123,52 @@ pub fn judge_program(user: &Process, program: &Path, findings: &mut Findings) ->
 }
 
 fn judge_mounts(user: &Process, program: &Path, about: &str, findings: &mut Findings) {
-    let real = fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
-    let Some(theirs) = &user.mounts else {
+    if user.mounts.is_none() {
         return findings.unknown(&["noexec", "exec-paths"], about, NOT_SEEN);
-    };
-    let ours = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    match (is_noexec(theirs, &real), is_noexec(&ours, &real)) {
-        (true, true) => findings.error(
-            "noexec",
-            about,
-            "its file system is mounted noexec",
-            "Install it elsewhere, below /usr/lib or /usr/local for example, and name that path in sentinel.conf.",
-        ),
-        (true, false) => findings.error(
-            "exec-paths",
-            about,
-            "Sentinel's unit forbids to run it (NoExecPaths=)",
-            format!("Give the Sentinel unit ExecPaths={about}"),
-        ),
-        (false, _) => {
+    }
+    match forbidden(user, program) {
+        Some(why) => findings.error(why.check, about, why.text, why.remedy),
+        None => {
             findings.ok("noexec", about, "its file system lets programs run");
             findings.ok("exec-paths", about, "Sentinel's unit lets it run");
         }
     }
+}
+
+/// Why nothing at a path can be run by Sentinel's user.
+pub struct Forbidden {
+    /// The check whose matter it is.
+    pub check: &'static str,
+    /// In words.
+    pub text: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Returns why the mounts of Sentinel's process keep it from running this, if they do and may be
+/// seen.
+pub fn forbidden(user: &Process, program: &Path) -> Option<Forbidden> {
+    let theirs = user.mounts.as_deref()?;
+    let real = fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
+    let ours = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let (check, text, remedy) = match (is_noexec(theirs, &real), is_noexec(&ours, &real)) {
+        (true, true) => (
+            "noexec",
+            "its file system is mounted noexec",
+            "Install it elsewhere, below /usr/lib or /usr/local for example, and name that path in sentinel.conf or the configuration.".to_owned(),
+        ),
+        (true, false) => (
+            "exec-paths",
+            "Sentinel's unit forbids to run it (NoExecPaths=)",
+            format!("Give the Sentinel unit ExecPaths={}", escape(&program.to_string_lossy())),
+        ),
+        (false, _) => return None,
+    };
+    Some(Forbidden {
+        check,
+        text: text.to_owned(),
+        remedy,
+    })
 }
 
 /// Returns whether the text of a /proc/PID/mountinfo says that nothing at `path` can be run:

@@ -1,9 +1,12 @@
 //! The hook as Sentinel's configuration names it, and the files that it has to read.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+use nix::fcntl::OFlag;
 
 use super::files::{self, Want};
 use super::finding::Findings;
@@ -11,6 +14,7 @@ use super::process::{NOT_SEEN, Process};
 use super::watched::{Answers, Watched};
 use crate::config::{Config, Password};
 use crate::text::escape;
+use crate::trusted;
 
 /// Judges whether the hook, as Sentinel's user, can read what it has to.
 pub fn judge_readable(process: &Process, config: &Config, path: &Path, findings: &mut Findings) {
@@ -31,8 +35,33 @@ pub fn judge_readable(process: &Process, config: &Config, path: &Path, findings:
                 "config-readable",
                 &about,
                 format!("the hook could not read it: {why}"),
-                format!("Let Sentinel's group read it: chgrp redis {about}; chmod 640 {about}"),
+                format!("Let Sentinel's group read it, in a folder that everyone may pass, such as /etc: chgrp {} {about}; chmod 640 {about}", process.gids.first().copied().unwrap_or_default()),
             ),
+        }
+    }
+}
+
+/// Judges whether the hook, as Sentinel's user, can run the site's own commands.
+pub fn judge_site_commands(process: &Process, config: &Config, findings: &mut Findings) {
+    let commands = config
+        .masters
+        .values()
+        .flat_map(|master| [&master.on_take_over, &master.on_release]);
+    let programs: BTreeSet<&Path> = commands
+        .flatten()
+        .filter_map(|command| command.argv.first())
+        .map(Path::new)
+        .collect();
+    for program in programs {
+        let about = escape(&program.to_string_lossy());
+        let remedy = "Let root own it, chmod 755 it, or correct `command` in the configuration.";
+        let why = files::obstacle(process, program, Want::Run)
+            .map(|why| (why, remedy.to_owned()))
+            .or_else(|| Some((trusted::check_program(program).err()?, String::new())))
+            .or_else(|| files::forbidden(process, program).map(|why| (why.text, why.remedy)));
+        match why {
+            None => findings.ok("site-command", &about, "Sentinel's user may run it"),
+            Some((why, remedy)) => findings.error("site-command", &about, why, remedy),
         }
     }
 }
@@ -79,9 +108,15 @@ fn judge_script(
     };
     let theirs = identity(Path::new(script));
     if script.is_empty() {
+        // By the name under which packages install it, which their removal looks for.
+        let usual = Path::new("/usr/bin/vipswitch");
+        let program = match identity(usual) {
+            Some(file) if Some(file) == identity(&own) => usual,
+            _ => &own,
+        };
         let remedy = format!(
             "Stop Sentinel, add `sentinel client-reconfig-script {name} {}` to {}, and start it.",
-            own.display(),
+            program.display(),
             escape(answers.config_file())
         );
         let text = "Sentinel has none for this master, so that no hook runs";
@@ -105,7 +140,7 @@ fn judge_script(
 /// Says whether SENTINEL SET may change the script: good to know, and no fault either way. Only
 /// the file tells it.
 fn judge_denial(answers: &Answers, findings: &mut Findings) {
-    let Ok(text) = fs::read_to_string(answers.config_file()) else {
+    let Some(text) = read_regular(Path::new(answers.config_file())) else {
         return findings.unknown(
             &["deny-scripts-reconfig"],
             "",
@@ -117,6 +152,23 @@ fn judge_denial(answers: &Answers, findings: &mut Findings) {
         false => "no: whoever may use SENTINEL SET decides which program runs as Sentinel's user",
     };
     findings.ok("deny-scripts-reconfig", "", text);
+}
+
+/// Reads a file whose path came from outside: a regular one, and no more of it than makes sense.
+fn read_regular(path: &Path) -> Option<String> {
+    let opened = File::options()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(Some(path).filter(|path| path.is_absolute())?);
+    let file = opened.ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    file.take(trusted::MAX_SIZE)
+        .read_to_string(&mut text)
+        .ok()?;
+    Some(text)
 }
 
 /// Returns what the text of a sentinel.conf says; it is denied unless the last word is `no`.

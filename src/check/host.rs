@@ -229,10 +229,9 @@ fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 fn with_drop_ins(file: &Path, told: Option<&str>) -> Vec<PathBuf> {
     let mut files = vec![file.to_owned()];
     if let Some(told) = told {
-        files.extend(
-            told.split_whitespace()
-                .map(|path| PathBuf::from(path.trim_matches('"'))),
-        );
+        // As sd_network_link_get_network_file_dropins reads it.
+        let paths = told.trim_matches('"').split(':');
+        files.extend(paths.filter(|path| !path.is_empty()).map(PathBuf::from));
         return files;
     }
     let mut drop_ins = Vec::new();
@@ -322,6 +321,13 @@ mod tests {
             "Iface\tDestination\tGateway\neth1\t0038A8C0\t00000000\neth0\t00000000\t0100000A\n";
         assert_eq!(default_interface(text), Some("eth0"));
         assert_eq!(default_interface("Iface\tDestination\n"), None);
+    }
+
+    #[test]
+    fn several_drop_ins_are_told_apart() {
+        let files = with_drop_ins(Path::new("/a"), Some("\"/b.conf:/c d.conf\""));
+        let files: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
+        assert_eq!(files, ["/a", "/b.conf", "/c d.conf"]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod host;
 pub mod network;
 pub mod process;
 pub mod reach;
+pub mod redis;
 pub mod unit;
 pub mod watched;
 
@@ -84,6 +85,7 @@ fn check(config: &Config, path: &Path, runtime: &Runtime, findings: &mut Finding
     check_process(process.as_ref(), asked.is_ok(), units.as_ref(), findings);
     if let Some(process) = &process {
         hook::judge_readable(process, config, path, findings);
+        hook::judge_site_commands(process, config, findings);
     }
     let sentinel = config.sentinel.address.to_string();
     let answers = match asked {
@@ -102,8 +104,11 @@ fn check(config: &Config, path: &Path, runtime: &Runtime, findings: &mut Finding
         hook::judge_scripts(&answers, process.as_ref(), findings);
         addresses::judge(&answers, config, findings);
     }
-    let excuse = check_network(config, &names.redises(&answers), runtime, findings);
-    reach::judge_all(&answers, &names, excuse.as_deref(), findings);
+    let redises = names.redises(&answers);
+    let excuse = check_network(config, &redises, runtime, findings);
+    let own = runtime.block_on(redis::here(&redises)).unwrap_or_default();
+    let told = redis::judge(config, &own, findings);
+    reach::judge_all(&answers, &names, &told, excuse.as_deref(), findings);
     host::judge_cloud(config, findings);
     host::judge_log(findings);
     Units::judge_timer(units.as_ref(), findings);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use pnet_base::MacAddr;
 
@@ -40,6 +40,8 @@ pub struct Redises {
     pub master: Vec<IpAddr>,
     /// Where any of them is, the master included.
     pub all: Vec<IpAddr>,
+    /// Where each listens.
+    pub endpoints: Vec<SocketAddr>,
 }
 
 /// One VIP and what the kernel says about it.
@@ -231,7 +233,7 @@ impl Place<'_> {
                 format!("the subnet of {} is a /{prefix}: with another prefix length other hosts are looked for in the wrong place", link.name),
                 format!("Write {}/{prefix}, or without a prefix length.", self.vip.address),
             ),
-            None if self.configured => findings.warn(
+            None if self.configured || !whole => findings.warn(
                 "subnet",
                 vip,
                 format!("no subnet of {} holds it: the hosts there will not ask for it", link.name),

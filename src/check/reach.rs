@@ -1,6 +1,7 @@
 //! Which Redis and Sentinel can be reached from here: a TCP connection to each, all at once, and
 //! of each Redis its `min-replicas-to-write`.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -140,7 +141,14 @@ fn read_min_replicas(answer: &str) -> Option<u32> {
 
 /// Reaches for each Redis and Sentinel, all at once, and judges what came of it. `excuse` says why
 /// one may be out of reach, where that is plain.
-pub fn judge_all(answers: &Answers, names: &Names, excuse: Option<&str>, findings: &mut Findings) {
+/// `told` is the `min-replicas-to-write` that a Redis has told when asked with a password.
+pub fn judge_all(
+    answers: &Answers,
+    names: &Names,
+    told: &BTreeMap<SocketAddr, u32>,
+    excuse: Option<&str>,
+    findings: &mut Findings,
+) {
     let mut targets: Vec<(SocketAddr, Role)> = Vec::new();
     let mut wanted = Vec::new();
     for one in &answers.watched {
@@ -172,7 +180,10 @@ pub fn judge_all(answers: &Answers, names: &Names, excuse: Option<&str>, finding
             name: name.clone(),
             role: *role,
             reached: match target.and_then(|target| targets.iter().position(|one| *one == target)) {
-                Some(place) => reached[place].clone(),
+                Some(place) => match &reached[place] {
+                    Reached::Yes(None) => Reached::Yes(told.get(&targets[place].0).copied()),
+                    reached => reached.clone(),
+                },
                 None => Reached::No("its name does not resolve here".into()),
             },
         });
@@ -243,11 +254,7 @@ fn judge_min_replicas(master: &str, tried: &[Tried], findings: &mut Findings) {
             "Set `min-replicas-to-write 1` and `min-replicas-max-lag 10` in redis.conf of every server.",
         );
     } else if redises().all(|one| told(one).is_none()) {
-        findings.unknown(
-            &["min-replicas"],
-            master,
-            "no Redis tells it without a password",
-        );
+        findings.unknown(&["min-replicas"], master, "no Redis tells it");
     } else {
         findings.ok(
             "min-replicas",

@@ -13,6 +13,9 @@ use crate::text::escape;
 /// The timer that keeps the VIP right between Sentinel's calls.
 const TIMER: &str = "vipswitch-sync.timer";
 
+/// What it starts.
+const SERVICE: &str = "vipswitch-sync.service";
+
 /// The units that a distribution's Sentinel has.
 const USUAL: [&str; 2] = ["redis-sentinel.service", "valkey-sentinel.service"];
 
@@ -22,12 +25,28 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// How often it is looked at meanwhile.
 const PAUSE: Duration = Duration::from_millis(2);
 
-const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,UnitFileState,User,PrivateUsers,\
+const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,UnitFileState,Result,User,PrivateUsers,\
     CapabilityBoundingSet,AmbientCapabilities,RestrictAddressFamilies,SystemCallFilter,NoExecPaths,ExecPaths";
 
 /// The system calls of a take-over that a filter most likely forbids.
-const CALLS: [&str; 9] = [
-    "socket", "bind", "connect", "sendto", "sendmsg", "recvfrom", "recvmsg", "flock", "execve",
+const CALLS: [&str; 17] = [
+    "socket",
+    "bind",
+    "connect",
+    "listen",
+    "accept4",
+    "sendto",
+    "sendmsg",
+    "recvfrom",
+    "recvmsg",
+    "getsockopt",
+    "setsockopt",
+    "flock",
+    "execve",
+    "clone3",
+    "setsid",
+    "setpgid",
+    "epoll_wait",
 ];
 
 /// The address families that a take-over uses.
@@ -45,7 +64,7 @@ impl Units {
             return None;
         }
         let mut command = Command::new("systemctl");
-        command.args(["show", PROPERTIES, TIMER]);
+        command.args(["show", PROPERTIES, TIMER, SERVICE]);
         match sentinel {
             Some(unit) => command.arg(unit),
             None => command.args(USUAL),
@@ -82,6 +101,16 @@ impl Units {
         } else if !is("ActiveState", "active") || !is("UnitFileState", "enabled") {
             let text = format!("{TIMER} is not enabled and active: {lost}");
             findings.warn("sync-timer", "", text, remedy);
+        } else if units
+            .unit(SERVICE)
+            .is_some_and(|service| !matches!(service.get("Result"), "" | "success"))
+        {
+            findings.warn(
+                "sync-timer",
+                "",
+                "enabled and active, and its last run has failed",
+                format!("Look why: systemctl status {SERVICE}, or run `vipswitch sync`."),
+            );
         } else {
             findings.ok("sync-timer", "", "enabled and active");
         }
@@ -184,7 +213,7 @@ impl Unit<'_> {
                 "seccomp",
                 &id,
                 format!("SystemCallFilter= forbids {}", calls.join(", ")),
-                "Add to this unit: SystemCallFilter=@network-io @file-system @process",
+                format!("Add to this unit: SystemCallFilter={}", calls.join(" ")),
             );
         }
     }

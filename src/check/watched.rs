@@ -8,7 +8,8 @@ use redis::Value;
 use super::finding::Findings;
 use crate::config::Sentinel;
 use crate::exit::Fault;
-use crate::sentinel::ask_all;
+use crate::sentinel::ask::NoAnswer;
+use crate::sentinel::{ask_all, unanswered};
 use crate::text::escape;
 
 /// How long Sentinel may take to answer all of one round of questions.
@@ -78,7 +79,7 @@ fn row(value: &Value) -> Row {
     })
 }
 
-fn rows(answer: Option<Result<Value, String>>) -> Option<Vec<Row>> {
+fn rows(answer: Option<Result<Value, NoAnswer>>) -> Option<Vec<Row>> {
     match answer {
         Some(Ok(Value::Array(all))) => Some(all.iter().map(row).collect()),
         _ => None,
@@ -124,13 +125,14 @@ impl Answers {
             words(&["SENTINEL", "PENDING-SCRIPTS"]),
             words(&["INFO", "server"]),
         ];
-        let mut general = ask_in_words(sentinel, general)?.into_iter();
+        let mut general = ask_all(sentinel, general, ANSWERS)?.into_iter();
         let masters = match general.next() {
-            Some(Err(why)) => {
-                let text = format!("Sentinel at {} refuses: {}", sentinel.address, escape(&why));
-                return Err(Fault::permanent(text).remedy(
-                    "Set address, username and password_file under [sentinel]; the user needs the commands SENTINEL and INFO.",
-                ));
+            Some(Err(no)) => {
+                let fault = unanswered(sentinel, &no.why, no.code.as_deref());
+                return Err(match no.code.as_deref() {
+                    Some("NOPERM") => fault.remedy("The user under [sentinel] in the configuration needs +sentinel and +info for this check."),
+                    _ => fault,
+                });
             }
             masters => rows(masters).unwrap_or_default(),
         };
@@ -149,7 +151,8 @@ impl Answers {
             ["SLAVES", "SENTINELS", "CKQUORUM"]
                 .map(|question| words(&["SENTINEL", question, *name]))
         };
-        let mut each = ask_in_words(sentinel, names.iter().flat_map(about).collect())?.into_iter();
+        let questions = names.iter().flat_map(about).collect();
+        let mut each = ask_all(sentinel, questions, ANSWERS)?.into_iter();
         for name in names {
             let master = answers.masters.iter().find(|row| row.get("name") == name);
             answers.watched.push(Watched {
@@ -157,7 +160,9 @@ impl Answers {
                 master: master.cloned().unwrap_or_default(),
                 replicas: rows(each.next()),
                 sentinels: rows(each.next()),
-                quorum: each.next().map(|answer| answer.map(drop)),
+                quorum: each
+                    .next()
+                    .map(|answer| answer.map(drop).map_err(|no| no.why)),
             });
         }
         Ok(answers)
@@ -204,14 +209,6 @@ impl Answers {
             one.judge_replication(findings);
         }
     }
-}
-
-fn ask_in_words(
-    sentinel: &Sentinel,
-    questions: Vec<Vec<String>>,
-) -> Result<Vec<Result<Value, String>>, Fault> {
-    let answers = ask_all(sentinel, questions, ANSWERS)?.into_iter();
-    Ok(answers.map(|answer| answer.map_err(|no| no.why)).collect())
 }
 
 fn info_field<'a>(info: &'a str, key: &str) -> &'a str {

@@ -1,5 +1,5 @@
-//! What an operator who has bound a VIP wants to know next: whether the network has noticed, and
-//! whether Sentinel agrees. The VIP is in its place by then.
+//! What an operator who has bound or released a VIP wants to know next: whether the network has
+//! noticed, and whether Sentinel agrees. The VIP is in its place by then.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::thread;
@@ -28,8 +28,8 @@ pub(super) fn wait_for_confirmation(run: &Run<'_>) {
     if !stderr.is_terminal() {
         return;
     }
+    let give_up = Instant::now() + PATIENCE;
     for (vip, ifindex) in run.announced_to_peers() {
-        let give_up = Instant::now() + PATIENCE;
         let confirmed = loop {
             let known = announcer::latest(vip, std::iter::once(ifindex));
             match known {
@@ -56,38 +56,41 @@ pub(super) fn wait_for_confirmation(run: &Run<'_>) {
     }
 }
 
-/// Says so where Sentinel names another host than this one, to which the VIP was just bound.
-pub(super) fn compare_with_sentinel(config: &Config, targets: &[Target<'_>]) {
+/// Says so where Sentinel names another host than this one, to which the VIP was just bound, or this
+/// one, from which it was just released.
+pub(super) fn compare_with_sentinel(config: &Config, targets: &[Target<'_>], bound: bool) {
     let mut masters: Vec<&str> = targets.iter().map(|target| target.master).collect();
     masters.dedup();
     for name in masters {
-        // Without Sentinel's word there is nothing to compare with.
-        let Ok(Some(master)) = master_address(&config.sentinel, name, SENTINEL_TIMEOUT) else {
-            return;
+        let master = match master_address(&config.sentinel, name, SENTINEL_TIMEOUT) {
+            Ok(Some(master)) => master,
+            Ok(None) => continue,
+            // Without Sentinel's word there is nothing to compare with.
+            Err(_) => return,
         };
-        if is_elsewhere(&master) {
-            log::stderr(&format!(
-                "{name}: mind that Sentinel says the master is {master}, another host: `vipswitch sync` would release the VIP here"
-            ));
-        }
+        let (host, undone) = match (bound, is_here(&master)) {
+            (true, Some(false)) => ("another host", "would release the VIP here"),
+            (false, Some(true)) => ("this host", "would bring the VIP back"),
+            _ => continue,
+        };
+        log::stderr(&format!(
+            "{name}: mind that Sentinel says the master is {master}, {host}: `vipswitch sync`, which vipswitch-sync.timer runs every 30 s, {undone}"
+        ));
     }
 }
 
-/// Whether it is another host's address; a name is not looked up for this.
-fn is_elsewhere(master: &MasterAddress) -> bool {
+/// Whether it is an address of this host, if that can be told; a name is not looked up for this.
+fn is_here(master: &MasterAddress) -> Option<bool> {
     let Some(Host::Address(address)) = Host::read(&master.host) else {
-        return false;
+        return None;
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build();
-    runtime.is_ok_and(|runtime| {
-        runtime.block_on(async {
-            let Ok(netlink) = Netlink::open() else {
-                return false;
-            };
-            let is = Kernel::new(&netlink).where_is(&[address]).await;
-            matches!(is, Ok(ToIs::Elsewhere))
-        })
+        .build()
+        .ok()?;
+    runtime.block_on(async {
+        let netlink = Netlink::open().ok()?;
+        let is = Kernel::new(&netlink).where_is(&[address]).await.ok()?;
+        Some(is != ToIs::Elsewhere)
     })
 }

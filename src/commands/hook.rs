@@ -1,5 +1,6 @@
 //! Sentinel's call.
 
+use std::io::{self, IsTerminal as _};
 use std::time::Instant;
 
 use super::{level, load};
@@ -53,8 +54,14 @@ pub(super) fn refuse(fault: &Fault, call: &[(&str, String)]) -> Exit {
 /// Writes the log line, and for an end that Sentinel will not retry one line to stderr.
 fn complain(exit: Exit, line: &str, fault: &str) {
     // Without syslog the line is on stderr, and the fault in it.
-    if log::line(level(exit), line) && exit == Exit::Permanent {
+    if !log::line(level(exit), line) {
+        return;
+    }
+    if exit == Exit::Permanent {
         log::stderr(fault);
+    } else if io::stderr().is_terminal() {
+        // Called by hand.
+        log::stderr(line);
     }
 }
 

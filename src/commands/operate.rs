@@ -70,8 +70,10 @@ fn one<'a>(
     let exit = run.carry_out(|fault| {
         if !options.quiet {
             let (fault, patience) = (fault.to_string(), patience.as_secs());
-            let fault = fault.trim_end_matches(['.', '?']);
-            log::stderr(&format!("{fault}. Trying again, for {patience} s at most"));
+            let stop = if fault.ends_with(['.', '?']) { "" } else { "." };
+            log::stderr(&format!(
+                "{fault}{stop} Trying again, for {patience} s at most"
+            ));
         }
     });
     let mut call = vec![("master", masters.join(","))];
@@ -84,10 +86,13 @@ fn one<'a>(
         log::stderr(&line);
     }
     tell(&run.outcomes, options, &run.phases);
-    let is_bind = matches!(asked, Asked::Operator(Call::Bind));
-    if is_bind && exit == Exit::Done && !options.quiet && !options.json && !options.dry_run {
-        afterwards::compare_with_sentinel(config, run.targets());
-        afterwards::wait_for_confirmation(&run);
+    let moved = matches!(asked, Asked::Operator(Call::Bind | Call::Unbind));
+    if moved && exit == Exit::Done && !options.quiet && !options.json {
+        let bound = matches!(asked, Asked::Operator(Call::Bind));
+        afterwards::compare_with_sentinel(config, run.targets(), bound);
+        if bound && !options.dry_run {
+            afterwards::wait_for_confirmation(&run);
+        }
     }
     for (fault, _) in run.command_failures() {
         log::stderr(&fault.to_string());

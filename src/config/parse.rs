@@ -41,7 +41,10 @@ struct MasterTable {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table: { command = [\"/path/of/program\", \"argument\"] }"
+)]
 struct CommandTable {
     command: Spanned<Vec<String>>,
     timeout_seconds: Option<Spanned<u64>>,

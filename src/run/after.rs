@@ -67,6 +67,12 @@ impl Run<'_> {
     ) -> Option<(&SiteCommand, bool, String)> {
         let master = self.config.masters.get(self.targets[place].master)?;
         let (command, here, interface) = match &self.outcomes[place].result {
+            // Whoever looks every half minute has told the site once.
+            Ok(Did::TookOver { .. })
+                if matches!(self.asked, Asked::Sync) && !self.changes[place].is_news() =>
+            {
+                return None;
+            }
             Ok(Did::TookOver { interface, .. }) => (&master.on_take_over, true, interface.clone()),
             Ok(Did::Released(released)) => {
                 (&master.on_release, false, released.interfaces.join(" "))

@@ -5,6 +5,8 @@
 //! lock ─> truth, TO, kernel ─> decide ─> bind and announce, or release ─> settle and verify
 //! ```
 //!
+//! `sync` asks the Sentinels before the lock, and under it whether this host's one still says so.
+//!
 //! Passing faults start it over with what is not done yet, from a fresh look at the kernel, until
 //! [`PATIENCE`] is used up. The steps are in `steps`, what follows the run in `after`.
 
@@ -109,6 +111,13 @@ struct Changes {
     released: Released,
 }
 
+impl Changes {
+    /// Whether the VIP was not here before, or in another place.
+    fn is_news(&self) -> bool {
+        self.added || !self.moved_from.is_empty()
+    }
+}
+
 impl<'a> Run<'a> {
     /// Returns a run about `targets` that has done nothing yet. `started` is when the process
     /// was. A dry run plans and changes nothing.
@@ -198,9 +207,7 @@ impl<'a> Run<'a> {
 
     /// Whether it has found everything as it should be, and left it so.
     pub fn found_all_well(&self) -> bool {
-        let changed = |change: &Changes| {
-            change.added || !change.moved_from.is_empty() || !change.released.interfaces.is_empty()
-        };
+        let changed = |change: &Changes| change.is_news() || !change.released.interfaces.is_empty();
         self.outcomes.iter().all(|outcome| outcome.result.is_ok())
             && self.command_failures().next().is_none()
             && !self.changes.iter().any(changed)
@@ -271,6 +278,7 @@ impl<'a> Run<'a> {
 
     /// Tries once what is not done yet. Every VIP is announced before any is settled.
     async fn attempt(&mut self) -> Result<(), Fault> {
+        self.ask_sentinels().await?;
         let lock = self.lock().await?;
         let netlink = Netlink::open()?;
         let kernel = Kernel::new(&netlink);

@@ -59,11 +59,18 @@ impl Run<'_> {
     /// Returns where the master is by the word of a majority of the Sentinels; where they name this
     /// host, its Redis must agree.
     async fn what_is_true(&mut self, kernel: &Kernel<'_>) -> Result<Call, Fault> {
-        let Some(&Target { master, .. }) = self.targets.first() else {
+        let (Some(&Target { master, .. }), Some(votes)) = (self.targets.first(), &self.votes)
+        else {
             return Ok(Call::NoNews);
         };
-        let votes = majority::votes(&self.config.sentinel, master).await?;
-        let votes = self.votes.insert(votes);
+        // A hook may have come first, while this run waited for the lock.
+        let sentinel = &self.config.sentinel;
+        if sentinel::master_address(sentinel, master, SENTINEL_TIMEOUT)?.as_ref() != votes.own() {
+            return Err(Fault::passing(format!(
+                "Sentinel at {} has changed its mind meanwhile",
+                sentinel.address
+            )));
+        }
         let Some(winner) = votes.winner() else {
             let text = format!(
                 "no majority of the Sentinels names a master, so that nothing was changed: {votes}"
@@ -78,12 +85,33 @@ impl Run<'_> {
                 "the Sentinels name \"{said}\", which is no host"
             )));
         };
+        let mut vips = self.targets.iter().map(|target| target.vip);
+        let mistaken = vips.find(|vip| votes.is_a_servers(vip.address));
         let addresses = self.addresses(&host).await?;
+        if let Some(vip) = mistaken {
+            let text =
+                format!("{vip} is the address of a Redis or a Sentinel, as Sentinel knows it");
+            return Err(Fault::permanent(text).remedy(plan::NO_VIP));
+        }
         let is = kernel.where_is(&addresses).await?;
-        if let (ToIs::Here(_), Some(address)) = (is, addresses.first()) {
-            majority::check_is_master(*address, port, self.config.master(master)?)?;
+        if let ToIs::Here(_) = is {
+            let of = self.config.master(master)?;
+            // A name may have addresses on which its Redis does not listen, such as 127.0.1.1.
+            let asked = addresses
+                .iter()
+                .map(|address| majority::check_is_master(*address, port, of));
+            asked.reduce(|one, next| one.or(next)).unwrap_or(Ok(()))?;
         }
         Ok(Call::Follow(is))
+    }
+
+    /// Asks the Sentinels, where their majority decides. Not under the lock: a hook must not have to
+    /// wait until a Sentinel that is out of reach is given up.
+    pub(super) async fn ask_sentinels(&mut self) -> Result<(), Fault> {
+        if let (Asked::Sync, Some(target)) = (self.asked, self.targets.first()) {
+            self.votes = Some(majority::votes(&self.config.sentinel, target.master).await?);
+        }
+        Ok(())
     }
 
     /// Returns the addresses of a master's host.
@@ -147,7 +175,7 @@ impl Run<'_> {
         let already = goal.adopt.or(Some(vip.prefix)).filter(|_| !changes.added);
         let moved_from = changes.moved_from.clone();
         // Whoever looks every half minute has said it again, and that is enough.
-        let is_news = changes.added || !moved_from.is_empty();
+        let is_news = changes.is_news();
         if link.mac.is_some() && (is_news || !matches!(self.asked, Asked::Sync)) {
             self.jobs.push(Job {
                 master: self.targets[place].master.to_owned(),

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::ask::{Server, ask, ask_each, field, text};
+use super::ask::{Answers, Server, ask, ask_each, field, text};
 use super::{MasterAddress, server, unanswered};
-use crate::config::{Master, Sentinel};
+use crate::config::{Master, Password, Sentinel};
 use crate::exit::Fault;
 use crate::failover::Host;
 use crate::resolve;
@@ -23,6 +23,9 @@ const TIMEOUT: Duration = Duration::from_millis(800);
 struct Vote {
     who: String,
     says: Result<MasterAddress, String>,
+    /// How new that is: each failover has a number of its own, and the highest is the newest
+    /// (`config-epoch`; 0 where it was not told).
+    epoch: u64,
 }
 
 /// What the Sentinels that are known here say about a master.
@@ -30,14 +33,37 @@ struct Vote {
 pub struct Votes {
     votes: Vec<Vote>,
     needed: usize,
+    own: Option<MasterAddress>,
+    /// The addresses of every Redis and Sentinel that this host's one knows.
+    known: Vec<IpAddr>,
 }
 
 impl Votes {
-    /// Returns the master that enough of them name, if they do.
+    /// Returns the master that enough of them name, if they do and none knows of a later failover:
+    /// the leader knows of its own for a moment before the others hear of it (sentinel.c raises
+    /// `config-epoch` just before it calls the hook).
     pub fn winner(&self) -> Option<&MasterAddress> {
         let said = self.votes.iter().filter_map(|vote| vote.says.as_ref().ok());
-        said.max_by_key(|master| self.number(master))
-            .filter(|master| self.number(master) >= self.needed)
+        let most = said.max_by_key(|master| self.number(master))?;
+        let newest = |of_winner: bool| {
+            let votes = self.votes.iter();
+            let votes = votes.filter(|vote| (vote.says.as_ref() == Ok(most)) == of_winner);
+            let votes = votes.filter(|vote| vote.says.is_ok());
+            votes.map(|vote| vote.epoch).max()
+        };
+        let is_newest = newest(false) <= newest(true);
+        Some(most).filter(|most| self.number(most) >= self.needed && is_newest)
+    }
+
+    /// Returns what this host's Sentinel says.
+    pub fn own(&self) -> Option<&MasterAddress> {
+        self.own.as_ref()
+    }
+
+    /// Returns whether this is an address that a Redis or a Sentinel has, by this host's one. No VIP
+    /// may be: a release would take it from its server.
+    pub fn is_a_servers(&self, address: IpAddr) -> bool {
+        self.known.contains(&address)
     }
 
     fn number(&self, master: &MasterAddress) -> usize {
@@ -55,10 +81,10 @@ impl fmt::Display for Votes {
             let (number, all) = (self.number(master), self.votes.len());
             return write!(f, "{number} of {all} say {master}");
         }
-        for (place, Vote { who, says }) in self.votes.iter().enumerate() {
+        for (place, Vote { who, says, epoch }) in self.votes.iter().enumerate() {
             let comma = if place == 0 { "" } else { ", " };
             match says {
-                Ok(master) => write!(f, "{comma}{who} says {master}")?,
+                Ok(master) => write!(f, "{comma}{who} says {master} since failover {epoch}")?,
                 Err(why) => write!(f, "{comma}{who} does not answer ({why})")?,
             }
         }
@@ -79,10 +105,15 @@ impl fmt::Display for Votes {
 pub async fn votes(sentinel: &Sentinel, name: &str) -> Result<Votes, Fault> {
     let own = server(sentinel)?;
     let question = |what: &str| ["SENTINEL", what, name].map(String::from).to_vec();
-    let questions = vec![question("MASTER"), question("SENTINELS")];
+    // By their old name, which every version knows.
+    let questions = vec![
+        question("MASTER"),
+        question("SENTINELS"),
+        question("SLAVES"),
+    ];
     let refused = |no: &super::ask::NoAnswer| unanswered(sentinel, &no.why, no.code.as_deref());
     let answers = ask(&own, questions, TIMEOUT).map_err(|no| refused(&no))?;
-    let [master, others] = answers.as_slice() else {
+    let [master, others, replicas] = answers.as_slice() else {
         return Err(unanswered(sentinel, "too few answers", None));
     };
     let master = match master {
@@ -99,22 +130,52 @@ pub async fn votes(sentinel: &Sentinel, name: &str) -> Result<Votes, Fault> {
     };
     let others = others.as_ref().map_err(refused)?;
     let quorum = field(master, "quorum").and_then(|number| number.parse().ok());
+    let known = addresses([Some(master), Some(others), replicas.as_ref().ok()]);
     let (mut servers, mut votes) = others_of(others, &own).await;
     servers.insert(0, own);
-    let questions = [question("get-master-addr-by-name")];
+    // Only the first answer is already the new master while the hook runs.
+    let questions = [question("get-master-addr-by-name"), question("MASTER")];
     let answers = ask_each(&servers, &questions, TIMEOUT);
-    votes.extend(servers.iter().zip(answers).map(|(server, answers)| Vote {
-        who: server.address.to_string(),
-        says: match answers.as_deref() {
-            Ok([Ok(value)]) => read(value),
-            Ok([Err(no)]) | Err(no) => Err(escape(&no.why)),
-            Ok(_) => Err("too few answers".into()),
-        },
+    votes.extend(servers.iter().zip(&answers).map(|(server, answers)| {
+        Vote {
+            who: server.address.to_string(),
+            says: match answers.as_deref() {
+                Ok([Ok(value), ..]) => read(value),
+                Ok([Err(no), ..]) | Err(no) => Err(escape(&no.why)),
+                Ok(_) => Err("too few answers".into()),
+            },
+            epoch: match answers.as_deref() {
+                Ok([_, Ok(master)]) => field(master, "config-epoch")
+                    .and_then(|epoch| epoch.parse().ok())
+                    .unwrap_or_default(),
+                _ => 0,
+            },
+        }
     }));
+    let own_place = votes.len() - servers.len();
     Ok(Votes {
         needed: (votes.len() / 2 + 1).max(quorum.unwrap_or(1)),
+        own: votes[own_place].says.clone().ok(),
         votes,
+        known,
     })
+}
+
+/// Returns the addresses in descriptions of one or several instances; names are none.
+fn addresses<const N: usize>(answers: [Option<&Value>; N]) -> Vec<IpAddr> {
+    let address = |value: &Value| -> Option<IpAddr> {
+        let address: IpAddr = field(value, "ip")?.parse().ok()?;
+        Some(address.to_canonical())
+    };
+    let of = |answer: &Value| -> Vec<IpAddr> {
+        match answer {
+            Value::Array(list) if field(answer, "ip").is_none() => {
+                list.iter().filter_map(address).collect()
+            }
+            _ => address(answer).into_iter().collect(),
+        }
+    };
+    answers.into_iter().flatten().flat_map(of).collect()
 }
 
 /// Returns the other Sentinels that can be asked, and the votes of those that cannot.
@@ -138,6 +199,7 @@ async fn others_of(answer: &Value, own: &Server) -> (Vec<Server>, Vec<Vote>) {
             _ => votes.push(Vote {
                 who: escape(&host),
                 says: Err("its name does not resolve here".into()),
+                epoch: 0,
             }),
         }
     }
@@ -151,46 +213,30 @@ fn read(value: &Value) -> Result<MasterAddress, String> {
     }
 }
 
+/// Returns a Redis of a master, asked as the configuration says.
+///
+/// # Errors
+///
+/// A password file that cannot be used is permanent.
+pub fn redis_at(address: SocketAddr, of: &Master) -> Result<Server, Fault> {
+    Ok(Server {
+        address,
+        username: of.redis_username.clone(),
+        password: of.redis_password.as_ref().map(Password::read).transpose()?,
+    })
+}
+
 /// Makes sure that the Redis at this address says of itself that it is a master. Blocks for less
 /// than a second.
 ///
 /// # Errors
 ///
-/// Another role, or no answer, is passing; a password file that cannot be used is permanent.
+/// Another role, or no answer, is passing; a password file that cannot be used, or a password that
+/// is refused, is permanent.
 pub fn check_is_master(address: IpAddr, port: u16, of: &Master) -> Result<(), Fault> {
-    let redis = Server {
-        address: SocketAddr::new(address, port),
-        username: of.redis_username.clone(),
-        password: of
-            .redis_password
-            .as_ref()
-            .map(crate::config::Password::read)
-            .transpose()?,
-    };
+    let redis = redis_at(SocketAddr::new(address, port), of)?;
     let answer = ask(&redis, vec![vec!["ROLE".into()]], TIMEOUT);
-    let role = match answer.as_deref() {
-        Ok([Ok(Value::Array(words))]) => words.first().and_then(text),
-        Ok([Err(no)]) | Err(no) => {
-            let text = format!(
-                "the Redis at {} does not tell its role: {}",
-                redis.address,
-                escape(&no.why)
-            );
-            let is_access = matches!(no.code.as_deref(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
-                || no
-                    .why
-                    .to_ascii_lowercase()
-                    .contains("authentication failed");
-            return Err(if is_access {
-                Fault::permanent(text)
-                    .remedy("Set redis_password_file, and redis_username if it needs one, for the master in the configuration.")
-            } else {
-                Fault::passing(text).remedy("Is it running?")
-            });
-        }
-        Ok(_) => None,
-    };
-    match role.as_deref() {
+    match role(&redis, &answer)?.as_deref() {
         Some("master") => Ok(()),
         role => Err(Fault::passing(format!(
             "the Sentinels name the Redis at {} of this host, and that one says that it is {}",
@@ -199,6 +245,40 @@ pub fn check_is_master(address: IpAddr, port: u16, of: &Master) -> Result<(), Fa
         ))
         .remedy("While a failover goes on this passes.")),
     }
+}
+
+/// Returns the role in a Redis's answers to questions of which ROLE was the first.
+///
+/// # Errors
+///
+/// No answer is passing, one that a password is missing or wrong permanent.
+pub fn role(redis: &Server, answers: &Answers) -> Result<Option<String>, Fault> {
+    let no = match answers.as_deref() {
+        Ok([Ok(Value::Array(words)), ..]) => return Ok(words.first().and_then(text)),
+        Ok([Err(no), ..]) | Err(no) => no,
+        Ok(_) => return Ok(None),
+    };
+    let address = redis.address;
+    let refused = no
+        .why
+        .to_ascii_lowercase()
+        .contains("authentication failed");
+    if refused {
+        let text = format!("the Redis at {address} refused the password");
+        return Err(Fault::permanent(text).remedy(
+            "Correct the master's redis_username and redis_password_file in the configuration, or what is in that file.",
+        ));
+    }
+    let text = format!(
+        "the Redis at {address} does not tell its role: {}",
+        escape(&no.why)
+    );
+    Err(match no.code.as_deref() {
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => Fault::permanent(text).remedy(
+            "Set redis_password_file, and redis_username if it needs one, for the master in the configuration.",
+        ),
+        _ => Fault::passing(text).remedy("Is it running?"),
+    })
 }
 
 #[cfg(test)]
@@ -214,10 +294,13 @@ mod tests {
                     port: 6379,
                 })
             }),
+            epoch: 7,
         };
         Votes {
+            own: None,
             votes: says.iter().enumerate().map(vote).collect(),
             needed: (says.len() / 2 + 1).max(quorum),
+            known: Vec::new(),
         }
     }
 
@@ -248,6 +331,36 @@ mod tests {
     }
 
     #[test]
+    fn one_that_knows_of_a_later_failover_is_waited_for() {
+        let with = |place: usize, epoch: u64| {
+            let mut votes = votes(&[Some("new"), Some("old"), Some("old")], 2);
+            votes.votes[place].epoch = epoch;
+            votes.winner().map(|master| master.host.clone())
+        };
+        assert_eq!(with(0, 8), None);
+        // One with an old file, and one of the majority that is behind, change nothing.
+        assert_eq!(with(0, 6).as_deref(), Some("old"));
+        assert_eq!(with(1, 6).as_deref(), Some("old"));
+    }
+
+    #[test]
+    fn every_address_that_sentinel_tells_is_known() {
+        let instance = |ip: &str| {
+            let word = |word: &str| Value::BulkString(word.into());
+            Value::Array(vec![word("name"), word("x"), word("ip"), word(ip)])
+        };
+        let others = Value::Array(vec![instance("10.0.0.2"), instance("a-name")]);
+        let all = [
+            Some(&instance("::ffff:10.0.0.1")),
+            Some(&others),
+            None,
+            Some(&Value::Nil),
+        ];
+        let known: Vec<String> = addresses(all).iter().map(IpAddr::to_string).collect();
+        assert_eq!(known, ["10.0.0.1", "10.0.0.2"]);
+    }
+
+    #[test]
     fn who_answered_what_is_told() {
         assert_eq!(
             votes(&[Some("a"), Some("a"), None], 2).to_string(),
@@ -255,7 +368,7 @@ mod tests {
         );
         assert_eq!(
             votes(&[Some("a"), Some("b"), None], 2).to_string(),
-            "10.0.0.0:26379 says a:6379, 10.0.0.1:26379 says b:6379, 10.0.0.2:26379 does not answer (silent)"
+            "10.0.0.0:26379 says a:6379 since failover 7, 10.0.0.1:26379 says b:6379 since failover 7, 10.0.0.2:26379 does not answer (silent)"
         );
     }
 }

@@ -134,7 +134,8 @@ fn server(sentinel: &Sentinel) -> Result<Server, Fault> {
     })
 }
 
-fn unanswered(sentinel: &Sentinel, why: &str, code: Option<&str>) -> Fault {
+/// Returns the fault of a Sentinel that has not answered a question, by why it has not.
+pub fn unanswered(sentinel: &Sentinel, why: &str, code: Option<&str>) -> Fault {
     let lower = why.to_ascii_lowercase();
     let text = format!(
         "Sentinel at {} did not answer: {}",

@@ -48,7 +48,10 @@ pub(super) fn run(of: &Masters, options: &Options, started: Instant) -> anyhow::
     let rows: Vec<Status> = probe(looked, &own);
     let colours = colours();
     let mut text = String::new();
-    for row in &rows {
+    for row in rows
+        .iter()
+        .filter(|row| row.is_wrong() || !options.quiet || options.json)
+    {
         text += &if options.json {
             to_json(row)
         } else {
@@ -56,9 +59,7 @@ pub(super) fn run(of: &Masters, options: &Options, started: Instant) -> anyhow::
         };
         text.push('\n');
     }
-    if options.json || !options.quiet {
-        print(&text)?;
-    }
+    print(&text)?;
     Ok(Exit::Done)
 }
 

@@ -189,6 +189,11 @@ impl Status {
         Ok(())
     }
 
+    /// Returns whether it tells of anything that is not as it should be.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.problem.is_some() || self.sentinel_error.is_some() || self.probe_error.is_some()
+    }
+
     /// Returns the row for a person.
     pub(super) fn text(&self, colours: bool) -> String {
         let problem = self.problem.as_ref().map(|why| {
