@@ -203,7 +203,7 @@ install_files() {
     for host in "${SERVERS[@]}"; do
         etc=/run/$host/etc
         cp redis-replica.conf "$etc/redis/redis.conf"
-        cp sentinel.conf "$etc/redis/sentinel.conf"
+        sed 's/^#\(sentinel client-reconfig-script \)/\1/' sentinel.conf >"$etc/redis/sentinel.conf"
         cp vipswitch.toml "$etc/vipswitch.toml"
         cp firewall.nft firewall.iptables "$etc/"
         ln /run/vipswitch "/run/$host/bin/vipswitch"

@@ -257,6 +257,16 @@ fn sentinel_and_redis(checked: &Checked) {
     let open = "nft delete table inet test";
     checked.breaks("redis-reachable", &firewall(8000), open);
     checked.breaks("sentinel-reachable", &firewall(6800), open);
+    // A password that Redis does not have.
+    let password = checked.site.dir().join("password");
+    fs::write(&password, "wrong\n").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    let with = format!("{CONFIG}redis_password_file = \"{}\"\n", password.display());
+    checked.site.configure(&with);
+    checked.names(&["redis-role"]);
+    fs::remove_file(&password).unwrap();
+    checked.names(&["redis-role"]);
+    checked.site.configure(CONFIG);
     checked.sentinel("set master8000 quorum 4");
     checked.names(&["quorum"]);
     checked.sentinel("set master8000 quorum 2");
@@ -306,6 +316,21 @@ fn surroundings(checked: &mut Checked) {
     let moved = format!("{CONFIG}on_take_over = {{ command = [\"/bin/true\"] }}\n");
     checked.site.configure(&moved);
     checked.is_well();
+    // Commands that Sentinel's user cannot run, or that others could have written.
+    let mine = checked.site.dir().join("mine");
+    fs::write(&mine, "#!/bin/sh\n").unwrap();
+    for (mode, wrong) in [(0o644, true), (0o777, true), (0o755, false)] {
+        fs::set_permissions(&mine, fs::Permissions::from_mode(mode)).unwrap();
+        let with = format!(
+            "{CONFIG}on_release = {{ command = [\"{}\"] }}\n",
+            mine.display()
+        );
+        checked.site.configure(&with);
+        match wrong {
+            true => checked.names(&["site-command"]),
+            false => checked.is_well(),
+        }
+    }
     checked.site.configure(CONFIG);
     checked.vendor = "Dell Inc.";
     checked.breaks("log", "mv /dev/log /dev/nolog", "mv /dev/nolog /dev/log");
@@ -559,7 +584,16 @@ fn a_false_sentinel_holds_nobody_up_and_prints_nothing_of_its_own() {
     let slow = "while (1) { print $client \"*\"; select undef, undef, undef, 0.1 }";
     let rude = r#"while (sysread $client, my $question, 4096) { print $client "*1\r\n*4\r\n\$4\r\nname\r\n\$12\r\n\e[31mRED\r\n\n\n\r\n\$2\r\nip\r\n\$3\r\n\e\e\e\r\n" }"#;
     let deep = r#"while (sysread $client, my $question, 4096) { print $client "*1\r\n" x 100000 }"#;
+    let fifo = lab.unique("fifo");
+    lab.run("mkfifo", [fifo.to_str().unwrap()]);
+    let info = format!("# Server\\r\\nconfig_file:{}\\r\\n", fifo.display());
+    let length = format!("# Server\r\nconfig_file:{}\r\n", fifo.display()).len();
+    // Names a file that nobody ever writes to.
+    let hanging = format!(
+        r#"while (sysread $client, my $question, 4096) {{ print $client $question =~ /INFO/ ? "\${length}\r\n{info}\r\n" : "*0\r\n" }}"#
+    );
     for (port, script) in [
+        ("6800", hanging.as_str()),
         ("6801", silent),
         ("6802", slow),
         ("6803", rude),

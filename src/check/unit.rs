@@ -101,10 +101,9 @@ impl Units {
         } else if !is("ActiveState", "active") || !is("UnitFileState", "enabled") {
             let text = format!("{TIMER} is not enabled and active: {lost}");
             findings.warn("sync-timer", "", text, remedy);
-        } else if units
-            .unit(SERVICE)
-            .is_some_and(|service| !matches!(service.get("Result"), "" | "success"))
-        {
+        } else if units.unit(SERVICE).is_some_and(|service| {
+            !matches!(service.get("Result"), "" | "success" | "exec-condition")
+        }) {
             findings.warn(
                 "sync-timer",
                 "",

@@ -82,12 +82,12 @@ lintian=$(lintian --allow-root --suppress-tags unstripped-binary-or-object --fai
 
 step 'shell scripts'
 shellcheck -x packaging/build.sh packaging/third-party packaging/install.sh packaging/scripts/common.sh packaging/deb/p* \
-    tests/package/*.sh
+    tests/package/*.sh tests/*.sh examples/*.sh .ci/*
 dpkg-deb --control "$deb" "$work/control"
-rpm -qp --scripts "$rpm" | sed -n '/^postinstall scriptlet/,$p' | grep -v ' scriptlet' >"$work/scriptlets"
+rpm -qp --scripts --triggers "$rpm" | grep -v 'scriptlet\|^trigger' >"$work/scriptlets"
 mkdir "$work/tar"
 tar xzf "$tar" --strip-components 1 -C "$work/tar"
-for script in "$work"/control/{postinst,prerm,postrm} "$work/tar/install.sh"; do
+for script in "$work"/control/{postinst,prerm,postrm} "$work/tar/install.sh" "$work/scriptlets"; do
     sh -n "$script" || fail "$script is no shell script"
     lacks "$script" "$(cat "$script")" '^#COMMON#'
 done

@@ -108,9 +108,9 @@ install_trio() {
         # Sentinel never promotes priority 0: so it is always server1 to server2 and back.
         { cat "$conf" && [[ $host != server3 ]] || echo 'replica-priority 0'; } |
             put "$host" /etc/redis/redis.conf
-        # A shorter wait, and not yet the line that README "Install" adds.
+        # A shorter wait.
         sed -e "s/^\(sentinel down-after-milliseconds $MASTER\) .*/\1 1000/" \
-            -e '/^sentinel client-reconfig-script /d' "$ROOT/examples/three-servers/sentinel.conf" |
+            "$ROOT/examples/three-servers/sentinel.conf" |
             put "$host" /etc/redis/sentinel.conf
     done
 }
@@ -336,7 +336,7 @@ flush() {
     settled "$holder"
     since=$(now)
     on "$holder" sh -euc 'ip address flush dev eth1; networkctl reconfigure eth1'
-    ! has_vip "$holder" || die 'the VIP is still there'
+    until_deadline 5 'the VIP is gone' lost_vip "$holder" "$since"
     all_well "$holder" 45
     figure 'flushed on the holder: VIP back, by the timer, after' $(($(came_back "$holder") - since))
     fact "the timer has brought it back to $holder after $(seconds $(($(came_back "$holder") - since))) s"
@@ -442,6 +442,8 @@ upgrade() {
     settled "$(holders)"
 }
 
+has_failed() { [[ $(on "$1" systemctl show redis-sentinel --property Result --value) != success ]]; }
+
 sentinel_pids() {
     local host
     for host in "${SERVERS[@]}"; do on "$host" systemctl show redis-sentinel --property MainPID; done
@@ -461,8 +463,10 @@ remove() {
     held_by_only "$holder" || die "the VIP is on: $(holders)"
     written_since $(($(now) - 1000000)) || die 'the client cannot write any more'
     fact 'it names the line in sentinel.conf that calls it; the configuration is kept, and the VIP stays for the clients'
-    ! on "$holder" sh -c 'systemctl reset-failed redis-sentinel; timeout 5 systemctl restart redis-sentinel' 2>/dev/null ||
-        die 'Sentinel starts without its hook'
+    on "$holder" sh -c 'systemctl reset-failed redis-sentinel; systemctl --no-block restart redis-sentinel'
+    until_deadline 20 'Sentinel fails without its hook' has_failed "$holder"
+    on "$holder" sh -c 'journalctl -u redis-sentinel; cat /var/log/redis/redis-sentinel.log' |
+        grep -q 'non existing or non executable' || die 'Sentinel fails for another reason'
     on "$holder" sh -euc "systemctl stop redis-sentinel; sed -i /client-reconfig-script/d /etc/redis/sentinel.conf
         systemctl reset-failed redis-sentinel; systemctl start redis-sentinel" || die 'Sentinel does not start without the line'
     fact 'Sentinel does not start with that line, and starts without it'
