@@ -10,24 +10,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::exit::Fault;
 use crate::failover::{self, Failover};
 
-const EXAMPLES: &str = "\
-Sentinel's call, set with `sentinel client-reconfig-script`:
-  vipswitch MASTER leader|observer STATE FROM-IP FROM-PORT TO-IP TO-PORT
-
-Examples:
-  vipswitch bind master8000         take the VIP over, on this host
-  vipswitch status                  who is master, who holds the VIP
-  vipswitch unbind --dry-run        what would be released here
-  vipswitch status --json | jq .    the same for machines
-
-Exit codes: 0 all is as it should be, 1 it may work later, 2 it cannot work as it stands.";
+/// The three ways to run it.
+const USAGE: &str = "\
+vipswitch [OPTIONS] <COMMAND>      you, or a timer: vipswitch sync
+       vipswitch MASTER leader|observer STATE FROM-IP FROM-PORT TO-IP TO-PORT
+                                          Sentinel, its client-reconfig-script";
 
 const SYNC: &str = "\
 The VIP belongs here exactly if a majority of the Sentinels names a Redis of this host, and that
 Redis says that it is a master. Without a majority nothing is changed.
 
 Example:
-  vipswitch sync";
+  vipswitch sync
+
+Exit codes: 0 it agrees, 1 it may later, 2 it cannot as it stands.";
 
 const CHECK: &str = "\
 Run it as root on every server; it changes nothing.
@@ -40,7 +36,12 @@ Exit codes: 0 all is in place, 1 with warnings, 2 with errors.";
 
 /// Moves a virtual IP to the host of the current Redis or Valkey master
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(
+    version,
+    override_usage = USAGE,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     /// What goes for every command.
     #[command(flatten)]
@@ -53,13 +54,13 @@ pub struct Cli {
 /// The options of every command.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Options {
-    /// Read this configuration [default: /etc/vipswitch.toml, or what VIPSWITCH_CONFIG names]
+    /// Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print what would be done and change nothing
     #[arg(long, global = true)]
     pub dry_run: bool,
-    /// Print one JSON object per VIP
+    /// Print JSON, one object per line
     #[arg(long, global = true)]
     pub json: bool,
     /// Print the log line as well
@@ -137,13 +138,13 @@ pub enum Verb {
     /// Announce again what this host holds
     #[command(after_help = "Example:\n  vipswitch announce")]
     Announce(Announce),
-    /// Tell who is master, who holds the VIP, and whether anyone else claims it
+    /// Tell who is master, who holds the VIP, and who else claims it
     #[command(after_help = "Example:\n  vipswitch status --json")]
     Status(Masters),
-    /// Make this host agree with what is true now, once (at boot, by a timer)
+    /// Make this host agree with the Sentinels, once (at boot, by a timer)
     #[command(after_help = SYNC)]
     Sync(Masters),
-    /// Tell whether everything is in place for the hook to work on this host
+    /// Tell whether the hook will work on this host
     #[command(after_help = CHECK)]
     Check,
     /// Go on announcing one VIP; started by the other commands

@@ -316,6 +316,7 @@ fn surroundings(checked: &mut Checked) {
     let moved = format!("{CONFIG}on_take_over = {{ command = [\"/bin/true\"] }}\n");
     checked.site.configure(&moved);
     checked.is_well();
+    checked.vendor = "Dell Inc.";
     // Commands that Sentinel's user cannot run, or that others could have written.
     let mine = checked.site.dir().join("mine");
     fs::write(&mine, "#!/bin/sh\n").unwrap();
@@ -332,7 +333,6 @@ fn surroundings(checked: &mut Checked) {
         }
     }
     checked.site.configure(CONFIG);
-    checked.vendor = "Dell Inc.";
     checked.breaks("log", "mv /dev/log /dev/nolog", "mv /dev/nolog /dev/log");
 
     let index = checked.site.host("server1").json("link show eth1")[0]["ifindex"].to_string();
@@ -456,7 +456,7 @@ fn ordinary_sentinel(checked: &Checked) {
     checked.restart_sentinel(&[]);
 }
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     include_str!("../src/check/addresses.rs"),
     include_str!("../src/check/claims.rs"),
     include_str!("../src/check/files.rs"),
@@ -466,6 +466,7 @@ const SOURCES: [&str; 11] = [
     include_str!("../src/check/network.rs"),
     include_str!("../src/check/process.rs"),
     include_str!("../src/check/reach.rs"),
+    include_str!("../src/check/redis.rs"),
     include_str!("../src/check/unit.rs"),
     include_str!("../src/check/watched.rs"),
 ];

@@ -560,6 +560,7 @@ fn help_shows_the_ways_to_run_it_and_every_command_has_an_example() {
         "announce",
         "status",
         "check",
+        "sync",
         "completions",
         "--config",
         "--dry-run",
@@ -568,16 +569,19 @@ fn help_shows_the_ways_to_run_it_and_every_command_has_an_example() {
         "--verbose",
         "--version",
         "client-reconfig-script",
-        "Exit codes: 0",
     ] {
         assert!(help.contains(word), "{word} in {help}");
     }
+    // A screen of the smallest usual size, with the prompt below it.
+    let columns = help.lines().map(str::len).max();
+    assert!(help.lines().count() < 24 && columns <= Some(80), "{help}");
     for verb in [
         "bind",
         "unbind",
         "announce",
         "status",
         "check",
+        "sync",
         "completions",
     ] {
         assert!(

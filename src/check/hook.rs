@@ -57,7 +57,7 @@ pub fn judge_site_commands(process: &Process, config: &Config, findings: &mut Fi
         let remedy = "Let root own it, chmod 755 it, or correct `command` in the configuration.";
         let why = files::obstacle(process, program, Want::Run)
             .map(|why| (why, remedy.to_owned()))
-            .or_else(|| Some((trusted::check_program(program).err()?, String::new())))
+            .or_else(|| Some((trusted::check_program(program).err()?, remedy.to_owned())))
             .or_else(|| files::forbidden(process, program).map(|why| (why.text, why.remedy)));
         match why {
             None => findings.ok("site-command", &about, "Sentinel's user may run it"),

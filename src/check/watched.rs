@@ -19,7 +19,7 @@ const ANSWERS: Duration = Duration::from_millis(1500);
 const AT_ONCE: usize = 16;
 
 /// The checks that need Sentinel's answers.
-pub const CHECKS: [&str; 14] = [
+pub const CHECKS: [&str; 15] = [
     "monitored",
     "unconfigured",
     "client-reconfig-script",
@@ -32,6 +32,7 @@ pub const CHECKS: [&str; 14] = [
     "replication",
     "announced-address",
     "redis-reachable",
+    "redis-role",
     "sentinel-reachable",
     "min-replicas",
 ];
