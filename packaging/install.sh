@@ -17,8 +17,9 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+prefix=${prefix%/}
 case $prefix in
-/ | [!/]* | *[!A-Za-z0-9/._-]*) say "not a prefix: $prefix" && exit 2 ;;
+'' | [!/]* | *[!A-Za-z0-9/._-]*) say "not a prefix: $prefix" && exit 2 ;;
 esac
 root=${root%/}
 files=$(cd "$(dirname "$0")" && pwd)/files

@@ -539,4 +539,8 @@ fn bind_where_sentinel_names_another_host_says_so() {
     lab.config(&format!("{ONE}[sentinel]\naddress = \"127.0.0.1:6801\"\n"));
     let run = server.vipswitch(["bind"]);
     assert!(run.stderr.is_empty(), "{run}");
+    // Nor does it agree with a release then, which a timer undoes.
+    let run = server.vipswitch(["unbind"]);
+    let said = "m: mind that Sentinel says the master is 192.168.56.101:8000, this host";
+    assert!(run.stderr.contains(said), "{run}");
 }

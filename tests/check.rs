@@ -199,6 +199,10 @@ fn network_and_configuration(checked: &Checked) {
     mode(0o644);
     checked.misconfigured("interface", &format!("{CONFIG}interface = \"eth9\"\n"));
     checked.misconfigured("subnet", &CONFIG.replace("/24", "/16"));
+    // No interface has its subnet; the one with the master's own address is taken.
+    let astray = CONFIG.replace("192.168.56.250", "10.9.9.250");
+    checked.site.configure(&astray);
+    checked.names(&["holder", "subnet"]);
     checked.misconfigured("announced-address", &CONFIG.replace("56.250", "56.102"));
     checked.misconfigured(
         "monitored",

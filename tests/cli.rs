@@ -531,6 +531,35 @@ fn colours_are_for_a_terminal_and_never_with_no_color() {
 }
 
 #[test]
+fn sentinels_call_by_hand_tells_on_a_terminal_what_it_did() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let call = "master8000 observer start 192.168.56.109 8000 192.168.56.101 8000";
+    let mut terminal = host.command("script");
+    let command = format!("{} {call}", executable().display());
+    terminal.args(["-qec", &command, "/dev/null"]);
+    let shown = finish(terminal).success();
+    assert!(shown.contains("took_over=") && host.has(VIP), "{shown}");
+    // Sentinel has none.
+    assert_eq!(host.hook("master8000", "192.168.56.101").success(), "");
+}
+
+#[test]
+fn a_quiet_status_shows_what_is_wrong_and_nothing_else() {
+    let lab = lab();
+    let host = lab.host("server1");
+    false_sentinel(&host, "6800", &common::says_master_is("192.168.56.101"));
+    let more = "[sentinel]\naddress = \"127.0.0.1:6800\"\n";
+    lab.config(&format!("{CONFIG}{more}"));
+    assert!(
+        host.ok("status -q")
+            .contains("PROBLEM: the master is here and the VIP is not")
+    );
+    host.ok("bind");
+    assert_eq!(host.ok("status -q"), "");
+}
+
+#[test]
 fn mistyped_commands_options_and_masters_suggest_the_nearest() {
     let lab = lab();
     let host = lab.host("server1");

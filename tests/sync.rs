@@ -169,6 +169,30 @@ fn a_sentinel_that_knows_of_a_later_failover_is_waited_for() {
 }
 
 #[test]
+fn a_sentinel_that_knows_few_others_is_outnumbered_by_one_that_knows_more() {
+    let site = Site::new(&[M]);
+    let one = site.host("server1");
+    one.ip("addr flush dev eth1 to 192.168.56.250");
+    // The others know two each: two of three are needed, and this one says the same twice.
+    let twice = ["192.168.56.103", "192.168.56.103"];
+    knows(&one, 7000, ("192.168.56.101", 0), 1, &twice);
+    for server in ["server1", "server2"] {
+        let words = "redis-cli -p 6800 sentinel set master8000 quorum 1";
+        site.host(server).run("sh", ["-c", words]);
+    }
+    site.host("server3")
+        .run("sh", ["-c", "redis-cli -p 6800 shutdown || true"]);
+    configure(&site, 7000, "");
+    one.vipswitch(["sync"]).fails(1, &["no majority"]);
+    assert!(!one.has(M.bound));
+    // One that answers, and knows that there are three.
+    knows(&one, 7001, ("192.168.56.101", 0), 1, &["192.168.56.102"]);
+    configure(&site, 7001, "");
+    one.ok("sync");
+    assert!(one.has(M.bound), "two of three");
+}
+
+#[test]
 fn an_address_that_a_server_has_is_no_vip() {
     let site = Site::new(&[M]);
     let three = site.host("server3");

@@ -23,12 +23,13 @@ named_by_sentinel() {
         "$root"/etc/redis/*.conf "$root"/etc/valkey/*.conf "$root"/etc/redis/*/*.conf \
         "$root"/etc/valkey/*/*.conf "$root"/etc/sentinel/*.conf "$root"/usr/local/etc/*.conf \
         "$root"/usr/local/etc/redis/*.conf "$root"/var/lib/redis/*.conf "$root"/var/lib/valkey/*.conf; do
-        [ ! -f "$file" ] || grep -EinH "${start}[\"']?${1}[\"']?[[:space:]]*\$" "$file" || :
+        [ ! -f "$file" ] || grep -aEinH "${start}[\"']?${1}[\"']?[[:space:]]*\$" "$file" || :
     done
 }
 
-# Says so if a Sentinel still calls the executable $1, an extended regular expression, which is about to go. It is no reason to refuse:
-# a removal that fails halfway helps nobody, and the running Sentinel goes on.
+# Says so if a Sentinel still calls the executable $1, an extended regular expression, which is about to
+# go. It is no reason to refuse: a removal that fails halfway helps nobody, and the running Sentinel
+# goes on.
 warn_if_named() {
     named=$(named_by_sentinel "$1")
     [ -n "$named" ] || return 0
@@ -36,7 +37,7 @@ warn_if_named() {
     printf '%s\n' "$named" | while IFS= read -r line; do say "    $line"; done
     say 'From now on its failovers move no VIP, and its NEXT START FAILS. For each file, stop the Sentinel, then'
     printf '%s\n' "$named" | cut -d: -f1 | uniq | while IFS= read -r file; do
-        say "    sed -i '\\|client-reconfig-script.*${1##*\?}|d' $file"
+        say "    sed -i '\\|client-reconfig-script.*/vipswitch|d' '$file'"
     done
     say 'and start it again. A VIP that is bound on this host stays bound.'
 }

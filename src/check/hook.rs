@@ -1,6 +1,5 @@
 //! The hook as Sentinel's configuration names it, and the files that it has to read.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -47,12 +46,15 @@ pub fn judge_site_commands(process: &Process, config: &Config, findings: &mut Fi
         .masters
         .values()
         .flat_map(|master| [&master.on_take_over, &master.on_release]);
-    let programs: BTreeSet<&Path> = commands
+    let mut seen: Vec<&Path> = Vec::new();
+    let programs = commands
         .flatten()
-        .filter_map(|command| command.argv.first())
-        .map(Path::new)
-        .collect();
-    for program in programs {
+        .filter_map(|command| command.argv.first());
+    for program in programs.map(Path::new) {
+        if seen.contains(&program) {
+            continue;
+        }
+        seen.push(program);
         let about = escape(&program.to_string_lossy());
         let remedy = "Let root own it, chmod 755 it, or correct `command` in the configuration.";
         let why = files::obstacle(process, program, Want::Run)
@@ -72,7 +74,7 @@ const CHECKS: [&str; 4] = ["executable", "noexec", "exec-paths", "file-capabilit
 /// Judges each master's `client-reconfig-script`, and each of these programs once.
 pub fn judge_scripts(answers: &Answers, process: Option<&Process>, findings: &mut Findings) {
     let own = std::env::current_exe().unwrap_or_default();
-    let mut programs: BTreeMap<&Path, bool> = BTreeMap::new();
+    let mut programs: Vec<(&Path, bool)> = Vec::new();
     for one in &answers.watched {
         let script = one.master.get("client-reconfig-script");
         // Where none is set yet, it is to be this executable.
@@ -80,14 +82,21 @@ pub fn judge_scripts(answers: &Answers, process: Option<&Process>, findings: &mu
             "" => own.as_path(),
             script => Path::new(script),
         };
-        let judge_program = || match process {
+        let mut judge_program = || match process {
             Some(process) => files::judge_program(process, program, findings),
             None => {
                 findings.unknown(&CHECKS, &escape(&program.to_string_lossy()), NOT_SEEN);
                 true
             }
         };
-        let there = *programs.entry(program).or_insert_with(judge_program);
+        let there = match programs.iter().find(|(known, _)| *known == program) {
+            Some((_, there)) => *there,
+            None => {
+                let there = judge_program();
+                programs.push((program, there));
+                there
+            }
+        };
         judge_script(one, script, there, answers, findings);
     }
     judge_denial(answers, findings);

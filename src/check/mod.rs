@@ -19,7 +19,7 @@ pub mod unit;
 pub mod watched;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use tokio::runtime::Runtime;
@@ -29,6 +29,7 @@ use crate::errno;
 use crate::exit::Fault;
 use crate::link::Link;
 use crate::netlink::{Netlink, try_reset};
+use crate::observe::Kernel;
 use crate::privilege::{self, Capability};
 use crate::vip::Binding;
 use addresses::Names;
@@ -105,8 +106,7 @@ fn check(config: &Config, path: &Path, runtime: &Runtime, findings: &mut Finding
         addresses::judge(&answers, config, findings);
     }
     let redises = names.redises(&answers);
-    let excuse = check_network(config, &redises, runtime, findings);
-    let own = runtime.block_on(redis::here(&redises)).unwrap_or_default();
+    let (excuse, own) = check_network(config, &redises, runtime, findings);
     let told = redis::judge(config, &own, findings);
     reach::judge_all(&answers, &names, &told, excuse.as_deref(), findings);
     host::judge_cloud(config, findings);
@@ -138,13 +138,13 @@ fn check_process(
 }
 
 /// Judges netlink, each VIP and its interface. Returns why others may be out of reach, if it is
-/// plain.
-fn check_network(
+/// plain, and each master's Redis that is on this host.
+fn check_network<'a>(
     config: &Config,
-    redises: &BTreeMap<&str, Redises>,
+    redises: &BTreeMap<&'a str, Redises>,
     runtime: &Runtime,
     findings: &mut Findings,
-) -> Option<String> {
+) -> (Option<String>, Vec<(&'a str, SocketAddr)>) {
     let looked = runtime.block_on(async {
         let netlink = Netlink::open()?;
         check_netlink(&netlink, findings).await;
@@ -155,20 +155,21 @@ fn check_network(
             .await?
             .into_iter()
             .filter_map(|link| link.mac);
-        Ok::<_, Fault>((places, own.collect::<Vec<_>>()))
+        let here = redis::here(&Kernel::new(&netlink), redises).await?;
+        Ok::<_, Fault>((places, own.collect::<Vec<_>>(), here))
     });
-    let (places, own) = match looked {
+    let (places, own, here) = match looked {
         Ok(looked) => looked,
         Err(fault) => {
             findings.fault("netlink", "", &fault);
             findings.unknown(&network::CHECKS, "", "netlink has to work first");
-            return None;
+            return (None, Vec::new());
         }
     };
     network::judge(&places, &own, findings);
     let mut links = places.iter().filter_map(network::Place::interface);
-    let cut = links.find(|link| !link.carrier)?;
-    Some(format!("{} has no carrier", cut.name))
+    let cut = links.find(|link| !link.carrier);
+    (cut.map(|cut| format!("{} has no carrier", cut.name)), here)
 }
 
 /// Tries whether this process may change addresses, on an interface that cannot exist.

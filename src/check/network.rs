@@ -1,7 +1,7 @@
 //! Each VIP and its interface: where it would be bound, and whether anyone would hear of it
 //! there. Looks, changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
@@ -124,7 +124,15 @@ async fn is_here(kernel: &Kernel<'_>, addresses: &[IpAddr]) -> Result<Option<Opt
 pub fn judge(places: &[Place], own: &[MacAddr], findings: &mut Findings) {
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let default = host::default_interface(&routes);
-    let mut judged = BTreeSet::new();
+    // Once for each interface and family, and for each interface.
+    let mut judged: Vec<(u32, Option<bool>)> = Vec::new();
+    let mut is_new = |what| {
+        let is_new = !judged.contains(&what);
+        if is_new {
+            judged.push(what);
+        }
+        is_new
+    };
     for place in places {
         let vip = place.vip.to_string();
         if findings.has_error("announced-address", &vip) {
@@ -135,10 +143,10 @@ pub fn judge(places: &[Place], own: &[MacAddr], findings: &mut Findings) {
         }
         let Ok(link) = &place.link else { continue };
         let elsewhere = default.is_some_and(|default| default != link.name);
-        if judged.insert((link.index, Some(place.vip.address.is_ipv4()))) {
+        if is_new((link.index, Some(place.vip.address.is_ipv4()))) {
             host::judge_sysctls(&place.vip, &link.name, elsewhere, findings);
         }
-        if judged.insert((link.index, None)) {
+        if is_new((link.index, None)) {
             judge_link(link, findings);
             judge_socket(link, findings);
             host::judge_managers(&link.name, link.index, findings);

@@ -1,8 +1,5 @@
-//! Which Redis and Sentinel can be reached from here: a TCP connection to each, all at once, and
-//! of each Redis its `min-replicas-to-write`.
+//! Which Redis and Sentinel can be reached from here: a TCP connection to each, all at once.
 
-use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -13,7 +10,7 @@ use super::finding::Findings;
 use super::watched::Answers;
 use crate::text::escape;
 
-/// How long one may take to accept a connection, and then to answer.
+/// How long one may take to accept a connection.
 const CONNECT: Duration = Duration::from_millis(800);
 
 /// How long all of them together may take.
@@ -48,7 +45,7 @@ impl Role {
 /// What came of reaching for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reached {
-    /// It accepted the connection. A Redis may have told its `min-replicas-to-write`.
+    /// It accepted the connection. This host's Redis may have told its `min-replicas-to-write`.
     Yes(Option<u32>),
     /// It did not, and why.
     No(String),
@@ -89,63 +86,31 @@ struct Work {
 /// Reaches for one after the other until none is left.
 fn reach_next(work: &Mutex<Work>) -> Option<()> {
     loop {
-        let (place, (address, role)) = {
+        let (place, (address, _)) = {
             let mut work = work.lock().ok()?;
             let place = work.next;
             work.next += 1;
             (place, *work.targets.get(place)?)
         };
-        let reached = reach_one(address, role);
+        let reached = reach_one(address);
         work.lock().ok()?.reached[place] = reached;
     }
 }
 
-fn reach_one(address: SocketAddr, role: Role) -> Reached {
+fn reach_one(address: SocketAddr) -> Reached {
     match TcpStream::connect_timeout(&address, CONNECT) {
         Err(error) => Reached::No(error.to_string()),
-        Ok(_) if role == Role::Sentinel => Reached::Yes(None),
-        Ok(stream) => Reached::Yes(min_replicas(stream)),
+        Ok(_) => Reached::Yes(None),
     }
-}
-
-/// Asks a Redis without a password; `None` if it does not tell. The pattern covers the name
-/// before Redis 5 too.
-fn min_replicas(mut stream: TcpStream) -> Option<u32> {
-    stream.set_read_timeout(Some(CONNECT)).ok()?;
-    stream.set_write_timeout(Some(CONNECT)).ok()?;
-    stream
-        .write_all(b"CONFIG GET min-*-to-write\r\nQUIT\r\n")
-        .ok()?;
-    let mut answer = [0; 256];
-    let mut length = 0;
-    let give_up = Instant::now() + CONNECT;
-    while length < answer.len() && Instant::now() < give_up {
-        match stream.read(&mut answer[length..]) {
-            Ok(0) | Err(_) => break,
-            Ok(more) => length += more,
-        }
-        if answer[..length].ends_with(b"+OK\r\n") {
-            break;
-        }
-    }
-    read_min_replicas(&String::from_utf8_lossy(&answer[..length]))
-}
-
-/// Reads the number that follows the first name in Redis's answer.
-fn read_min_replicas(answer: &str) -> Option<u32> {
-    let mut lines = answer
-        .lines()
-        .skip_while(|line| !line.ends_with("-to-write"));
-    lines.nth(2)?.parse().ok()
 }
 
 /// Reaches for each Redis and Sentinel, all at once, and judges what came of it. `excuse` says why
 /// one may be out of reach, where that is plain.
-/// `told` is the `min-replicas-to-write` that a Redis has told when asked with a password.
+/// `told` is the `min-replicas-to-write` of this host's Redis.
 pub fn judge_all(
     answers: &Answers,
     names: &Names,
-    told: &BTreeMap<SocketAddr, u32>,
+    told: &[(SocketAddr, u32)],
     excuse: Option<&str>,
     findings: &mut Findings,
 ) {
@@ -181,7 +146,10 @@ pub fn judge_all(
             role: *role,
             reached: match target.and_then(|target| targets.iter().position(|one| *one == target)) {
                 Some(place) => match &reached[place] {
-                    Reached::Yes(None) => Reached::Yes(told.get(&targets[place].0).copied()),
+                    Reached::Yes(None) => {
+                        let of_this = told.iter().find(|(at, _)| *at == targets[place].0);
+                        Reached::Yes(of_this.map(|(_, number)| *number))
+                    }
                     reached => reached.clone(),
                 },
                 None => Reached::No("its name does not resolve here".into()),
@@ -254,7 +222,7 @@ fn judge_min_replicas(master: &str, tried: &[Tried], findings: &mut Findings) {
             "Set `min-replicas-to-write 1` and `min-replicas-max-lag 10` in redis.conf of every server.",
         );
     } else if redises().all(|one| told(one).is_none()) {
-        findings.unknown(&["min-replicas"], master, "no Redis tells it");
+        findings.unknown(&["min-replicas"], master, "no Redis of this host tells it");
     } else {
         findings.ok(
             "min-replicas",
@@ -331,25 +299,6 @@ mod tests {
             let mut findings = Findings::default();
             judge("m", &tried(&list), excuse, &mut findings);
             assert_eq!(findings.wrong(), wrong, "{list:?}");
-        }
-    }
-
-    #[test]
-    fn min_replicas_is_read_from_what_redis_answers() {
-        for (answer, expected) in [
-            (
-                "*2\r\n$21\r\nmin-replicas-to-write\r\n$1\r\n1\r\n+OK\r\n",
-                Some(1),
-            ),
-            (
-                "*4\r\n$21\r\nmin-replicas-to-write\r\n$1\r\n0\r\n$19\r\nmin-slaves-to-write\r\n$1\r\n0\r\n+OK\r\n",
-                Some(0),
-            ),
-            ("-NOAUTH Authentication required.\r\n+OK\r\n", None),
-            ("*0\r\n", None),
-            ("", None),
-        ] {
-            assert_eq!(read_min_replicas(answer), expected, "{answer}");
         }
     }
 

@@ -10,7 +10,6 @@ use super::finding::Findings;
 use super::network::Redises;
 use crate::config::Config;
 use crate::exit::Fault;
-use crate::netlink::Netlink;
 use crate::observe::Kernel;
 use crate::plan::ToIs;
 use crate::sentinel::ask::{Answers, Server, ask_each, text};
@@ -25,10 +24,9 @@ const ANSWERS: Duration = Duration::from_millis(800);
 ///
 /// A netlink fault.
 pub async fn here<'a>(
+    kernel: &Kernel<'_>,
     redises: &BTreeMap<&'a str, Redises>,
 ) -> Result<Vec<(&'a str, SocketAddr)>, Fault> {
-    let netlink = Netlink::open()?;
-    let kernel = Kernel::new(&netlink);
     let mut here = Vec::new();
     for (master, known) in redises {
         for at in &known.endpoints {
@@ -46,7 +44,7 @@ pub fn judge(
     config: &Config,
     here: &[(&str, SocketAddr)],
     findings: &mut Findings,
-) -> BTreeMap<SocketAddr, u32> {
+) -> Vec<(SocketAddr, u32)> {
     let mut servers: Vec<Server> = Vec::new();
     for (master, at) in here {
         let Ok(of) = config.master(master) else {
@@ -65,7 +63,7 @@ pub fn judge(
             .to_vec(),
     ];
     let answers = ask_each(&servers, &questions, ANSWERS);
-    let mut told = BTreeMap::new();
+    let mut told = Vec::new();
     for (server, answers) in servers.iter().zip(&answers) {
         judge_one(server, answers, findings);
         told.extend(min_replicas(answers).map(|number| (server.address, number)));

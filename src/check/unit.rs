@@ -66,7 +66,7 @@ impl Units {
         let mut command = Command::new("systemctl");
         command.args(["show", PROPERTIES, TIMER, SERVICE]);
         match sentinel {
-            Some(unit) => command.arg(unit),
+            Some(unit) => command.args(["--", unit]),
             None => command.args(USUAL),
         };
         output(command).map(Units)

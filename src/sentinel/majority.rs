@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use redis::Value;
+use tokio::time::timeout_at;
 
 use super::ask::{Answers, Server, ask, ask_each, field, text};
 use super::{MasterAddress, server, unanswered};
@@ -17,6 +18,9 @@ use crate::text::escape;
 
 /// How long each round of questions may take: to this host's Sentinel, then to all.
 const TIMEOUT: Duration = Duration::from_millis(800);
+
+/// How long the names of all other Sentinels may take to resolve.
+const NAMES: Duration = Duration::from_secs(1);
 
 /// What one Sentinel says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +97,7 @@ impl fmt::Display for Votes {
 }
 
 /// Asks every Sentinel that this host's one knows, itself included, where a master is. Blocks for
-/// less than two seconds, names of other Sentinels apart.
+/// less than three seconds.
 ///
 /// More than half of all must say the same, and no fewer than the quorum: a Sentinel that has
 /// forgotten the others is no majority by itself.
@@ -136,29 +140,36 @@ pub async fn votes(sentinel: &Sentinel, name: &str) -> Result<Votes, Fault> {
     // Only the first answer is already the new master while the hook runs.
     let questions = [question("get-master-addr-by-name"), question("MASTER")];
     let answers = ask_each(&servers, &questions, TIMEOUT);
-    votes.extend(servers.iter().zip(&answers).map(|(server, answers)| {
-        Vote {
-            who: server.address.to_string(),
-            says: match answers.as_deref() {
-                Ok([Ok(value), ..]) => read(value),
-                Ok([Err(no), ..]) | Err(no) => Err(escape(&no.why)),
-                Ok(_) => Err("too few answers".into()),
-            },
-            epoch: match answers.as_deref() {
-                Ok([_, Ok(master)]) => field(master, "config-epoch")
-                    .and_then(|epoch| epoch.parse().ok())
-                    .unwrap_or_default(),
-                _ => 0,
-            },
-        }
+    votes.extend(servers.iter().zip(&answers).map(|(server, answers)| Vote {
+        who: server.address.to_string(),
+        says: match answers.as_deref() {
+            Ok([Ok(value), ..]) => read(value),
+            Ok([Err(no), ..]) | Err(no) => Err(escape(&no.why)),
+            Ok(_) => Err("too few answers".into()),
+        },
+        epoch: number(answers, "config-epoch"),
     }));
+    // One that was just started knows few others: whoever knows the most knows how many there are.
+    let known_to = answers
+        .iter()
+        .map(|answers| number(answers, "num-other-sentinels") + 1);
+    let all = known_to.max().unwrap_or(1).max(votes.len() as u64);
     let own_place = votes.len() - servers.len();
     Ok(Votes {
-        needed: (votes.len() / 2 + 1).max(quorum.unwrap_or(1)),
+        needed: ((all / 2 + 1) as usize).max(quorum.unwrap_or(1)),
         own: votes[own_place].says.clone().ok(),
         votes,
         known,
     })
+}
+
+/// Returns a number in what SENTINEL MASTER, the second question, was answered; 0 without.
+fn number(answers: &Answers, name: &str) -> u64 {
+    let text = match answers.as_deref() {
+        Ok([_, Ok(master)]) => field(master, name),
+        _ => None,
+    };
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// Returns the addresses in descriptions of one or several instances; names are none.
@@ -184,18 +195,29 @@ async fn others_of(answer: &Value, own: &Server) -> (Vec<Server>, Vec<Vote>) {
     let Value::Array(others) = answer else {
         return (servers, votes);
     };
+    let until = tokio::time::Instant::now() + NAMES;
     for other in others {
         let host = field(other, "ip").unwrap_or_default();
         let port = field(other, "port").and_then(|port| port.parse().ok());
         let address = match Host::read(&host) {
-            Some(host) => resolve::addresses(&host).await.ok(),
+            Some(host) => match timeout_at(until, resolve::addresses(&host)).await {
+                Ok(Ok(addresses)) => Some(addresses),
+                _ => None,
+            },
             None => None,
         };
         match (address.as_deref(), port) {
-            (Some([address, ..]), Some(port)) => servers.push(Server {
-                address: SocketAddr::new(*address, port),
-                ..own.clone()
-            }),
+            (Some([address, ..]), Some(port)) => {
+                let address = SocketAddr::new(*address, port);
+                // One vote each, however often it is listed.
+                let known = servers.iter().chain([own]);
+                if !known.into_iter().any(|one: &Server| one.address == address) {
+                    servers.push(Server {
+                        address,
+                        ..own.clone()
+                    });
+                }
+            }
             _ => votes.push(Vote {
                 who: escape(&host),
                 says: Err("its name does not resolve here".into()),
