@@ -283,7 +283,7 @@ mod tests {
             refuse("10.0.0.250")
                 .unwrap()
                 .to_string()
-                .contains("announces the VIP as its own address")
+                .contains("is itself a configured VIP")
         );
         for to in [
             "127.0.0.1",
