@@ -444,6 +444,12 @@ upgrade() {
 
 has_failed() { [[ $(on "$1" systemctl show redis-sentinel --property Result --value) != success ]]; }
 
+says_why() {
+    local said
+    said=$(on "$1" sh -c 'journalctl -u redis-sentinel; cat /var/log/redis/redis-sentinel.log')
+    [[ $said == *'non existing or non executable'* ]]
+}
+
 sentinel_pids() {
     local host
     for host in "${SERVERS[@]}"; do on "$host" systemctl show redis-sentinel --property MainPID; done
@@ -465,8 +471,7 @@ remove() {
     fact 'it names the line in sentinel.conf that calls it; the configuration is kept, and the VIP stays for the clients'
     on "$holder" sh -c 'systemctl reset-failed redis-sentinel; systemctl --no-block restart redis-sentinel'
     until_deadline 20 'Sentinel fails without its hook' has_failed "$holder"
-    on "$holder" sh -c 'journalctl -u redis-sentinel; cat /var/log/redis/redis-sentinel.log' |
-        grep -q 'non existing or non executable' || die 'Sentinel fails for another reason'
+    until_deadline 5 'it says so, in the journal or in its log' says_why "$holder"
     on "$holder" sh -euc "systemctl stop redis-sentinel; sed -i /client-reconfig-script/d /etc/redis/sentinel.conf
         systemctl reset-failed redis-sentinel; systemctl start redis-sentinel" || die 'Sentinel does not start without the line'
     fact 'Sentinel does not start with that line, and starts without it'
