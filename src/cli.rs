@@ -141,7 +141,7 @@ pub enum Verb {
     /// Tell who is master, who holds the VIP, and who else claims it
     #[command(after_help = "Example:\n  vipswitch status --json")]
     Status(Masters),
-    /// Make this host agree with the Sentinels, once (at boot, by a timer)
+    /// Make this host agree with the Sentinels, once (boot, timers)
     #[command(after_help = SYNC)]
     Sync(Masters),
     /// Tell whether the hook will work on this host
