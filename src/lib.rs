@@ -8,33 +8,30 @@
 #![warn(clippy::exit, clippy::print_stderr, clippy::print_stdout)]
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
-pub mod announce;
-pub mod announcer;
+pub mod abstract_lock;
 pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod errno;
+pub mod deeds;
 pub mod exit;
 pub mod failover;
-pub mod inherited;
+pub mod frames;
+pub mod hosts;
+pub mod inherited_files;
+pub mod kernel;
+pub mod kernel_error;
 pub mod link;
 pub mod lock;
 pub mod log;
-pub mod name;
-pub mod netlink;
-pub mod observe;
 pub mod plan;
 pub mod privilege;
-pub mod release;
 pub mod report;
-pub mod resolve;
 pub mod run;
 pub mod sentinel;
 pub mod site_command;
-pub mod take_over;
 pub mod text;
-pub mod trusted;
+pub mod trusted_file;
 pub mod vip;
 
 use std::ffi::OsString;

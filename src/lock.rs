@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use crate::abstract_lock::{self, Name, Wanted};
 use crate::exit::Fault;
-use crate::name::{self, Name, Wanted};
 
 /// Root's alone (mode 0600), one for each network namespace since Linux 4.15, and there wherever
 /// IPv4 is.
@@ -129,7 +129,7 @@ async fn take(kind: &str, which: &str, until: Instant) -> Result<Option<Name>, F
             Wanted::Held(held) => held,
         };
         let left = until.saturating_duration_since(Instant::now());
-        if !name::ended(held, left).await {
+        if !abstract_lock::ended(held, left).await {
             let fault = overdue(&format!("{kind} {which}"));
             return Err(fault.remedy("See who: ss -xlp | grep vipswitch"));
         }

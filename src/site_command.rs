@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::SiteCommand;
 use crate::exit::Fault;
-use crate::trusted;
+use crate::trusted_file;
 
 /// Where programs that it starts are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -41,7 +41,7 @@ pub fn run(of: &SiteCommand, variables: &[(&str, String)], left: Duration) -> Re
     if timeout.is_zero() {
         return Err(failed("no time was left for it".into()));
     }
-    trusted::check_program(Path::new(program)).map_err(&failed)?;
+    trusted_file::check_program(Path::new(program)).map_err(&failed)?;
     let mut command = Command::new(program);
     command
         .args(arguments)

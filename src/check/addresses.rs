@@ -12,8 +12,8 @@ use super::network::Redises;
 use super::watched::Answers;
 use crate::config::Config;
 use crate::failover::Host;
+use crate::hosts;
 use crate::plan::refuse_to;
-use crate::resolve;
 use crate::text::escape;
 
 /// How long all names that Redis announces may take to resolve.
@@ -61,7 +61,7 @@ impl Names {
                     continue;
                 }
                 let addresses = match Host::read(&host) {
-                    Some(host) => match timeout_at(until, resolve::addresses(&host)).await {
+                    Some(host) => match timeout_at(until, hosts::addresses(&host)).await {
                         Ok(Ok(addresses)) => addresses,
                         _ => Vec::new(),
                     },

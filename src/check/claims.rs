@@ -8,7 +8,7 @@ use pnet_base::MacAddr;
 
 use super::finding::Findings;
 use super::network::Place;
-use crate::announce::{Question, claimants};
+use crate::frames::{Question, claimants};
 use crate::link::Link;
 
 /// How long neighbours may take to answer the probe.

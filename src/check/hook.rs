@@ -13,7 +13,7 @@ use super::process::{NOT_SEEN, Process};
 use super::watched::{Answers, Watched};
 use crate::config::{Config, Password};
 use crate::text::escape;
-use crate::trusted;
+use crate::trusted_file;
 
 /// Judges whether the hook, as Sentinel's user, can read what it has to.
 pub fn judge_readable(process: &Process, config: &Config, path: &Path, findings: &mut Findings) {
@@ -59,7 +59,12 @@ pub fn judge_site_commands(process: &Process, config: &Config, findings: &mut Fi
         let remedy = "Let root own it, chmod 755 it, or correct `command` in the configuration.";
         let why = files::obstacle(process, program, Want::Run)
             .map(|why| (why, remedy.to_owned()))
-            .or_else(|| Some((trusted::check_program(program).err()?, remedy.to_owned())))
+            .or_else(|| {
+                Some((
+                    trusted_file::check_program(program).err()?,
+                    remedy.to_owned(),
+                ))
+            })
             .or_else(|| files::forbidden(process, program).map(|why| (why.text, why.remedy)));
         match why {
             None => findings.ok("site-command", &about, "Sentinel's user may run it"),
@@ -174,7 +179,7 @@ fn read_regular(path: &Path) -> Option<String> {
         return None;
     }
     let mut text = String::new();
-    file.take(trusted::MAX_SIZE)
+    file.take(trusted_file::MAX_SIZE)
         .read_to_string(&mut text)
         .ok()?;
     Some(text)

@@ -25,11 +25,11 @@ use std::path::Path;
 use tokio::runtime::Runtime;
 
 use crate::config::{self, Config};
-use crate::errno;
 use crate::exit::Fault;
+use crate::kernel::Snapshot;
+use crate::kernel::{Netlink, try_reset};
+use crate::kernel_error;
 use crate::link::Link;
-use crate::netlink::{Netlink, try_reset};
-use crate::observe::Kernel;
 use crate::privilege::{self, Capability};
 use crate::vip::Binding;
 use addresses::Names;
@@ -51,7 +51,7 @@ pub fn run(path: &Path) -> Result<Findings, Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| errno::open("the event loop", &error))?;
+        .map_err(|error| kernel_error::open("the event loop", &error))?;
     let mut findings = Findings::default();
     if !nix::unistd::geteuid().is_root() {
         let why = "this is not root: what belongs to Sentinel's process, and what needs privileges, may not be told";
@@ -155,7 +155,7 @@ fn check_network<'a>(
             .await?
             .into_iter()
             .filter_map(|link| link.mac);
-        let here = redis::here(&Kernel::new(&netlink), redises).await?;
+        let here = redis::here(&Snapshot::new(&netlink), redises).await?;
         Ok::<_, Fault>((places, own.collect::<Vec<_>>(), here))
     });
     let (places, own, here) = match looked {

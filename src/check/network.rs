@@ -9,12 +9,12 @@ use pnet_base::MacAddr;
 
 use super::finding::Findings;
 use super::{claims, host};
-use crate::announce::PacketSocket;
 use crate::config::Config;
 use crate::exit::Fault;
+use crate::frames::PacketSocket;
+use crate::kernel::Snapshot;
+use crate::kernel::{Address, Netlink};
 use crate::link::Link;
-use crate::netlink::{Address, Netlink};
-use crate::observe::Kernel;
 use crate::plan::ToIs;
 use crate::privilege;
 use crate::vip::{Binding, Vip, bits, choose_interface};
@@ -72,7 +72,7 @@ pub async fn look<'a>(
     config: &'a Config,
     redises: &BTreeMap<&str, Redises>,
 ) -> Result<Vec<Place<'a>>, Fault> {
-    let kernel = Kernel::new(netlink);
+    let kernel = Snapshot::new(netlink);
     let mut places = Vec::new();
     for (name, master) in &config.masters {
         let known = redises.get(name.as_str());
@@ -111,7 +111,10 @@ pub async fn look<'a>(
 }
 
 /// Returns the interface of the first of these that is this host's, where that has one.
-async fn is_here(kernel: &Kernel<'_>, addresses: &[IpAddr]) -> Result<Option<Option<u32>>, Fault> {
+async fn is_here(
+    kernel: &Snapshot<'_>,
+    addresses: &[IpAddr],
+) -> Result<Option<Option<u32>>, Fault> {
     for address in addresses {
         if let ToIs::Here(carrier) = kernel.where_is(&[*address]).await? {
             return Ok(Some(carrier));

@@ -10,7 +10,7 @@ use super::finding::Findings;
 use super::network::Redises;
 use crate::config::Config;
 use crate::exit::Fault;
-use crate::observe::Kernel;
+use crate::kernel::Snapshot;
 use crate::plan::ToIs;
 use crate::sentinel::ask::{Answers, Server, ask_each, text};
 use crate::sentinel::majority::{redis_at, role};
@@ -24,7 +24,7 @@ const ANSWERS: Duration = Duration::from_millis(800);
 ///
 /// A netlink fault.
 pub async fn here<'a>(
-    kernel: &Kernel<'_>,
+    kernel: &Snapshot<'_>,
     redises: &BTreeMap<&'a str, Redises>,
 ) -> Result<Vec<(&'a str, SocketAddr)>, Fault> {
     let mut here = Vec::new();

@@ -5,12 +5,12 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::announcer::{self, Known};
 use crate::config::{Config, SENTINEL_TIMEOUT};
+use crate::deeds::announcer::{self, Known};
 use crate::failover::Host;
+use crate::kernel::Netlink;
+use crate::kernel::Snapshot;
 use crate::log;
-use crate::netlink::Netlink;
-use crate::observe::Kernel;
 use crate::plan::ToIs;
 use crate::run::{Run, Target};
 use crate::sentinel::{MasterAddress, master_address};
@@ -90,7 +90,7 @@ fn is_here(master: &MasterAddress) -> Option<bool> {
         .ok()?;
     runtime.block_on(async {
         let netlink = Netlink::open().ok()?;
-        let is = Kernel::new(&netlink).where_is(&[address]).await.ok()?;
+        let is = Snapshot::new(&netlink).where_is(&[address]).await.ok()?;
         Some(is != ToIs::Elsewhere)
     })
 }

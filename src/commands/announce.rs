@@ -7,18 +7,18 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::{load, operate, print};
-use crate::announce::schedule::Schedule;
-use crate::announcer::{self, Job, Summary};
 use crate::cli::{Announce, Options};
-use crate::errno;
+use crate::deeds::announcer::schedule::Schedule;
+use crate::deeds::announcer::{self, Job, Summary};
+use crate::deeds::take_over;
 use crate::exit::{Exit, Fault};
+use crate::kernel::Netlink;
+use crate::kernel::Snapshot;
+use crate::kernel_error;
 use crate::log;
-use crate::netlink::Netlink;
-use crate::observe::Kernel;
 use crate::plan::Call;
 use crate::report::to_json;
 use crate::run::{Asked, Target};
-use crate::take_over;
 use crate::text::printable;
 
 /// Announces. With `--for` it goes on, every second, and tells who answered.
@@ -56,7 +56,7 @@ fn go_on(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| errno::open("the event loop", &error))?;
+        .map_err(|error| kernel_error::open("the event loop", &error))?;
     runtime.block_on(async {
         let jobs = jobs(&targets).await?;
         let voices = jobs
@@ -115,7 +115,7 @@ struct Told<'a> {
 /// Returns what this host holds of the targets, and where.
 async fn jobs(targets: &[Target<'_>]) -> Result<Vec<Job>, Fault> {
     let netlink = Netlink::open()?;
-    let kernel = Kernel::new(&netlink);
+    let kernel = Snapshot::new(&netlink);
     let mut jobs = Vec::new();
     for target in targets {
         for binding in kernel.bindings(target.vip.address).await? {

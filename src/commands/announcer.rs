@@ -1,16 +1,16 @@
-//! The announcer's process: what [`crate::announcer::detach`] starts. Nobody else calls it.
+//! The announcer's process: what [`crate::deeds::announcer::detach`] starts. Nobody else calls it.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::level;
-use crate::announce::schedule::Schedule;
-use crate::announcer::{self, Job, LIFE, Summary};
 use crate::cli::Announcer;
-use crate::errno;
+use crate::deeds::announcer::schedule::Schedule;
+use crate::deeds::announcer::{self, Job, LIFE, Summary};
 use crate::exit::{Exit, Fault};
-use crate::inherited;
+use crate::inherited_files;
+use crate::kernel_error;
 use crate::log;
 use crate::text::escape;
 use crate::vip::Vip;
@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) fn run(of: &Announcer) -> anyhow::Result<Exit> {
     // It fails for who leads a group already, which then is nobody's.
     let _ = nix::unistd::setsid();
-    inherited::close_files();
+    inherited_files::close_files();
     let vip = Vip::parse(&of.vip)
         .map_err(|why| Fault::permanent(format!("{} {why}", escape(&of.vip))))?;
     let job = Job {
@@ -38,7 +38,7 @@ pub(super) fn run(of: &Announcer) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| errno::open("the event loop", &error))?;
+        .map_err(|error| kernel_error::open("the event loop", &error))?;
     runtime.block_on(work(&job));
     Ok(Exit::Done)
 }

@@ -8,7 +8,7 @@ use crate::cli::Options;
 use crate::config::Config;
 use crate::exit::{Exit, Fault};
 use crate::failover::Failover;
-use crate::inherited;
+use crate::inherited_files;
 use crate::log;
 use crate::report::{fault_line, log_line};
 use crate::run::{Asked, Run, Target};
@@ -26,7 +26,7 @@ pub(super) fn run(failover: &Failover, started: Instant) -> Exit {
 fn follow(failover: &Failover, config: &Config, started: Instant) -> Result<Exit, Fault> {
     let master = config.master(&failover.master)?;
     if master.on_take_over.is_some() || master.on_release.is_some() {
-        inherited::close_files();
+        inherited_files::close_files();
     }
     let targets = Target::of(config, &[&failover.master])?;
     let mut run = Run::new(Asked::Follow(failover), config, targets, started, false);

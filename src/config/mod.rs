@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::exit::Fault;
 use crate::text::escape;
-use crate::trusted;
+use crate::trusted_file;
 use crate::vip::Vip;
 
 pub use parse::parse;
@@ -101,12 +101,12 @@ impl Password {
     ///
     /// # Errors
     ///
-    /// Those of [`trusted::read`].
+    /// Those of [`trusted_file::read`].
     pub fn read(&self) -> Result<String, Fault> {
         match self {
             Password::Here(password) => Ok(password.clone()),
             Password::File(file) => {
-                let text = trusted::read(file, trusted::Kind::Password)?;
+                let text = trusted_file::read(file, trusted_file::Kind::Password)?;
                 Ok(text.lines().next().unwrap_or_default().to_owned())
             }
         }
@@ -169,12 +169,15 @@ fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
 ///
 /// # Errors
 ///
-/// Every one is permanent but failures to read that may pass: those of [`trusted::read`] and
+/// Every one is permanent but failures to read that may pass: those of [`trusted_file::read`] and
 /// [`parse()`]. A file with a password in it that everyone can read is refused.
 pub fn load(path: &Path) -> Result<Config, Fault> {
-    let config = parse(&trusted::read(path, trusted::Kind::Configuration)?, path)?;
+    let config = parse(
+        &trusted_file::read(path, trusted_file::Kind::Configuration)?,
+        path,
+    )?;
     if config.has_password() {
-        trusted::read(path, trusted::Kind::Secrets)?;
+        trusted_file::read(path, trusted_file::Kind::Secrets)?;
     }
     Ok(config)
 }

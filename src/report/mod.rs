@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::deeds::release::Released;
 use crate::exit::Fault;
-use crate::netlink::Reset;
-use crate::release::Released;
+use crate::kernel::Reset;
 use crate::vip::{Chosen, Vip};
 
 pub use line::{Phases, fault_line, log_line};

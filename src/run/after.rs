@@ -5,18 +5,18 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::{Asked, Run, Target};
-use crate::announcer;
 use crate::config::SiteCommand;
+use crate::deeds::announcer;
 use crate::exit::Fault;
 use crate::failover::{Failover, Host};
+use crate::kernel::Netlink;
+use crate::kernel::Snapshot;
 use crate::lock;
-use crate::netlink::Netlink;
-use crate::observe::Kernel;
 use crate::plan::{Call, ToIs};
 use crate::report::Did;
 use crate::sentinel::Truth;
 use crate::vip::Vip;
-use crate::{resolve, site_command};
+use crate::{hosts, site_command};
 
 /// When the last of the site's own commands has to have ended, since the start: Sentinel kills the
 /// run after 60 s.
@@ -94,7 +94,7 @@ impl Run<'_> {
         let Ok(netlink) = Netlink::open() else {
             return false;
         };
-        let is = Kernel::new(&netlink).where_is(&from).await;
+        let is = Snapshot::new(&netlink).where_is(&from).await;
         self.call == Some(Call::Follow(ToIs::Elsewhere)) && matches!(is, Ok(ToIs::Here(_)))
     }
 
@@ -122,7 +122,7 @@ impl Run<'_> {
 /// Whether a VIP is bound on this host now.
 async fn is_bound(vip: Vip) -> Result<bool, Fault> {
     let netlink = Netlink::open()?;
-    Ok(!Kernel::new(&netlink)
+    Ok(!Snapshot::new(&netlink)
         .bindings(vip.address)
         .await?
         .is_empty())
@@ -178,6 +178,6 @@ pub(super) fn known_peers(asked: &Asked, target: &Target) -> Vec<IpAddr> {
 fn addresses_at_hand(host: &Host) -> Vec<IpAddr> {
     match host {
         Host::Address(address) => vec![*address],
-        Host::Name(name) => resolve::in_hosts(name).unwrap_or_default(),
+        Host::Name(name) => hosts::in_hosts(name).unwrap_or_default(),
     }
 }

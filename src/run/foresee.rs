@@ -1,11 +1,11 @@
 //! What a run would do: the plan in words, for `--dry-run`.
 
 use super::{Run, idle};
+use crate::deeds::release::Released;
 use crate::exit::Fault;
-use crate::netlink::Netlink;
-use crate::observe::Kernel;
+use crate::kernel::Netlink;
+use crate::kernel::Snapshot;
 use crate::plan::{Action, Call};
-use crate::release::Released;
 use crate::report::{Did, Sent};
 use crate::vip::Binding;
 
@@ -20,7 +20,7 @@ impl Run<'_> {
     ) -> Result<Did, Fault> {
         Ok(match action {
             Action::TakeOver(goal) => {
-                let bound = Kernel::new(netlink)
+                let bound = Snapshot::new(netlink)
                     .bindings(self.targets[place].vip.address)
                     .await?;
                 let stray: Vec<Binding> = bound

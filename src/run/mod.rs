@@ -22,19 +22,20 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout_at};
 
-use crate::announce::Senders;
-use crate::announcer::Job;
 use crate::config::Config;
+use crate::deeds::announcer::Job;
+use crate::deeds::release;
+use crate::deeds::release::Released;
 use crate::exit::{Exit, Fault, Kind};
+use crate::frames::Senders;
+use crate::kernel::Netlink;
+use crate::kernel::Snapshot;
+use crate::kernel_error;
 use crate::lock::{self, Lock};
-use crate::netlink::Netlink;
-use crate::observe::Kernel;
 use crate::plan::{Action, Call, ToIs};
-use crate::release::Released;
 use crate::report::{Outcome, Phases};
 use crate::sentinel::Truth;
 use crate::sentinel::majority::Votes;
-use crate::{errno, release};
 
 pub use asked::{Asked, Target};
 
@@ -220,7 +221,7 @@ impl<'a> Run<'a> {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();
-            runtime.map_err(|error| errno::open("the event loop", &error))
+            runtime.map_err(|error| kernel_error::open("the event loop", &error))
         });
         match runtime {
             Ok(runtime) => {
@@ -281,7 +282,7 @@ impl<'a> Run<'a> {
         self.ask_sentinels().await?;
         let lock = self.lock().await?;
         let netlink = Netlink::open()?;
-        let kernel = Kernel::new(&netlink);
+        let kernel = Snapshot::new(&netlink);
         // A socket of an earlier attempt may be on an interface that went and came back.
         self.senders = Senders::default();
         let call = self.meaning(&kernel).await?;

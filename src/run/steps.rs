@@ -7,26 +7,26 @@ use std::net::IpAddr;
 
 use super::after::known_peers;
 use super::{Asked, Run, Target, idle};
-use crate::announcer::Job;
 use crate::config::SENTINEL_TIMEOUT;
+use crate::deeds::announcer::Job;
+use crate::deeds::release;
+use crate::deeds::take_over::{self, Bound};
 use crate::exit::Fault;
 use crate::failover::Host;
+use crate::hosts;
+use crate::kernel::Snapshot;
+use crate::kernel::{Netlink, reset_connections};
 use crate::lock::Lock;
-use crate::netlink::{Netlink, reset_connections};
-use crate::observe::Kernel;
 use crate::plan::{self, Action, Call, Goal, ToIs, decide};
-use crate::release;
 use crate::report::Did;
-use crate::resolve;
 use crate::sentinel::{self, Truth, majority};
-use crate::take_over::{self, Bound};
 use crate::text::escape;
 use crate::vip::Binding;
 
 impl Run<'_> {
     /// Returns what was asked for, in the decision's terms: for Sentinel's call, where the
     /// master is. What Sentinel says now wins over what it said when it queued the call.
-    pub(super) async fn meaning(&mut self, kernel: &Kernel<'_>) -> Result<Call, Fault> {
+    pub(super) async fn meaning(&mut self, kernel: &Snapshot<'_>) -> Result<Call, Fault> {
         let failover = match self.asked {
             Asked::Operator(call) => return Ok(call),
             Asked::Follow(failover) => failover,
@@ -58,7 +58,7 @@ impl Run<'_> {
 
     /// Returns where the master is by the word of a majority of the Sentinels; where they name this
     /// host, its Redis must agree.
-    async fn what_is_true(&mut self, kernel: &Kernel<'_>) -> Result<Call, Fault> {
+    async fn what_is_true(&mut self, kernel: &Snapshot<'_>) -> Result<Call, Fault> {
         let (Some(&Target { master, .. }), Some(votes)) = (self.targets.first(), &self.votes)
         else {
             return Ok(Call::NoNews);
@@ -116,9 +116,9 @@ impl Run<'_> {
 
     /// Returns the addresses of a master's host.
     async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, Fault> {
-        let addresses = resolve::addresses(host).await?;
+        let addresses = hosts::addresses(host).await?;
         let own_name = match host {
-            Host::Name(name) => plan::is_own_name(name, &resolve::own_name()),
+            Host::Name(name) => plan::is_own_name(name, &hosts::own_name()),
             Host::Address(_) => false,
         };
         let refused = |&to| plan::refuse_to(to, own_name, self.config.vips());
@@ -130,7 +130,7 @@ impl Run<'_> {
 
     pub(super) async fn plan(
         &self,
-        kernel: &Kernel<'_>,
+        kernel: &Snapshot<'_>,
         call: Call,
         place: usize,
     ) -> Result<Action, Fault> {

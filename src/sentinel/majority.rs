@@ -13,7 +13,7 @@ use super::{MasterAddress, server, unanswered};
 use crate::config::{Master, Password, Sentinel};
 use crate::exit::Fault;
 use crate::failover::Host;
-use crate::resolve;
+use crate::hosts;
 use crate::text::escape;
 
 /// How long each round of questions may take: to this host's Sentinel, then to all.
@@ -200,7 +200,7 @@ async fn others_of(answer: &Value, own: &Server) -> (Vec<Server>, Vec<Vote>) {
         let host = field(other, "ip").unwrap_or_default();
         let port = field(other, "port").and_then(|port| port.parse().ok());
         let address = match Host::read(&host) {
-            Some(host) => match timeout_at(until, resolve::addresses(&host)).await {
+            Some(host) => match timeout_at(until, hosts::addresses(&host)).await {
                 Ok(Ok(addresses)) => Some(addresses),
                 _ => None,
             },

@@ -10,14 +10,14 @@ use pnet_base::MacAddr;
 use row::Status;
 
 use super::{colours, load, print};
-use crate::announce::{Question, claimants};
 use crate::cli::{Masters, Options};
 use crate::config::{Config, SENTINEL_TIMEOUT, Sentinel};
-use crate::errno;
 use crate::exit::{Exit, Fault};
+use crate::frames::{Question, claimants};
+use crate::kernel::Netlink;
+use crate::kernel::Snapshot;
+use crate::kernel_error;
 use crate::link::Link;
-use crate::netlink::Netlink;
-use crate::observe::Kernel;
 use crate::report::to_json;
 use crate::run::Target;
 use crate::sentinel::{MasterAddress, master_address};
@@ -43,7 +43,7 @@ pub(super) fn run(of: &Masters, options: &Options, started: Instant) -> anyhow::
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| errno::open("the event loop", &error))?;
+        .map_err(|error| kernel_error::open("the event loop", &error))?;
     let (looked, own) = runtime.block_on(look(&config, &targets))?;
     let rows: Vec<Status> = probe(looked, &own);
     let colours = colours();
@@ -96,7 +96,7 @@ async fn look(
     targets: &[Target<'_>],
 ) -> Result<(Vec<Looked>, Vec<MacAddr>), Fault> {
     let netlink = Netlink::open()?;
-    let kernel = Kernel::new(&netlink);
+    let kernel = Snapshot::new(&netlink);
     let truths = ask_sentinel(&config.sentinel, targets);
     let names_until = Instant::now() + NAMES;
     let mut looked = Vec::new();

@@ -7,14 +7,14 @@ use std::time::Instant;
 use serde::Serialize;
 use tokio::time::timeout_at;
 
-use crate::announcer::{self, Known, Summary};
 use crate::config::Sentinel;
+use crate::deeds::announcer::{self, Known, Summary};
 use crate::exit::Fault;
 use crate::failover::Host;
+use crate::hosts;
+use crate::kernel::Snapshot;
 use crate::link::Link;
-use crate::observe::Kernel;
 use crate::plan::ToIs;
-use crate::resolve;
 use crate::run::Target;
 use crate::sentinel::MasterAddress;
 use crate::text::{Ink, printable};
@@ -150,7 +150,7 @@ impl Status {
     pub(super) async fn add_truth(
         &mut self,
         truth: &Result<Option<MasterAddress>, Fault>,
-        kernel: &Kernel<'_>,
+        kernel: &Snapshot<'_>,
         names_until: Instant,
     ) -> Result<(), Fault> {
         let master = match truth {
@@ -171,7 +171,7 @@ impl Status {
             Err(_) => Host::Name(master.host.clone()),
         };
         // A name that does not resolve, or not in time, leaves the question open.
-        let addresses = timeout_at(names_until.into(), resolve::addresses(&host)).await;
+        let addresses = timeout_at(names_until.into(), hosts::addresses(&host)).await;
         if let Ok(Ok(addresses)) = addresses {
             let is_here = kernel.where_is(&addresses).await? != ToIs::Elsewhere;
             self.redis_master_is_here = Some(is_here);

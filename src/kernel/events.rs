@@ -7,8 +7,8 @@ use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::{MulticastGroup, new_multicast_connection};
 
-use crate::errno;
 use crate::exit::Fault;
+use crate::kernel_error;
 
 use super::address;
 
@@ -37,7 +37,7 @@ pub fn events() -> Result<impl Stream<Item = Event> + Unpin, Fault> {
         MulticastGroup::Link,
     ];
     let (connection, _, messages) = new_multicast_connection(&groups)
-        .map_err(|error| errno::open("a netlink socket", &error))?;
+        .map_err(|error| kernel_error::open("a netlink socket", &error))?;
     tokio::spawn(connection);
     Ok(messages.filter_map(|(message, _)| std::future::ready(read(message.payload))))
 }

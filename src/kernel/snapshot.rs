@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use crate::exit::Fault;
-use crate::netlink::{Address, Netlink, Route};
+use crate::kernel::{Address, Netlink, Route};
 use crate::plan::{Call, ToIs};
 use crate::vip::{Binding, Candidates, bits};
 
@@ -15,16 +15,16 @@ use crate::vip::{Binding, Candidates, bits};
 const LOOPBACK: u32 = 1;
 
 /// The kernel at one moment: the list of addresses is read once.
-pub struct Kernel<'a> {
+pub struct Snapshot<'a> {
     netlink: &'a Netlink,
     v4: OnceCell<Vec<Address>>,
     v6: OnceCell<Vec<Address>>,
 }
 
-impl<'a> Kernel<'a> {
+impl<'a> Snapshot<'a> {
     /// Returns a view that has asked nothing yet.
     pub fn new(netlink: &'a Netlink) -> Self {
-        Kernel {
+        Snapshot {
             netlink,
             v4: OnceCell::new(),
             v6: OnceCell::new(),

@@ -3,13 +3,13 @@
 
 use std::net::IpAddr;
 
-use crate::announce::{PacketSocket, Senders, directed, round};
+use crate::deeds::release;
 use crate::exit::Fault;
+use crate::frames::{PacketSocket, Senders, directed, round};
+use crate::kernel::Snapshot;
+use crate::kernel::{Added, Netlink, Route};
 use crate::link::Link;
 use crate::lock::Lock;
-use crate::netlink::{Added, Netlink, Route};
-use crate::observe::Kernel;
-use crate::release;
 use crate::report::Sent;
 use crate::vip::{Binding, Vip};
 
@@ -57,7 +57,7 @@ async fn bind(netlink: &Netlink, link: &Link, vip: Vip) -> Result<bool, Fault> {
         return Ok(false);
     }
     // Duplicate address detection goes on, or found the old holder: it never works by itself.
-    for binding in Kernel::new(netlink).bindings(vip.address).await? {
+    for binding in Snapshot::new(netlink).bindings(vip.address).await? {
         if binding.ifindex == link.index && !binding.usable {
             netlink.delete_address(link, vip.address, binding).await?;
         }
@@ -128,7 +128,7 @@ pub async fn settle(
     link: &Link,
     removed: &mut Vec<String>,
 ) -> Result<(), Fault> {
-    let bindings = Kernel::new(netlink).bindings(vip.address).await?;
+    let bindings = Snapshot::new(netlink).bindings(vip.address).await?;
     let (here, stray): (Vec<Binding>, Vec<Binding>) = bindings
         .into_iter()
         .partition(|binding| binding.ifindex == link.index);

@@ -3,12 +3,12 @@
 
 use std::net::IpAddr;
 
-use crate::announcer;
+use crate::deeds::announcer;
 use crate::exit::Fault;
+use crate::kernel::Snapshot;
+use crate::kernel::{Address, Netlink, Reset, reset_connections};
 use crate::link::Link;
 use crate::lock::Lock;
-use crate::netlink::{Address, Netlink, Reset, reset_connections};
-use crate::observe::Kernel;
 use crate::vip::{Binding, Subnet, Vip};
 
 /// What a release has changed so far.
@@ -53,7 +53,7 @@ pub async fn release(
     let swept = reset_connections(vip.address).await;
     released.reset = std::mem::take(&mut released.reset).and(before).and(swept);
     removed?;
-    match Kernel::new(netlink).bindings(vip.address).await?.first() {
+    match Snapshot::new(netlink).bindings(vip.address).await?.first() {
         None => Ok(()),
         Some(binding) => Err(Fault::passing(format!(
             "{}/{} was removed and is there again",

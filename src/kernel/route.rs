@@ -12,8 +12,8 @@ use rtnetlink::packet_route::route::{
 };
 
 use super::Netlink;
-use crate::errno;
 use crate::exit::Fault;
+use crate::kernel_error;
 use crate::vip::bits;
 
 /// What the routing table says about an address. Only routes that the kernel itself made for an
@@ -107,7 +107,7 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
 /// No route at all, or one of type unreachable, prohibit or blackhole.
 fn is_no_route(error: &rtnetlink::Error) -> bool {
     matches!(
-        errno::number(error),
+        kernel_error::number(error),
         Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL)
     )
 }

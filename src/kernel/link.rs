@@ -10,8 +10,8 @@ use rtnetlink::packet_route::link::{
 };
 
 use super::Netlink;
-use crate::errno;
 use crate::exit::Fault;
+use crate::kernel_error;
 use crate::link::Link;
 
 /// IFLA_AF_SPEC in the kernel's include/uapi/linux/if_link.h.
@@ -88,7 +88,7 @@ impl Netlink {
     ) -> Result<Option<Link>, Fault> {
         let first = async {
             match request.execute().try_next().await {
-                Err(error) if errno::number(&error) == Some(Errno::ENODEV) => Ok(None),
+                Err(error) if kernel_error::number(&error) == Some(Errno::ENODEV) => Ok(None),
                 message => message,
             }
         };

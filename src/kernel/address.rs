@@ -13,8 +13,8 @@ use rtnetlink::packet_route::address::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Netlink;
-use crate::errno;
 use crate::exit::Fault;
+use crate::kernel_error;
 use crate::link::Link;
 use crate::vip::{Binding, Subnet, Vip};
 
@@ -183,7 +183,7 @@ fn family(address: IpAddr) -> AddressFamily {
 }
 
 fn is(error: &rtnetlink::Error, errnos: &[Errno]) -> bool {
-    errno::number(error).is_some_and(|errno| errnos.contains(&errno))
+    kernel_error::number(error).is_some_and(|errno| errnos.contains(&errno))
 }
 
 pub(super) fn read(message: &AddressMessage) -> Option<Address> {

@@ -5,8 +5,8 @@
 pub mod arp;
 pub mod ndp;
 mod probe;
-pub mod schedule;
-mod socket;
+
+mod packet_socket;
 
 use std::net::IpAddr;
 
@@ -14,8 +14,8 @@ use pnet_base::MacAddr;
 
 use crate::link::Link;
 
+pub use packet_socket::{PacketSocket, Senders};
 pub use probe::{Question, claimants};
-pub use socket::{PacketSocket, Senders};
 
 /// Returns the frames that ask these peers for their hardware address in the name of the VIP, so
 /// that their answers prove delivery. Peers of the other address family are passed over.

@@ -10,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use super::Summary;
-use crate::name::{self, Name, Wanted};
+use crate::abstract_lock::{self, Name, Wanted};
 use crate::report::to_json;
 
 const KIND: &str = "announcer";
@@ -54,7 +54,7 @@ pub async fn take(vip: IpAddr, ifindex: u32) -> Option<UnixListener> {
         };
         (&held).write_all(&[LEAVE]).ok()?;
         let left = until.saturating_duration_since(Instant::now());
-        if !name::ended(held, left).await {
+        if !abstract_lock::ended(held, left).await {
             return None;
         }
     }
@@ -67,7 +67,7 @@ pub async fn wish(place: &UnixListener) -> Wish {
             sleep(MOMENT).await;
             continue;
         };
-        if !name::is_trusted(&stream) {
+        if !abstract_lock::is_trusted(&stream) {
             continue;
         }
         let byte = timeout(MOMENT, first_byte(&stream)).await;
@@ -101,7 +101,7 @@ pub fn tell(mut to: &Connection, summary: &Summary) {
 
 /// Returns what the announcer at work has done so far, if there is one.
 pub fn ask(vip: IpAddr, ifindex: u32) -> Option<Summary> {
-    let mut stream = name::ask(KIND, &which(vip, ifindex))?;
+    let mut stream = abstract_lock::ask(KIND, &which(vip, ifindex))?;
     stream.set_nonblocking(false).ok()?;
     stream.set_read_timeout(Some(ANSWER)).ok()?;
     stream.write_all(&[TELL]).ok()?;
@@ -112,7 +112,7 @@ pub fn ask(vip: IpAddr, ifindex: u32) -> Option<Summary> {
 
 /// Asks the announcer at work to leave, if there is one, and does not wait for it.
 pub fn dismiss(vip: IpAddr, ifindex: u32) {
-    if let Some(mut stream) = name::ask(KIND, &which(vip, ifindex)) {
+    if let Some(mut stream) = abstract_lock::ask(KIND, &which(vip, ifindex)) {
         let _ = stream.write_all(&[LEAVE]);
     }
 }

@@ -9,8 +9,8 @@ use pnet_datalink::{ChannelType, Config, NetworkInterface};
 use pnet_packet::ethernet::{EtherType, EtherTypes};
 use socket2::{SockFilter, SockRef};
 
-use crate::errno;
 use crate::exit::Fault;
+use crate::kernel_error;
 use crate::link::Link;
 
 /// Lets ICMPv6 messages of type 136 pass that follow the IPv6 header at once, in whole Ethernet
@@ -67,12 +67,12 @@ impl PacketSocket {
         let tried = || format!("open a packet socket on {}", link.name);
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Packet, SockType::Raw, flags, None)
-            .map_err(|error| errno::packet(&tried(), error))?;
+            .map_err(|error| kernel_error::packet(&tried(), error))?;
         if !filter.is_empty() {
             // It only saves work: whoever receives looks at each frame.
             let _ = SockRef::from(&fd).attach_filter(filter);
         }
-        bind(&fd, link, receives).map_err(|error| errno::packet(&tried(), error))?;
+        bind(&fd, link, receives).map_err(|error| kernel_error::packet(&tried(), error))?;
         Ok(PacketSocket {
             fd,
             link: link.name.clone(),
@@ -88,7 +88,7 @@ impl PacketSocket {
         send(self.fd.as_raw_fd(), frame, MsgFlags::empty())
             .map(drop)
             .map_err(|error| {
-                let fault = errno::packet(&format!("send a frame on {}", self.link), error);
+                let fault = kernel_error::packet(&format!("send a frame on {}", self.link), error);
                 match error {
                     Errno::ENETDOWN => {
                         fault.remedy(format!("Bring it up: ip link set {} up", self.link))
@@ -107,7 +107,10 @@ impl PacketSocket {
         match recv(self.fd.as_raw_fd(), buffer, MsgFlags::empty()) {
             Ok(length) => Ok(Some(&buffer[..length])),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
-            Err(error) => Err(errno::packet(&format!("listen on {}", self.link), error)),
+            Err(error) => Err(kernel_error::packet(
+                &format!("listen on {}", self.link),
+                error,
+            )),
         }
     }
 }

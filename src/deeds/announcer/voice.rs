@@ -17,12 +17,12 @@ use tokio::time::{sleep, timeout_at};
 
 use super::presence::{self, Wish};
 use super::{Job, Summary};
-use crate::announce::schedule::Schedule;
-use crate::announce::{Heard, PacketSocket, directed, hear, round};
+use crate::deeds::announcer::schedule::Schedule;
 use crate::exit::Fault;
+use crate::frames::{Heard, PacketSocket, directed, hear, round};
+use crate::kernel::Snapshot;
+use crate::kernel::{Event, Netlink, Route, events};
 use crate::link::Link;
-use crate::netlink::{Event, Netlink, Route, events};
-use crate::observe::Kernel;
 use crate::vip::Vip;
 
 /// The largest frame that is looked at, and how many between two looks at the clock.
@@ -280,7 +280,7 @@ impl Voice<'_> {
         if self.netlink.route(vip).await? == Route::Local(self.job.ifindex) {
             return Ok(true);
         }
-        let bindings = Kernel::new(&self.netlink).bindings(vip).await?;
+        let bindings = Snapshot::new(&self.netlink).bindings(vip).await?;
         Ok(bindings
             .iter()
             .any(|binding| binding.ifindex == self.job.ifindex))

@@ -5,6 +5,7 @@
 
 mod presence;
 mod record;
+pub mod schedule;
 mod voice;
 
 use std::net::IpAddr;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::announce::schedule::Schedule;
+use crate::deeds::announcer::schedule::Schedule;
 use crate::exit::Fault;
 use crate::vip::Vip;
 

@@ -1,21 +1,23 @@
 //! The kernel's addresses, links and routes, through netlink alone. Knows neither the
-//! configuration nor Sentinel. What an errno means is said once, in [`errno`](mod@crate::errno).
+//! configuration nor Sentinel. What an errno means is said once, in [`errno`](mod@crate::kernel_error).
 
 mod address;
 mod events;
 mod link;
 mod route;
+mod snapshot;
 mod sockets;
 
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::errno;
 use crate::exit::Fault;
+use crate::kernel_error;
 pub use address::{Added, Address};
 pub use events::{Event, events};
 pub use route::Route;
+pub use snapshot::Snapshot;
 pub use sockets::{Reset, reset_connections, try_reset};
 
 /// How long one request may wait for its answer. The kernel answers in microseconds; a reply
@@ -35,8 +37,8 @@ impl Netlink {
     ///
     /// A blocked address family is permanent.
     pub fn open() -> Result<Netlink, Fault> {
-        let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(|error| errno::open("a netlink socket", &error))?;
+        let (connection, handle, _) = rtnetlink::new_connection()
+            .map_err(|error| kernel_error::open("a netlink socket", &error))?;
         Ok(Netlink {
             handle,
             connection: tokio::spawn(connection),
@@ -56,7 +58,7 @@ impl Netlink {
     ) -> Result<T, Fault> {
         let lost = |why: String| Fault::passing(format!("cannot {}: {why}", tried()));
         match tokio::time::timeout(ANSWER, request).await {
-            Ok(Err(error)) => Err(errno::netlink(&tried(), &error)),
+            Ok(Err(error)) => Err(kernel_error::netlink(&tried(), &error)),
             Err(_) => Err(lost(format!(
                 "the kernel did not answer within {} s",
                 ANSWER.as_secs()
