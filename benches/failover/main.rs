@@ -10,7 +10,7 @@
 #![allow(clippy::print_stdout, reason = "a benchmark is there to print")]
 
 mod client;
-#[path = "../../tests/common/mod.rs"]
+#[path = "../../tests/integration/common/mod.rs"]
 mod common;
 mod report;
 mod site;

@@ -11,7 +11,7 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark is there to print")]
 
-#[path = "../../tests/common/mod.rs"]
+#[path = "../../tests/integration/common/mod.rs"]
 mod common;
 mod crowd;
 mod launcher;

@@ -1,12 +1,10 @@
 //! The announcer, from outside: what it sends and when, how it ends, and what it leaves behind.
 
-mod common;
-
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::sniffer::{Frame, Sniffer};
-use common::{Host, Lab, eventually, executable, finish};
+use crate::common::sniffer::{Frame, Sniffer};
+use crate::common::{Host, Lab, eventually, executable, finish};
 
 const V4: &str = "192.168.56.250";
 const ONE: &str = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
@@ -290,7 +288,7 @@ fn an_announcer_is_not_sent_away_by_a_stranger() {
         let child: Child = command.stdout(Stdio::piped()).spawn().unwrap();
         child.wait_with_output().unwrap()
     };
-    if common::is_root() {
+    if crate::common::is_root() {
         let mut stranger = server.command("setpriv");
         stranger.args(["--reuid", "65534", "--clear-groups", "perl"]);
         ask(&mut stranger);
@@ -381,7 +379,7 @@ fn a_rival_that_does_not_stop_is_answered_ten_times_a_second_and_does_not_have_t
     assert!(times.len() > 10, "{times:?}");
     for time in &times {
         let within = |other: &&std::time::Duration| {
-            (*time..*time + Duration::from_millis(950)).contains(other)
+            (*time..*time + Duration::from_millis(950)).contains(*other)
         };
         // And one of the schedule's own rounds.
         let number = times.iter().filter(within).count();
@@ -531,11 +529,19 @@ fn bind_on_a_terminal_shows_that_it_waits_for_a_neighbour() {
 fn bind_where_sentinel_names_another_host_says_so() {
     let lab = lab(&format!("{ONE}[sentinel]\naddress = \"127.0.0.1:6800\"\n"));
     let server = lab.host("server1");
-    common::false_sentinel(&server, "6800", &common::says_master_is("192.168.56.102"));
+    crate::common::false_sentinel(
+        &server,
+        "6800",
+        &crate::common::says_master_is("192.168.56.102"),
+    );
     let run = server.vipswitch(["bind"]);
     let said = "m: mind that Sentinel says the master is 192.168.56.102:8000, another host";
     assert!(run.stderr.contains(said), "{run}");
-    common::false_sentinel(&server, "6801", &common::says_master_is("192.168.56.101"));
+    crate::common::false_sentinel(
+        &server,
+        "6801",
+        &crate::common::says_master_is("192.168.56.101"),
+    );
     lab.config(&format!("{ONE}[sentinel]\naddress = \"127.0.0.1:6801\"\n"));
     let run = server.vipswitch(["bind"]);
     assert!(run.stderr.is_empty(), "{run}");
@@ -543,4 +549,17 @@ fn bind_where_sentinel_names_another_host_says_so() {
     let run = server.vipswitch(["unbind"]);
     let said = "m: mind that Sentinel says the master is 192.168.56.101:8000, this host";
     assert!(run.stderr.contains(said), "{run}");
+}
+
+#[test]
+fn announce_is_for_what_is_here() {
+    let lab = lab(ONE);
+    let server = lab.host("server1");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    assert!(
+        server
+            .ok("announce")
+            .contains("left 192.168.56.250/24 as it is: it is not on this host")
+    );
+    assert!(sniffer.settled(&server, V4).is_empty());
 }

@@ -1,7 +1,7 @@
 //! What stands twice: help, man pages, completions and README name the same commands and options,
 //! the sample and its page every key of the configuration.
 
-#[path = "../packaging/documents/generate.rs"]
+#[path = "../../packaging/documents/generate.rs"]
 mod generate;
 
 use std::collections::BTreeSet;
@@ -187,7 +187,7 @@ fn the_examples_of_the_configurations_page_are_valid() {
 
 #[test]
 fn the_units_call_the_program_with_options_that_it_has() {
-    let unit = include_str!("../packaging/systemd/vipswitch-sync.service");
+    let unit = include_str!("../../packaging/systemd/vipswitch-sync.service");
     let line = unit
         .lines()
         .find_map(|line| line.strip_prefix("ExecStart=/usr/bin/vipswitch "));

@@ -1,16 +1,14 @@
 //! Real failovers: three Redis and three Sentinels that call the executable, one configuration
 //! for all, and a client that writes through the VIP.
 
-mod common;
-
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::io::Read as _;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use common::redis::{MASTER_8000, MASTER_8001, Master, SERVERS, Site, address};
-use common::{Host, Lab, NameHolder, PATIENCE, eventually, executable, wait_for};
+use crate::common::redis::{MASTER_8000, MASTER_8001, Master, SERVERS, Site, address};
+use crate::common::{Host, Lab, NameHolder, PATIENCE, eventually, executable, wait_for};
 
 #[test]
 fn the_vip_follows_when_the_master_is_killed() {
@@ -325,7 +323,10 @@ fn make_retries_quick(site: &Site) {
 /// it can never run again.
 #[track_caller]
 fn check_that_it_was_dropped(site: &Site, server: &str) {
-    let error = format!("-script-error {} 0 2", common::executable().display());
+    let error = format!(
+        "-script-error {} 0 2",
+        crate::common::executable().display()
+    );
     eventually("Sentinel reports the failed hook", || {
         site.sentinel_log(server).contains(&error)
     });

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use etherparse::{NetSlice, SlicedPacket};
 use nix::libc;
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType,
@@ -52,6 +53,33 @@ impl Frame {
                 .windows(octets.len())
                 .any(|window| window == octets)
     }
+}
+
+/// Reads ARP: operation, sender and target, as text.
+pub fn arp(frame: &Frame) -> (u16, [String; 2], [String; 2]) {
+    let Ok(SlicedPacket {
+        net: Some(NetSlice::Arp(arp)),
+        ..
+    }) = SlicedPacket::from_ethernet(&frame.bytes)
+    else {
+        panic!("no ARP: {frame:02x?}");
+    };
+    let ip =
+        |bytes: &[u8]| std::net::Ipv4Addr::from(<[u8; 4]>::try_from(bytes).unwrap()).to_string();
+    (
+        arp.operation().0,
+        [mac(arp.sender_hw_addr()), ip(arp.sender_protocol_addr())],
+        [mac(arp.target_hw_addr()), ip(arp.target_protocol_addr())],
+    )
+}
+
+/// Returns a hardware address as text.
+pub fn mac(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>()
+        .join(":")
 }
 
 /// A capture that is going on: every frame that a host receives.

@@ -1,7 +1,7 @@
 //! Private hosts for one test: network namespaces on one bridge, in a mount and pid namespace
 //! that die with the test process however that dies. Works as root, and as an ordinary user
 //! through a user namespace.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, reason = "the tests and each benchmark use their part")]
 
 pub mod redis;
 pub mod sniffer;
@@ -22,6 +22,25 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// The VIP of most tests, and as [`Host::has`] takes it.
+pub const V4: &str = "192.168.56.250";
+pub const V4_BOUND: &str = "192.168.56.250/24@eth1";
+/// The same in IPv6.
+pub const V6: &str = "fd00::250";
+pub const V6_BOUND: &str = "fd00::250/64@eth1";
+
+/// A configuration with the IPv4 VIP.
+pub const ONLY_V4: &str = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
+/// A configuration with both VIPs.
+pub const BOTH: &str = "[masters.m]\nvip = [\"192.168.56.250/24\", \"fd00::250/64\"]\n";
+
+/// Makes a lab with server1, server2 and a client that looks on, and this configuration.
+pub fn guides_lab(config: &str) -> Lab {
+    let lab = Lab::with_hosts(["server1", "server2", "client"]);
+    lab.config(config);
+    lab
+}
 
 /// The executable under test.
 pub fn executable() -> PathBuf {
@@ -272,6 +291,14 @@ impl Host<'_> {
     /// Runs `vipswitch` with these words, which must exit 0, and returns its stdout.
     pub fn ok(&self, words: &str) -> String {
         self.vipswitch(words.split(' ')).success()
+    }
+
+    /// Returns the objects of `vipswitch status --json`.
+    pub fn status(&self) -> Vec<Value> {
+        let text = self.ok("status --json");
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// Makes Sentinel's call: `master` is now at `to`.

@@ -1,13 +1,11 @@
 //! `vipswitch sync`: this host made to agree with what a majority of the Sentinels says, with real
 //! Redis and real Sentinels, and false ones for what they would not say.
 
-mod common;
-
 use std::time::Duration;
 
-use common::redis::{MASTER_8000, Master, SERVERS, Site, address};
-use common::sniffer::Sniffer;
-use common::{Host, Lab, false_sentinel, finish};
+use crate::common::redis::{MASTER_8000, Master, SERVERS, Site, address};
+use crate::common::sniffer::Sniffer;
+use crate::common::{Host, Lab, false_sentinel, finish};
 
 const M: Master = MASTER_8000;
 
@@ -69,7 +67,7 @@ fn a_host_is_made_to_agree_with_the_majority_and_its_own_redis() {
     sniffer.wait_for_rounds(M.vip, 2);
     site.check_in_use(&M, "server1");
     let logged = |part: &str| site.log().iter().filter(|line| line.contains(part)).count();
-    common::eventually("both are in the log", || {
+    crate::common::eventually("both are in the log", || {
         logged("sentinels=\"3 of 3 say 192.168.56.101:8000\"") == 2
     });
     // All is well now: it is announced again, and nothing is logged.
@@ -84,7 +82,7 @@ fn a_host_is_made_to_agree_with_the_majority_and_its_own_redis() {
     assert_eq!(one.ok("sync --quiet"), "");
     // Whatever they have logged is there before this.
     two.run("logger", ["-u", "/dev/log", "marker"]);
-    common::eventually("the marker is in the log", || logged("marker") == 1);
+    crate::common::eventually("the marker is in the log", || logged("marker") == 1);
     assert_eq!(logged("why="), before.1);
     // What would be done, without doing it.
     one.ip("addr flush dev eth1 to 192.168.56.250");
@@ -341,7 +339,7 @@ fn a_master_that_sentinel_does_not_know_is_a_mistake() {
     lab.config(
         "[masters.m]\nvip = \"192.168.56.250/24\"\n[sentinel]\naddress = \"127.0.0.1:7001\"\n",
     );
-    let mut command = server.command(common::executable());
+    let mut command = server.command(crate::common::executable());
     command.arg("sync");
     finish(command).fails(1, &["Sentinel at 127.0.0.1:7001 did not answer"]);
 }

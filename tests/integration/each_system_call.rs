@@ -1,15 +1,13 @@
 //! Faults and deaths at each system call of a take-over and of a release: whatever happens to one
 //! run, the next one that nothing disturbs brings the right state, and nothing is left over.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     Finished, Host, Lab, executable, false_sentinel, finish, finish_within, says_master_is,
 };
 

@@ -1,8 +1,6 @@
 //! `vipswitch check` on real Redis and Sentinels: a site in which all is well gives nothing but
 //! `ok`, and one thing broken gives one more name.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,8 +8,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::redis::{MASTER_8000, SERVERS, Site, address};
-use common::{Finished, Lab, eventually, executable, false_sentinel, finish, is_root, wait_for};
+use crate::common::redis::{MASTER_8000, SERVERS, Site, address};
+use crate::common::{
+    Finished, Lab, eventually, executable, false_sentinel, finish, is_root, wait_for,
+};
 use serde_json::Value;
 
 const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n";
@@ -461,23 +461,23 @@ fn ordinary_sentinel(checked: &Checked) {
 }
 
 const SOURCES: [&str; 12] = [
-    include_str!("../src/check/addresses.rs"),
-    include_str!("../src/check/claims.rs"),
-    include_str!("../src/check/files.rs"),
-    include_str!("../src/check/hook.rs"),
-    include_str!("../src/check/host.rs"),
-    include_str!("../src/check/mod.rs"),
-    include_str!("../src/check/network.rs"),
-    include_str!("../src/check/process.rs"),
-    include_str!("../src/check/reach.rs"),
-    include_str!("../src/check/redis.rs"),
-    include_str!("../src/check/unit.rs"),
-    include_str!("../src/check/watched.rs"),
+    include_str!("../../src/check/addresses.rs"),
+    include_str!("../../src/check/claims.rs"),
+    include_str!("../../src/check/files.rs"),
+    include_str!("../../src/check/hook.rs"),
+    include_str!("../../src/check/host.rs"),
+    include_str!("../../src/check/mod.rs"),
+    include_str!("../../src/check/network.rs"),
+    include_str!("../../src/check/process.rs"),
+    include_str!("../../src/check/reach.rs"),
+    include_str!("../../src/check/redis.rs"),
+    include_str!("../../src/check/unit.rs"),
+    include_str!("../../src/check/watched.rs"),
 ];
 
 #[test]
 fn the_readme_documents_every_check_and_no_other() {
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let section = readme
         .split("\n## Check\n")
         .nth(1)

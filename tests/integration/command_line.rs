@@ -1,0 +1,289 @@
+//! The operator's command line: its help, its output for people, for machines and for nobody.
+
+use std::process::Command;
+
+use crate::common::{Lab, executable, finish};
+
+const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n\
+    [masters.bind]\nvip = \"192.168.56.251/24\"\n";
+
+const VIP: &str = "192.168.56.250/24@eth1";
+
+/// One host, 192.168.56.101, with a configuration.
+fn lab() -> Lab {
+    let lab = Lab::with_hosts(["server1"]);
+    lab.config(CONFIG);
+    lab
+}
+
+#[test]
+fn a_full_or_closed_stdout_and_stderr_change_nothing() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let shell = |script: &str| {
+        let mut command = host.command("sh");
+        command.args(["-c", script, "sh"]).arg(executable());
+        finish(command)
+    };
+    for into in [
+        ">/dev/full",
+        ">&-",
+        ">/dev/full 2>/dev/full",
+        ">&- 2>&- <&-",
+    ] {
+        assert_eq!(
+            shell(&format!("\"$1\" bind master8000 -v {into}")).code(),
+            0,
+            "{into}"
+        );
+        assert!(host.has(VIP), "{into}");
+        assert_eq!(
+            shell(&format!("\"$1\" unbind --json {into}")).code(),
+            0,
+            "{into}"
+        );
+        assert!(!host.has(VIP), "{into}");
+        assert_eq!(
+            shell(&format!(
+                "\"$1\" master8000 leader start '' 1 192.168.56.101 1 {into}"
+            ))
+            .code(),
+            0,
+            "{into}"
+        );
+        assert!(host.has(VIP), "{into}");
+        assert_eq!(
+            shell(&format!("\"$1\" master8000 leader start '' 1 '' 1 {into}")).code(),
+            2,
+            "{into}"
+        );
+        assert_eq!(shell(&format!("\"$1\" bnid {into}")).code(), 2, "{into}");
+    }
+    // What is asked for is the text alone.
+    for ask in ["status", "--help", "--version", "completions bash"] {
+        shell(&format!("\"$1\" {ask} >/dev/full")).fails(1, &["cannot write to stdout"]);
+    }
+    assert_eq!(
+        shell("\"$1\" --help | head -n 1; \"$1\" completions bash | true").code(),
+        0
+    );
+}
+
+#[test]
+fn colours_are_for_a_terminal_and_never_with_no_color() {
+    let lab = lab();
+    let host = lab.host("server1");
+    // An interface that is not there is a problem, and an error.
+    lab.config("[masters.m]\nvip = \"192.168.56.250/24\"\ninterface = \"eth7\"\n");
+    let shown = |command: &str, environment: [(&str, &str); 2]| {
+        let mut terminal = host.command("script");
+        let command = format!("{} {command}", executable().display());
+        terminal.args(["-qec", &command, "/dev/null"]);
+        terminal.envs(environment);
+        finish(terminal).stdout
+    };
+    for (command, painted) in [("status", "PROBLEM: "), ("check", "ERROR")] {
+        let red = format!("\x1b[31m{painted}");
+        let colours = shown(command, [("TERM", "xterm"), ("NO_COLOR", "")]);
+        assert!(colours.contains(&red), "{colours}");
+        for environment in [
+            [("TERM", "xterm"), ("NO_COLOR", "1")],
+            [("TERM", "dumb"), ("NO_COLOR", "")],
+        ] {
+            let plain = shown(command, environment);
+            assert!(
+                plain.contains(painted) && !plain.contains('\x1b'),
+                "{plain}"
+            );
+        }
+        let mut piped = host.command(executable());
+        piped.arg(command).env("TERM", "xterm");
+        let plain = finish(piped).stdout;
+        assert!(
+            plain.contains(painted) && !plain.contains('\x1b'),
+            "{plain}"
+        );
+    }
+}
+
+#[test]
+fn sentinels_call_by_hand_tells_on_a_terminal_what_it_did() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let call = "master8000 observer start 192.168.56.109 8000 192.168.56.101 8000";
+    let mut terminal = host.command("script");
+    let command = format!("{} {call}", executable().display());
+    terminal.args(["-qec", &command, "/dev/null"]);
+    let shown = finish(terminal).success();
+    assert!(shown.contains("took_over=") && host.has(VIP), "{shown}");
+    // Sentinel has none.
+    assert_eq!(host.hook("master8000", "192.168.56.101").success(), "");
+}
+
+#[test]
+fn mistyped_commands_options_and_masters_suggest_the_nearest() {
+    let lab = lab();
+    let host = lab.host("server1");
+    host.vipswitch(["bnid"]).fails(2, &["bind"]);
+    host.vipswitch(["--dry-run", "bnid", "master8000", "m"])
+        .fails(2, &["bind"]);
+    host.vipswitch(["bind", "--dry-rnu"])
+        .fails(2, &["--dry-run"]);
+    host.vipswitch(["bind", "master8001"])
+        .fails(2, &["Did you mean \"master8000\"?"]);
+    host.vipswitch(["status", "-q", "-v"])
+        .fails(2, &["cannot be used with"]);
+    assert_eq!(host.addresses().len(), 2);
+}
+
+#[test]
+fn help_shows_the_ways_to_run_it_and_every_command_has_an_example() {
+    let plain = |words: &[&str]| {
+        let mut command = Command::new(executable());
+        command.args(words);
+        finish(command).success()
+    };
+    let help = plain(&["--help"]);
+    for word in [
+        "bind",
+        "unbind",
+        "announce",
+        "status",
+        "check",
+        "sync",
+        "completions",
+        "--config",
+        "--dry-run",
+        "--json",
+        "--quiet",
+        "--verbose",
+        "--version",
+        "client-reconfig-script",
+    ] {
+        assert!(help.contains(word), "{word} in {help}");
+    }
+    // A screen of the smallest usual size, with the prompt below it.
+    let columns = help.lines().map(str::len).max();
+    assert!(help.lines().count() < 24 && columns <= Some(80), "{help}");
+    for verb in [
+        "bind",
+        "unbind",
+        "announce",
+        "status",
+        "check",
+        "sync",
+        "completions",
+    ] {
+        assert!(
+            plain(&[verb, "--help"]).contains(&format!("Example:\n  vipswitch {verb}")),
+            "{verb}"
+        );
+    }
+    assert_eq!(
+        plain(&["--version"]),
+        concat!("vipswitch ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            plain(&["completions", shell]).contains("dry-run"),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn the_readme_documents_every_field_and_no_other() {
+    let readme = include_str!("../../README.md");
+    let section = readme
+        .split("### JSON")
+        .nth(1)
+        .unwrap()
+        .split("\n## ")
+        .next()
+        .unwrap();
+    let mut tables = section.split("`status`:");
+    // What stands in backquotes in the first column.
+    let documented = |table: &str| {
+        let first = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split('|').next());
+        let mut names: Vec<String> = first
+            .flat_map(|cell| {
+                cell.split('`')
+                    .skip(1)
+                    .step_by(2)
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        names.sort();
+        names
+    };
+    let (actions, status) = (
+        documented(tables.next().unwrap()),
+        documented(tables.next().unwrap()),
+    );
+    let lab = lab();
+    let host = lab.host("server1");
+    let keys = |words: &str| {
+        let object: serde_json::Value =
+            serde_json::from_str(host.ok(words).lines().next().unwrap()).unwrap();
+        let mut keys: Vec<String> = object.as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys
+    };
+    assert_eq!(keys("bind --json"), actions);
+    assert_eq!(keys("status --json"), status);
+}
+
+#[test]
+fn the_completions_load_into_bash() {
+    let mut command = Command::new("bash");
+    command
+        .args([
+            "-c",
+            "source <(\"$1\" completions bash) && complete -p vipswitch",
+            "bash",
+        ])
+        .arg(executable());
+    assert!(finish(command).success().contains("vipswitch"));
+}
+
+#[test]
+fn output_is_for_people_for_machines_or_for_nobody() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let text = host.ok("bind");
+    assert!(text.contains("master8000: took 192.168.56.250/24 over on eth1: its subnet holds the VIP (2 frames), in "), "{text}");
+    assert_eq!(text.lines().count(), 2, "one line a VIP: {text}");
+    assert_eq!(host.ok("bind -q"), "");
+    let verbose = host.vipswitch(["bind", "-v", "master8000"]);
+    assert!(
+        verbose.stderr.contains(
+            "master=master8000 why=bind already_here=192.168.56.250/24@eth1 frames=2 reset=0"
+        ),
+        "{verbose}"
+    );
+    let json = host.ok("bind --json master8000");
+    let object: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(object["master"], "master8000");
+    assert_eq!(object["vip"], "192.168.56.250");
+    assert_eq!(object["prefix"], 24);
+    assert_eq!(object["action"], "already_here");
+    assert_eq!(object["interfaces"], serde_json::json!(["eth1"]));
+    assert_eq!(object["frames"], 2);
+    assert_eq!(object["dry_run"], false);
+    assert!(object["error"].is_null() && object["took_ms"].as_f64().unwrap() > 0.0);
+    let failed = lab.config("[masters.m]\nvip = \"10.9.9.9\"\n");
+    let failed = host
+        .vipswitch(["bind", "--json", "--config", failed.to_str().unwrap()])
+        .fails(2, &["found no interface"]);
+    let object: serde_json::Value = serde_json::from_str(&failed.stdout).unwrap();
+    assert_eq!(object["action"], "failed");
+    assert!(
+        object["error"]
+            .as_str()
+            .unwrap()
+            .contains("found no interface for 10.9.9.9/32")
+    );
+}

@@ -1,0 +1,25 @@
+//! The executable in real network namespaces, with real Redis and real Sentinels: a module for each
+//! subject, which runs alone by `cargo test --test integration SUBJECT::`.
+
+mod announcer;
+mod check;
+mod command_line;
+mod common;
+mod configuration;
+mod documents;
+mod dry_run;
+mod each_system_call;
+mod hand_over;
+mod hook;
+mod hook_arguments;
+mod interface;
+mod kernel_faults;
+mod lock;
+mod log;
+mod privilege;
+mod release;
+mod sentinel;
+mod site_command;
+mod status;
+mod sync;
+mod take_over;
