@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::Contender;
+use crate::site::DOWN_AFTER;
 
 /// What came of one failover, in milliseconds.
 pub struct Times {
@@ -37,10 +38,14 @@ pub struct Many {
 
 /// Prints what came of killed masters.
 pub fn killed(results: &[(Contender, Times)]) {
-    heading("The master is killed", results.len() / 2);
-    row("outage of a writer", results, "2200 to 2390", |one| {
-        Some(one.outage)
-    });
+    let title = format!("The master is killed, down-after-milliseconds {DOWN_AFTER}");
+    heading(&title, results.len() / 2);
+    row(
+        "outage of a writer",
+        results,
+        "2200 to 2390 at 1000",
+        |one| Some(one.outage),
+    );
     row("decision to first frame", results, "-", |one| {
         Some(one.first_frame)
     });

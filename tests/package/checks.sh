@@ -116,7 +116,7 @@ finds_only() {
 
 # Waits, because a Sentinel that was restarted has to meet the others again.
 expect() {
-    local deadline=$(($(now) + 20000000))
+    local deadline=$(($(now) + PATIENCE * 1000000))
     until finds_only "$(tr ' ' '\n' <<<"$1" | sort -u | xargs)"; do
         (($(now) < deadline)) || {
             cat "$LAB/findings" >&2

@@ -17,6 +17,8 @@ declare -rA MAC=(
     [client]=02:00:00:00:01:10 [rival]=02:00:00:00:01:99
 )
 readonly LAB=/run/lab
+# Seconds: how long anything may take on a busy machine.
+readonly PATIENCE=120
 
 declare -A nspawn=() # the process outside that keeps a server
 declare -A leader=() # that server's systemd
@@ -222,7 +224,7 @@ boot() {
             --network-namespace-path="/run/netns/$host"
     ) </dev/null >"$LAB/$host.console" 2>&1 &
     nspawn[$host]=$!
-    until_deadline 20 "$host has a first process" find_leader "$host"
+    until_deadline "$PATIENCE" "$host has a first process" find_leader "$host"
 }
 
 find_leader() {
@@ -239,7 +241,7 @@ has_booted() {
 
 wait_booted() {
     concern "$1"
-    until_deadline 60 "$1 has booted" has_booted "$1"
+    until_deadline "$PATIENCE" "$1 has booted" has_booted "$1"
     local failed
     failed=$(on "$1" systemctl list-units --failed --plain --no-legend)
     [[ -z $failed ]] || die "$1 has failed units after its boot: $failed"
@@ -259,7 +261,7 @@ power_off() {
 shut_down() {
     concern "$1"
     on "$1" systemctl --no-block poweroff
-    until_deadline 60 "$1 is shut down" fails kill -0 "${nspawn[$1]}" 2>/dev/null
+    until_deadline "$PATIENCE" "$1 is shut down" fails kill -0 "${nspawn[$1]}" 2>/dev/null
     is_gone "$1"
     concern
 }
@@ -320,7 +322,7 @@ settled() {
         hurry "$host"
     done
     for host in "${SERVERS[@]}"; do
-        until_deadline 60 "the Sentinel on $host sees all well with $1 as master" knows_all "$host" "$1"
+        until_deadline "$PATIENCE" "the Sentinel on $host sees all well with $1 as master" knows_all "$host" "$1"
     done
 }
 
@@ -345,13 +347,20 @@ client_sends_to() {
     [[ $(ip -netns client neighbor show "$VIP" dev eth1) == *" lladdr ${MAC[$1]} "* ]]
 }
 
-# Write after write through the VIP, each on a new connection and for 100 ms at most; each line of
+# Write after write through the VIP, each on a new connection and for 100 ms at most; after a write
+# without an answer for twice as long, up to 1.6 s, as a busy machine may need more. Each line of
 # "writes" is the time of an answer and the counter in it.
 write_on() {
     # shellcheck disable=SC2016
     REDISCLI_AUTH=$password on_client "$BASH" -c '
+        patience=1
         while :; do
-            reply=$(timeout 0.1 redis-cli -h "$0" -p "$1" incr writes 2>&1) || :
+            reply=$(timeout "$((patience / 10)).$((patience % 10))" redis-cli -h "$0" -p "$1" incr writes 2>&1)
+            if [[ $? == 124 ]]; then
+                patience=$((patience < 16 ? 2 * patience : 16))
+            else
+                patience=1
+            fi
             case $reply in [0-9]*) echo "${EPOCHREALTIME/./} $reply" ;; *) sleep 0.01 ;; esac
         done' "$VIP" "$REDIS_PORT" >"$LAB/writes" 2>/dev/null &
 }

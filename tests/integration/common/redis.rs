@@ -27,7 +27,8 @@ const CHAIN: [&str; 3] = ["100", "1", "2"];
 
 /// So long that no stall of the machine looks like a death. [`Site::kill`] shortens it.
 const NEVER_DOWN: u32 = 60_000;
-const SOON_DOWN: u32 = 500;
+/// With 1,000 and less Sentinel takes the fresh master for down now and then, too.
+const SOON_DOWN: u32 = 2_000;
 
 /// When a VIP that is in its place must be of use, at the latest. Without an announcement the
 /// client's neighbour entry would need 38 s to follow.
