@@ -1,11 +1,12 @@
 //! The interface of a VIP: which interface is taken, and what its state does to a run.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::sniffer::{Sniffer, arp, mac};
 use crate::common::{
-    BOTH, ONLY_V4, V4, V4_BOUND, eventually, executable, finish, guides_lab, wait_for,
+    BOTH, ONLY_V4, PATIENCE, SENTINELS_PATIENCE, V4, V4_BOUND, end_of, eventually, executable,
+    finish_within, guides_lab, wait_for,
 };
 
 #[test]
@@ -60,6 +61,10 @@ fn a_call_that_is_repeated_moves_nothing_between_two_interfaces_of_one_subnet() 
         server.ok("unbind");
         server.ip(&format!("addr add 192.168.56.250/24 dev {first}"));
         server.ip(&format!("addr add fd00::250/64 dev {first} nodad"));
+        // The kernel makes the route to an IPv6 address some time after the address.
+        eventually("the address is in use", || {
+            server.ip("route get fd00::250").contains("local")
+        });
         for _ in 0..3 {
             server.hook("m", "192.168.56.101").success();
             let vips: Vec<String> = server
@@ -138,8 +143,12 @@ fn the_mac_is_the_one_of_the_interface_that_owns_the_address() {
     server.ok("unbind");
     lab.config("[masters.m]\nvip = \"192.168.56.250/24\"\ninterface = \"mv9\"\n");
     server.ok("bind");
-    let frames = sniffer.wait(V4, 4);
-    assert_eq!(arp(frames.last().unwrap()).1[0], "02:00:00:00:77:77");
+    eventually("the other one announces it", || {
+        let frames = sniffer.about(V4);
+        frames
+            .iter()
+            .any(|frame| arp(frame).1[0] == "02:00:00:00:77:77")
+    });
 }
 
 #[test]
@@ -172,16 +181,21 @@ fn an_interface_that_is_down_is_waited_for() {
     let lab = guides_lab(ONLY_V4);
     let server = lab.host("server1");
     server.ip("link set eth1 down");
-    let mut hook = server.command(executable());
+    let trace = lab.unique("trace");
+    let mut hook = server.command("strace");
+    hook.args(["-f", "-b", "execve", "-qq", "-e", "trace=%network", "-o"]);
+    hook.arg(&trace).arg(executable());
     hook.args(["m", "leader", "start", "", "8000", "192.168.56.101", "8000"]);
     let mut child = hook.spawn().unwrap();
     // TO is on it, although the kernel has no route to it now; bound, but not yet announced.
-    eventually("the VIP is bound", || server.has(V4_BOUND));
-    assert!(child.try_wait().unwrap().is_none());
+    eventually("it was tried once", || {
+        std::fs::read_to_string(&trace).is_ok_and(|trace| trace.contains("ENETDOWN"))
+    });
+    assert!(server.has(V4_BOUND) && child.try_wait().unwrap().is_none());
     let sniffer = Sniffer::start(&lab.host("client"));
     server.ip("link set eth1 up");
-    let status = wait_for(Duration::from_secs(20), || child.try_wait().unwrap());
-    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    let status = end_of(&mut child);
+    assert!(status.success(), "{status:?}");
     assert_eq!(arp(&sniffer.wait(V4, 2)[0]).1[1], V4);
     let line = lab.logged(&["exit=0"]);
     assert!(!line.contains("tries=1 "), "{line}");
@@ -194,7 +208,8 @@ fn an_interface_that_stays_down_is_a_passing_fault_in_the_end() {
     server.ip("link set eth1 down");
     let finished = server.hook("m", "192.168.56.101");
     assert_eq!(finished.code(), 1, "{finished}");
-    assert!((19..26).contains(&finished.took.as_secs()), "{finished}");
+    assert!(finished.took >= Duration::from_secs(18), "{finished}");
+    assert!(finished.took < SENTINELS_PATIENCE, "{finished}");
     let line = lab.logged(&["exit=1", "Network is down", "ip link set"]);
     // Severity warning (4) of facility daemon (3).
     assert!(line.starts_with("<28>"), "{line}");
@@ -218,26 +233,24 @@ fn an_interface_that_is_down_does_not_make_this_host_the_wrong_one() {
     assert!(wait_for(Duration::from_millis(500), || child.try_wait().unwrap()).is_none());
     assert!(server.has(V4_BOUND));
     server.ip("link set eth1 up");
-    assert!(
-        wait_for(Duration::from_secs(20), || child.try_wait().unwrap())
-            .unwrap()
-            .success()
-    );
+    assert!(end_of(&mut child).success());
 }
 
 #[test]
 fn an_interface_that_comes_and_goes_meanwhile_ends_in_a_clean_result() {
     let lab = guides_lab("[masters.m]\nvip = \"10.7.7.250/24\"\n");
     let server = lab.host("server1");
+    let enough = lab.unique("enough");
     let (come_and_go, runs) = thread::scope(|scope| {
         let flapper = scope.spawn(|| {
-            let script = "for i in $(seq 300); do ip link add p0 type veth peer name p1; ip addr add 10.7.7.1/24 dev p0; ip link set p0 up; ip link set p1 up; ip link del p0; done";
+            let script = "until [[ -e $0 ]]; do ip link add p0 type veth peer name p1; ip addr add 10.7.7.1/24 dev p0; ip link set p0 up; ip link set p1 up; ip link del p0; done";
             let mut shell = server.command("bash");
-            shell.args(["-c", script]);
-            finish(shell)
+            shell.args(["-c", script]).arg(&enough);
+            finish_within(shell, 4 * PATIENCE)
         });
         let mut runs = Vec::new();
-        while !flapper.is_finished() {
+        let started = Instant::now();
+        while runs.len() < 6 || started.elapsed() < Duration::from_secs(5) {
             runs.push(server.vipswitch([
                 "m",
                 "leader",
@@ -249,10 +262,10 @@ fn an_interface_that_comes_and_goes_meanwhile_ends_in_a_clean_result() {
             ]));
             runs.push(server.vipswitch(["unbind"]));
         }
+        std::fs::write(&enough, "").unwrap();
         (flapper.join().unwrap(), runs)
     });
     come_and_go.success();
-    assert!(runs.len() > 4);
     for run in runs {
         assert!(matches!(run.code(), 0..=2), "{run}");
     }

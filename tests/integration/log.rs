@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
 
-use crate::common::{Finished, Lab, executable, finish, finish_within};
+use crate::common::{Finished, Lab, executable, finish};
 
 const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n\
     [masters.bind]\nvip = \"192.168.56.251/24\"\n";
@@ -94,7 +93,7 @@ fn a_syslog_that_has_stopped_reading_holds_nothing_up() {
         "192.168.56.101",
         "8000",
     ]);
-    let finished = finish_within(command, Duration::from_secs(5));
+    let finished = finish(command);
     assert!(finished.stderr.contains("msg=\"took"), "{finished}");
     finished.success();
     assert!(host.has(VIP));

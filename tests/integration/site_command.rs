@@ -1,10 +1,8 @@
 //! The site's own commands: when they run, what they are told, and what their failure means.
 
-use std::time::Duration;
-
 use crate::common::{
-    Lab, NameHolder, V4_BOUND, eventually, executable, false_sentinel, finish, says_master_is,
-    wait_for,
+    Lab, NameHolder, V4_BOUND, end_of, eventually, executable, false_sentinel, finish,
+    says_master_is,
 };
 
 /// A configuration whose commands write what they find to a file each.
@@ -70,7 +68,7 @@ fn a_site_command_that_fails_is_logged_and_is_the_runs_failure_if_required() {
         ),
         ("[\"/absent\"]", "the command /absent failed: No such file"),
         (
-            "[\"/bin/sleep\", \"60\"], timeout_seconds = 1",
+            "[\"/bin/sleep\", \"600\"], timeout_seconds = 1",
             "the command /bin/sleep failed: it took longer than 1 s and was killed",
         ),
     ] {
@@ -78,7 +76,6 @@ fn a_site_command_that_fails_is_logged_and_is_the_runs_failure_if_required() {
             lab.config(&format!("[masters.m]\nvip = \"192.168.56.250/24\"\non_take_over = {{ command = {command}, required = {required} }}\n"));
             let run = server.hook("m", "192.168.56.101");
             assert_eq!(run.code(), code, "{run}");
-            assert!(run.took < Duration::from_secs(15), "{run}");
             // It is the command that failed, not the take-over.
             assert!(server.has(V4_BOUND));
             lab.logged(&[&format!("site_command=\"{said}"), &format!("exit={code}")]);
@@ -184,8 +181,7 @@ fn commands_of_one_vip_run_one_at_a_time_and_hold_no_vip_up() {
     assert!(!order.exists() && unbind.try_wait().unwrap().is_none());
     std::fs::write(&gate, "go\n").unwrap();
     for child in [&mut bind, &mut unbind] {
-        let ended = wait_for(Duration::from_secs(20), || child.try_wait().unwrap());
-        assert!(ended.unwrap().success());
+        assert!(end_of(child).success());
     }
     let order_of_commands = std::fs::read_to_string(&order).unwrap();
     assert_eq!(order_of_commands, "taken\nreleased\n");
@@ -201,8 +197,7 @@ fn a_command_whose_vip_has_moved_on_is_not_run() {
     eventually("the VIP is here", || server.has(V4_BOUND));
     server.ip("addr del 192.168.56.250/24 dev eth1");
     holder.release();
-    let ended = wait_for(Duration::from_secs(20), || bind.try_wait().unwrap());
-    assert!(ended.unwrap().success());
+    assert!(end_of(&mut bind).success());
     assert!(!lab.dir().join("taken").exists());
 }
 
@@ -216,7 +211,10 @@ fn a_command_is_told_where_the_master_is_by_sentinels_word() {
         "{config}[sentinel]\naddress = \"127.0.0.1:6800\"\n"
     ));
     false_sentinel(&server, "6800", &says_master_is("192.168.56.101"));
-    server.hook("m", "192.168.56.102").success();
+    lab.heard(|| {
+        server.ok("unbind");
+        server.hook("m", "192.168.56.102")
+    });
     let taken = std::fs::read_to_string(lab.dir().join("taken")).unwrap();
     assert!(taken.contains("VIPSWITCH_TO=192.168.56.101\n"), "{taken}");
 }

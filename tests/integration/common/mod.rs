@@ -48,8 +48,12 @@ pub fn executable() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_vipswitch").into(), PathBuf::from)
 }
 
-/// How long any command may take that is not said to take longer.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take before a test gives up on it: much longer than it ever takes, also on a
+/// machine that has ten times too much to do.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long Sentinel lets its script run: whatever hangs, a run has to end in less.
+pub const SENTINELS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the pid 1 of a lab does: /run and /dev become its own, so that `ip netns` and syslog
 /// are; then it waits for the test to end.
@@ -209,6 +213,23 @@ impl Lab {
     pub fn log_of(&self, number: usize) -> Vec<String> {
         let enough = || Some(self.runs()).filter(|lines| lines.len() >= number);
         wait_for(PATIENCE, enough).unwrap_or_else(|| panic!("no {number} lines: {:#?}", self.log()))
+    }
+
+    /// Repeats Sentinel's call until Sentinel has answered it in time, which it may not on a busy
+    /// machine, and returns its line.
+    #[track_caller]
+    pub fn heard(&self, mut call: impl FnMut() -> Finished) -> String {
+        let calls = || {
+            let lines = self.runs().into_iter();
+            Vec::from_iter(lines.filter(|line| line.contains(" role=")))
+        };
+        let answered = || {
+            let before = calls().len();
+            call().success();
+            let line = || calls().into_iter().nth(before);
+            wait_for(PATIENCE, line).filter(|line| !is_late(line))
+        };
+        wait_for(PATIENCE, answered).expect("Sentinel answers in time")
     }
 
     /// Waits for a line in syslog that contains all `parts`, and returns it.
@@ -466,6 +487,21 @@ fn read_all(mut stream: impl Read + Send + 'static) -> thread::JoinHandle<String
     })
 }
 
+/// Waits for the end of a process, within [`PATIENCE`], and returns how it ended.
+#[track_caller]
+pub fn end_of(child: &mut Child) -> ExitStatus {
+    let ended = wait_for(PATIENCE, || child.try_wait().unwrap());
+    if ended.is_none() {
+        let _ = child.kill();
+    }
+    ended.unwrap_or_else(|| panic!("a process did not end within {PATIENCE:?}"))
+}
+
+/// Whether the line of a run says that Sentinel did not answer it in time.
+pub fn is_late(line: &str) -> bool {
+    line.contains("nothing within ") || line.contains("timed out")
+}
+
 /// Polls until there is something or the deadline has passed.
 pub fn wait_for<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
@@ -508,7 +544,7 @@ pub fn false_sentinel(host: &Host, port: &str, script: &str) {
 
 const FALSE_SENTINEL: &str = r#"
 use IO::Socket::INET;
-my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1:$ARGV[0]", Listen => 9, ReuseAddr => 1) or die;
+my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1:$ARGV[0]", Listen => 128, ReuseAddr => 1) or die;
 $| = 1; $SIG{PIPE} = $SIG{CHLD} = "IGNORE"; print "r";
 while (my $client = $server->accept) {
     next if fork;
