@@ -517,14 +517,15 @@ fn bind_on_a_terminal_shows_that_it_waits_for_a_neighbour() {
     let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
     let server = lab.host("server1");
     let command = format!("{} bind", executable().display());
-    let mut terminal = server.command("script");
-    terminal.args(["-qec", &command, "/dev/null"]);
-    let shown = finish(terminal).success();
-    assert!(
+    // On a busy machine the answer may be there before the first look, or after the last.
+    eventually("it is shown that it waits, and who answered", || {
+        server.ok("unbind");
+        let mut terminal = server.command("script");
+        terminal.args(["-qec", &command, "/dev/null"]);
+        let shown = finish(terminal).success();
         shown.contains("waiting for a neighbour to answer")
-            && shown.contains("confirmed by 192.168.56.103 after "),
-        "{shown}"
-    );
+            && shown.contains("confirmed by 192.168.56.103 after ")
+    });
 }
 
 #[test]
