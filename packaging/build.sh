@@ -41,8 +41,6 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 [[ -n ${SOURCE_DATE_EPOCH-} ]] || need git git
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
-VIPSWITCH_DATE=$(date -d "@$SOURCE_DATE_EPOCH" +%F)
-export VIPSWITCH_DATE
 
 build_executable() {
     [[ $target == "$host" || -d $(rustc --print sysroot)/lib/rustlib/$target ]] ||
@@ -54,6 +52,7 @@ build_executable() {
     # --config adds to the flags in .cargo/config.toml; RUSTFLAGS would take their place.
     unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
     local home=${CARGO_HOME:-$HOME/.cargo}
+    echo 'packaging/build.sh: building the executable. The last crate, vipswitch itself, takes the longest.' >&2
     cargo build --release --locked --target "$target" --config \
         "target.$target.rustflags=['--remap-path-prefix=$PWD=/usr/src/vipswitch', '--remap-path-prefix=$home=/usr/src/cargo']"
     executable=$build/$target/release/vipswitch
@@ -72,7 +71,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$packages"
 
-cargo run --quiet --locked --example documents -- "$work/documents"
+cp -r packaging/documents/generated "$work/documents"
+sed -i -e "s/@DATE@/$(date -d "@$SOURCE_DATE_EPOCH" +%F)/" -e "s/@VERSION@/$version/" "$work"/documents/*.[58]
 packaging/third-party "$machine-unknown-linux-gnu" >"$work/THIRD-PARTY"
 
 put() { install -D -m "$1" "$2" "$3"; }

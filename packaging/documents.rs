@@ -1,17 +1,15 @@
-//! Writes the man pages and the completions into a folder:
-//! `cargo run --example documents -- FOLDER`.
+//! Writes the man pages and the completions into the folder from which the packages take them:
+//! `cargo run --example documents`. A test compares them with the help, so that building a package
+//! compiles nothing but the executable.
 
 #[path = "documents/generate.rs"]
 mod generate;
 
-use std::path::PathBuf;
-use std::{env, fs, io};
+use std::path::Path;
+use std::{fs, io};
 
 fn main() -> io::Result<()> {
-    let folder = env::args_os()
-        .nth(1)
-        .map(PathBuf::from)
-        .ok_or_else(|| io::Error::other("usage: documents FOLDER"))?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(generate::FOLDER);
     fs::create_dir_all(&folder)?;
     for (name, text) in generate::all()? {
         fs::write(folder.join(name), text)?;

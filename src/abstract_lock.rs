@@ -2,8 +2,8 @@
 //! (unix(7)). A name needs no file and no writable folder, is the same for every sandbox in the
 //! namespace, and is gone with its process however that died.
 //!
-//! Anybody may take a name. So who has one is believed only if it is root, this process's own user,
-//! or somebody whom a service manager has given CAP_NET_ADMIN here, who could do worse.
+//! Anybody may take a name. So the process that has a name is believed only if it is root's, this process's
+//! own user's, or has CAP_NET_ADMIN here from a service manager: such a process could do worse.
 
 use std::fs;
 use std::io;
@@ -77,7 +77,7 @@ impl Name {
     }
 }
 
-/// Returns a connection to who has a name now, if anybody has, without waiting.
+/// Returns a connection to the process that has a name now, if any has, without waiting.
 pub fn ask(kind: &str, which: &str) -> Option<UnixStream> {
     holder(&format!("{PREFIX}/{kind}/{which}"))
         .ok()
@@ -130,8 +130,8 @@ fn may_be_believed(peer: &UnixCredentials) -> bool {
 }
 
 /// Whether /proc/PID/status is of a process of this user, and of no other in any respect, that has
-/// CAP_NET_ADMIN as an ambient capability. One that has executed a program with more rights than its
-/// own has lost these (capabilities(7)), and one with the same number but another user is another.
+/// CAP_NET_ADMIN as an ambient capability. A process that executed a program with more rights than its own
+/// has lost its ambient capabilities (capabilities(7)); another user means that the pid is used again.
 fn is_given(uid: u32, status: &str) -> bool {
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     let all_same = |uids: &str| uids.split_whitespace().all(|one| one.parse() == Ok(uid));

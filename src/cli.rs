@@ -1,7 +1,6 @@
 //! What the arguments of the command line mean. Nothing here looks at the world.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,8 +28,8 @@ const CHECK: &str = "\
 Run it as root on every server; it changes nothing.
 
 Example:
-  vipswitch check           every finding, its remedy below it
-  vipswitch check --quiet   only what is wrong, with what to do
+  vipswitch check             what is wrong, with what to do, and the sums
+  vipswitch check --verbose   every finding
 
 Exit codes: 0 all is in place, 1 with warnings, 2 with errors.";
 
@@ -63,7 +62,7 @@ pub struct Options {
     /// Print JSON, one object per line
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print the log line as well
+    /// Print the log line as well; check: every finding
     #[arg(short, long, global = true)]
     pub verbose: bool,
     /// Print errors only
@@ -93,18 +92,9 @@ pub struct Announce {
 /// What an announcer's process is told.
 #[derive(Args, Clone, Debug)]
 pub struct Announcer {
-    /// The master's name.
-    #[arg(long)]
-    pub master: String,
-    /// The VIP and its prefix length.
-    #[arg(long)]
-    pub vip: String,
-    /// The interface's number.
-    #[arg(long)]
-    pub ifindex: u32,
-    /// A neighbour to be asked.
-    #[arg(long)]
-    pub peer: Vec<IpAddr>,
+    /// A VIP that it announces, as JSON.
+    #[arg(long = "job", required = true)]
+    pub jobs: Vec<String>,
 }
 
 /// The longest time that `announce --for` takes.
@@ -147,7 +137,7 @@ pub enum Verb {
     /// Tell whether the hook will work on this host
     #[command(after_help = CHECK)]
     Check,
-    /// Go on announcing one VIP; started by the other commands
+    /// Go on announcing VIPs; started by the other commands
     #[command(hide = true)]
     Announcer(Announcer),
     /// Print completions for a shell
@@ -160,7 +150,7 @@ pub enum Verb {
     },
 }
 
-/// The shells that there are completions for: those that servers have.
+/// The shells of servers: for these there are completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Shell {
     /// GNU bash.

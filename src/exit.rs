@@ -136,8 +136,27 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Returns the exit code for an error: its kind where it has one. A fault that nobody has
-/// classified counts as passing, because a dropped call loses the VIP for good and a
+/// A deed that stopped half-way: why, and what it had done by then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halted<T> {
+    /// Why it stopped.
+    pub fault: Fault,
+    /// What it had done.
+    pub done: T,
+}
+
+impl<T: Default> From<Fault> for Halted<T> {
+    /// A deed that had done nothing yet.
+    fn from(fault: Fault) -> Self {
+        Halted {
+            fault,
+            done: T::default(),
+        }
+    }
+}
+
+/// Returns the exit code for an error, by its kind if it has a kind. A fault without a kind counts as
+/// passing, because a dropped call loses the VIP for good and a
 /// superfluous retry loses half a minute.
 pub fn of(error: &anyhow::Error) -> Exit {
     error

@@ -79,7 +79,7 @@ pub fn in_hosts(name: &str) -> io::Result<Vec<IpAddr>> {
 /// Returns the addresses of a name in the text of a hosts(5) file: an address and its names on
 /// each line, names without regard to case, comments from `#` on. Read byte by byte, as one
 /// comment that is not UTF-8 must not hide the rest.
-fn find(hosts: &[u8], name: &str) -> Vec<IpAddr> {
+pub fn find(hosts: &[u8], name: &str) -> Vec<IpAddr> {
     let hosts = String::from_utf8_lossy(hosts);
     let name = name.trim_end_matches('.');
     let line_has = |line: &str| -> Option<IpAddr> {
@@ -90,6 +90,14 @@ fn find(hosts: &[u8], name: &str) -> Vec<IpAddr> {
             .then_some(address)
     };
     hosts.lines().filter_map(line_has).collect()
+}
+
+/// Returns the addresses of a host as far as they are known here without asking a name server.
+pub fn at_hand(host: &Host) -> Vec<IpAddr> {
+    match host {
+        Host::Address(address) => vec![*address],
+        Host::Name(name) => in_hosts(name).unwrap_or_default(),
+    }
 }
 
 async fn ask(name: &str) -> Result<Vec<IpAddr>, String> {

@@ -77,7 +77,7 @@ mod tests {
             (Errno::EINTR, Passing),
             (Errno::ENETDOWN, Passing),
             (Errno::ENOMEM, Passing),
-            // The interface went meanwhile: the next look finds another one or says that there is none.
+            // The interface went meanwhile: the next attempt finds another interface, or says that no interface fits.
             (Errno::ENODEV, Passing),
             (Errno::EACCES, Permanent),
             (Errno::EINVAL, Permanent),

@@ -1,7 +1,7 @@
 //! Moves a virtual IP to the host of the current Redis or Valkey master.
 //!
-//! One run reads from top to bottom in [`run`](mod@run): what was asked, what the kernel says,
-//! what follows, carried out, verified. The modules are public so that the tests reach them;
+//! Every entry goes one way: [`gather`] the evidence, reach a [`verdict`], make a [`plan`], and let the
+//! [`engine`] settle it. [`once`] does so for one run. The modules are public so that the tests reach them;
 //! they promise nothing to other crates.
 
 // A println! panics on a full stdout, and nothing but main ends the process.
@@ -14,36 +14,40 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod deeds;
+pub mod engine;
+pub mod evidence;
 pub mod exit;
 pub mod failover;
 pub mod frames;
+pub mod gather;
 pub mod hosts;
 pub mod inherited_files;
+pub mod judgement;
 pub mod kernel;
 pub mod kernel_error;
 pub mod link;
 pub mod lock;
 pub mod log;
+pub mod once;
+pub mod outcome;
 pub mod plan;
 pub mod privilege;
+pub mod redis;
 pub mod report;
-pub mod run;
-pub mod sentinel;
 pub mod site_command;
 pub mod text;
 pub mod trusted_file;
+pub mod verdict;
 pub mod vip;
 
 use std::ffi::OsString;
 use std::time::Instant;
 
-/// Does what the arguments of this process ask for.
+/// Does what the arguments of this process ask for. It was started at `started`.
 ///
 /// `arguments` start with the program's name. Returns how the process is to end; nothing below
 /// this function ends it, except that a panic aborts after its message reached the log.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> exit::Exit {
-    let started = Instant::now();
-    log::install_panic_hook();
+pub async fn run(arguments: impl IntoIterator<Item = OsString>, started: Instant) -> exit::Exit {
     let arguments: Vec<OsString> = arguments.into_iter().skip(1).collect();
-    commands::dispatch(&arguments, started)
+    commands::dispatch(&arguments, started).await
 }

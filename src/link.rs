@@ -2,6 +2,10 @@
 
 use pnet_base::MacAddr;
 
+/// The loopback's number, the same in every network namespace (LOOPBACK_IFINDEX in the kernel's
+/// include/net/flow.h).
+pub const LOOPBACK: u32 = 1;
+
 /// One network interface of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {

@@ -2,9 +2,9 @@
 //! act on an older one.
 //!
 //! The lock is a [`Name`] for each VIP. Where a stranger has the name, the run excludes all others
-//! instead: every run holds flock(2) on a sysctl of the network namespace that only root, or who has
-//! CAP_NET_ADMIN there, can open (`net_ctl_permissions` in the kernel's net/sysctl_net.c), shared with
-//! those that have their names, and alone where one is denied. The names are the same for every
+//! instead: every run holds flock(2) on a sysctl of the network namespace that only root, or a process with
+//! CAP_NET_ADMIN there, can open (`net_ctl_permissions` in the kernel's net/sysctl_net.c), shared
+//! while it has all its names, and alone where a name is denied. The names are the same for every
 //! sandbox, the file only for those who see the same mount of /proc.
 
 use std::collections::BTreeSet;
@@ -73,7 +73,7 @@ pub async fn command(vip: IpAddr, patience: Duration) -> Result<Option<Name>, Fa
 }
 
 impl Lock {
-    /// Whether there was a lock to be had. A VIP that moves unlocked is better than one that does
+    /// Returns whether a lock could be taken. A VIP that moves without a lock is better than a VIP that does
     /// not move.
     pub fn is_held(&self) -> bool {
         self.has_names || self.file.is_some()

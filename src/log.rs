@@ -1,14 +1,16 @@
-//! The log: one line per run to syslog (facility daemon), to stderr where there is no syslog.
-//! Neither may hold the run up or end it.
+//! What leaves this process as text: the log (one line per run to syslog, facility daemon, or to stderr
+//! where there is no syslog), and the lines on stdout and stderr. None of them may hold the run up or end
+//! it.
 
-use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, poll};
-use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use syslog::{Facility, Formatter3164, LogFormat as _, Severity};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::text::{escape, printable};
 
@@ -27,69 +29,114 @@ pub enum Level {
 const SOCKETS: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
 
 /// How long a daemon, or a reader of stderr, that does not read may hold a line up.
-const PATIENCE_MS: u16 = 200;
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How often is looked whether a reader has made room: a file or a terminal cannot be waited for.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What a pipe with room takes without blocking (pipe(7), on Linux).
 const PIPE_BUF: usize = 4096;
 
 /// Writes one line to syslog, to stderr if that cannot be done. Returns whether syslog has it.
-/// Failure of both is no error: the VIP matters more than the line.
-pub fn line(level: Level, text: &str) -> bool {
-    let logged = to_syslog(level, text);
+/// Failure of both is not an error: the VIP matters more than the line.
+pub async fn line(level: Level, text: &str) -> bool {
+    let logged = to_syslog(level, text).await;
     if !logged {
-        stderr(text);
+        stderr(text).await;
     }
     logged
 }
 
 /// Writes one line to stderr, which may be closed, or full with nobody reading.
-pub fn stderr(text: &str) {
-    write_stderr(&format!("vipswitch: {}\n", printable(text)));
+pub async fn stderr(text: &str) {
+    stderr_lines(&[format!("vipswitch: {}", printable(text))]).await;
 }
 
 /// Writes lines that hold nothing but what prints to stderr.
-pub fn stderr_lines(lines: &[String]) {
-    write_stderr(&format!("{}\n", lines.join("\n")));
+pub async fn stderr_lines(lines: &[String]) {
+    let text = format!("{}\n", lines.join("\n"));
+    // A reader that has gone, or does not read, misses it.
+    let _ = write(&mut io::stderr(), text.as_bytes(), Some(PATIENCE)).await;
 }
 
-fn write_stderr(text: &str) {
-    let mut stderr = io::stderr().lock();
+/// Shows text on the terminal that stderr is, control sequences and all.
+pub async fn terminal(text: &str) {
+    let _ = write(&mut io::stderr(), text.as_bytes(), Some(PATIENCE)).await;
+}
+
+/// Writes text to stdout, and waits for a slow reader.
+///
+/// # Errors
+///
+/// Those of write(2).
+pub async fn stdout(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    write(&mut stdout, text.as_bytes(), None).await?;
+    stdout.flush()
+}
+
+/// Writes all bytes as their reader makes room for them, for at most `patience` where one piece must wait.
+async fn write<W: Write + AsFd>(
+    to: &mut W,
+    bytes: &[u8],
+    patience: Option<Duration>,
+) -> io::Result<()> {
     // A pipe that can be written to takes PIPE_BUF bytes at once.
-    for piece in text.as_bytes().chunks(PIPE_BUF) {
-        let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-        let has_room = poll(&mut fds, PATIENCE_MS).is_ok_and(|ready| ready == 1);
-        if !has_room || stderr.write_all(piece).is_err() {
-            return;
+    for piece in bytes.chunks(PIPE_BUF) {
+        let give_up = patience.map(|patience| Instant::now() + patience);
+        while !has_room(to) {
+            if give_up.is_some_and(|give_up| Instant::now() > give_up) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            sleep(PAUSE).await;
         }
+        to.write_all(piece)?;
     }
+    Ok(())
+}
+
+fn has_room(of: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(of.as_fd(), PollFlags::POLLOUT)];
+    // What cannot be polled (a closed descriptor) says why when it is written to.
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready == 1)
 }
 
 /// Writes one line to syslog. Returns whether that could be done.
-fn to_syslog(level: Level, text: &str) -> bool {
+async fn to_syslog(level: Level, text: &str) -> bool {
     let Some(socket) = connect() else {
         return false;
     };
+    let Ok(socket) = tokio::net::UnixDatagram::from_std(socket) else {
+        return false;
+    };
+    // A daemon that has stopped reading does not hold the run up.
+    timeout(PATIENCE, socket.send(&record(level, text)))
+        .await
+        .is_ok_and(|sent| sent.is_ok())
+}
+
+/// Returns a line as syslog takes it.
+fn record(level: Level, text: &str) -> Vec<u8> {
     let formatter = Formatter3164 {
         facility: Facility::LOG_DAEMON,
         hostname: None,
         process: "vipswitch".into(),
         pid: std::process::id(),
     };
-    let text = printable(text);
-    let mut logger = Logger::new(LoggerBackend::Unix(socket), formatter);
-    let written = match level {
-        Level::Info => logger.info(text),
-        Level::Warning => logger.warning(text),
-        Level::Error => logger.err(text),
+    let severity = match level {
+        Level::Info => Severity::LOG_INFO,
+        Level::Warning => Severity::LOG_WARNING,
+        Level::Error => Severity::LOG_ERR,
     };
-    written.is_ok()
+    let mut record = Vec::new();
+    // Writing to memory does not fail.
+    let _ = formatter.format(&mut record, severity, printable(text));
+    record
 }
 
-/// Not by `syslog::unix`, whose socket waits for ever for a daemon that has stopped reading.
 fn connect() -> Option<UnixDatagram> {
     let socket = UnixDatagram::unbound().ok()?;
-    let patience = Duration::from_millis(PATIENCE_MS.into());
-    socket.set_write_timeout(Some(patience)).ok()?;
+    socket.set_nonblocking(true).ok()?;
     SOCKETS
         .iter()
         .any(|path| socket.connect(path).is_ok())
@@ -101,14 +148,24 @@ pub fn is_reachable() -> bool {
     connect().is_some()
 }
 
+/// Writes one line to syslog and to stderr where they take it at once: before there is an event loop, and
+/// when this process is about to end.
+pub fn at_once(level: Level, text: &str) {
+    if let Some(socket) = connect() {
+        let _ = socket.send(&record(level, text));
+    }
+    let mut stderr = io::stderr();
+    let line = format!("vipswitch: {}\n", printable(text));
+    if has_room(&stderr) {
+        let _ = stderr.write_all(line.as_bytes());
+    }
+}
+
 /// Makes a panic leave its message in the log and on stderr, then abort: Sentinel retries a
 /// death by signal and drops the exit code of an unwinding panic (101).
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
-        let text = describe(panic);
-        if line(Level::Error, &text) {
-            stderr(&text);
-        }
+        at_once(Level::Error, &describe(panic));
         std::process::abort();
     }));
 }

@@ -5,12 +5,12 @@
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep};
 
 use crate::config::SiteCommand;
 use crate::exit::Fault;
@@ -23,13 +23,17 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Runs a command with these variables in its environment, and waits for its end, for its own time and
-/// no longer than `left`. Must be called within a tokio runtime.
+/// no longer than `left`.
 ///
 /// # Errors
 ///
 /// All are passing: a program that cannot be started, that fails, or that takes too long and is
 /// killed.
-pub fn run(of: &SiteCommand, variables: &[(&str, String)], left: Duration) -> Result<(), Fault> {
+pub async fn run(
+    of: &SiteCommand,
+    variables: &[(&str, String)],
+    left: Duration,
+) -> Result<(), Fault> {
     let [program, arguments @ ..] = of.argv.as_slice() else {
         return Ok(());
     };
@@ -59,7 +63,7 @@ pub fn run(of: &SiteCommand, variables: &[(&str, String)], left: Duration) -> Re
     // ignore (execve(2)).
     let _caught = [SignalKind::hangup(), SignalKind::alarm()].map(signal);
     let child = command.spawn().map_err(|error| failed(error.to_string()))?;
-    match wait(child, timeout) {
+    match wait(child, timeout).await {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(failed(status.to_string())),
         None => Err(failed(format!(
@@ -69,16 +73,16 @@ pub fn run(of: &SiteCommand, variables: &[(&str, String)], left: Duration) -> Re
     }
 }
 
-/// Waits for a child's end; one that takes too long is killed with all of its group, and then it is `None`.
-fn wait(mut child: Child, timeout: Duration) -> Option<ExitStatus> {
+/// Waits for a child's end. A child that takes too long is killed with all of its group; then this is `None`.
+async fn wait(mut child: Child, timeout: Duration) -> Option<ExitStatus> {
     let give_up = Instant::now() + timeout;
     while Instant::now() < give_up {
         if let Ok(Some(status)) = child.try_wait() {
             return Some(status);
         }
-        thread::sleep(PAUSE);
+        sleep(PAUSE).await;
     }
-    // Not waited for: one that even SIGKILL does not end at once must not hold the run up.
+    // Not waited for: a process that even SIGKILL does not end at once must not hold the run up.
     let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
     None
 }

@@ -26,6 +26,10 @@ pub enum Kind {
     Secrets,
     /// A password, which not everyone may read.
     Password,
+    /// Certificates, which anyone may read.
+    Certificate,
+    /// A private key, which not everyone may read.
+    Key,
 }
 
 /// Reads a text file.
@@ -41,6 +45,8 @@ pub fn read(path: &Path, kind: Kind) -> Result<String, Fault> {
         Kind::Configuration => "the configuration",
         Kind::Secrets => "the configuration, with a password in it,",
         Kind::Password => "the password file",
+        Kind::Certificate => "the certificate file",
+        Kind::Key => "the key file",
     };
     read_bytes(path, kind).and_then(text).map_err(|refusal| {
         let text = format!("cannot use {what} {}: {}", path.display(), refusal.why);
@@ -60,7 +66,7 @@ pub fn read(path: &Path, kind: Kind) -> Result<String, Fault> {
 ///
 /// # Errors
 ///
-/// One that others could have written or put in its place, or that is not there, in words.
+/// A program that others could have written or put in its place, or that is not there, in words.
 pub fn check_program(path: &Path) -> Result<(), String> {
     let check = || -> Result<(), Refusal> {
         let root = Path::new("/").metadata()?.uid();
@@ -124,7 +130,8 @@ fn read_bytes(path: &Path, kind: Kind) -> Result<Vec<u8>, Refusal> {
         return Err(Refusal::new("it is not a regular file"));
     }
     only_theirs(&[0, own_user()], path, &metadata)?;
-    if kind != Kind::Configuration && metadata.mode() & 0o007 != 0 {
+    let is_public = matches!(kind, Kind::Configuration | Kind::Certificate);
+    if !is_public && metadata.mode() & 0o007 != 0 {
         let remedy = format!("Take that away: chmod o= {}", path.display());
         return Err(Refusal::new("everyone can read it").remedy(remedy));
     }
@@ -144,7 +151,7 @@ fn open(path: &Path, kind: Kind) -> Result<File, Refusal> {
             (io::ErrorKind::NotFound, Kind::Configuration | Kind::Secrets) => {
                 "Create it, or name another file with --config or VIPSWITCH_CONFIG."
             }
-            (io::ErrorKind::NotFound, Kind::Password) => {
+            (io::ErrorKind::NotFound, Kind::Password | Kind::Certificate | Kind::Key) => {
                 "Create it, or correct its path in the configuration."
             }
             (io::ErrorKind::PermissionDenied, _) => {

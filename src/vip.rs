@@ -6,7 +6,10 @@ use std::net::IpAddr;
 use crate::exit::Fault;
 
 /// A virtual IP with the prefix length that it is bound with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(into = "String", try_from = "String")]
 pub struct Vip {
     /// The address that clients use.
     pub address: IpAddr,
@@ -49,6 +52,20 @@ impl Vip {
     }
 }
 
+impl From<Vip> for String {
+    fn from(vip: Vip) -> String {
+        vip.to_string()
+    }
+}
+
+impl TryFrom<String> for Vip {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Vip, String> {
+        Vip::parse(&text).map_err(|why| format!("{text} {why}"))
+    }
+}
+
 fn parse_prefix(digits: &str) -> Option<u8> {
     // u8::from_str alone would take a leading plus sign.
     if digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -66,7 +83,7 @@ pub fn bits(address: IpAddr) -> u8 {
     }
 }
 
-/// Returns what an address is, if it is not one that a single host can have.
+/// Returns what an address is, if a single host cannot have it.
 fn not_a_host(address: IpAddr, prefix: u8) -> Option<&'static str> {
     let subnet = Subnet { address, prefix };
     match address {

@@ -21,6 +21,8 @@ packages_of() {
     alpine:pgrep | fedora:pgrep | arch:pgrep) echo procps-ng ;;
     *:pgrep) echo procps ;;
     *:strace) echo strace ;;
+    # By its path: `time` alone is a word of the shell.
+    *:/usr/bin/time) echo time ;;
     *:readelf) echo binutils ;;
     alpine:unshare | alpine:nsenter) echo util-linux-misc ;;
     alpine:setpriv) echo setpriv ;;

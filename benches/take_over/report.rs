@@ -108,14 +108,14 @@ fn print_budgets([minimal, vipswitch, script]: &[Outcome; 3]) {
     let exit = |spread: &Spread| spread.median.as_secs_f64() * 1e3;
     let memory = megabytes(vipswitch.peak_kib * 1024);
     println!();
-    budget("first frame, in minimal programs", times(vipswitch), 1.3);
+    budget("first frame, in minimal programs", times(vipswitch), 1.6);
     budget("take-over, ms", exit(&vipswitch.take_over), 25.0);
     if let Some(release) = &vipswitch.release {
         budget("release, ms", exit(release), 25.0);
     }
-    budget("peak memory, MB", memory, 4.0);
+    budget("peak memory, MB", memory, 5.0);
     if let Some(size) = vipswitch.file_size {
-        budget("executable, MB", megabytes(size), 4.0);
+        budget("executable, MB", megabytes(size), 6.0);
     }
     let script = times(script);
     println!("The script's first frame takes {script:.2} minimal programs.");

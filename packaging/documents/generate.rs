@@ -13,17 +13,19 @@ use vipswitch::failover;
 /// The configuration that the packages install.
 pub const SAMPLE: &str = include_str!("../vipswitch.toml");
 
+/// Where the packages find what this makes.
+pub const FOLDER: &str = "packaging/documents/generated";
+
 /// What clap does not know, before its commands and after.
 const BEFORE: &str = include_str!("before.roff");
 const AFTER: &str = include_str!("after.roff");
 
-/// Returns each file's name and text. The pages' date comes from `VIPSWITCH_DATE`, so that the
-/// same commit makes the same bytes.
+/// Returns each file's name and text. `packaging/build.sh` puts the date and the version into the
+/// pages.
 pub fn all() -> io::Result<Vec<(String, String)>> {
-    let date = std::env::var("VIPSWITCH_DATE").unwrap_or_else(|_| "1970-01-01".into());
     let mut files = vec![
-        ("vipswitch.8".to_owned(), commands_page(&date)?),
-        ("vipswitch.toml.5".to_owned(), configuration_page(&date)),
+        ("vipswitch.8".to_owned(), commands_page()?),
+        ("vipswitch.toml.5".to_owned(), configuration_page()),
     ];
     for (shell, name) in [
         (Shell::Bash, "vipswitch.bash"),
@@ -43,10 +45,10 @@ fn completions(shell: Shell) -> io::Result<String> {
 }
 
 /// Returns vipswitch(8).
-fn commands_page(date: &str) -> io::Result<String> {
+fn commands_page() -> io::Result<String> {
     let mut cli = Cli::command();
     cli.build();
-    let mut page = title("VIPSWITCH", 8, date, "System Administration");
+    let mut page = title("VIPSWITCH", 8, "System Administration");
     let about = cli.get_about().map(ToString::to_string).unwrap_or_default();
     let _ = writeln!(page, ".SH NAME\nvipswitch \\- {}", lower_first(&about));
     page += ".SH SYNOPSIS\n.nf\n";
@@ -97,7 +99,7 @@ fn options(verb: &Command, wanted: impl Fn(&clap::Arg) -> bool) -> io::Result<St
         .filter(|argument| wanted(argument))
         .cloned();
     let alone = Command::new("vipswitch")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version("@VERSION@")
         .disable_version_flag(true)
         .disable_help_flag(true)
         .args(picked.map(|argument| argument.global(false)));
@@ -141,8 +143,8 @@ fn with_examples(help: &str) -> String {
 
 /// Returns vipswitch.toml(5): in the sample, blocks between empty lines, text behind `# `, settings
 /// behind `#`.
-fn configuration_page(date: &str) -> String {
-    let mut page = title("VIPSWITCH.TOML", 5, date, "File Formats");
+fn configuration_page() -> String {
+    let mut page = title("VIPSWITCH.TOML", 5, "File Formats");
     page += ".SH NAME\nvipswitch.toml \\- which virtual IP belongs to which master\n";
     page += ".SH SYNOPSIS\n.I /etc/vipswitch.toml\n.SH DESCRIPTION\n";
     for (number, block) in SAMPLE.trim().split("\n\n").enumerate() {
@@ -216,9 +218,8 @@ vip = "192.168.56.251/24"
 .BR vipswitch (8)
 "#;
 
-fn title(name: &str, section: u8, date: &str, volume: &str) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    format!(".TH {name} {section} {date} \"vipswitch {version}\" \"{volume}\"\n")
+fn title(name: &str, section: u8, volume: &str) -> String {
+    format!(".TH {name} {section} @DATE@ \"vipswitch @VERSION@\" \"{volume}\"\n")
 }
 
 /// Joins lines of prose; an empty one starts a paragraph.

@@ -1,5 +1,5 @@
-//! What a check has found, and its remedy. Every text from outside is escaped by whoever puts it
-//! into a finding.
+//! What a check has found, what to do about it, and how that is shown. Text from outside is escaped
+//! by the code that puts it into a finding.
 
 use serde::Serialize;
 
@@ -7,8 +7,8 @@ use crate::exit::Fault;
 use crate::report::to_json;
 use crate::text::{Ink, printable};
 
-/// How a check came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How a check came out, the gravest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// As it should be.
@@ -36,13 +36,37 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
+/// What is wrong, or could not be told, and what to do; `None` is as it should be.
+pub type Verdict = Option<(Level, String, String)>;
+
+/// What may surprise somebody, and what to do.
+pub fn warning(text: impl Into<String>, remedy: impl Into<String>) -> Verdict {
+    Some((Level::Warning, text.into(), remedy.into()))
+}
+
+/// What keeps the hook from working, and what to do.
+pub fn error(text: impl Into<String>, remedy: impl Into<String>) -> Verdict {
+    Some((Level::Error, text.into(), remedy.into()))
+}
+
+/// A fault that keeps the hook from working.
+pub fn fault(fault: &Fault) -> Verdict {
+    error(fault.cause(), fault.what_to_do().unwrap_or_default())
+}
+
+/// Why something could not be told.
+pub fn unknown(why: impl Into<String>) -> Verdict {
+    Some((Level::Unknown, why.into(), String::new()))
+}
+
 impl Finding {
+    /// Returns whether both are unknown for the same reason, which is said once.
     fn is_unknown_like(&self, other: &Finding) -> bool {
-        let both = self.level == Level::Unknown && other.level == Level::Unknown;
-        both && self.about == other.about && self.text == other.text
+        let key = |one: &Finding| (one.level, one.about.clone(), one.text.clone());
+        self.level == Level::Unknown && key(self) == key(other)
     }
 
-    /// Returns a line for people, the remedy on a second one.
+    /// Returns a line for people, the remedy on a second line.
     fn lines(&self, names: &str, colours: bool) -> String {
         let level = match self.level {
             Level::Ok => Ink::Green.paint("ok   ", colours),
@@ -50,159 +74,83 @@ impl Finding {
             Level::Warning => Ink::Yellow.paint("warn ", colours),
             Level::Error => Ink::Red.paint("ERROR", colours),
         };
-        let mut lines = format!("{level} {names}: ");
-        if let Some(about) = &self.about {
-            lines += &printable(about);
-            lines += ": ";
-        }
-        lines += &printable(&self.text);
-        if let Some(remedy) = &self.remedy {
-            lines += "\n      ";
-            lines += &printable(remedy);
-        }
-        lines + "\n"
+        let about = self.about.as_ref().map(|about| printable(about) + ": ");
+        let remedy = self.remedy.as_ref().map(|text| printable(text));
+        let remedy = remedy.map(|text| format!("\n      {text}"));
+        let (about, remedy) = (about.unwrap_or_default(), remedy.unwrap_or_default());
+        let text = printable(&self.text);
+        format!("{level} {names}: {about}{text}{remedy}\n")
     }
 }
 
-/// All that was found, in the order in which it was looked at.
+/// All that was found, in the order in which it was judged.
 #[derive(Debug, Default)]
-pub struct Findings(Vec<Finding>);
+pub struct Findings(pub Vec<Finding>);
 
 impl Findings {
-    /// Empty texts are none. Not generic and not inlined: it has a hundred callers.
-    #[inline(never)]
-    fn push(&mut self, check: &'static str, level: Level, about: &str, text: &str, remedy: &str) {
-        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        self.0.push(Finding {
+    /// Adds what a check has found, once: VIPs share interfaces, and masters share Sentinels.
+    pub fn add(&mut self, check: &'static str, about: impl ToString, verdict: Verdict) {
+        let ok = || (Level::Ok, "as it should be".to_owned(), String::new());
+        let (level, text, remedy) = verdict.unwrap_or_else(ok);
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        let finding = Finding {
             check,
             level,
-            about: some(about),
-            text: text.to_owned(),
+            about: some(about.to_string()),
+            text,
             remedy: some(remedy),
-        });
-    }
-
-    /// Notes that a check found nothing wrong. `about` may be empty, here and below.
-    pub fn ok(&mut self, check: &'static str, about: &str, text: impl AsRef<str>) {
-        self.push(check, Level::Ok, about, text.as_ref(), "");
-    }
-
-    /// Notes that checks could not be made, and why.
-    pub fn unknown(&mut self, checks: &[&'static str], about: &str, why: &str) {
-        for check in checks {
-            self.push(check, Level::Unknown, about, why, "");
+        };
+        if !self.0.contains(&finding) {
+            self.0.push(finding);
         }
-    }
-
-    /// Notes what may surprise somebody, and what to do.
-    pub fn warn(
-        &mut self,
-        check: &'static str,
-        about: &str,
-        text: impl AsRef<str>,
-        remedy: impl AsRef<str>,
-    ) {
-        self.push(check, Level::Warning, about, text.as_ref(), remedy.as_ref());
-    }
-
-    /// Notes what keeps the hook from working, and what to do.
-    pub fn error(
-        &mut self,
-        check: &'static str,
-        about: &str,
-        text: impl AsRef<str>,
-        remedy: impl AsRef<str>,
-    ) {
-        self.push(check, Level::Error, about, text.as_ref(), remedy.as_ref());
-    }
-
-    /// Notes a fault that keeps the hook from working.
-    pub fn fault(&mut self, check: &'static str, about: &str, fault: &Fault) {
-        let remedy = fault.what_to_do().unwrap_or_default();
-        self.push(check, Level::Error, about, fault.cause(), remedy);
-    }
-
-    /// Notes that Sentinel does not answer. Where its unit forbids the hook it cannot even start,
-    /// and that has been told already.
-    pub fn why_silent(&mut self, about: &str, fault: &Fault) {
-        match self
-            .0
-            .iter()
-            .any(|one| one.check == "exec-paths" && one.level == Level::Error)
-        {
-            true => self.unknown(
-                &["sentinel"],
-                about,
-                "it does not answer: exec-paths tells why it does not start",
-            ),
-            false => self.fault("sentinel", about, fault),
-        }
-    }
-
-    /// Returns whether a check has been made.
-    pub fn has_any(&self, check: &str) -> bool {
-        self.0.iter().any(|one| one.check == check)
-    }
-
-    /// Returns whether a check has found an error about this.
-    pub fn has_error(&self, check: &str, about: &str) -> bool {
-        self.0.iter().any(|one| {
-            one.check == check
-                && one.level == Level::Error
-                && one.about.as_deref().unwrap_or_default() == about
-        })
     }
 
     /// Returns the gravest level.
     pub fn worst(&self) -> Level {
-        if self.count(Level::Error) > 0 {
-            Level::Error
-        } else if self.count(Level::Warning) > 0 {
-            Level::Warning
-        } else {
-            Level::Ok
-        }
+        let levels = self.0.iter().map(|one| one.level);
+        levels.max().unwrap_or(Level::Ok)
     }
 
-    fn count(&self, level: Level) -> usize {
-        self.0.iter().filter(|one| one.level == level).count()
+    fn of(&self, least: Level) -> Vec<&Finding> {
+        self.0.iter().filter(|one| one.level >= least).collect()
     }
 
-    /// Returns the lines for people and their summary; only what is wrong if `quiet`.
-    pub fn text(&self, quiet: bool, colours: bool) -> String {
-        let grave = |one: &&Finding| matches!(one.level, Level::Warning | Level::Error);
-        let shown: Vec<&Finding> = self.0.iter().filter(|one| !quiet || grave(one)).collect();
+    /// Returns the lines for people: findings of this level and above, and unless these are only
+    /// what is wrong, the sums.
+    pub fn text(&self, least: Level, colours: bool) -> String {
         let mut text = String::new();
-        // What several checks could not tell for one reason is one line.
+        let shown = self.of(least);
         for group in shown.chunk_by(|one, next| one.is_unknown_like(next)) {
             let names: Vec<&str> = group.iter().map(|one| one.check).collect();
             text += &group[0].lines(&names.join(", "), colours);
         }
-        if !quiet {
-            text += &format!(
-                "{} ok, {} warnings, {} errors, {} could not be told\n",
-                self.count(Level::Ok),
-                self.count(Level::Warning),
-                self.count(Level::Error),
-                self.count(Level::Unknown)
-            );
+        match least {
+            Level::Ok => text + &self.sums() + "\n",
+            Level::Unknown => text + &self.sums() + "; --verbose shows all\n",
+            Level::Warning | Level::Error => text,
         }
-        text
     }
 
-    /// Returns one JSON object per finding and line; only what is wrong if `quiet`.
-    pub fn json(&self, quiet: bool) -> String {
-        let grave = |one: &&Finding| matches!(one.level, Level::Warning | Level::Error);
-        let shown = self.0.iter().filter(|one| !quiet || grave(one));
+    fn sums(&self) -> String {
+        let count = |level| self.0.iter().filter(|one| one.level == level).count();
+        let many = |level, word: &str| match count(level) {
+            1 => format!("1 {word}"),
+            number => format!("{number} {word}s"),
+        };
+        let unknown = match count(Level::Unknown) {
+            0 => String::new(),
+            number => format!(", {number} could not be told"),
+        };
+        let wrong = [(Level::Warning, "warning"), (Level::Error, "error")];
+        let [warnings, errors] = wrong.map(|(level, word)| many(level, word));
+        let ok = count(Level::Ok);
+        format!("check: {ok} ok, {warnings}, {errors}{unknown}")
+    }
+
+    /// Returns one JSON object per line, of each finding of this level and above.
+    pub fn json(&self, least: Level) -> String {
+        let shown = self.of(least).into_iter();
         shown.map(|one| to_json(one) + "\n").collect()
-    }
-
-    /// Returns the names and levels of what is not as it should be, for tests.
-    #[cfg(test)]
-    pub fn wrong(&self) -> Vec<(&'static str, Level)> {
-        let wrong = |one: &&Finding| one.level != Level::Ok;
-        let named = |one: &Finding| (one.check, one.level);
-        self.0.iter().filter(wrong).map(named).collect()
     }
 }
 
@@ -211,26 +159,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_told_counts_for_nothing_and_quiet_shows_what_is_wrong() {
+    fn what_is_shown_depends_on_the_level() {
         let mut findings = Findings::default();
-        findings.ok("config", "", "good");
-        findings.unknown(&["quorum", "replication"], "m", "Sentinel did not answer");
-        assert_eq!(findings.worst(), Level::Ok);
-        assert_eq!(findings.text(true, false), "");
-        findings.warn("cloud", "", "a cloud\u{1b}[31m", "Do this.");
-        assert_eq!(findings.worst(), Level::Warning);
-        findings.error("carrier", "eth1", "none", "Plug it in.");
+        findings.add("config", "", None);
+        findings.add("quorum", "m", unknown("no answer"));
+        findings.add("replication", "m", unknown("no answer"));
+        assert_eq!(findings.text(Level::Warning, false), "");
+        for _ in 0..2 {
+            findings.add("log", "", warning("none\u{1b}[31m", "Do this."));
+        }
+        findings.add("carrier", "eth1", error("none", "Plug it in."));
         assert_eq!(findings.worst(), Level::Error);
-        let quiet = "warn  cloud: a cloud\\u{1b}[31m\n      Do this.\nERROR carrier: eth1: none\n      Plug it in.\n";
-        assert_eq!(findings.text(true, false), quiet);
-        let coloured = findings.text(true, true);
-        assert!(coloured.starts_with("\x1b[33mwarn \x1b[m cloud: a cloud\\u{1b}[31m\n"));
-        assert!(
-            findings
-                .text(false, false)
-                .ends_with("1 ok, 1 warnings, 1 errors, 2 could not be told\n")
-        );
-        assert_eq!(findings.json(false).lines().count(), 5);
-        assert!(findings.has_error("carrier", "eth1") && !findings.has_error("cloud", ""));
+        let ok = "ok    config: as it should be\n";
+        let unknown = "?     quorum, replication: m: no answer\n";
+        let wrong = "warn  log: none\\u{1b}[31m\n      Do this.\nERROR carrier: eth1: none\n      Plug it in.\n";
+        let sums = "check: 1 ok, 1 warning, 1 error, 2 could not be told";
+        let usual = format!("{unknown}{wrong}{sums}; --verbose shows all\n");
+        let all = format!("{ok}{unknown}{wrong}{sums}\n");
+        let shown = |least| findings.text(least, false);
+        assert_eq!(shown(Level::Warning), wrong);
+        assert_eq!((shown(Level::Unknown), shown(Level::Ok)), (usual, all));
+        assert_eq!(findings.json(Level::Warning).lines().count(), 2);
+        assert_eq!(findings.json(Level::Ok).lines().count(), 5);
+        let coloured = findings.text(Level::Warning, true);
+        assert!(coloured.starts_with("\x1b[33mwarn \x1b[m log: none\\u{1b}[31m\n"));
     }
 }

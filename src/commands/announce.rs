@@ -3,22 +3,20 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::{load, operate, print};
 use crate::cli::{Announce, Options};
+use crate::config::Target;
 use crate::deeds::announcer::schedule::Schedule;
 use crate::deeds::announcer::{self, Job, Summary};
 use crate::deeds::take_over;
+use crate::evidence::Order;
 use crate::exit::{Exit, Fault};
-use crate::kernel::Netlink;
-use crate::kernel::Snapshot;
-use crate::kernel_error;
+use crate::kernel::{Netlink, Snapshot};
 use crate::log;
-use crate::plan::Call;
+use crate::once::Entry;
 use crate::report::to_json;
-use crate::run::{Asked, Target};
 use crate::text::printable;
 
 /// Announces. With `--for` it goes on, every second, and tells who answered.
@@ -26,56 +24,48 @@ use crate::text::printable;
 /// # Errors
 ///
 /// A configuration that cannot be used, an unknown master, or a kernel that does not answer.
-pub(super) fn run(
+pub(super) async fn run(
     announce: &Announce,
     options: &Options,
     started: Instant,
 ) -> anyhow::Result<Exit> {
     let exit = operate::run(
-        Asked::Operator(Call::Announce),
+        Entry::Operator(Order::Announce),
         &announce.of,
         options,
         started,
-    )?;
+    )
+    .await?;
     match announce.time {
         Some(time) if exit == Exit::Done && !options.dry_run => {
-            go_on(announce, time, options, started)
+            go_on(announce, time, options, started).await
         }
         _ => Ok(exit),
     }
 }
 
-fn go_on(
+async fn go_on(
     announce: &Announce,
     time: Duration,
     options: &Options,
     started: Instant,
 ) -> anyhow::Result<Exit> {
-    let config = load(options, started)?;
+    let config = load(options, started).await?;
     let targets = Target::of(&config, &announce.of.masters)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| kernel_error::open("the event loop", &error))?;
-    runtime.block_on(async {
-        let jobs = jobs(&targets).await?;
-        let voices = jobs
-            .iter()
-            .map(|job| announcer::work(job, Schedule::every_second(time)));
-        let mut exit = Exit::Done;
-        for (job, result) in jobs.iter().zip(join_all(voices).await) {
-            let (summary, fault) = result;
-            tell(job, &summary, options)?;
-            if let Some(fault) = fault {
-                log::stderr(&format!("{}: {}: {fault}", job.master, job.vip));
-                exit = Exit::from(fault.kind);
-            }
+    let jobs = jobs(&targets).await?;
+    let ended = announcer::work(&jobs, &Schedule::every_second(time), async |_, _| {}).await;
+    let mut exit = Exit::Done;
+    for (job, ended) in jobs.iter().zip(ended) {
+        tell(job, &ended.summary, options).await?;
+        if let Some(fault) = ended.fault {
+            log::stderr(&format!("{}: {}: {fault}", job.master, job.vip)).await;
+            exit = Exit::from(fault.kind);
         }
-        Ok(exit)
-    })
+    }
+    Ok(exit)
 }
 
-fn tell(job: &Job, summary: &Summary, options: &Options) -> anyhow::Result<()> {
+async fn tell(job: &Job, summary: &Summary, options: &Options) -> anyhow::Result<()> {
     let text = if options.json {
         to_json(&Told {
             master: &job.master,
@@ -99,7 +89,7 @@ fn tell(job: &Job, summary: &Summary, options: &Options) -> anyhow::Result<()> {
             summary.confirmed()
         ))
     };
-    print(&(text + "\n"))
+    print(&(text + "\n")).await
 }
 
 /// The JSON object for one VIP, as the README documents it.
@@ -128,9 +118,9 @@ async fn jobs(targets: &[Target<'_>]) -> Result<Vec<Job>, Fault> {
                 continue;
             }
             let gateways = netlink.gateways(ifindex, vip.address).await?;
-            let peers = take_over::peers(vip, target.announce_to, &gateways);
+            let peers = take_over::peers(vip, &target.master.announce_to, &gateways);
             jobs.push(Job {
-                master: target.master.to_owned(),
+                master: target.name.to_owned(),
                 vip: target.vip,
                 ifindex: binding.ifindex,
                 peers,

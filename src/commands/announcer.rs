@@ -7,72 +7,61 @@ use tokio::time::timeout;
 use super::level;
 use crate::cli::Announcer;
 use crate::deeds::announcer::schedule::Schedule;
-use crate::deeds::announcer::{self, Job, LIFE, Summary};
-use crate::exit::{Exit, Fault};
-use crate::inherited_files;
-use crate::kernel_error;
+use crate::deeds::announcer::{self, Ended, Job, LIFE};
+use crate::exit::Exit;
 use crate::log;
+use crate::report::{pair, quote};
 use crate::text::escape;
-use crate::vip::Vip;
 
 /// How long an announcer may take to begin and to end.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Announces, and writes one line to the log at its end.
+/// Announces, and writes one line to the log at the end of each job.
 ///
 /// # Errors
 ///
-/// Arguments that make no sense, or an event loop that cannot be opened.
-pub(super) fn run(of: &Announcer) -> anyhow::Result<Exit> {
-    // It fails for who leads a group already, which then is nobody's.
+/// A job that [`announcer::detach`] has not written. What a job fails at is in its line.
+pub(super) async fn run(of: &Announcer) -> anyhow::Result<Exit> {
+    let read = |job: &String| serde_json::from_str(job);
+    let jobs: Vec<Job> = of.jobs.iter().map(read).collect::<Result<_, _>>()?;
+    // setsid(2) fails for a process-group leader; then there is no session to leave.
     let _ = nix::unistd::setsid();
-    inherited_files::close_files();
-    let vip = Vip::parse(&of.vip)
-        .map_err(|why| Fault::permanent(format!("{} {why}", escape(&of.vip))))?;
-    let job = Job {
-        master: of.master.clone(),
-        vip,
-        ifindex: of.ifindex,
-        peers: of.peer.clone(),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| kernel_error::open("the event loop", &error))?;
-    runtime.block_on(work(&job));
+    // Whatever hangs: it never lives longer.
+    let schedule = Schedule::new(LIFE);
+    let work = announcer::work(&jobs, &schedule, log_end);
+    let _ = timeout(LIFE + GRACE, work).await;
     Ok(Exit::Done)
 }
 
-async fn work(job: &Job) {
-    // Whatever hangs: it never lives longer.
-    let worked = timeout(LIFE + GRACE, announcer::work(job, Schedule::new(LIFE))).await;
-    let (summary, fault) = worked.unwrap_or_else(|_| {
-        let fault = Fault::passing("its time was long up: something hung");
-        let summary = Summary {
-            ended: fault.to_string(),
-            ..Summary::default()
-        };
-        (summary, Some(fault))
+/// Writes a job's line to the log.
+async fn log_end(job: &Job, ended: &Ended) {
+    let level = level(match ended {
+        Ended {
+            fault: None,
+            summary,
+        } if summary.rivals.is_empty() => Exit::Done,
+        _ => Exit::Passing,
     });
+    log::line(level, &line(job, ended)).await;
+}
+
+/// Returns a job's line.
+fn line(job: &Job, ended: &Ended) -> String {
     let Job { master, vip, .. } = job;
-    let rivals = if summary.rivals.is_empty() {
-        "none".into()
-    } else {
-        summary.rivals.join(",")
-    };
-    let confirmed = summary.confirmed();
-    let exit = if summary.rivals.is_empty() && fault.is_none() {
-        Exit::Done
-    } else {
-        Exit::Passing
-    };
-    log::line(
-        level(exit),
-        &format!(
-            "msg=\"announced {vip} until {}, confirmed by {confirmed}\" master={} vip={vip} frames={} rivals={rivals}",
-            summary.ended,
-            escape(master),
-            summary.frames
-        ),
+    let summary = &ended.summary;
+    let sentence = format!(
+        "announced {vip} until {}, confirmed by {}",
+        summary.ended,
+        summary.confirmed()
     );
+    let rivals = match summary.rivals.as_slice() {
+        [] => "none".to_owned(),
+        rivals => rivals.join(","),
+    };
+    let mut line = format!("msg={}", quote(&sentence));
+    pair(&mut line, "master", &escape(master));
+    pair(&mut line, "vip", &vip.to_string());
+    pair(&mut line, "frames", &summary.frames.to_string());
+    pair(&mut line, "rivals", &rivals);
+    line
 }

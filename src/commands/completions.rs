@@ -12,7 +12,7 @@ use crate::exit::Exit;
 /// # Errors
 ///
 /// A stdout that cannot be written to.
-pub(super) fn run(shell: Shell) -> anyhow::Result<Exit> {
+pub(super) async fn run(shell: Shell) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
     let mut command = Cli::command();
     match shell {
@@ -20,6 +20,6 @@ pub(super) fn run(shell: Shell) -> anyhow::Result<Exit> {
         Shell::Zsh => generate(shells::Zsh, &mut command, "vipswitch", &mut script),
         Shell::Fish => generate(shells::Fish, &mut command, "vipswitch", &mut script),
     }
-    print(&String::from_utf8_lossy(&script))?;
+    print(&String::from_utf8_lossy(&script)).await?;
     Ok(Exit::Done)
 }

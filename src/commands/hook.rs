@@ -5,63 +5,68 @@ use std::time::Instant;
 
 use super::{level, load};
 use crate::cli::Options;
-use crate::config::Config;
+use crate::config::{Config, Target};
+use crate::engine::Task;
 use crate::exit::{Exit, Fault};
 use crate::failover::Failover;
-use crate::inherited_files;
 use crate::log;
+use crate::once::{self, Entry, Run};
 use crate::report::{fault_line, log_line};
-use crate::run::{Asked, Run, Target};
 use crate::text::escape;
 
 /// Makes this host follow the failover. Returns how the run ended; everything that is to be
 /// said about it is in the log by then.
-pub(super) fn run(failover: &Failover, started: Instant) -> Exit {
-    match load(&Options::default(), started).and_then(|config| follow(failover, &config, started)) {
+pub(super) async fn run(failover: &Failover, started: Instant) -> Exit {
+    let done = match load(&Options::default(), started).await {
+        Ok(config) => follow(failover, &config, started).await,
+        Err(fault) => Err(fault),
+    };
+    match done {
         Ok(exit) => exit,
-        Err(fault) => refuse(&fault, &pairs(failover)),
+        Err(fault) => refuse(&fault, &pairs(failover)).await,
     }
 }
 
-fn follow(failover: &Failover, config: &Config, started: Instant) -> Result<Exit, Fault> {
-    let master = config.master(&failover.master)?;
-    if master.on_take_over.is_some() || master.on_release.is_some() {
-        inherited_files::close_files();
-    }
+async fn follow(failover: &Failover, config: &Config, started: Instant) -> Result<Exit, Fault> {
     let targets = Target::of(config, &[&failover.master])?;
-    let mut run = Run::new(Asked::Follow(failover), config, targets, started, false);
-    let exit = run.carry_out(|_| {});
+    let mut run = Run::new(Entry::Hook(failover), config, targets, started, false);
+    let exit = run
+        .carry_out(async |_: &Fault| {}, async |_: &Task<'_>| {})
+        .await;
+    // One call is about one master.
+    let Some(task) = run.tasks.first() else {
+        return Ok(exit);
+    };
     let mut call = pairs(failover).to_vec();
-    call.extend(run.pairs());
-    let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
-    let faults = run
-        .outcomes
-        .iter()
-        .flat_map(|outcome| outcome.result.as_ref().err());
-    let faults: Vec<String> = faults.map(ToString::to_string).collect();
-    complain(exit, &line, &faults.join("; "));
+    call.extend(once::pairs(task));
+    let line = log_line(&call, &task.outcomes, &task.phases, exit.code());
+    let faults = task.outcomes.iter().filter_map(|outcome| outcome.fault());
+    let mut faults: Vec<String> = faults.map(ToString::to_string).collect();
+    // Two VIPs of one master often share a fault.
+    faults.dedup();
+    complain(exit, &line, &faults.join("; ")).await;
     Ok(exit)
 }
 
 /// Ends a call that nothing can be done for. `call` says what was asked, for the log.
-pub(super) fn refuse(fault: &Fault, call: &[(&str, String)]) -> Exit {
+pub(super) async fn refuse(fault: &Fault, call: &[(&str, String)]) -> Exit {
     let exit = Exit::from(fault.kind);
     let line = fault_line(fault, call, exit.code());
-    complain(exit, &line, &fault.to_string());
+    complain(exit, &line, &fault.to_string()).await;
     exit
 }
 
 /// Writes the log line, and for an end that Sentinel will not retry one line to stderr.
-fn complain(exit: Exit, line: &str, fault: &str) {
+async fn complain(exit: Exit, line: &str, fault: &str) {
     // Without syslog the line is on stderr, and the fault in it.
-    if !log::line(level(exit), line) {
+    if !log::line(level(exit), line).await {
         return;
     }
     if exit == Exit::Permanent {
-        log::stderr(fault);
+        log::stderr(fault).await;
     } else if io::stderr().is_terminal() {
         // Called by hand.
-        log::stderr(line);
+        log::stderr(line).await;
     }
 }
 

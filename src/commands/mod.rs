@@ -1,62 +1,82 @@
-//! What each command does. A verb gathers what it needs, hands it to [`run`](mod@crate::run), and
+//! What each command does. A verb gathers what it needs, hands it to [`once`], and
 //! reports; it decides nothing.
 
 mod afterwards;
 mod announce;
 mod announcer;
 mod check;
+
 mod completions;
 mod hook;
 mod operate;
 mod status;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use tokio::time::sleep;
 
 use crate::cli::{self, Command, Options, Stop, Verb};
 use crate::config::{self, Config};
+use crate::evidence::Order;
+use crate::exit::Kind;
 use crate::exit::{self, Exit, Fault};
 use crate::log::{self, Level};
-use crate::plan::Call;
-use crate::run::{Asked, patiently};
+use crate::once::{self, Entry};
 use crate::text::{escape, printable};
 
 /// Does what the arguments, without the program's name, ask for.
-pub fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
+pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
     let command = match cli::parse(arguments) {
         Ok(command) => command,
-        Err(Stop::Call(fault)) => return refuse_call(arguments, &fault),
-        Err(Stop::Clap(error)) => return print_clap(&error),
+        Err(Stop::Call(fault)) => return refuse_call(arguments, &fault).await,
+        Err(Stop::Clap(error)) => return print_clap(&error).await,
     };
     let cli = match command {
-        Command::Hook(failover) => return hook::run(&failover, started),
+        Command::Hook(failover) => return hook::run(&failover, started).await,
         Command::Operator(cli) => cli,
     };
     let options = &cli.options;
     let done = match &cli.verb {
-        Verb::Bind(of) => operate::run(Asked::Operator(Call::Bind), of, options, started),
-        Verb::Unbind(of) => operate::run(Asked::Operator(Call::Unbind), of, options, started),
-        Verb::Sync(of) => operate::run(Asked::Sync, of, options, started),
-        Verb::Announce(announce) => announce::run(announce, options, started),
-        Verb::Announcer(of) => announcer::run(of),
-        Verb::Status(of) => status::run(of, options, started),
-        Verb::Check => check::run(options),
-        Verb::Completions { shell } => completions::run(*shell),
+        Verb::Bind(of) => operate::run(Entry::Operator(Order::Bind), of, options, started).await,
+        Verb::Unbind(of) => {
+            operate::run(Entry::Operator(Order::Unbind), of, options, started).await
+        }
+        Verb::Sync(of) => operate::run(Entry::Sync, of, options, started).await,
+        Verb::Announce(announce) => announce::run(announce, options, started).await,
+        Verb::Announcer(of) => announcer::run(of).await,
+        Verb::Status(of) => status::run(of, options, started).await,
+        Verb::Check => check::run(options).await,
+        Verb::Completions { shell } => completions::run(*shell).await,
     };
-    done.unwrap_or_else(|error| {
-        log::stderr(&format!("{error:#}"));
-        exit::of(&error)
-    })
+    match done {
+        Ok(exit) => exit,
+        Err(error) => {
+            log::stderr(&format!("{error:#}")).await;
+            exit::of(&error)
+        }
+    }
 }
 
 /// Reads the configuration that the options, the environment or the default name.
-fn load(options: &Options, started: Instant) -> Result<Config, Fault> {
+/// Passing faults are retried for as long as a run has patience.
+async fn load(options: &Options, started: Instant) -> Result<Config, Fault> {
     let path = config_path(options);
-    patiently(started, || config::load(&path))
+    let mut pause = once::FIRST_PAUSE;
+    loop {
+        match config::load(&path) {
+            Err(fault)
+                if fault.kind == Kind::Passing && started.elapsed() + pause < once::PATIENCE =>
+            {
+                sleep(pause).await;
+                pause = (pause * 2).min(once::LONGEST_PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Returns the configuration's path: the options', the environment's, or the default.
@@ -71,12 +91,12 @@ fn config_path(options: &Options) -> PathBuf {
 
 /// Ends a call of Sentinel's that makes no sense. It has to be in the log as well as on stderr,
 /// which goes to /dev/null under a daemonized Sentinel.
-fn refuse_call(arguments: &[OsString], fault: &Fault) -> Exit {
+async fn refuse_call(arguments: &[OsString], fault: &Fault) -> Exit {
     let shown = arguments
         .iter()
         .map(|argument| escape(&argument.to_string_lossy()));
     let pairs: Vec<(&str, String)> = KEYS.into_iter().zip(shown).collect();
-    hook::refuse(fault, &pairs)
+    hook::refuse(fault, &pairs).await
 }
 
 /// What the log calls the arguments of Sentinel's call, and one too many.
@@ -92,18 +112,18 @@ const KEYS: [&str; 8] = [
 ];
 
 /// Prints clap's text: help and version to stdout, mistakes to stderr.
-fn print_clap(error: &clap::Error) -> Exit {
+async fn print_clap(error: &clap::Error) -> Exit {
     let text = error.render().to_string();
     if error.use_stderr() {
         // It quotes the arguments as they are.
         let lines: Vec<String> = text.trim_end().lines().map(printable).collect();
-        log::stderr_lines(&lines);
+        log::stderr_lines(&lines).await;
         return Exit::Permanent;
     }
-    match print(&text) {
+    match print(&text).await {
         Ok(()) => Exit::Done,
         Err(error) => {
-            log::stderr(&format!("{error:#}"));
+            log::stderr(&format!("{error:#}")).await;
             exit::of(&error)
         }
     }
@@ -123,12 +143,8 @@ fn colours() -> bool {
 /// # Errors
 ///
 /// A full or failing stdout is passing.
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+async fn print(text: &str) -> anyhow::Result<()> {
+    match log::stdout(text).await {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write to stdout"),
     }

@@ -1,125 +1,104 @@
 //! `bind`, `unbind`, `announce` and `sync`: what an operator or a timer asks for, told line by line.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{afterwards, level, load, print};
 use crate::cli::{Masters, Options};
-use crate::config::Config;
-use crate::exit::Exit;
+use crate::config::Target;
+use crate::engine::Task;
+use crate::evidence::Order;
+use crate::exit::{Exit, Fault};
 use crate::log;
-use crate::plan::Call;
-use crate::report::{Outcome, Phases, log_line, milliseconds};
-use crate::run::{self, Asked, Run, Target};
+use crate::once::{self, Entry, PATIENCE, Run};
+use crate::outcome::Outcome;
+use crate::report::{log_line, milliseconds};
 use crate::text::printable;
-
-/// After which time nothing more is begun, however many masters are left: what has called may not
-/// wait for ever.
-const LONGEST: Duration = Duration::from_secs(30);
 
 /// Carries out what is asked for these masters. Returns how it ended.
 ///
 /// # Errors
 ///
 /// A configuration that cannot be used, or an unknown master.
-pub(super) fn run(
-    asked: Asked<'_>,
+pub(super) async fn run(
+    entry: Entry<'_>,
     of: &Masters,
     options: &Options,
     started: Instant,
 ) -> anyhow::Result<Exit> {
-    let config = load(options, started)?;
+    let config = load(options, started).await?;
     let targets = Target::of(&config, &of.masters)?;
-    let groups: Vec<Vec<Target>> = match asked {
-        // Each master has a truth of its own.
-        Asked::Sync => {
-            let masters = targets.chunk_by(|one, other| one.master == other.master);
-            masters.map(<[Target]>::to_vec).collect()
-        }
-        _ => vec![targets],
-    };
-    let number = groups.len() as u32;
-    let exits = groups.into_iter().enumerate().map(|(place, targets)| {
-        // Each has its share of the time that is left, so that one that hangs leaves some to the
-        // others, and at least one try.
-        let left = run::PATIENCE.saturating_sub(started.elapsed());
-        let patience = started.elapsed() + left / (number - place as u32);
-        one(asked, &config, targets, options, started, patience)
-    });
-    Ok(Exit::worst(exits))
-}
-
-fn one<'a>(
-    asked: Asked<'a>,
-    config: &'a Config,
-    targets: Vec<Target<'a>>,
-    options: &Options,
-    started: Instant,
-    patience: Duration,
-) -> Exit {
-    let mut masters: Vec<&str> = targets.iter().map(|target| target.master).collect();
-    masters.dedup();
-    if started.elapsed() > LONGEST {
-        let masters = masters.join(", ");
-        log::stderr(&format!(
-            "{masters}: not tried, as those before it took too long"
-        ));
-        return Exit::Passing;
-    }
-    let mut run = Run::new(asked, config, targets, started, options.dry_run);
-    run.patience = patience;
-    let exit = run.carry_out(|fault| {
+    let mut run = Run::new(entry, &config, targets, started, options.dry_run);
+    let waiting = async |fault: &Fault| {
         if !options.quiet {
-            let (fault, patience) = (fault.to_string(), patience.as_secs());
+            let fault = fault.to_string();
             let stop = if fault.ends_with(['.', '?']) { "" } else { "." };
-            log::stderr(&format!(
-                "{fault}{stop} Trying again, for {patience} s at most"
-            ));
+            let most = PATIENCE.as_secs();
+            log::stderr(&format!("{fault}{stop} Trying again, for {most} s at most")).await;
         }
-    });
-    let mut call = vec![("master", masters.join(","))];
-    call.extend(run.pairs());
-    let line = log_line(&call, &run.outcomes, &run.phases, exit.code());
-    // What was done belongs into the log; not that a look every half minute has found all well.
-    let is_news = !(matches!(asked, Asked::Sync) && run.found_all_well());
-    let logged = options.dry_run || !is_news || log::line(level(exit), &line);
-    if options.verbose && logged {
-        log::stderr(&line);
+    };
+    let ended = async |task: &Task<'_>| write_log(task, entry, options).await;
+    let exit = run.carry_out(waiting, ended).await;
+    tell(&run.tasks, options).await;
+    if let Some(fault) = run.unannounced() {
+        log::stderr(&fault.to_string()).await;
     }
-    tell(&run.outcomes, options, &run.phases);
-    let moved = matches!(asked, Asked::Operator(Call::Bind | Call::Unbind));
-    if moved && exit == Exit::Done && !options.quiet && !options.json {
-        let bound = matches!(asked, Asked::Operator(Call::Bind));
-        afterwards::compare_with_sentinel(config, run.targets(), bound);
+    let ordered = match entry {
+        Entry::Operator(Order::Bind) => Some(true),
+        Entry::Operator(Order::Unbind) => Some(false),
+        _ => None,
+    };
+    if let (Some(bound), Exit::Done, false) = (ordered, exit, options.quiet || options.json) {
+        afterwards::compare_with_sentinel(&config, &run, bound).await;
         if bound && !options.dry_run {
-            afterwards::wait_for_confirmation(&run);
+            afterwards::wait_for_confirmation(&run).await;
         }
     }
     for (fault, _) in run.command_failures() {
-        log::stderr(&fault.to_string());
+        log::stderr(&fault.to_string()).await;
     }
-    exit
+    Ok(exit)
+}
+
+/// Writes the log line of a task; on demand to stderr, too.
+async fn write_log(task: &Task<'_>, entry: Entry<'_>, options: &Options) {
+    let mut masters: Vec<&str> = task.targets.iter().map(|target| target.name).collect();
+    masters.dedup();
+    let exit = task.exit();
+    let mut call = vec![("master", masters.join(","))];
+    call.extend(once::pairs(task));
+    let line = log_line(&call, &task.outcomes, &task.phases, exit.code());
+    // What was done belongs into the log; not that a look every half minute has found all well.
+    let is_news = !matches!(entry, Entry::Sync) || !task.outcomes.iter().all(Outcome::found_well);
+    let logged = options.dry_run || !is_news || log::line(level(exit), &line).await;
+    if options.verbose && logged {
+        log::stderr(&line).await;
+    }
 }
 
 /// The VIPs are as they should be even where nobody can be told, so that failing to print does
 /// not change how the run ends.
-fn tell(outcomes: &[Outcome], options: &Options, phases: &Phases) {
+async fn tell(tasks: &[Task<'_>], options: &Options) {
     let mut text = String::new();
-    for outcome in outcomes {
+    let all = tasks
+        .iter()
+        .flat_map(|task| task.outcomes.iter().map(move |outcome| (task, outcome)));
+    for (task, outcome) in all {
         let master = &outcome.master;
+        let done = task.phases.done;
         if options.json {
-            text += &outcome.json(options.dry_run, phases.done);
+            text += &outcome.json(options.dry_run, done);
             text.push('\n');
-        } else if outcome.result.is_ok() && !options.quiet {
+        } else if outcome.did().is_some() && !options.quiet {
             let sentence = outcome.sentence(options.dry_run);
-            let took = milliseconds(phases.done);
+            let took = milliseconds(done);
             text += &printable(&format!("{master}: {sentence}, in {took:.1} ms"));
             text.push('\n');
         }
-        if let Err(fault) = &outcome.result {
-            log::stderr(&format!("{master}: {}: {fault}", outcome.vip));
+        if let Some(fault) = outcome.fault() {
+            log::stderr(&format!("{master}: {}: {fault}", outcome.vip)).await;
         }
     }
-    if let Err(error) = print(&text) {
-        log::stderr(&format!("{error:#}"));
+    if let Err(error) = print(&text).await {
+        log::stderr(&format!("{error:#}")).await;
     }
 }

@@ -6,11 +6,12 @@ mod parse;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::exit::Fault;
+use crate::failover::Host;
 use crate::text::escape;
 use crate::trusted_file;
 use crate::vip::Vip;
@@ -27,6 +28,8 @@ pub struct Config {
     pub masters: BTreeMap<String, Master>,
     /// This host's Sentinel.
     pub sentinel: Sentinel,
+    /// The files of TLS, where Sentinel or a Redis wants it.
+    pub tls: Option<Tls>,
 }
 
 /// One master and the addresses that follow it.
@@ -42,6 +45,8 @@ pub struct Master {
     pub redis_username: Option<String>,
     /// The password of its Redis, where it needs one to tell its role.
     pub redis_password: Option<Password>,
+    /// Whether its Redis wants TLS.
+    pub tls: bool,
     /// What the site wants run after a take-over.
     pub on_take_over: Option<SiteCommand>,
     /// What the site wants run after a release.
@@ -70,11 +75,62 @@ const LONGEST: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sentinel {
     /// Its address, 127.0.0.1:26379 unless configured.
-    pub address: SocketAddr,
+    pub address: Address,
     /// The ACL user, where it needs one.
     pub username: Option<String>,
     /// The password, where it needs one.
     pub password: Option<Password>,
+    /// Whether it wants TLS.
+    pub tls: bool,
+}
+
+/// Where Sentinel listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An address or a name, and a port.
+    Tcp(Host, u16),
+    /// A Unix socket, by its absolute path.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Returns the TCP port, if it is one.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Address::Tcp(_, port) => Some(*port),
+            Address::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Address::Tcp(Host::Address(IpAddr::V6(address)), port) => {
+                write!(f, "[{address}]:{port}")
+            }
+            Address::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Address::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Whose certificates are believed, and which is shown. All paths are absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificates of the CA.
+    pub ca_file: PathBuf,
+    /// What is shown to a server.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, and those between it and the CA's.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
 }
 
 /// Where a password is.
@@ -114,8 +170,8 @@ impl Password {
 }
 
 /// Where Sentinel listens unless configured.
-const DEFAULT_SENTINEL: SocketAddr =
-    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 26379);
+const DEFAULT_SENTINEL: Address =
+    Address::Tcp(Host::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)), 26379);
 
 /// How long Sentinel may take in all to answer one question, connecting included.
 pub const SENTINEL_TIMEOUT: Duration = Duration::from_millis(300);
@@ -151,6 +207,36 @@ impl Config {
     /// Returns every VIP of every master.
     pub fn vips(&self) -> impl Iterator<Item = &Vip> {
         self.masters.values().flat_map(|master| &master.vips)
+    }
+}
+
+/// One VIP that a run is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Its master's name.
+    pub name: &'a str,
+    /// Its master.
+    pub master: &'a Master,
+    /// The VIP.
+    pub vip: Vip,
+}
+
+impl<'a> Target<'a> {
+    /// Returns the VIPs of these masters, of every master if none is named, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name is permanent.
+    pub fn of(config: &'a Config, masters: &[impl AsRef<str>]) -> Result<Vec<Target<'a>>, Fault> {
+        for name in masters {
+            config.master(name.as_ref())?;
+        }
+        let wanted =
+            |name: &str| masters.is_empty() || masters.iter().any(|one| one.as_ref() == name);
+        let masters = config.masters.iter().filter(|(name, _)| wanted(name));
+        let targets = masters
+            .flat_map(|(name, master)| master.vips.iter().map(|&vip| Target { name, master, vip }));
+        Ok(targets.collect())
     }
 }
 

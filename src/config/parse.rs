@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddrV6};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::{SeqAccess, Visitor};
@@ -12,9 +12,11 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::{
-    Config, DEFAULT_SENTINEL, LONGEST, Master, Password, Sentinel, SiteCommand, TIMEOUT, nearest,
+    Address, ClientCertificate, Config, DEFAULT_SENTINEL, LONGEST, Master, Password, Sentinel,
+    SiteCommand, TIMEOUT, Tls, nearest,
 };
 use crate::exit::Fault;
+use crate::failover::Host;
 use crate::text::escape;
 use crate::vip::Vip;
 
@@ -25,6 +27,7 @@ struct Tables {
     #[serde(default)]
     masters: BTreeMap<Spanned<String>, MasterTable>,
     sentinel: Option<SentinelTable>,
+    tls: Option<TlsTable>,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +39,7 @@ struct MasterTable {
     announce_to: Vec<Spanned<String>>,
     redis_username: Option<String>,
     redis_password_file: Option<Spanned<String>>,
+    tls: Option<Spanned<bool>>,
     on_take_over: Option<CommandTable>,
     on_release: Option<CommandTable>,
 }
@@ -94,6 +98,15 @@ struct SentinelTable {
     username: Option<String>,
     password: Option<Spanned<String>>,
     password_file: Option<Spanned<String>>,
+    tls: Option<Spanned<bool>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsTable {
+    ca_file: Spanned<String>,
+    cert_file: Option<Spanned<String>>,
+    key_file: Option<Spanned<String>>,
 }
 
 /// Reads a configuration from its text. `path` is for messages alone.
@@ -104,6 +117,7 @@ struct SentinelTable {
 pub fn parse(text: &str, path: &Path) -> Result<Config, Fault> {
     let source = Source { text, path };
     let file: Tables = toml::from_str(text).map_err(|error| source.syntax(&error))?;
+    let tls = file.tls.map(|table| source.tls(table)).transpose()?;
     let mut tables: Vec<(Spanned<String>, MasterTable)> = file.masters.into_iter().collect();
     // In the order of the file, so that of two that clash the later one is named.
     tables.sort_by_key(|(name, _)| name.span().start);
@@ -118,7 +132,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Fault> {
             let shown = escape(name.get_ref());
             return Err(source.at(name.span(), format!("\"{shown}\" is no master's name")));
         }
-        let master = source.master(name.get_ref(), table, &mut holders)?;
+        let master = source.master(name.get_ref(), table, &mut holders, tls.as_ref())?;
         masters.insert(name.into_inner(), master);
     }
     if masters.is_empty() {
@@ -129,7 +143,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Fault> {
     }
     Ok(Config {
         masters,
-        sentinel: source.sentinel(file.sentinel)?,
+        sentinel: source.sentinel(file.sentinel, tls.as_ref())?,
+        tls,
     })
 }
 
@@ -146,6 +161,7 @@ impl Source<'_> {
         name: &str,
         table: MasterTable,
         holders: &mut HashMap<IpAddr, String>,
+        tls: Option<&Tls>,
     ) -> Result<Master, Fault> {
         let span = table.vip.span();
         let texts = match table.vip.into_inner() {
@@ -173,7 +189,7 @@ impl Source<'_> {
             }
             if is_link_local(vip.address) {
                 let what = format!(
-                    "{} is another one on every link, so that it is no VIP",
+                    "{} is link-local: every link has its own, so it cannot be a VIP",
                     vip.address
                 );
                 return Err(self.at(span, what));
@@ -204,6 +220,7 @@ impl Source<'_> {
             announce_to,
             redis_username: table.redis_username,
             redis_password,
+            tls: self.wants_tls(table.tls, tls)?,
             on_take_over,
             on_release,
         })
@@ -278,25 +295,83 @@ impl Source<'_> {
         Ok(name.into_inner())
     }
 
-    fn sentinel(&self, sentinel: Option<SentinelTable>) -> Result<Sentinel, Fault> {
+    fn sentinel(
+        &self,
+        sentinel: Option<SentinelTable>,
+        tls: Option<&Tls>,
+    ) -> Result<Sentinel, Fault> {
         let Some(table) = sentinel else {
             return Ok(Sentinel {
                 address: DEFAULT_SENTINEL,
                 username: None,
                 password: None,
+                tls: false,
             });
         };
         let address = match table.address {
             None => DEFAULT_SENTINEL,
-            Some(text) => text.get_ref().parse().ok().filter(|address: &SocketAddr| address.port() != 0).ok_or_else(|| {
-                self.at(text.span(), format!("`address` \"{}\" is not ADDRESS:PORT, such as \"127.0.0.1:26379\" or \"[::1]:26379\"", escape(text.get_ref())))
-            })?,
+            Some(text) => self.address(&text)?,
         };
+        if let (Address::Unix(_), Some(wanted)) = (&address, &table.tls)
+            && *wanted.get_ref()
+        {
+            return Err(self.at(wanted.span(), "there is no TLS on a Unix socket"));
+        }
         Ok(Sentinel {
             address,
             username: table.username,
             password: self.password(table.password, table.password_file)?,
+            tls: self.wants_tls(table.tls, tls)?,
         })
+    }
+
+    fn address(&self, text: &Spanned<String>) -> Result<Address, Fault> {
+        address(text.get_ref()).ok_or_else(|| {
+            let what = format!(
+                "`address` \"{}\" is not ADDRESS:PORT, such as \"127.0.0.1:26379\" or \"[::1]:26379\", nor NAME:PORT, nor the absolute path of a socket",
+                escape(text.get_ref())
+            );
+            self.at(text.span(), what)
+        })
+    }
+
+    fn tls(&self, table: TlsTable) -> Result<Tls, Fault> {
+        let client = match (table.cert_file, table.key_file) {
+            (None, None) => None,
+            (Some(cert_file), Some(key_file)) => Some(ClientCertificate {
+                cert_file: self.absolute("cert_file", cert_file)?,
+                key_file: self.absolute("key_file", key_file)?,
+            }),
+            (Some(alone), None) | (None, Some(alone)) => {
+                let what = "`cert_file` and `key_file` belong together";
+                return Err(self.at(alone.span(), what));
+            }
+        };
+        Ok(Tls {
+            ca_file: self.absolute("ca_file", table.ca_file)?,
+            client,
+        })
+    }
+
+    fn absolute(&self, key: &str, path: Spanned<String>) -> Result<PathBuf, Fault> {
+        if Path::new(path.get_ref()).is_absolute() {
+            return Ok(path.into_inner().into());
+        }
+        let shown = escape(path.get_ref());
+        let what = format!("`{key}` \"{shown}\" is not an absolute path");
+        Err(self.at(path.span(), what))
+    }
+
+    fn wants_tls(&self, key: Option<Spanned<bool>>, tls: Option<&Tls>) -> Result<bool, Fault> {
+        match key {
+            Some(key) if *key.get_ref() && tls.is_none() => Err(self
+                .at(
+                    key.span(),
+                    "`tls = true` needs to know whose certificates to believe",
+                )
+                .remedy("Add a table [tls] with `ca_file = \"/path/of/ca.crt\"`.")),
+            key => Ok(key.is_some_and(Spanned::into_inner)),
+        }
     }
 
     fn password(
@@ -356,6 +431,27 @@ impl Source<'_> {
             _ => fault,
         }
     }
+}
+
+/// The longest path of a Unix socket, in bytes: `sun_path` in unix(7) with its final zero has 108.
+const LONGEST_SOCKET: usize = 107;
+
+/// Reads where Sentinel listens: the path of a socket, or an address or a name with a port.
+fn address(text: &str) -> Option<Address> {
+    if text.starts_with('/') {
+        let fits = text.len() <= LONGEST_SOCKET && !text.contains('\0');
+        return fits.then(|| Address::Unix(text.into()));
+    }
+    let (host, port) = match text.parse::<SocketAddrV6>() {
+        Ok(v6) => (Host::Address(v6.ip().to_canonical()), v6.port()),
+        Err(_) => {
+            let (host, port) = text.rsplit_once(':')?;
+            let port = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+            let host = Some(host).filter(|host| !host.contains(':'));
+            (Host::read(host?)?, port?.parse().ok()?)
+        }
+    };
+    (port != 0).then_some(Address::Tcp(host, port))
 }
 
 /// fe80::/10 (RFC 4291 section 2.5.6).
@@ -420,6 +516,113 @@ mod tests {
         assert!(config.has_password() && !format!("{config:?}").contains("s3cret"));
     }
 
+    #[test]
+    fn sentinel_listens_at_an_address_a_name_or_a_socket() {
+        let listens = |address: &str| {
+            let text = format!("{GOOD}[sentinel]\naddress = '{address}'\n");
+            read(&text).map(|config| config.sentinel.address)
+        };
+        let socket = format!("/{}", "x".repeat(106));
+        for (text, address) in [
+            (
+                "192.168.56.101:6800",
+                Address::Tcp(Host::Address([192, 168, 56, 101].into()), 6800),
+            ),
+            (
+                "redis_1.example.com:6800",
+                Address::Tcp(Host::Name("redis_1.example.com".into()), 6800),
+            ),
+            (
+                "/run/redis/s.sock",
+                Address::Unix("/run/redis/s.sock".into()),
+            ),
+            (&socket, Address::Unix(socket.clone().into())),
+        ] {
+            assert_eq!(listens(text), Ok(address.clone()));
+            assert_eq!(address.to_string(), text);
+        }
+        let mapped = listens("[::ffff:10.0.0.1]:6800").unwrap();
+        assert_eq!(mapped.to_string(), "10.0.0.1:6800");
+        for text in [
+            "",
+            ":1",
+            "/",
+            "a",
+            "a:",
+            "a:x",
+            "a:+1",
+            "a:0",
+            "a:65536",
+            "::1:6800",
+            "[::1]",
+            "[a]:1",
+            "a b:1",
+            "10.0.0.256:1",
+            "run/redis.sock",
+            "-a:1",
+        ] {
+            // A folder is a path, too; to connect to it fails.
+            assert_eq!(listens(text).is_err(), text != "/", "{text}");
+        }
+        assert!(listens(&format!("{socket}x")).is_err());
+    }
+
+    #[test]
+    fn tls_is_off_until_configured() {
+        let config = read(GOOD).unwrap();
+        assert_eq!(config.tls, None);
+        assert!(!config.sentinel.tls && !config.masters["m"].tls);
+        let config = read(
+            "[masters.m]\nvip = '10.0.0.1'\ntls = true\n[sentinel]\ntls = false\n\
+             [tls]\nca_file = '/ca'\ncert_file = '/c'\nkey_file = '/k'\n",
+        )
+        .unwrap();
+        assert!(!config.sentinel.tls && config.masters["m"].tls);
+        let client = ClientCertificate {
+            cert_file: "/c".into(),
+            key_file: "/k".into(),
+        };
+        let expected = Tls {
+            ca_file: "/ca".into(),
+            client: Some(client),
+        };
+        assert_eq!(config.tls, Some(expected));
+    }
+
+    #[test]
+    fn wrong_tls_is_named_with_its_place() {
+        let with = |text: &str| format!("{GOOD}{text}");
+        for (text, message) in [
+            (
+                with("tls = true\n"),
+                "v.toml:3:7: `tls = true` needs to know whose certificates to believe. Add a table [tls] with `ca_file = \"/path/of/ca.crt\"`.",
+            ),
+            (
+                with("[sentinel]\ntls = true\n"),
+                "v.toml:4:7: `tls = true` needs",
+            ),
+            (
+                with("[sentinel]\naddress = '/s'\ntls = true\n[tls]\nca_file = '/ca'\n"),
+                "v.toml:5:7: there is no TLS on a Unix socket",
+            ),
+            (with("[tls]\n"), "v.toml:3:1: missing field `ca_file`"),
+            (
+                with("[tls]\nca_file = 'ca'\n"),
+                "v.toml:4:11: `ca_file` \"ca\" is not an absolute path",
+            ),
+            (
+                with("[tls]\nca_file = '/ca'\nkey_file = '/k'\n"),
+                "v.toml:5:12: `cert_file` and `key_file` belong together",
+            ),
+            (
+                with("[tls]\nca_file = '/ca'\ncertfile = '/c'\n"),
+                "v.toml:5:1: unknown field `certfile`, expected one of `ca_file`, `cert_file`, `key_file`. Did you mean `cert_file`?",
+            ),
+        ] {
+            assert_refused(&[(&text, message)]);
+        }
+    }
+
     fn assert_refused(cases: &[(&str, &str)]) {
         for (text, message) in cases {
             let fault = read(text).unwrap_err();
@@ -436,11 +639,11 @@ mod tests {
         assert_refused(&[
             (
                 "[master.m]",
-                "v.toml:1:2: unknown field `master`, expected `masters` or `sentinel`. Did you mean `masters`?",
+                "v.toml:1:2: unknown field `master`, expected one of `masters`, `sentinel`, `tls`. Did you mean `masters`?",
             ),
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterfaces = 'e'",
-                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `on_take_over`, `on_release`. Did you mean `interface`?",
+                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `tls`, `on_take_over`, `on_release`. Did you mean `interface`?",
             ),
             (
                 "[sentinel]\nadress = 'x'\n",
@@ -500,7 +703,7 @@ mod tests {
             ),
             (
                 "[masters.m]\nvip = 'fe80::250/64'",
-                "v.toml:2:7: fe80::250 is another one on every link",
+                "v.toml:2:7: fe80::250 is link-local: every link has its own",
             ),
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterface = 'sixteen-bytes-xx'",

@@ -3,68 +3,68 @@
 
 use std::net::IpAddr;
 
-use crate::deeds::announcer;
-use crate::exit::Fault;
-use crate::kernel::Snapshot;
-use crate::kernel::{Address, Netlink, Reset, reset_connections};
+use super::announcer;
+use crate::exit::{Fault, Halted};
+use crate::kernel::{Address, Netlink, Snapshot, reset_connections};
 use crate::link::Link;
 use crate::lock::Lock;
+use crate::outcome::Released;
 use crate::vip::{Binding, Subnet, Vip};
 
-/// What a release has changed so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Released {
-    /// The interfaces that the VIP was removed from.
-    pub interfaces: Vec<String>,
-    /// What came of resetting its connections.
-    pub reset: Reset,
-}
-
-/// Stops the VIP's announcer, resets the VIP's connections, removes these bindings of it, and verifies that none is left.
-/// Adds to `released` what it does, also if what follows fails.
+/// Stops the VIP's announcer, resets the VIP's connections, removes these bindings of it, and verifies
+/// that none is left. Returns what it did; so it does in the error.
 ///
 /// The reset comes first: once the address is gone no RST can leave, and a client that only
-/// listens would never learn of the move. A second one takes those that came in between.
+/// listens would never learn of the move. A second reset takes the connections that came in between.
 ///
 /// # Errors
 ///
-/// Goes on past errors, so that as much as possible is removed, and returns the first. Connections
-/// that cannot be reset are none. A VIP that is still there afterwards is a passing fault:
-/// somebody else adds it.
+/// Goes on past errors, so that as much as possible is removed, and returns the first. A connection
+/// that cannot be reset does not fail the release. A VIP that is still there afterwards is a passing
+/// fault: something else adds it.
 pub async fn release(
     netlink: &Netlink,
     lock: &Lock,
     vip: Vip,
     bindings: &[Binding],
-    released: &mut Released,
-) -> Result<(), Fault> {
+) -> Result<Released, Halted<Released>> {
     for binding in bindings {
         announcer::dismiss(vip.address, binding.ifindex);
     }
     let before = reset_connections(vip.address).await;
-    let removed = remove(
-        netlink,
-        lock,
-        vip.address,
-        bindings,
-        &mut released.interfaces,
-    )
-    .await;
-    let swept = reset_connections(vip.address).await;
-    released.reset = std::mem::take(&mut released.reset).and(before).and(swept);
-    removed?;
-    match Snapshot::new(netlink).bindings(vip.address).await?.first() {
-        None => Ok(()),
-        Some(binding) => Err(Fault::passing(format!(
-            "{}/{} was removed and is there again",
-            vip.address, binding.prefix
-        ))
-        .remedy("Something else adds it: a network manager, or another script.")),
-    }
+    let removed = remove(netlink, lock, vip.address, bindings).await;
+    let reset = before.and(reset_connections(vip.address).await);
+    let interfaces = match removed {
+        Ok(interfaces) => interfaces,
+        Err(Halted { fault, done }) => {
+            return Err(Halted {
+                fault,
+                done: Released {
+                    interfaces: done,
+                    reset,
+                },
+            });
+        }
+    };
+    let done = Released { interfaces, reset };
+    let left = match Snapshot::new(netlink).bindings(vip.address).await {
+        Ok(left) => left,
+        Err(fault) => return Err(Halted { fault, done }),
+    };
+    let Some(binding) = left.first() else {
+        return Ok(done);
+    };
+    let text = format!(
+        "{}/{} was removed and is there again",
+        vip.address, binding.prefix
+    );
+    let fault = Fault::passing(text)
+        .remedy("Something else adds it: a network manager, or another script.");
+    Err(Halted { fault, done })
 }
 
-/// Removes bindings of an address; those already gone are as they should be. Adds the names of
-/// the interfaces to `removed`.
+/// Removes bindings of an address; a binding that is gone already is not an error. Returns the names of
+/// the interfaces; so it does in the error.
 ///
 /// # Errors
 ///
@@ -74,16 +74,22 @@ pub(crate) async fn remove(
     lock: &Lock,
     address: IpAddr,
     bindings: &[Binding],
-    removed: &mut Vec<String>,
-) -> Result<(), Fault> {
-    let mut first = Ok(());
+) -> Result<Vec<String>, Halted<Vec<String>>> {
+    let mut removed = Vec::new();
+    let mut first = None;
     for &binding in bindings {
         match remove_one(netlink, lock, address, binding).await {
             Ok(name) => removed.extend(name),
-            Err(fault) => first = first.and(Err(fault)),
+            Err(fault) => first = first.or(Some(fault)),
         }
     }
-    first
+    match first {
+        None => Ok(removed),
+        Some(fault) => Err(Halted {
+            fault,
+            done: removed,
+        }),
+    }
 }
 
 async fn remove_one(
@@ -126,7 +132,7 @@ pub async fn mend(netlink: &Netlink, lock: &Lock) -> Result<(), Fault> {
     let is_lent = |link: &Link| link.promote_secondaries == LENT;
     for link in netlink.links().await?.into_iter().filter(is_lent) {
         let _alone = lock.interface(link.index).await?;
-        // The one that had borrowed it may have been at work still.
+        // The run that had borrowed it may still have been at work.
         if netlink
             .link(link.index)
             .await?
@@ -154,7 +160,7 @@ async fn restore(link: &Link) -> Result<(), Fault> {
     last
 }
 
-/// Each on a connection of its own, as a fault mostly breaks the one that it happens on.
+/// Each on a connection of its own: a fault mostly breaks the connection on which it happens.
 const RESTORE_TRIES: usize = 5;
 
 /// Returns whether the kernel would remove other addresses with this one: the secondaries of a

@@ -26,7 +26,7 @@ pub fn announcement_reply(mac: MacAddr, vip: Ipv4Addr) -> Vec<u8> {
 }
 
 /// Returns a probe (RFC 5227 section 1.1): a request whose sender protocol address is zero, so
-/// that it changes no neighbour's table. Whoever holds the VIP answers.
+/// that it changes no neighbour's table. The holder of the VIP answers.
 pub fn probe(mac: MacAddr, vip: Ipv4Addr) -> Vec<u8> {
     broadcast(
         ArpOperations::Request,
@@ -36,8 +36,8 @@ pub fn probe(mac: MacAddr, vip: Ipv4Addr) -> Vec<u8> {
 }
 
 /// Returns a request for a neighbour's hardware address whose sender is the VIP. Of all
-/// announcements it is the one that also makes an entry where there is none, that hosts which drop
-/// gratuitous ARP take, and whose answer proves that the network delivers to the VIP here.
+/// announcements only this one also makes an entry in a neighbour's table that has none. Hosts that drop
+/// gratuitous ARP take it, and its answer proves that the network delivers to the VIP here.
 pub fn directed_request(mac: MacAddr, vip: Ipv4Addr, peer: Ipv4Addr) -> Vec<u8> {
     broadcast(ArpOperations::Request, (mac, vip), (MacAddr::zero(), peer))
 }

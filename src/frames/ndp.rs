@@ -52,8 +52,8 @@ pub fn unsolicited_advertisement(mac: MacAddr, vip: Ipv6Addr, is_router: bool) -
 }
 
 /// Returns a neighbor solicitation from the unspecified address, as duplicate address detection
-/// sends it (RFC 4862 section 5.4.2): it changes no neighbour's table, and whoever holds the
-/// VIP answers to all nodes.
+/// sends it (RFC 4862 section 5.4.2): it changes no neighbour's table, and the holder of
+/// the VIP answers to all nodes.
 pub fn probe(mac: MacAddr, vip: Ipv6Addr) -> Vec<u8> {
     let mut message = vec![0; MESSAGE];
     if let Some(mut solicit) = MutableNeighborSolicitPacket::new(&mut message) {

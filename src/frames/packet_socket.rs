@@ -1,13 +1,16 @@
 //! The packet socket: whole Ethernet frames, out of and into one interface.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket};
 use pnet_datalink::{ChannelType, Config, NetworkInterface};
 use pnet_packet::ethernet::{EtherType, EtherTypes};
 use socket2::{SockFilter, SockRef};
+use tokio::io::unix::AsyncFd;
 
 use crate::exit::Fault;
 use crate::kernel_error;
@@ -69,7 +72,7 @@ impl PacketSocket {
         let fd = socket(AddressFamily::Packet, SockType::Raw, flags, None)
             .map_err(|error| kernel_error::packet(&tried(), error))?;
         if !filter.is_empty() {
-            // It only saves work: whoever receives looks at each frame.
+            // The filter only saves work: the receiver looks at each frame.
             let _ = SockRef::from(&fd).attach_filter(filter);
         }
         bind(&fd, link, receives).map_err(|error| kernel_error::packet(&tried(), error))?;
@@ -98,7 +101,7 @@ impl PacketSocket {
             })
     }
 
-    /// Returns the next frame that was received, `None` if there is none now.
+    /// Returns the next frame that was received, `None` if there is no frame now.
     ///
     /// # Errors
     ///
@@ -112,6 +115,23 @@ impl PacketSocket {
                 error,
             )),
         }
+    }
+}
+
+impl PacketSocket {
+    /// Returns the socket as what can be waited for. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Those of epoll_ctl(2), passing.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, for types whose descriptor can change; ours owns one for life"
+    )]
+    pub fn into_async(self) -> Result<AsyncFd<PacketSocket>, Fault> {
+        let link = self.link.clone();
+        AsyncFd::new(self)
+            .map_err(|error| Fault::passing(format!("cannot listen on {link}: {error}")))
     }
 }
 
@@ -131,7 +151,7 @@ impl AsFd for PacketSocket {
 /// closing one waits for an RCU grace period, about 11 ms, which no VIP's first frame may wait
 /// for.
 #[derive(Default)]
-pub struct Senders(Vec<(u32, PacketSocket)>);
+pub struct Senders(RefCell<Vec<(u32, Rc<PacketSocket>)>>);
 
 impl Senders {
     /// Returns the socket for `link`, opened on its first use.
@@ -139,19 +159,19 @@ impl Senders {
     /// # Errors
     ///
     /// As [`PacketSocket::sender`].
-    pub fn on(&mut self, link: &Link) -> Result<&PacketSocket, Fault> {
-        let place = match self
-            .0
-            .iter()
-            .position(|(ifindex, _)| *ifindex == link.index)
-        {
-            Some(place) => place,
-            None => {
-                self.0.push((link.index, PacketSocket::sender(link)?));
-                self.0.len() - 1
-            }
-        };
-        Ok(&self.0[place].1)
+    pub fn on(&self, link: &Link) -> Result<Rc<PacketSocket>, Fault> {
+        let mut open = self.0.borrow_mut();
+        if let Some((_, socket)) = open.iter().find(|(ifindex, _)| *ifindex == link.index) {
+            return Ok(Rc::clone(socket));
+        }
+        let socket = Rc::new(PacketSocket::sender(link)?);
+        open.push((link.index, Rc::clone(&socket)));
+        Ok(socket)
+    }
+
+    /// Forgets the sockets, as their interfaces may have gone and come back. Those still in use stay open.
+    pub fn clear(&self) {
+        self.0.borrow_mut().clear();
     }
 }
 

@@ -80,7 +80,7 @@ impl Netlink {
     ///
     /// # Errors
     ///
-    /// A netlink fault; one already there is none.
+    /// A netlink fault. An address that is there already is not an error.
     pub async fn add_address(&self, link: &Link, vip: &Vip) -> Result<Added, Fault> {
         let add = async {
             match self.add(link.index, vip, true).await {
@@ -119,7 +119,7 @@ impl Netlink {
     ///
     /// # Errors
     ///
-    /// A netlink fault; one already gone, or gone with its interface, is none.
+    /// A netlink fault. An address that is gone already, alone or with its interface, is not an error.
     pub async fn delete_address(
         &self,
         link: &Link,

@@ -24,7 +24,7 @@ const INET_CONF: u16 = 1;
 const PROMOTE_SECONDARIES: u16 = 20;
 
 impl Netlink {
-    /// Returns the interface of this number, or `None` if there is no such one (any more).
+    /// Returns the interface of this number, or `None` if it does not exist (any more).
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl Netlink {
         self.one(request, tried).await
     }
 
-    /// Returns the interface of this name, or `None` if there is no such one.
+    /// Returns the interface of this name, or `None` if it does not exist.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
 //! The kernel's addresses, links and routes, through netlink alone. Knows neither the
-//! configuration nor Sentinel. What an errno means is said once, in [`errno`](mod@crate::kernel_error).
+//! configuration nor Sentinel. What an errno means is said once, in [`kernel_error`](mod@crate::kernel_error).
 
 mod address;
 mod events;
@@ -18,7 +18,7 @@ pub use address::{Added, Address};
 pub use events::{Event, events};
 pub use route::Route;
 pub use snapshot::Snapshot;
-pub use sockets::{Reset, reset_connections, try_reset};
+pub use sockets::{reset_connections, try_reset};
 
 /// How long one request may wait for its answer. The kernel answers in microseconds; a reply
 /// that was lost (ENOBUFS on our socket) never comes.

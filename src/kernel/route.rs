@@ -35,14 +35,14 @@ impl Netlink {
     ///
     /// # Errors
     ///
-    /// A netlink fault. A table without a route is none.
+    /// A netlink fault. A table without a route is not an error.
     pub async fn route(&self, address: IpAddr) -> Result<Route, Fault> {
         let tried = || format!("look up the route to {address}");
         let mut message = RouteMessageBuilder::<IpAddr>::new()
             .destination_prefix(address, bits(address))
             .map_err(|error| Fault::permanent(format!("cannot {}: {error}", tried())))?
             .build();
-        // Gives the table's entry, whose interface is the one that carries a local address;
+        // Gives the table's entry, which names the interface that carries a local address;
         // the plain answer would say `lo`.
         message.header.flags |= RouteFlags::FibMatch;
         let first = async {

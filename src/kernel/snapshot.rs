@@ -1,61 +1,54 @@
 //! What the kernel says about TO and about each VIP: the cheap question first, the list of all
 //! addresses only where that one leaves something open.
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::rc::Rc;
+
+use tokio::sync::OnceCell;
 
 use crate::exit::Fault;
 use crate::kernel::{Address, Netlink, Route};
-use crate::plan::{Call, ToIs};
+use crate::link::LOOPBACK;
 use crate::vip::{Binding, Candidates, bits};
 
-/// The loopback's number, the same in every network namespace (LOOPBACK_IFINDEX in the kernel's
-/// include/net/flow.h).
-const LOOPBACK: u32 = 1;
-
-/// The kernel at one moment: the list of addresses is read once.
+/// The kernel at one moment: nothing is asked twice, also where several ask at the same time.
 pub struct Snapshot<'a> {
     netlink: &'a Netlink,
+    carriers: RefCell<BTreeMap<IpAddr, Rc<OnceCell<Option<u32>>>>>,
     v4: OnceCell<Vec<Address>>,
     v6: OnceCell<Vec<Address>>,
 }
 
 impl<'a> Snapshot<'a> {
-    /// Returns a view that has asked nothing yet.
+    /// Returns a snapshot for which nothing was asked yet.
     pub fn new(netlink: &'a Netlink) -> Self {
         Snapshot {
             netlink,
+            carriers: RefCell::default(),
             v4: OnceCell::new(),
             v6: OnceCell::new(),
         }
     }
 
-    /// Returns whether TO, whose addresses these are, is this host.
+    /// Returns each address with the number of the interface that has it, if it is this host's.
     ///
     /// # Errors
     ///
-    /// A netlink fault. Addresses of which only some are this host's are a passing one: then the
-    /// name stands for two hosts, and both would think that they are meant.
-    pub async fn where_is(&self, addresses: &[IpAddr]) -> Result<ToIs, Fault> {
-        let mut here = None;
-        let mut elsewhere = None;
+    /// A netlink fault.
+    pub async fn carriers(
+        &self,
+        addresses: &[IpAddr],
+    ) -> Result<Vec<(IpAddr, Option<u32>)>, Fault> {
+        let mut carriers = Vec::new();
         for &address in addresses {
-            match self.carrier(address).await? {
-                Some(ifindex) => here = here.or(Some((address, ifindex))),
-                None => elsewhere = elsewhere.or(Some(address)),
-            }
+            let cell = Rc::clone(self.carriers.borrow_mut().entry(address).or_default());
+            let carrier = cell.get_or_try_init(|| self.carrier(address)).await?;
+            carriers.push((address, *carrier));
         }
-        match (here, elsewhere) {
-            (Some((here, _)), Some(away)) => Err(Fault::passing(format!(
-                "TO-IP is {here}, which is this host's, and {away}, which is not"
-            ))
-            .remedy("Give the name addresses of one host only, or let Redis announce addresses.")),
-            (Some((_, ifindex)), None) => Ok(ToIs::Here(
-                Some(ifindex).filter(|ifindex| *ifindex != LOOPBACK),
-            )),
-            (None, _) => Ok(ToIs::Elsewhere),
-        }
+        Ok(carriers)
     }
 
     /// Returns the interface that has this address, if one has.
@@ -74,28 +67,30 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// Returns what the kernel says about a VIP, as far as `call` needs it: to a take-over one
-    /// subnet is enough if the routing table names it, as no other address has to be looked at.
+    /// Returns what a take-over needs to know about a VIP, if the routing table alone tells it: the one
+    /// subnet that it lies in. `None` where the VIP is on this host already or in no subnet of its.
     ///
     /// # Errors
     ///
     /// A netlink fault.
-    pub async fn see<'b>(
+    pub async fn see_subnet<'b>(
         &self,
-        call: Call,
         vip: IpAddr,
         interface: Option<&'b str>,
-    ) -> Result<Candidates<'b>, Fault> {
-        let is_take_over = matches!(call, Call::Follow(ToIs::Here(_)) | Call::Bind);
-        if is_take_over && let Route::OnLink(ifindex) = self.netlink.route(vip).await? {
-            let configured = self.configured(interface).await?;
-            return Ok(Candidates {
-                configured,
-                subnets: vec![ifindex],
-                bound: Vec::new(),
-            });
+    ) -> Result<Option<Candidates<'b>>, Fault> {
+        let Route::OnLink(ifindex) = self.netlink.route(vip).await? else {
+            return Ok(None);
+        };
+        // The kernel makes the route of an IPv6 address a moment after the address (`addrconf_dad_work` in
+        // net/ipv6/addrconf.c): the VIP may be here without one.
+        if vip.is_ipv6() && !self.bindings(vip).await?.is_empty() {
+            return Ok(None);
         }
-        self.see_all(vip, interface).await
+        Ok(Some(Candidates {
+            configured: self.configured(interface).await?,
+            subnets: vec![ifindex],
+            bound: Vec::new(),
+        }))
     }
 
     /// Returns all that the kernel says about a VIP.
@@ -103,7 +98,7 @@ impl<'a> Snapshot<'a> {
     /// # Errors
     ///
     /// A netlink fault.
-    pub async fn see_all<'b>(
+    pub async fn see<'b>(
         &self,
         vip: IpAddr,
         interface: Option<&'b str>,
@@ -147,11 +142,10 @@ impl<'a> Snapshot<'a> {
 
     async fn addresses(&self, like: IpAddr) -> Result<&[Address], Fault> {
         let cell = if like.is_ipv4() { &self.v4 } else { &self.v6 };
-        if let Some(addresses) = cell.get() {
-            return Ok(addresses);
-        }
-        let addresses = self.netlink.addresses(like).await?;
-        Ok(cell.get_or_init(|| addresses))
+        let addresses = cell
+            .get_or_try_init(|| self.netlink.addresses(like))
+            .await?;
+        Ok(addresses)
     }
 }
 

@@ -4,7 +4,7 @@
 //! send it from.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -22,28 +22,11 @@ use rtnetlink::packet_core::{
 use rtnetlink::proto::{ConnectionHandle, new_connection};
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::ANSWER;
-
-/// What came of resetting the connections of an address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reset {
-    /// So many were reset.
-    pub number: usize,
-    /// Why others, or all, could not be. It is no reason to keep the address.
-    pub why_not_all: Option<String>,
-}
-
-impl Reset {
-    /// Returns both together: what was counted, and the first reason.
-    pub fn and(self, other: Reset) -> Reset {
-        Reset {
-            number: self.number + other.number,
-            why_not_all: self.why_not_all.or(other.why_not_all),
-        }
-    }
-}
+use crate::outcome::Reset;
 
 /// How often a broken or lost answer is asked for again.
 const TRIES: usize = 3;
@@ -86,15 +69,18 @@ pub async fn reset_connections(address: IpAddr) -> Reset {
 ///
 /// Says why not.
 pub async fn try_reset() -> Result<(), String> {
-    let said = |error: io::Error| format!("no connection on the loopback: {error}");
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(said)?;
-    let there = listener.local_addr().map_err(said)?;
-    let stream = TcpStream::connect_timeout(&there, ANSWER).map_err(said)?;
-    let here = stream.local_addr().map_err(said)?;
-    match timeout(ANSWER, reset_one(here.port(), there.port())).await {
-        Ok(done) => done,
-        Err(_) => Err("the kernel did not answer".into()),
-    }
+    let tried = async {
+        let said = |error: io::Error| format!("no connection on the loopback: {error}");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .map_err(said)?;
+        let there = listener.local_addr().map_err(said)?;
+        let stream = TcpStream::connect(there).await.map_err(said)?;
+        let here = stream.local_addr().map_err(said)?;
+        reset_one(here.port(), there.port()).await
+    };
+    let late = || Err("the kernel did not answer".into());
+    timeout(ANSWER, tried).await.unwrap_or_else(|_| late())
 }
 
 async fn reset_one(from: u16, to: u16) -> Result<(), String> {
@@ -283,17 +269,5 @@ mod tests {
         ] {
             assert!(check(-(errno as i32)).unwrap_err().contains(said));
         }
-    }
-
-    #[test]
-    fn one_reason_is_kept_beside_what_was_counted() {
-        let reset = |number, why: Option<&str>| Reset {
-            number,
-            why_not_all: why.map(str::to_owned),
-        };
-        let both = reset(2, None)
-            .and(reset(3, Some("a")))
-            .and(reset(1, Some("b")));
-        assert_eq!(both, reset(6, Some("a")));
     }
 }

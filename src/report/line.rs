@@ -2,26 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use super::{Did, Outcome, milliseconds};
+use super::milliseconds;
 use crate::exit::Fault;
+use crate::outcome::{Did, Outcome, Phases};
 use crate::text::printable;
-
-/// How long each phase of a run took. Times are since the process started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phases {
-    /// The configuration was read.
-    pub loaded: Duration,
-    /// The first VIP's frames were out.
-    pub announced: Option<Duration>,
-    /// All was done and verified.
-    pub done: Duration,
-    /// The last of the site's own commands had ended, if there was one.
-    pub commands: Option<Duration>,
-    /// How often it was tried.
-    pub tries: u32,
-}
 
 /// Returns the log line of a run: a sentence for people, then `key=value` for machines.
 /// `call` holds the pairs that say what was asked.
@@ -44,12 +29,12 @@ pub fn log_line(
     }
     let frames: usize = outcomes
         .iter()
-        .flat_map(|outcome| &outcome.result)
+        .filter_map(|outcome| outcome.did())
         .map(Did::frames)
         .sum();
     let reset: usize = outcomes
         .iter()
-        .flat_map(|outcome| &outcome.result)
+        .filter_map(|outcome| outcome.did())
         .filter_map(Did::connections_reset)
         .sum();
     let times = [
@@ -84,12 +69,8 @@ pub fn fault_line(fault: &Fault, call: &[(&str, String)], exit: u8) -> String {
 fn by_action(outcomes: &[Outcome]) -> BTreeMap<&'static str, Vec<String>> {
     let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for outcome in outcomes {
-        let action = outcome.result.as_ref().map_or("failed", Did::name);
-        let interfaces = outcome
-            .result
-            .as_ref()
-            .map(Did::interfaces)
-            .unwrap_or_default();
+        let action = outcome.did().map_or("failed", Did::name);
+        let interfaces = outcome.did().map(Did::interfaces).unwrap_or_default();
         let vip = match interfaces.is_empty() {
             true => outcome.vip.to_string(),
             false => format!("{}@{}", outcome.vip, interfaces.join("+")),
@@ -99,7 +80,8 @@ fn by_action(outcomes: &[Outcome]) -> BTreeMap<&'static str, Vec<String>> {
     groups
 }
 
-fn pair(line: &mut String, key: &str, value: &str) {
+/// Appends ` key=value`, quoted where the value could be taken for more than that.
+pub fn pair(line: &mut String, key: &str, value: &str) {
     let plain = !value.is_empty()
         && value
             .bytes()
@@ -113,7 +95,7 @@ fn pair(line: &mut String, key: &str, value: &str) {
 
 /// Returns text as a quoted value. What came from outside is escaped where it entered the
 /// text; its quotes become single ones, so that none ends the value.
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     format!("\"{}\"", printable(text).replace('"', "'"))
 }
 

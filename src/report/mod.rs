@@ -3,145 +3,16 @@
 
 mod line;
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::deeds::release::Released;
-use crate::exit::Fault;
-use crate::kernel::Reset;
-use crate::vip::{Chosen, Vip};
+use crate::outcome::{Did, Outcome, Released, Reset, State};
+use crate::vip::Vip;
 
-pub use line::{Phases, fault_line, log_line};
-
-/// What was sent to announce a VIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// So many frames.
-    Frames(usize),
-    /// Nothing that anyone could receive: the interface has no carrier.
-    NoCarrier,
-    /// Nothing: the interface has no neighbours (loopback, point-to-point).
-    NoNeighbours,
-}
-
-impl Sent {
-    /// Returns how many frames went out.
-    pub fn frames(self) -> usize {
-        match self {
-            Sent::Frames(number) => number,
-            Sent::NoCarrier | Sent::NoNeighbours => 0,
-        }
-    }
-}
-
-impl Sent {
-    /// Returns this with further frames.
-    pub fn and(self, further: usize) -> Sent {
-        match self {
-            Sent::Frames(number) => Sent::Frames(number + further),
-            silent => silent,
-        }
-    }
-}
-
-impl fmt::Display for Sent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Sent::Frames(1) => f.write_str("1 frame"),
-            Sent::Frames(number) => write!(f, "{number} frames"),
-            Sent::NoCarrier => f.write_str("nobody was told: this interface has no carrier"),
-            Sent::NoNeighbours => f.write_str("nobody was told: this interface has no neighbours"),
-        }
-    }
-}
-
-/// What came of one VIP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Its master's name.
-    pub master: String,
-    /// The VIP as configured.
-    pub vip: Vip,
-    /// What was done about it, or why it could not be.
-    pub result: Result<Did, Fault>,
-    /// Why the site's own command failed, and whether it is required.
-    pub command_failed: Option<(Fault, bool)>,
-}
-
-/// What was done about a VIP; under `--dry-run` what would have been.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Did {
-    /// Bound and announced.
-    TookOver {
-        /// The interface that has it now.
-        interface: String,
-        /// Why that one.
-        chosen: Chosen,
-        /// The prefix length, if it was there before and was only announced again.
-        already: Option<u8>,
-        /// Interfaces that it was removed from.
-        moved_from: Vec<String>,
-        /// What was sent.
-        sent: Sent,
-    },
-    /// Announced where it was.
-    Announced {
-        /// The interfaces that have it.
-        interfaces: Vec<String>,
-        /// What was sent, on each.
-        sent: Vec<Sent>,
-    },
-    /// Its connections reset, and removed.
-    Released(Released),
-    /// Left as it is, and why.
-    Nothing(&'static str),
-}
+pub use line::{fault_line, log_line, pair, quote};
 
 impl Did {
-    /// Returns the stable name of the action, for machines.
-    fn name(&self) -> &'static str {
-        match self {
-            Did::TookOver {
-                already: Some(_), ..
-            } => "already_here",
-            Did::TookOver { .. } => "took_over",
-            Did::Announced { .. } => "announced",
-            Did::Released(_) => "released",
-            Did::Nothing(_) => "nothing",
-        }
-    }
-
-    fn interfaces(&self) -> Vec<&str> {
-        match self {
-            Did::TookOver { interface, .. } => vec![interface],
-            Did::Announced { interfaces, .. } | Did::Released(Released { interfaces, .. }) => {
-                interfaces.iter().map(String::as_str).collect()
-            }
-            Did::Nothing(_) => Vec::new(),
-        }
-    }
-
-    fn frames(&self) -> usize {
-        match self {
-            Did::TookOver { sent, .. } => sent.frames(),
-            Did::Announced { sent, .. } => sent.iter().map(|sent| sent.frames()).sum(),
-            Did::Released(_) | Did::Nothing(_) => 0,
-        }
-    }
-
-    fn connections_reset(&self) -> Option<usize> {
-        match self {
-            Did::Released(Released { reset, .. })
-                if reset.number > 0 || reset.why_not_all.is_none() =>
-            {
-                Some(reset.number)
-            }
-            _ => None,
-        }
-    }
-
     fn why(&self) -> Option<String> {
         match self {
             Did::Released(Released { reset, .. }) if reset.why_not_all.is_some() => {
@@ -158,16 +29,21 @@ impl Outcome {
     /// Returns a sentence without a full stop: what was done, to what, where.
     pub fn sentence(&self, dry_run: bool) -> String {
         let vip = &self.vip;
-        match &self.result {
-            Err(fault) => format!("failed on {vip}: {fault}"),
-            Ok(did) if dry_run => would(did, vip),
-            Ok(Did::TookOver {
+        let did = match &self.state {
+            State::Pending(fault) | State::Failed(fault) => {
+                return format!("failed on {vip}: {fault}");
+            }
+            State::Done(did) if dry_run => return would(did, vip),
+            State::Done(did) => did,
+        };
+        match did {
+            Did::TookOver {
                 interface,
                 already: Some(prefix),
                 sent,
                 moved_from,
                 ..
-            }) => {
+            } => {
                 let there = Vip {
                     prefix: *prefix,
                     ..*vip
@@ -177,39 +53,39 @@ impl Outcome {
                     moved(moved_from)
                 )
             }
-            Ok(Did::TookOver {
+            Did::TookOver {
                 interface,
                 chosen,
                 sent,
                 moved_from,
                 ..
-            }) => {
+            } => {
                 format!(
                     "took {vip} over on {interface}: {chosen} ({sent}){}",
                     moved(moved_from)
                 )
             }
-            Ok(Did::Announced { interfaces, sent }) => {
+            Did::Announced { interfaces, sent } => {
                 let each = interfaces
                     .iter()
                     .zip(sent)
                     .map(|(on, sent)| format!("on {on} ({sent})"));
                 format!("announced {vip} {}", each.collect::<Vec<_>>().join(", "))
             }
-            Ok(Did::Released(Released { interfaces, reset })) => {
+            Did::Released(Released { interfaces, reset }) => {
                 format!(
                     "released {vip} from {} ({})",
                     interfaces.join(", "),
                     resets(reset)
                 )
             }
-            Ok(Did::Nothing(why)) => format!("left {vip} as it is: {why}"),
+            Did::Nothing(why) => format!("left {vip} as it is: {why}"),
         }
     }
 
     /// Returns the JSON object for one VIP, as the README documents it.
     pub fn json(&self, dry_run: bool, took: Duration) -> String {
-        let did = self.result.as_ref().ok();
+        let did = self.did();
         to_json(&Json {
             master: &self.master,
             vip: self.vip.address.to_string(),
@@ -219,7 +95,7 @@ impl Outcome {
             why: did.and_then(Did::why),
             frames: did.map_or(0, Did::frames),
             connections_reset: did.and_then(Did::connections_reset),
-            error: self.result.as_ref().err().map(ToString::to_string),
+            error: self.fault().map(ToString::to_string),
             site_command_error: self
                 .command_failed
                 .as_ref()

@@ -31,7 +31,7 @@ fn at_work(host: &Host) -> bool {
         "sh",
         [
             "-c",
-            "pgrep -f '[a]nnouncer --master' >/dev/null && echo yes || echo no",
+            "pgrep -f '[a]nnouncer --job' >/dev/null && echo yes || echo no",
         ],
     )
     .contains("yes")
@@ -128,7 +128,7 @@ fn the_announcer_keeps_nothing_of_its_caller() {
         .env("SECRET", "s");
     finish(hook).success();
     eventually("the announcer is at work", || at_work(&server));
-    let look = r#"pid=$(pgrep -f '[a]nnouncer --master'); ls -l /proc/$pid/fd | grep -c -E 'passwd|pipe:' ; ps -o sid= -p $pid | tr -d ' '; echo $pid; readlink /proc/$pid/cwd; tr '\0' '\n' < /proc/$pid/environ | grep -c SECRET; grep SigIgn /proc/$pid/status; ls -l /proc/$pid/fd/0 /proc/$pid/fd/1 /proc/$pid/fd/2 | grep -c /dev/null"#;
+    let look = r#"pid=$(pgrep -f '[a]nnouncer --job'); ls -l /proc/$pid/fd | grep -c -E 'passwd|pipe:' ; ps -o sid= -p $pid | tr -d ' '; echo $pid; readlink /proc/$pid/cwd; tr '\0' '\n' < /proc/$pid/environ | grep -c SECRET; grep SigIgn /proc/$pid/status; ls -l /proc/$pid/fd/0 /proc/$pid/fd/1 /proc/$pid/fd/2 | grep -c /dev/null"#;
     let seen = server.run("bash", ["-c", look]);
     let seen: Vec<&str> = seen.lines().collect();
     let [inherited, session, pid, folder, secrets, ignored, null] = seen[..] else {
@@ -143,7 +143,7 @@ fn the_announcer_keeps_nothing_of_its_caller() {
     // HUP is 1, ALRM 14; PIPE, 13, is ignored by every Rust program, which sees the error.
     let ignored = u64::from_str_radix(ignored.split_whitespace().last().unwrap(), 16).unwrap();
     assert_eq!(ignored & (1 | 1 << 13), 0, "{seen:?}");
-    server.run("bash", ["-c", "pkill -HUP -f '[a]nnouncer --master'"]);
+    server.run("bash", ["-c", "pkill -HUP -f '[a]nnouncer --job'"]);
     lab.logged(&["until a signal ended it"]);
 }
 
@@ -253,7 +253,7 @@ fn the_newest_announcer_takes_the_place_of_an_older_one_and_begins_anew() {
         sniffer.wait_for_rounds(V4, 2 * number);
     }
     eventually("one is left", || {
-        let count = "pgrep -c -f '[a]nnouncer --master' || true";
+        let count = "pgrep -c -f '[a]nnouncer --job' || true";
         server.run("sh", ["-c", count]).trim() == "1"
     });
     assert!(server.ok("status").contains("it is being announced"));
@@ -314,7 +314,7 @@ fn status_shows_the_announcer_at_work_and_its_last_result() {
     let object =
         || -> serde_json::Value { serde_json::from_str(&server.ok("status --json")).unwrap() };
     assert_eq!(object()["announcer"]["at_work"], true);
-    server.run("sh", ["-c", "pkill -TERM -f '[a]nnouncer --master'"]);
+    server.run("sh", ["-c", "pkill -TERM -f '[a]nnouncer --job'"]);
     eventually("its result is left", || {
         status().contains("s ago), confirmed by 192.168.56.103 after ")
     });
@@ -474,7 +474,7 @@ fn an_ipv6_announcer_sleeps_while_other_traffic_passes() {
         server.ok("status").contains("it is being announced")
     });
     let wakeups = || -> u64 {
-        let look = "cat /proc/$(pgrep -f '[a]nnouncer --master')/status";
+        let look = "cat /proc/$(pgrep -f '[a]nnouncer --job')/status";
         let status = server.run("sh", ["-c", look]);
         let line = status
             .lines()
@@ -558,6 +558,178 @@ fn bind_where_sentinel_names_another_host_says_so() {
         "unbind",
         "m: mind that Sentinel says the master is 192.168.56.101:8000, this host",
     );
+}
+
+/// Three VIPs of two masters, on two interfaces and of both address families.
+const THREE: &str = "[masters.m]\nvip = [\"192.168.56.250/24\", \"fd00::250/64\"]\n\
+    [masters.n]\nvip = \"192.168.56.251/24\"\ninterface = \"eth2\"\n";
+const VIPS: [&str; 3] = ["192.168.56.250/24", "fd00::250/64", "192.168.56.251/24"];
+
+/// A server with eth1 and eth2, and a client.
+fn two_interfaces() -> Lab {
+    let lab = lab(THREE);
+    lab.wire("server1", "eth2");
+    lab
+}
+
+/// The process ids of a host's announcers.
+fn processes(host: &Host) -> Vec<String> {
+    let all = host.run("sh", ["-c", "pgrep -f '[a]nnouncer --job' || true"]);
+    all.split_whitespace().map(str::to_owned).collect()
+}
+
+/// How many VIPs `status` says are being announced.
+fn announced_now(host: &Host) -> usize {
+    host.ok("status").matches("it is being announced").count()
+}
+
+/// The line of the VIP's announcer, once it has ended.
+fn end_of(lab: &Lab, vip: &str) -> String {
+    lab.logged(&["msg=\"announced ", &format!(" vip={vip} ")])
+}
+
+#[test]
+fn one_process_announces_all_vips_of_a_run() {
+    let lab = two_interfaces();
+    let server = lab.host("server1");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    server.ok("bind");
+    eventually("all are announced", || announced_now(&server) == 3);
+    let [process] = &processes(&server)[..] else {
+        panic!("{:?}", processes(&server))
+    };
+    // Each on its own interface.
+    sniffer.wait("fd00::250", 2);
+    for (vip, interface) in [(V4, "eth1"), ("192.168.56.251", "eth2")] {
+        let frames = sniffer.wait(vip, 4);
+        assert!(
+            frames.iter().all(by(&server.mac(interface))),
+            "{vip} {frames:02x?}"
+        );
+    }
+    // One packet socket for each interface and address family.
+    let sockets = "ls -l /proc/$1/fd | grep -c socket: ; ss -0np | grep -c \"pid=$1,\"";
+    let sockets = server.run("sh", ["-c", sockets, "sh", process]);
+    assert_eq!(sockets.lines().nth(1), Some("3"), "{sockets}");
+    server.run("kill", ["-TERM", process]);
+    for vip in VIPS {
+        let line = end_of(&lab, vip);
+        assert!(line.contains("until a signal ended it"), "{line}");
+    }
+    eventually("the process is gone", || processes(&server).is_empty());
+    assert_eq!(announcers(&lab).len(), 3);
+}
+
+#[test]
+fn a_vip_that_is_removed_ends_its_own_voice_and_no_other() {
+    let lab = two_interfaces();
+    let server = lab.host("server1");
+    server.ok("bind");
+    eventually("all are announced", || announced_now(&server) == 3);
+    let sniffer = Sniffer::start(&lab.host("client"));
+    server.ip("addr del 192.168.56.250/24 dev eth1");
+    let line = end_of(&lab, VIPS[0]);
+    assert!(line.contains("until the VIP is gone"), "{line}");
+    let before = sniffer.settled(&server, V4).len();
+    for vip in &VIPS[1..] {
+        let line = end_of(&lab, vip);
+        assert!(line.contains("until its time was up"), "{line}");
+    }
+    assert_eq!(sniffer.settled(&server, V4).len(), before);
+}
+
+#[test]
+fn an_interface_that_goes_ends_its_own_voices_and_no_other() {
+    let lab = two_interfaces();
+    let server = lab.host("server1");
+    server.ok("bind");
+    eventually("all are announced", || announced_now(&server) == 3);
+    server.ip("link del eth2");
+    let line = end_of(&lab, VIPS[2]);
+    assert!(
+        line.contains("until the interface is gone") || line.contains("until the VIP is gone"),
+        "{line}"
+    );
+    for vip in &VIPS[..2] {
+        let line = end_of(&lab, vip);
+        assert!(line.contains("until its time was up"), "{line}");
+    }
+}
+
+#[test]
+fn a_vip_that_is_released_and_taken_again_has_a_new_voice_while_the_others_go_on() {
+    let lab = two_interfaces();
+    let server = lab.host("server1");
+    server.ok("bind");
+    eventually("all are announced", || announced_now(&server) == 3);
+    let first = processes(&server);
+    server.ok("unbind n");
+    let line = end_of(&lab, VIPS[2]);
+    assert!(line.contains("until another run ended it"), "{line}");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    server.ok("bind n");
+    eventually("two processes are at work", || {
+        processes(&server).len() == 2
+    });
+    // The run's own round, and the announcer's first.
+    sniffer.wait_for_rounds("192.168.56.251", 2);
+    let others = || {
+        let all = announcers(&lab);
+        let ended = all.into_iter().filter(|line| !line.contains(VIPS[2]));
+        ended.collect::<Vec<String>>()
+    };
+    eventually("the others have ended", || others().len() == 2);
+    for line in others() {
+        assert!(line.contains("until its time was up"), "{line}");
+    }
+    eventually("the first process is gone", || {
+        !processes(&server).contains(&first[0])
+    });
+    // Its place was taken once, by the second one.
+    server.ok("unbind");
+    eventually("all have told", || announcers(&lab).len() == 4);
+}
+
+#[test]
+fn after_an_announcer_was_killed_the_next_run_announces_all_anew() {
+    let lab = two_interfaces();
+    let server = lab.host("server1");
+    server.ok("bind");
+    eventually("all are announced", || announced_now(&server) == 3);
+    let first = processes(&server);
+    server.run("kill", ["-KILL", &first[0]]);
+    eventually("it is gone", || processes(&server).is_empty());
+    assert_eq!(announced_now(&server), 0);
+    server.ok("bind");
+    eventually("all are announced again", || announced_now(&server) == 3);
+    assert_eq!(processes(&server).len(), 1);
+    server.ok("unbind");
+    for vip in VIPS {
+        let line = end_of(&lab, vip);
+        assert!(line.contains("until another run ended it"), "{line}");
+    }
+    assert_eq!(announcers(&lab).len(), 3);
+}
+
+#[test]
+fn a_masters_name_with_spaces_and_quotes_stays_one_value_of_the_line() {
+    let name = r#"a exit=0 b, \"c\" 'd' {\\} é"#;
+    let lab = lab(&format!(
+        "[masters.\"{name}\"]\nvip = \"192.168.56.250/24\"\n[masters.m]\nvip = \"fd00::250/64\"\n"
+    ));
+    let server = lab.host("server1");
+    server.ok("bind");
+    eventually("both are announced", || announced_now(&server) == 2);
+    server.ok("unbind");
+    let line = end_of(&lab, VIPS[0]);
+    let (_, rest) = line.split_once(" master=\"a exit=0 b, ").expect(&line);
+    let (rest, pairs) = rest.split_once('"').expect(&line);
+    assert!(rest.ends_with('é') && rest.contains('c'), "{line}");
+    assert!(
+        pairs.starts_with(" vip=192.168.56.250/24 frames="),
+        "{line}"
+    );
+    assert!(end_of(&lab, VIPS[1]).contains(" master=m "));
 }
 
 #[test]

@@ -59,6 +59,19 @@ fn options_of_help() -> BTreeSet<String> {
 }
 
 #[test]
+fn the_files_that_the_packages_take_are_those_of_this_help() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(generate::FOLDER);
+    for (name, text) in generate::all().expect("the documents are written") {
+        let found = std::fs::read_to_string(folder.join(&name)).unwrap_or_default();
+        assert!(
+            found == text,
+            "{name} in {} is out of date. Run: cargo run --example documents",
+            generate::FOLDER
+        );
+    }
+}
+
+#[test]
 fn the_help_shows_options_at_all() {
     let options = options_of_help();
     for option in ["--config", "--dry-run", "--for", "--json", "--version"] {
@@ -131,6 +144,8 @@ fn the_sample_names_no_master_and_is_valid_with_its_comments_taken_away() {
         let config = config::parse(&text, path).unwrap_or_else(|fault| panic!("{fault}\n{text}"));
         assert!(config.masters.contains_key("NAME"));
         assert!(config.sentinel.password.is_some());
+        assert!(config.sentinel.tls && config.masters["NAME"].tls);
+        assert!(config.tls.is_some_and(|tls| tls.client.is_some()));
     }
 }
 
@@ -148,10 +163,12 @@ fn keys(table: &str) -> Vec<String> {
 fn every_key_that_the_configuration_knows_is_in_the_sample_and_in_its_page() {
     let sample = sample_uncommented();
     let page = page("vipswitch.toml.5");
-    for table in ["[masters.NAME]", "[sentinel]"] {
+    for table in ["[masters.NAME]", "[sentinel]", "[tls]"] {
         let known = keys(table);
         assert!(known.len() > 2, "{known:?}");
-        let (_, settings) = sample.split_once(table).expect("the table");
+        let (_, settings) = sample
+            .split_once(&format!("\n{table}\n"))
+            .expect("the table");
         let settings = settings.split("\n[").next().unwrap_or_default();
         for key in known {
             assert!(

@@ -63,7 +63,7 @@ fn sentinels_word_of_now_wins_over_the_call() {
     with(7003, &says_master_is(V4));
     eventually("it is refused", || {
         let run = call("192.168.56.102", "192.168.56.101");
-        run.code() == 2 && run.stderr.contains("is itself a configured VIP")
+        run.code() == 2 && run.stderr.contains("is a VIP in the configuration")
     });
 }
 
@@ -138,7 +138,7 @@ fn a_sentinel_without_an_answer_leaves_the_decision_to_the_call() {
         (
             7004,
             "sysread $client, my $q, 4096; print $client \"*2\\r\\n\\$3\\r\\na b\\r\\n\\$1\\r\\n1\\r\\n\"; sleep 600",
-            "it answers 'a b'",
+            "it names 'a b', which is no host",
         ),
     ] {
         lab.config(&format!(

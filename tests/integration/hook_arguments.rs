@@ -98,17 +98,17 @@ fn bad_arguments_of_the_call_are_permanent_and_named() {
         (
             5,
             "192.168.56.250",
-            "TO-IP 192.168.56.250 is itself a configured VIP, so that nobody can tell which host it is on",
+            "192.168.56.250 is a VIP in the configuration and the address of a Redis or a Sentinel, so that nobody can tell which host it is on",
         ),
         (
             5,
             "192.168.56.251",
-            "TO-IP 192.168.56.251 is itself a configured VIP",
+            "192.168.56.251 is a VIP in the configuration",
         ),
         (
             5,
             "::ffff:192.168.56.250",
-            "TO-IP 192.168.56.250 is itself a configured VIP",
+            "192.168.56.250 is a VIP in the configuration",
         ),
         (6, "", "TO-PORT \"\" is empty"),
         (6, "0", "TO-PORT \"0\" is 0"),

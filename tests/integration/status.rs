@@ -135,7 +135,7 @@ fn status_names_what_would_keep_this_host_from_taking_over() {
     assert!(
         server
             .ok("status")
-            .contains("PROBLEM: 192.168.56.250/24 does not belong on eth2")
+            .contains("PROBLEM: the VIP does not belong on eth2")
     );
     server.ok("unbind");
     lab.run("ip", ["link", "set", "server1-eth1", "down"]);

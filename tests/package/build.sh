@@ -22,13 +22,8 @@ tests/prerequisites.sh redis-sentinel dpkg-deb lintian rpmbuild rpm man mandoc f
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends bash-completion </dev/null >&2
 
 build=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-host=$(rustc -vV | sed -n 's/^host: //p')
 executable=${1-}
-if [[ -z $executable ]]; then
-    cargo build --quiet --release --locked
-    executable=$build/$host/release/vipswitch
-fi
-executable=$(realpath -e "$executable")
+executable=$(realpath -e "${executable:-$(packaging/build.sh executable)}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 packages=$build/packages
@@ -43,11 +38,9 @@ rm -rf "$packages"
 export SOURCE_DATE_EPOCH=1767225600
 packaging/build.sh all --executable "$executable" >/dev/null
 mv "$packages" "$work/first"
-# Always in the same place, for cargo to find its own again; the dates are kept for the same reason.
-elsewhere=$build/elsewhere/clone
-rm -rf "$elsewhere"
+elsewhere=$work/elsewhere/clone
 mkdir -p "$elsewhere"
-git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents --preserve=timestamps -t "$elsewhere"
+git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$elsewhere"
 (umask 077 && LC_ALL=C TZ=Asia/Tokyo CARGO_TARGET_DIR=$build "$elsewhere/packaging/build.sh" all --executable "$executable" >/dev/null)
 for file in "$deb" "$rpm" "$tar"; do
     cmp "$file" "$work/first/${file##*/}" || fail "$file is not reproducible"

@@ -89,6 +89,7 @@ the password of Redis is wrong | redis-role | here 'cp -p /etc/vipswitch.passwor
 the timer's run has failed | sync-timer | here 'chmod 666 /etc/vipswitch.toml; ! systemctl start vipswitch-sync.service; chmod 640 /etc/vipswitch.toml' | :
 a site command that its unit forbids | site-command | here "cp /etc/vipswitch.toml /root/; cp /bin/true /opt/; sed -i '/^redis_password_file/a on_take_over = { command = [\"/opt/true\"] }' /etc/vipswitch.toml" | here 'cat /root/vipswitch.toml >/etc/vipswitch.toml; rm /opt/true'
 min-replicas-to-write is 0 | min-replicas | redis $BROKEN config set min-replicas-to-write 0 | redis $BROKEN config set min-replicas-to-write 1
+down-after-milliseconds is 1000 | down-after | sentinel $BROKEN sentinel set $MASTER down-after-milliseconds 1000 | sentinel $BROKEN sentinel set $MASTER down-after-milliseconds 2000
 the quorum is 1 | quorum | sentinel $BROKEN sentinel set $MASTER quorum 1 | sentinel $BROKEN sentinel set $MASTER quorum 2
 nothing listens at /dev/log | log | here 'mv /run/systemd/journal/dev-log /run/systemd/journal/away' | here 'mv /run/systemd/journal/away /run/systemd/journal/dev-log'
 EOT

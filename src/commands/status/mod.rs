@@ -11,20 +11,19 @@ use row::Status;
 
 use super::{colours, load, print};
 use crate::cli::{Masters, Options};
-use crate::config::{Config, SENTINEL_TIMEOUT, Sentinel};
+use crate::config::{Config, Target};
 use crate::exit::{Exit, Fault};
+use crate::failover::Endpoint;
 use crate::frames::{Question, claimants};
-use crate::kernel::Netlink;
-use crate::kernel::Snapshot;
-use crate::kernel_error;
+use crate::gather;
+use crate::judgement::{Known, problems};
+use crate::kernel::{Netlink, Snapshot};
 use crate::link::Link;
 use crate::report::to_json;
-use crate::run::Target;
-use crate::sentinel::{MasterAddress, master_address};
 use crate::vip::{Binding, Candidates, Vip, choose_interface};
 
 /// How long others may take to answer the probe. A neighbour answers in well under a
-/// millisecond, one that sleeps or is busy in some hundred.
+/// millisecond, a sleeping or busy neighbour in some hundred.
 const PROBE: Duration = Duration::from_millis(500);
 
 /// How long resolving the names of all masters may take.
@@ -37,15 +36,11 @@ const NAMES: Duration = Duration::from_secs(5);
 /// A configuration that cannot be used, an unknown master, a kernel that does not answer, or a
 /// stdout that cannot be written to. A Sentinel or neighbours that do not answer are part of
 /// the status.
-pub(super) fn run(of: &Masters, options: &Options, started: Instant) -> anyhow::Result<Exit> {
-    let config = load(options, started)?;
+pub(super) async fn run(of: &Masters, options: &Options, started: Instant) -> anyhow::Result<Exit> {
+    let config = load(options, started).await?;
     let targets = Target::of(&config, &of.masters)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| kernel_error::open("the event loop", &error))?;
-    let (looked, own) = runtime.block_on(look(&config, &targets))?;
-    let rows: Vec<Status> = probe(looked, &own);
+    let (looked, own) = look(&config, &targets).await?;
+    let rows = probe(looked, &own).await;
     let colours = colours();
     let mut text = String::new();
     for row in rows
@@ -59,34 +54,37 @@ pub(super) fn run(of: &Masters, options: &Options, started: Instant) -> anyhow::
         };
         text.push('\n');
     }
-    print(&text)?;
+    print(&text).await?;
     Ok(Exit::Done)
 }
 
-/// A row, and where the VIP's holder can be asked for.
+/// A row, and what its problem is judged by.
 struct Looked {
     row: Status,
+    /// Where the VIP's holder can be asked for.
     link: Option<Link>,
+    belongs_on: Result<u32, Fault>,
+    bound: Vec<Link>,
 }
 
 /// What Sentinel says of each master.
-type Truths<'a> = BTreeMap<&'a str, Result<Option<MasterAddress>, Fault>>;
+type Truths<'a> = BTreeMap<&'a str, Result<Option<Endpoint>, Fault>>;
 
-/// Asks Sentinel about every master. One that does not answer is not asked again: 60 masters
+/// Asks Sentinel about every master. A Sentinel that does not answer is not asked again: 60 masters
 /// would be 60 times its deadline.
-fn ask_sentinel<'a>(sentinel: &Sentinel, targets: &[Target<'a>]) -> Truths<'a> {
+async fn ask_sentinel<'a>(config: &Config, targets: &[Target<'a>]) -> Truths<'a> {
     let mut truths = Truths::new();
     let mut silent = None;
     for target in targets {
-        if truths.contains_key(target.master) {
+        if truths.contains_key(target.name) {
             continue;
         }
         let answer = match &silent {
             Some(fault) => Err(Fault::clone(fault)),
-            None => master_address(sentinel, target.master, SENTINEL_TIMEOUT),
+            None => gather::master_of(config, target.name).await,
         };
         silent = silent.or_else(|| answer.as_ref().err().cloned());
-        truths.insert(target.master, answer);
+        truths.insert(target.name, answer);
     }
     truths
 }
@@ -97,19 +95,28 @@ async fn look(
 ) -> Result<(Vec<Looked>, Vec<MacAddr>), Fault> {
     let netlink = Netlink::open()?;
     let kernel = Snapshot::new(&netlink);
-    let truths = ask_sentinel(&config.sentinel, targets);
+    let truths = ask_sentinel(config, targets).await;
     let names_until = Instant::now() + NAMES;
     let mut looked = Vec::new();
     for target in targets {
-        let seen = kernel.see_all(target.vip.address, target.interface).await?;
+        let seen = kernel
+            .see(target.vip.address, target.master.interface.as_deref())
+            .await?;
         let places = places(&netlink, &target.vip, &seen).await?;
-        let mut row = Status::new(target, &places, &config.sentinel);
-        row.problem = problem(&target.vip, &seen, &places);
-        if let Some(truth) = truths.get(target.master) {
+        let mut row = Status::new(target, &places, &config.sentinel).await;
+        if let Some(truth) = truths.get(target.name) {
             row.add_truth(truth, &kernel, names_until).await?;
         }
-        let link = places.into_iter().next().map(|(link, _)| link);
-        looked.push(Looked { row, link });
+        let link = places.first().map(|(link, _)| link.clone());
+        let bound = places
+            .into_iter()
+            .filter_map(|(link, binding)| binding.map(|_| link));
+        looked.push(Looked {
+            row,
+            link,
+            belongs_on: choose_interface(&target.vip, &seen, None).map(|(ifindex, _)| ifindex),
+            bound: bound.collect(),
+        });
     }
     // Linux answers for its addresses on every interface (arp_ignore 0): no rival.
     let own = netlink
@@ -140,66 +147,63 @@ async fn places(
     Ok(places)
 }
 
-/// Returns why this host could not take the VIP over, or that it has it in the wrong place.
-fn problem(vip: &Vip, seen: &Candidates, places: &[(Link, Option<Binding>)]) -> Option<String> {
-    match choose_interface(vip, seen, None) {
-        Err(fault) => Some(fault.to_string()),
-        Ok((ifindex, _)) => {
-            let (link, _) = places
-                .iter()
-                .find(|(link, binding)| binding.is_some() && link.index != ifindex)?;
-            Some(format!(
-                "{vip} does not belong on {}: `vipswitch bind` moves it",
-                link.name
-            ))
+/// Asks the network about all VIPs at once, and judges what is known of each then.
+async fn probe(mut looked: Vec<Looked>, own: &[MacAddr]) -> Vec<Status> {
+    let mut questions = Vec::new();
+    let mut asked = Vec::new();
+    for (place, one) in looked.iter().enumerate() {
+        let with_neighbours = |link: &&Link| link.mac.is_some() && link.carrier;
+        if let Some(link) = one.link.as_ref().filter(with_neighbours) {
+            asked.push(place);
+            questions.push(Question {
+                vip: one.row.vip,
+                link,
+            });
         }
     }
+    let answers = claimants(&questions, own, PROBE).await;
+    let mut claims: Vec<Option<Result<Vec<MacAddr>, Fault>>> = vec![None; looked.len()];
+    for (place, answer) in asked.into_iter().zip(answers) {
+        claims[place] = Some(answer);
+    }
+    for (one, claim) in looked.iter_mut().zip(claims) {
+        one.judge(claim);
+    }
+    looked.into_iter().map(|one| one.row).collect()
 }
 
-/// Asks the network about all VIPs at once.
-fn probe(looked: Vec<Looked>, own: &[MacAddr]) -> Vec<Status> {
-    let (mut rows, links): (Vec<Status>, Vec<Option<Link>>) = looked
-        .into_iter()
-        .map(|looked| (looked.row, looked.link))
-        .unzip();
-    for (row, link) in rows.iter_mut().zip(&links) {
-        if let Some(link) = link.as_ref().filter(|link| !link.carrier) {
+impl Looked {
+    /// Adds who claims the VIP, and what is wrong about it.
+    fn judge(&mut self, claim: Option<Result<Vec<MacAddr>, Fault>>) {
+        let row = &mut self.row;
+        if let Some(link) = self.link.as_ref().filter(|link| !link.carrier) {
             row.probe_error = Some(format!("{} has no carrier", link.name));
         }
-    }
-    let with_neighbours = |(place, link): (usize, &'_ Option<Link>)| {
-        link.as_ref()
-            .filter(|link| link.mac.is_some() && link.carrier)
-            .map(|_| place)
-    };
-    let places: Vec<usize> = links
-        .iter()
-        .enumerate()
-        .filter_map(with_neighbours)
-        .collect();
-    let questions: Vec<Question> = places
-        .iter()
-        .filter_map(|&place| {
-            Some(Question {
-                vip: rows[place].vip,
-                link: links[place].as_ref()?,
-            })
-        })
-        .collect();
-    let answers = claimants(&questions, own, PROBE);
-    for (place, answer) in places.into_iter().zip(answers) {
-        let row = &mut rows[place];
-        match answer {
-            Ok(macs) => {
-                row.probed = true;
-                row.claimed_by = macs.iter().map(MacAddr::to_string).collect();
-                if row.bound && !macs.is_empty() {
-                    let claimed = || "another machine answers for the VIP, too".to_owned();
-                    row.problem.get_or_insert_with(claimed);
-                }
+        let claimed_by = match claim {
+            Some(Ok(macs)) => Some(macs),
+            Some(Err(fault)) => {
+                row.probe_error = Some(fault.to_string());
+                None
             }
-            Err(fault) => row.probe_error = Some(fault.to_string()),
-        }
+            None => None,
+        };
+        let known = Known {
+            belongs_on: self.belongs_on.as_ref().copied(),
+            bound: self
+                .bound
+                .iter()
+                .map(|link| (link.index, link.name.as_str()))
+                .collect(),
+            master_is_here: row.redis_master_is_here,
+            redis_is_here: None,
+            claimed_by: claimed_by.as_deref(),
+        };
+        row.problem = problems(&known).first().map(ToString::to_string);
+        row.probed = claimed_by.is_some();
+        row.claimed_by = claimed_by
+            .unwrap_or_default()
+            .iter()
+            .map(MacAddr::to_string)
+            .collect();
     }
-    rows
 }

@@ -7,16 +7,13 @@ use std::time::Instant;
 use serde::Serialize;
 use tokio::time::timeout_at;
 
-use crate::config::Sentinel;
+use crate::config::{Sentinel, Target};
 use crate::deeds::announcer::{self, Known, Summary};
 use crate::exit::Fault;
-use crate::failover::Host;
-use crate::hosts;
+use crate::failover::Endpoint;
+use crate::gather;
 use crate::kernel::Snapshot;
 use crate::link::Link;
-use crate::plan::ToIs;
-use crate::run::Target;
-use crate::sentinel::MasterAddress;
 use crate::text::{Ink, printable};
 use crate::vip::Binding;
 
@@ -30,7 +27,7 @@ pub(super) struct Status {
     bindings: Vec<BoundTo>,
     interface: Option<String>,
     redis_master: Option<String>,
-    redis_master_is_here: Option<bool>,
+    pub(super) redis_master_is_here: Option<bool>,
     sentinel: String,
     sentinel_error: Option<String>,
     pub(super) probed: bool,
@@ -110,8 +107,8 @@ impl fmt::Display for BoundTo {
 
 impl Status {
     /// Returns what the kernel and the announcer's record say of a VIP.
-    pub(super) fn new(
-        target: &Target,
+    pub(super) async fn new(
+        target: &Target<'_>,
         places: &[(Link, Option<Binding>)],
         sentinel: &Sentinel,
     ) -> Status {
@@ -124,7 +121,7 @@ impl Status {
             })
         });
         Status {
-            master: target.master.to_owned(),
+            master: target.name.to_owned(),
             vip: target.vip.address,
             prefix: target.vip.prefix,
             bound: places.iter().any(|(_, binding)| binding.is_some()),
@@ -141,6 +138,7 @@ impl Status {
                 target.vip.address,
                 places.iter().map(|(link, _)| link.index),
             )
+            .await
             .map(Announcing::from),
             problem: None,
         }
@@ -149,7 +147,7 @@ impl Status {
     /// Adds what Sentinel says of its master.
     pub(super) async fn add_truth(
         &mut self,
-        truth: &Result<Option<MasterAddress>, Fault>,
+        truth: &Result<Option<Endpoint>, Fault>,
         kernel: &Snapshot<'_>,
         names_until: Instant,
     ) -> Result<(), Fault> {
@@ -166,25 +164,10 @@ impl Status {
             }
         };
         self.redis_master = Some(master.to_string());
-        let host = match master.host.parse::<IpAddr>() {
-            Ok(address) => Host::Address(address.to_canonical()),
-            Err(_) => Host::Name(master.host.clone()),
-        };
         // A name that does not resolve, or not in time, leaves the question open.
-        let addresses = timeout_at(names_until.into(), hosts::addresses(&host)).await;
-        if let Ok(Ok(addresses)) = addresses {
-            let is_here = kernel.where_is(&addresses).await? != ToIs::Elsewhere;
+        let site = timeout_at(names_until.into(), gather::site(kernel, master)).await;
+        if let Some(is_here) = site.ok().and_then(|site| gather::is_here(&site)) {
             self.redis_master_is_here = Some(is_here);
-            let apart = match (is_here, self.bound) {
-                (true, false) => {
-                    Some("the master is here and the VIP is not: `vipswitch sync` brings it")
-                }
-                (false, true) => {
-                    Some("the master is on another host: `vipswitch sync` releases the VIP")
-                }
-                _ => None,
-            };
-            self.problem = self.problem.take().or(apart.map(str::to_owned));
         }
         Ok(())
     }

@@ -1,31 +1,51 @@
-//! The announcer: a process of its own that goes on announcing a VIP for some seconds after the run
-//! has ended, and notes which neighbours answer. It looks whether the VIP is still here
-//! before every frame, answers a rival's claim, and ends as soon as the VIP goes, or a newer
-//! announcer of the same VIP begins.
+//! The announcer: a process of its own that goes on announcing a run's VIPs for some seconds after
+//! the run has ended, and notes which neighbours answer. Each VIP has a voice: it looks whether the
+//! VIP is still here before every frame, answers a rival's claim, and ends as soon as the VIP goes,
+//! or a newer announcer of the same VIP begins. The others go on.
 
+mod happenings;
+mod interface;
+mod kernel;
 mod presence;
 mod record;
 pub mod schedule;
 mod voice;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::convert::Infallible;
+use std::future::pending;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
+use futures_util::future::{Either, select};
+use futures_util::stream::FuturesOrdered;
 use serde::{Deserialize, Serialize};
 
-use crate::deeds::announcer::schedule::Schedule;
 use crate::exit::Fault;
+use crate::report::to_json;
 use crate::vip::Vip;
+use happenings::{Group, Happenings};
+use interface::Interface;
+use kernel::Kernel;
+use schedule::Schedule;
+use voice::Voice;
 
 /// How long an announcer works at most.
 pub const LIFE: Duration = Duration::from_secs(15);
+
+/// How many VIPs one process announces. Each takes a file, of which a process may have 1024 unless
+/// somebody has allowed it more, and some hundred bytes of the arguments' 2 MiB.
+const MOST: usize = 256;
 
 /// How many answers and rivals are remembered.
 const REMEMBERED: usize = 16;
 
 /// What is to be announced.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// Its master's name, for the log.
     pub master: String,
@@ -33,7 +53,7 @@ pub struct Job {
     pub vip: Vip,
     /// The number of the interface that has it.
     pub ifindex: u32,
-    /// Neighbours whose answers prove delivery: gateways, FROM, those that the configuration names.
+    /// Neighbours whose answers prove delivery: gateways, FROM, the neighbours that the configuration names.
     pub peers: Vec<IpAddr>,
 }
 
@@ -53,56 +73,142 @@ pub struct Summary {
     pub ended: String,
 }
 
+/// Why a voice ended, as its last line says it.
+type End = &'static str;
+
+/// How a voice ended: as it should, or with a fault.
+type Outcome = Result<End, Fault>;
+
+const INTERFACE_GONE: End = "the interface is gone";
+
+/// What came of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What was done and heard, until a fault if there was one.
+    pub summary: Summary,
+    /// What it failed at.
+    pub fault: Option<Fault>,
+}
+
 /// Starts an announcer that outlives this process: its own executable, nothing of this one's files,
 /// folder or environment.
 ///
 /// # Errors
 ///
-/// A process that cannot be started is a passing fault; the VIP is bound and announced all the
+/// A process that cannot be started is a passing fault; the VIPs are bound and announced all the
 /// same.
-pub fn detach(job: &Job) -> Result<(), Fault> {
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .arg("announcer")
-        .arg(format!("--master={}", job.master));
-    command.args([
-        "--vip",
-        &job.vip.to_string(),
-        "--ifindex",
-        &job.ifindex.to_string(),
-    ]);
-    for peer in &job.peers {
-        command.args(["--peer", &peer.to_string()]);
+pub fn detach(jobs: &[Job]) -> Result<(), Fault> {
+    for jobs in jobs.chunks(MOST) {
+        let mut command = Command::new("/proc/self/exe");
+        let each = jobs.iter().map(|job| format!("--job={}", to_json(job)));
+        command.arg("announcer").args(each);
+        command.env_clear().current_dir("/");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // Not waited for: it goes to the first process when this one has ended, as it soon will.
+        command
+            .spawn()
+            .map_err(|error| Fault::passing(format!("cannot start the announcer: {error}")))?;
     }
-    command.env_clear().current_dir("/");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    // Not waited for: it goes to the first process when this one has ended, as it soon will.
-    command
-        .spawn()
-        .map(drop)
-        .map_err(|error| Fault::passing(format!("cannot start the announcer: {error}")))
+    Ok(())
 }
 
-/// Announces a VIP by this schedule, in the place of whoever does so now, and leaves its last result
-/// for `status`. Returns what it did, and what it failed at, if it did.
-pub async fn work(job: &Job, schedule: Schedule) -> (Summary, Option<Fault>) {
-    let place = presence::take(job.vip.address, job.ifindex).await;
-    // What an earlier one has found is no longer true of this one.
-    record::remove(job.vip.address);
-    let mut summary = Summary {
-        asked: job.peers.len(),
-        ..Summary::default()
+/// Announces all VIPs by this schedule, each in the place of its present announcer, and leaves each
+/// result for `status`. `at_end` is called as soon as a job has ended, while the others go on.
+/// Returns what came of each job, in their order.
+pub async fn work(
+    jobs: &[Job],
+    schedule: &Schedule,
+    at_end: impl AsyncFn(&Job, &Ended),
+) -> Vec<Ended> {
+    let started = Instant::now();
+    let voices: Vec<Voice> = jobs
+        .iter()
+        .map(|job| Voice::new(job, schedule.clone(), started))
+        .collect();
+    let (shared, happenings) = match Shared::open(jobs).await {
+        Ok((shared, happenings)) => (Ok(shared), Some(happenings)),
+        Err(fault) => (Err(fault), None),
     };
-    let ended = voice::announce(job, schedule, place, &mut summary).await;
-    summary.ended = match &ended {
-        Ok(why) => (*why).to_owned(),
-        Err(fault) => fault.to_string(),
+    let each = voices.iter().map(async |voice| {
+        let ended = match &shared {
+            Ok(shared) => {
+                let interface = shared.interfaces[&Side::of(voice.job)].as_ref();
+                voice.work(&shared.kernel, interface).await
+            }
+            Err(fault) => voice.refuse(fault),
+        };
+        at_end(voice.job, &ended).await;
+        ended
+    });
+    // Only a voice that has something to do is woken.
+    let all = each.collect::<FuturesOrdered<_>>().collect::<Vec<Ended>>();
+    let happenings = async {
+        if let (Ok(shared), Some(happenings)) = (&shared, happenings) {
+            happenings
+                .pass_on(&shared.kernel, &shared.groups(&voices))
+                .await;
+        }
+        pending::<Infallible>().await
     };
-    record::write(job.vip.address, &summary);
-    (summary, ended.err())
+    match select(pin!(all), pin!(happenings)).await {
+        Either::Left((ended, _)) => ended,
+        Either::Right((never, _)) => match never {},
+    }
+}
+
+/// An interface and an address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Side {
+    ifindex: u32,
+    is_ipv4: bool,
+}
+
+impl Side {
+    fn of(job: &Job) -> Side {
+        Side {
+            ifindex: job.ifindex,
+            is_ipv4: job.vip.address.is_ipv4(),
+        }
+    }
+}
+
+/// What all voices of a process share.
+struct Shared {
+    kernel: Kernel,
+    /// An interface that cannot be used says how its voices end.
+    interfaces: BTreeMap<Side, Result<Interface, Outcome>>,
+}
+
+impl Shared {
+    /// Opens it, and watches what happens from now on.
+    async fn open(jobs: &[Job]) -> Result<(Shared, Happenings), Fault> {
+        // Before anything is looked at, so that no change is missed.
+        let happenings = Happenings::watch()?;
+        let kernel = Kernel::open().await?;
+        let mut interfaces = BTreeMap::new();
+        for job in jobs {
+            if let Entry::Vacant(none) = interfaces.entry(Side::of(job)) {
+                none.insert(Interface::open(&kernel, job.ifindex, job.vip.address).await);
+            }
+        }
+        Ok((Shared { kernel, interfaces }, happenings))
+    }
+
+    /// Returns the voices by interface.
+    fn groups<'a>(&'a self, voices: &'a [Voice<'a>]) -> Vec<Group<'a>> {
+        let group = |(side, interface): (&Side, &'a Result<Interface, Outcome>)| {
+            let its = voices.iter().filter(|voice| Side::of(voice.job) == *side);
+            Some(Group {
+                ifindex: side.ifindex,
+                interface: interface.as_ref().ok()?,
+                voices: its.collect(),
+            })
+        };
+        self.interfaces.iter().filter_map(group).collect()
+    }
 }
 
 /// What is known of a VIP's announcer.
@@ -115,12 +221,13 @@ pub enum Known {
 
 /// Returns what is known of a VIP's announcer, if anything; of the one at work on these interfaces,
 /// else of the last one. Waits a second at most.
-pub fn latest(vip: IpAddr, interfaces: impl Iterator<Item = u32>) -> Option<Known> {
-    let mut interfaces = interfaces;
-    match interfaces.find_map(|ifindex| presence::ask(vip, ifindex)) {
-        Some(summary) => Some(Known::AtWork(summary)),
-        None => record::read(vip).map(|(summary, age)| Known::Ended(summary, age)),
+pub async fn latest(vip: IpAddr, interfaces: impl Iterator<Item = u32>) -> Option<Known> {
+    for ifindex in interfaces {
+        if let Some(summary) = presence::ask(vip, ifindex).await {
+            return Some(Known::AtWork(summary));
+        }
     }
+    record::read(vip).map(|(summary, age)| Known::Ended(summary, age))
 }
 
 /// Has the announcer of a VIP on an interface end, if there is one, and does not wait for it: what

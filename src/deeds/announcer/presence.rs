@@ -1,11 +1,12 @@
 //! That an announcer is at work: its [`Name`]. A newer one asks it to leave, `status` asks what it
 //! has done so far.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream as Connection;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
@@ -42,7 +43,7 @@ fn which(vip: IpAddr, ifindex: u32) -> String {
     format!("{vip}/{ifindex}")
 }
 
-/// Takes the place of a VIP's announcer; who has it is asked to leave, as the newest knows best.
+/// Takes the place of a VIP's announcer. The present announcer is asked to leave, as the newest knows best.
 /// Returns `None` where it is not to be had: two announcers are better than none.
 pub async fn take(vip: IpAddr, ifindex: u32) -> Option<UnixListener> {
     let until = Instant::now() + PATIENCE;
@@ -94,19 +95,23 @@ async fn first_byte(stream: &UnixStream) -> Option<u8> {
     }
 }
 
-/// Answers one who asked. The kernel's buffer takes it at once; whoever asked has it or not.
+/// Answers a question. The answer fits the socket's buffer, so this does not block; if the asker is gone
+/// it is lost.
 pub fn tell(mut to: &Connection, summary: &Summary) {
     let _ = to.write_all(to_json(summary).as_bytes());
 }
 
 /// Returns what the announcer at work has done so far, if there is one.
-pub fn ask(vip: IpAddr, ifindex: u32) -> Option<Summary> {
+pub async fn ask(vip: IpAddr, ifindex: u32) -> Option<Summary> {
     let mut stream = abstract_lock::ask(KIND, &which(vip, ifindex))?;
-    stream.set_nonblocking(false).ok()?;
-    stream.set_read_timeout(Some(ANSWER)).ok()?;
     stream.write_all(&[TELL]).ok()?;
+    let stream = UnixStream::from_std(stream).ok()?;
     let mut text = String::new();
-    stream.take(LONGEST).read_to_string(&mut text).ok()?;
+    let mut answer = stream.take(LONGEST);
+    timeout(ANSWER, answer.read_to_string(&mut text))
+        .await
+        .ok()?
+        .ok()?;
     serde_json::from_str(&text).ok()
 }
 

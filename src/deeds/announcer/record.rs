@@ -31,7 +31,7 @@ fn path(vip: IpAddr) -> Option<PathBuf> {
     Some(Path::new(FOLDER).join(format!("{number}-{vip}.json")))
 }
 
-/// Writes down what an announcer has done. Failing to is no reason for a word.
+/// Writes down what an announcer has done. A failure to write is not reported: only `status` misses it.
 pub fn write(vip: IpAddr, summary: &Summary) {
     let _ = DirBuilder::new().mode(0o755).create(FOLDER);
     let Some(path) = path(vip).filter(|_| is_ours()) else {

@@ -1,5 +1,6 @@
 //! When a VIP is announced again. Pure: the time is passed in.
 
+use std::mem;
 use std::time::Duration;
 
 /// When the further rounds go out, since the take-over. Some hosts ignore a reply that moves an
@@ -24,6 +25,7 @@ pub struct Schedule {
     rounds: Vec<Duration>,
     end: Duration,
     answered: Vec<Duration>,
+    owes_round: bool,
     owes_answer: bool,
 }
 
@@ -35,6 +37,7 @@ impl Schedule {
             rounds: rounds.collect(),
             end,
             answered: Vec::new(),
+            owes_round: false,
             owes_answer: false,
         }
     }
@@ -46,8 +49,14 @@ impl Schedule {
             rounds: seconds.map(Duration::from_secs).collect(),
             end,
             answered: Vec::new(),
+            owes_round: false,
             owes_answer: false,
         }
+    }
+
+    /// Returns when it is over.
+    pub fn end(&self) -> Duration {
+        self.end
     }
 
     /// Returns when something is to be done next: a round, an answer that had to wait, or the end.
@@ -68,10 +77,15 @@ impl Schedule {
     pub fn is_due(&mut self, now: Duration) -> bool {
         let before = self.rounds.len();
         self.rounds.retain(|round| *round > now);
-        let is_due = self.rounds.len() < before;
+        let is_due = mem::take(&mut self.owes_round) || self.rounds.len() < before;
         // A round answers rivals too.
         self.owes_answer &= !is_due;
         is_due
+    }
+
+    /// Notes that a round is due at once, beside those of the schedule.
+    pub fn owe_round(&mut self) {
+        self.owes_round = true;
     }
 
     /// Notes that a rival was heard, who is to have an answer.
@@ -143,6 +157,16 @@ mod tests {
         assert_eq!(schedule.next(), ms(1200));
         assert!(!schedule.is_answer_due(ms(1199)) && schedule.is_answer_due(ms(1200)));
         assert!(!schedule.is_answer_due(ms(5000)));
+    }
+
+    #[test]
+    fn a_round_that_is_owed_is_due_once_at_any_time() {
+        let mut schedule = Schedule::new(ms(15_000));
+        assert!(schedule.is_due(ms(100)));
+        schedule.owe_round();
+        schedule.owe_round();
+        assert!(schedule.is_due(ms(200)) && !schedule.is_due(ms(201)));
+        assert_eq!(schedule.next(), ms(1200));
     }
 
     #[test]

@@ -525,8 +525,8 @@ pub fn eventually(what: &str, mut look: impl FnMut() -> bool) {
     );
 }
 
-/// Starts what passes for a Sentinel on a port of a host: `script`, in Perl, has the connection as
-/// `$client`. It ends with the lab.
+/// Starts a false Sentinel on a port of a host's loopback, or at an `ADDRESS:PORT`: `script`, in Perl, has
+/// the connection as `$client`. It ends with the lab.
 #[expect(
     clippy::zombie_processes,
     reason = "it ends with the lab, whose first process reaps it"
@@ -544,8 +544,20 @@ pub fn false_sentinel(host: &Host, port: &str, script: &str) {
 
 const FALSE_SENTINEL: &str = r#"
 use IO::Socket::INET;
-my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1:$ARGV[0]", Listen => 128, ReuseAddr => 1) or die;
+my $at = $ARGV[0] =~ /:/ ? $ARGV[0] : "127.0.0.1:$ARGV[0]";
+my $server = IO::Socket::INET->new(LocalAddr => $at, Listen => 128, ReuseAddr => 1) or die;
 $| = 1; $SIG{PIPE} = $SIG{CHLD} = "IGNORE"; print "r";
+my $unread = "";
+# The next question from $client, as it was sent; several may come at once.
+sub question {
+    for (;;) {
+        if ($unread =~ /^\*(\d+)\r\n/) {
+            my $words = $1;
+            return $1 if $unread =~ s/^(\*\d+\r\n(?:\$\d+\r\n[^\r]*\r\n){$words})//;
+        }
+        sysread $_[0], $unread, 4096, length $unread or return;
+    }
+}
 while (my $client = $server->accept) {
     next if fork;
     $client->autoflush(1);

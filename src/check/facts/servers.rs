@@ -1,0 +1,86 @@
+//! Which Redis and Sentinel servers can be reached from here, and what this host's Redis says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::{join, join_all};
+use futures_util::stream;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::sentinel::{Watched, at, words};
+use crate::config::Config;
+use crate::exit::Fault;
+use crate::redis::{Value, ask, redis_fault, redis_server, role, text};
+
+/// How long one server may take to accept a connection.
+const CONNECT: Duration = Duration::from_millis(800);
+
+/// How many connections are tried at once.
+const AT_ONCE: usize = 64;
+
+/// How long this host's Redis may take to answer.
+const ANSWERS: Duration = Duration::from_millis(800);
+
+/// Whether each server accepts a connection from here, or why not.
+pub type Reached = BTreeMap<SocketAddr, Result<(), String>>;
+
+/// Tries to connect to every Redis and Sentinel.
+pub async fn reach(watched: &[Watched]) -> Reached {
+    let sites = watched.iter().flat_map(Watched::sites);
+    let targets: BTreeSet<SocketAddr> = sites.filter_map(at).collect();
+    let tried = targets.into_iter().map(|target| async move {
+        let reached = match timeout(CONNECT, TcpStream::connect(target)).await {
+            Ok(connected) => connected.map(drop).map_err(|error| error.to_string()),
+            Err(_) => Err("no answer".to_owned()),
+        };
+        (target, reached)
+    });
+    let tried = stream::iter(tried).buffer_unordered(AT_ONCE);
+    tried.collect().await
+}
+
+/// A Redis of this host.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    pub master: String,
+    pub at: SocketAddr,
+    /// Whether it tells its role, asked as `sync` asks it.
+    pub role: Result<(), Fault>,
+    /// Its `min-replicas-to-write`, where it tells that.
+    pub min_replicas: Option<u32>,
+}
+
+/// Asks every Redis of this host, with the credentials with which `sync` asks it.
+pub async fn ask_redises(config: &Config, watched: &[Watched]) -> Vec<Redis> {
+    let each = watched.iter().flat_map(|one| {
+        let here = one.redises.iter().filter(|site| site.is_here());
+        here.filter_map(at).map(move |at| (&one.name, at))
+    });
+    let asked = each.map(async |(master, at)| {
+        let told = ask_redis(config, master, at).await;
+        Redis {
+            master: master.clone(),
+            at,
+            min_replicas: *told.as_ref().unwrap_or(&None),
+            role: told.map(drop),
+        }
+    });
+    join_all(asked).await
+}
+
+async fn ask_redis(config: &Config, master: &str, at: SocketAddr) -> Result<Option<u32>, Fault> {
+    let server = redis_server(config, config.master(master)?, at)?;
+    // The pattern covers the name before Redis 5, too.
+    let question = [words(&["CONFIG", "GET", "min-*-to-write"])];
+    let asked = join(role(&server, ANSWERS), ask(&server, &question, ANSWERS));
+    let (role, answers) = asked.await;
+    role.map_err(|no| redis_fault(&no, at, master))?;
+    let number = match answers.as_deref() {
+        Ok([Ok(Value::Array(pair))]) => pair.get(1).and_then(text),
+        _ => None,
+    };
+    Ok(number.and_then(|number| number.parse().ok()))
+}

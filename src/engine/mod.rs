@@ -1,0 +1,177 @@
+//! One attempt to make this host agree with what is true about one group of VIPs. Every command that
+//! changes anything goes through [`Engine::settle`], and this page tells all of it:
+//!
+//! ```text
+//! lock ─> evidence  ─> verdict ─> plan ─> bind and announce, or release ─> settle and verify
+//!         and the kernel, at the same time
+//! ```
+//!
+//! An attempt has no deadline, no retry and no runtime of its own, and prints nothing. It can be dropped at
+//! any await and repeated at any time.
+
+mod foresee;
+mod take_over;
+mod task;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use futures_util::future::join;
+
+use crate::config::Target;
+use crate::deeds::release;
+use crate::evidence::Evidence;
+use crate::exit::{Fault, Halted};
+use crate::frames::Senders;
+use crate::kernel::{Netlink, Snapshot, reset_connections};
+use crate::lock::{self, Lock};
+use crate::outcome::{Changes, Did, Outcome, State};
+use crate::plan::{Action, plan};
+use crate::verdict::{Verdict, verdict};
+use crate::vip::{Binding, Vip};
+
+pub use task::{Expected, Task};
+
+/// What attempts have in common: packet sockets, and what was looked up once.
+pub struct Engine {
+    started: Instant,
+    dry_run: bool,
+    senders: Senders,
+    /// Key: the number of the interface, and true for IPv4.
+    gateways: RefCell<BTreeMap<(u32, bool), Vec<IpAddr>>>,
+}
+
+impl Engine {
+    /// Returns an engine whose owner was started at `started`. A dry run plans and changes nothing.
+    pub fn new(started: Instant, dry_run: bool) -> Engine {
+        Engine {
+            started,
+            dry_run,
+            senders: Senders::default(),
+            gateways: RefCell::default(),
+        }
+    }
+
+    /// Forgets what may have changed since the last attempt.
+    pub fn begin(&self) {
+        // A socket may be on an interface that went and came back.
+        self.senders.clear();
+        self.gateways.borrow_mut().clear();
+    }
+
+    /// Tries once what is not done yet. Every VIP is announced before any is settled. `gather` gives the
+    /// evidence, and is asked under the lock: between the answer and what follows from it no other run
+    /// about these VIPs may act on an older one.
+    ///
+    /// # Errors
+    ///
+    /// A fault that keeps all VIPs from being tried: no lock, no evidence, no kernel.
+    pub async fn settle(
+        &self,
+        task: &mut Task<'_>,
+        gather: impl AsyncFnOnce(&Snapshot<'_>) -> Result<Evidence, Fault>,
+    ) -> Result<(), Fault> {
+        let lock = self.lock(task).await?;
+        let netlink = Netlink::open()?;
+        let snapshot = Snapshot::new(&netlink);
+        let (evidence, mut ready) =
+            join(gather(&snapshot), self.get_ready(&netlink, &snapshot, task)).await;
+        let evidence = task.evidence.insert(evidence?);
+        let verdict = task.verdict.insert(verdict(evidence)).clone();
+        let mut bound = Vec::new();
+        for place in task.places() {
+            let ready = ready.remove(&place);
+            let Target { vip, master, .. } = task.targets[place];
+            let seen = match &ready {
+                Some((seen, _)) if matches!(verdict, Verdict::Here(..)) => Ok(seen.clone()),
+                _ => snapshot.see(vip.address, master.interface.as_deref()).await,
+            };
+            let action = seen.and_then(|seen| plan(&verdict, &vip, &seen));
+            let result = match (action, &lock) {
+                (Err(fault), _) => Err(fault),
+                (Ok(action), None) => {
+                    self.foresee(&netlink, &verdict, action, &task.targets[place])
+                        .await
+                }
+                (Ok(Action::TakeOver(goal)), _) => {
+                    let prepared = ready.map(|(_, prepared)| prepared);
+                    match self.take_over(&netlink, task, place, goal, prepared).await {
+                        Ok(done) => {
+                            bound.push(done);
+                            continue;
+                        }
+                        Err(fault) => Err(fault),
+                    }
+                }
+                (Ok(Action::Announce(at)), _) => self.announce(&netlink, task, place, &at).await,
+                (Ok(Action::Release(from)), Some(lock)) => {
+                    let changes = &mut task.outcomes[place].so_far;
+                    release(&netlink, lock, vip, &from, changes).await
+                }
+                (Ok(Action::Nothing), _) => Ok(nothing(&verdict, &task.outcomes[place]).await),
+            };
+            task.outcomes[place].state = result.map_or_else(State::from, State::Done);
+        }
+        // A dry run has nothing to settle.
+        let Some(lock) = &lock else { return Ok(()) };
+        for bound in bound {
+            let place = bound.place;
+            let result = self.finish(&netlink, lock, task, bound).await;
+            task.outcomes[place].state = result.map_or_else(State::from, State::Done);
+        }
+        // What goes wrong here is no VIP's fault, and the next run tries again.
+        let _ = release::mend(&netlink, lock).await;
+        Ok(())
+    }
+
+    /// Waits until no other run is about what is still to be tried. A dry run changes nothing, and
+    /// waits for nobody.
+    async fn lock(&self, task: &mut Task<'_>) -> Result<Option<Lock>, Fault> {
+        if self.dry_run {
+            return Ok(None);
+        }
+        let vips = task
+            .places()
+            .into_iter()
+            .map(|place| task.targets[place].vip.address);
+        let lock = lock::vips(vips).await?;
+        task.unlocked |= !lock.is_held();
+        Ok(Some(lock))
+    }
+}
+
+async fn release(
+    netlink: &Netlink,
+    lock: &Lock,
+    vip: Vip,
+    bindings: &[Binding],
+    changes: &mut Changes,
+) -> Result<Did, Fault> {
+    // Noted first: who drops this in the midst must not find later that nothing was done.
+    changes.released_here = true;
+    let (done, fault) = match release::release(netlink, lock, vip, bindings).await {
+        Ok(done) => (done, None),
+        Err(Halted { fault, done }) => (done, Some(fault)),
+    };
+    let all = &mut changes.released;
+    all.interfaces.extend(done.interfaces);
+    all.reset = std::mem::take(&mut all.reset).and(done.reset);
+    match fault {
+        None => Ok(Did::Released(all.clone())),
+        Some(fault) => Err(fault),
+    }
+}
+
+async fn nothing(verdict: &Verdict, outcome: &Outcome) -> Did {
+    let released = &outcome.so_far.released;
+    if outcome.so_far.released_here {
+        return Did::Released(released.clone());
+    }
+    if matches!(verdict, Verdict::Elsewhere(_)) {
+        // What a run has left that was killed before its last sweep.
+        let _ = reset_connections(outcome.vip.address).await;
+    }
+    Did::Nothing(verdict.idle())
+}

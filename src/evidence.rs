@@ -1,0 +1,514 @@
+//! What is known about one master at one moment, and who said it. Ages come in as durations: nothing
+//! here asks, waits or looks at a clock. What follows from it is the verdict's to say.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use crate::exit::Fault;
+use crate::failover::Endpoint;
+use crate::link::LOOPBACK;
+
+/// How long a minority with a higher epoch is waited for: three hello periods
+/// (`SENTINEL_PUBLISH_PERIOD` in sentinel.c is 2 s). Until then the others may just not have heard of a
+/// newer failover; after that the minority is cut off from them.
+pub const HELLOS: Duration = Duration::from_secs(6);
+
+/// All that is known about one master.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evidence {
+    /// What an operator wants, whatever anybody says.
+    pub order: Option<Order>,
+    /// The configuration's VIPs.
+    pub vips: Vec<IpAddr>,
+    /// The addresses of every Redis and Sentinel that is known.
+    pub servers: Vec<IpAddr>,
+    /// Sentinel's call of the hook.
+    pub call: Option<Call>,
+    /// What this host's Sentinel says about that call.
+    pub word: Option<Word>,
+    /// What all Sentinels say.
+    pub ballot: Option<Ballot>,
+    /// What each Redis of this master on this host says of itself.
+    pub own_redis: Vec<OwnRedis>,
+}
+
+/// What an operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The VIP here.
+    Bind,
+    /// The VIP gone from here.
+    Unbind,
+    /// The network told again of what is here.
+    Announce,
+}
+
+/// Where a host is, seen from this one. Never judged by role or by comparing text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It is this host. The interface that carries its address, unless that is the loopback.
+    Here(Option<u32>),
+    /// It is another host.
+    Elsewhere,
+}
+
+/// A Redis as somebody names it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// As it was named.
+    pub endpoint: Endpoint,
+    /// The addresses of its host; empty where the name does not resolve.
+    pub addresses: Vec<IpAddr>,
+    /// Whether that is this host, or why that cannot be told.
+    pub place: Result<Place, Fault>,
+}
+
+impl Site {
+    /// Returns whether both name the same Redis: one port, and one host by name or by address.
+    pub fn is_same(&self, other: &Site) -> bool {
+        let same_host = self.endpoint.host == other.endpoint.host
+            || self
+                .addresses
+                .iter()
+                .any(|address| other.addresses.contains(address));
+        self.endpoint.port == other.endpoint.port && same_host
+    }
+
+    /// Returns whether it is known to be on this host.
+    pub fn is_here(&self) -> bool {
+        matches!(self.place, Ok(Place::Here(_)))
+    }
+}
+
+/// Sentinel's call of the hook.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// The new master, as the call names it.
+    pub to: Site,
+    /// Whether it says that anything moved: Sentinel gives the new master for both where it cannot
+    /// resolve its name.
+    pub carries_information: bool,
+}
+
+/// What this host's Sentinel says now about a call that it may have queued long ago.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Word {
+    /// The same as the call.
+    Agrees,
+    /// Another host: the call is stale, or told nothing.
+    Says(Site),
+    /// It does not monitor this master.
+    Unmonitored,
+    /// It gave no answer, and why.
+    Silent(String),
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Word::Agrees => f.write_str("agrees"),
+            Word::Says(site) => write!(f, "says {}", site.endpoint.host),
+            Word::Unmonitored => f.write_str("does not monitor it"),
+            Word::Silent(why) => write!(f, "is silent: {why}"),
+        }
+    }
+}
+
+/// A Redis's role, as it says itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It takes writes.
+    Master,
+    /// It follows another.
+    Replica,
+    /// Something else, a Sentinel for example.
+    Other(String),
+}
+
+/// A Redis of this host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnRedis {
+    /// Where it is.
+    pub site: Site,
+    /// What it says, or why it says nothing.
+    pub role: Result<Role, Fault>,
+}
+
+/// What one Sentinel says about a master.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vote {
+    /// Where it was asked.
+    pub who: String,
+    /// The master that it names, or why it names none.
+    pub says: Result<Site, String>,
+    /// How new that is: each failover has a number, and the highest is the newest (`config-epoch`;
+    /// 0 where it was not told).
+    pub epoch: u64,
+    /// How many of the Sentinels that answer know it. A Sentinel that does not tell whom it knows counts
+    /// as knowing it.
+    pub known_to: usize,
+    /// Whether the local Sentinel lists it: a Sentinel that was just started knows few others.
+    pub listed_here: bool,
+}
+
+/// What the Sentinels say about a master.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ballot {
+    /// What each says, this host's Sentinel first.
+    pub votes: Vec<Vote>,
+    /// The master's quorum, as this host's Sentinel has it.
+    pub quorum: usize,
+    /// How long they have not been of one mind.
+    pub waited: Duration,
+}
+
+impl Ballot {
+    /// Returns the master that a majority names: more than half of the members and no fewer than the
+    /// quorum. While a Sentinel of the minority knows of a later failover, no master has won, for
+    /// [`HELLOS`]: the leader knows of its own for a moment before the others hear of it (sentinel.c
+    /// raises `config-epoch` just before it calls the hook).
+    pub fn winner(&self) -> Option<&Site> {
+        let most = self.sites().max_by_key(|site| self.number(site))?;
+        let newest = |of_winner: bool| {
+            let told = self
+                .votes
+                .iter()
+                .filter_map(|vote| Some((vote.says.as_ref().ok()?, vote.epoch)));
+            let told = told.filter(|(site, _)| site.is_same(most) == of_winner);
+            told.map(|(_, epoch)| epoch).max()
+        };
+        let is_newest = newest(false) <= newest(true) || self.waited >= HELLOS;
+        Some(most).filter(|most| self.number(most) >= self.needed() && is_newest)
+    }
+
+    /// Returns whether a majority is there but a Sentinel of the minority knows of a later failover.
+    pub fn waits_for_a_minority(&self) -> bool {
+        let late = Ballot {
+            waited: HELLOS,
+            ..self.clone()
+        };
+        self.winner().is_none() && late.winner().is_some()
+    }
+
+    /// Returns what this host's Sentinel says.
+    pub fn own(&self) -> Option<&Site> {
+        self.votes.first()?.says.as_ref().ok()
+    }
+
+    /// Returns how many Sentinels must name the same master.
+    pub fn needed(&self) -> usize {
+        (self.members() / 2 + 1).max(self.quorum)
+    }
+
+    /// Returns how many Sentinels count: those that answer, and each silent Sentinel that more than half of
+    /// the answering ones know. A dead Sentinel that one list still has does not count. The local Sentinel
+    /// has no say about a Sentinel that it does not list: two of five would be a majority to a local
+    /// Sentinel that was just started.
+    fn members(&self) -> usize {
+        let answering = self.sites().count();
+        let counts = |vote: &&Vote| {
+            let may_know = answering - usize::from(!vote.listed_here && answering > 0);
+            vote.says.is_ok() || 2 * vote.known_to > may_know
+        };
+        self.votes.iter().filter(counts).count()
+    }
+
+    fn sites(&self) -> impl Iterator<Item = &Site> {
+        self.votes.iter().filter_map(|vote| vote.says.as_ref().ok())
+    }
+
+    fn number(&self, of: &Site) -> usize {
+        self.sites().filter(|site| site.is_same(of)).count()
+    }
+}
+
+impl fmt::Display for Ballot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(master) = self.winner() {
+            let (number, all) = (self.number(master), self.votes.len());
+            return write!(f, "{number} of {all} say {}", master.endpoint);
+        }
+        let answering = self.sites().count();
+        for Vote {
+            who,
+            says,
+            epoch,
+            known_to,
+            ..
+        } in &self.votes
+        {
+            match says {
+                Ok(site) => write!(f, "{who} says {} since failover {epoch}, ", site.endpoint)?,
+                Err(why) => {
+                    write!(
+                        f,
+                        "{who} does not answer ({why}; known to {known_to} of {answering}), "
+                    )?;
+                }
+            }
+        }
+        write!(f, "{} must agree", self.needed())
+    }
+}
+
+/// Returns where a host is that has these addresses; `carriers` has the interface of each address that is
+/// this host's. `is_own_name` is whether the host was named by this host's own name, which may stand for
+/// a loopback address (Debian writes 127.0.1.1 into /etc/hosts).
+///
+/// # Errors
+///
+/// An address that every host has is permanent. Addresses of which only some are this host's are
+/// passing: then the name stands for two hosts, and both would think that they are meant.
+pub fn place(carriers: &[(IpAddr, Option<u32>)], is_own_name: bool) -> Result<Place, Fault> {
+    if let Some((address, _)) = carriers
+        .iter()
+        .find(|(address, _)| is_everywhere(*address, is_own_name))
+    {
+        return Err(Fault::permanent(format!(
+            "TO-IP {address} is the same on every host, so that each would think the master is here, or none"
+        ))
+        .remedy("Monitor the master in sentinel.conf by an address that the other hosts reach."));
+    }
+    let here = carriers.iter().find(|(_, carrier)| carrier.is_some());
+    let elsewhere = carriers.iter().find(|(_, carrier)| carrier.is_none());
+    match (here, elsewhere) {
+        (Some((here, _)), Some((away, _))) => Err(Fault::passing(format!(
+            "TO-IP is {here}, which is this host's, and {away}, which is not"
+        ))
+        .remedy("Give the name addresses of one host only, or let Redis announce addresses.")),
+        (Some((_, ifindex)), None) => {
+            Ok(Place::Here(ifindex.filter(|ifindex| *ifindex != LOOPBACK)))
+        }
+        (None, _) => Ok(Place::Elsewhere),
+    }
+}
+
+fn is_everywhere(address: IpAddr, is_own_name: bool) -> bool {
+    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    address.is_loopback() && !is_own_name
+        || address.is_unspecified()
+        || address.is_multicast()
+        || broadcast
+}
+
+/// Returns whether a name is this host's own, `own`: both may be with or without their domain.
+pub fn is_own_name(name: &str, own: &str) -> bool {
+    let short = |name: &str| {
+        name.split('.')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    };
+    let (name, own) = (name.trim_end_matches('.'), own.trim_end_matches('.'));
+    let both_full = name.contains('.') && own.contains('.');
+    let same = if both_full {
+        name.eq_ignore_ascii_case(own)
+    } else {
+        short(name) == short(own)
+    };
+    same && !own.is_empty() && short(own) != "localhost"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Kind;
+    use crate::failover::Host;
+
+    /// A Redis by the name of its host: `a` and `A` have the same address, `!` and `?` none.
+    fn site(text: &str) -> Site {
+        let addresses: Vec<IpAddr> = match text {
+            "a" | "A" => vec!["10.0.0.1".parse().unwrap()],
+            "b" => vec!["10.0.0.2".parse().unwrap()],
+            _ => Vec::new(),
+        };
+        Site {
+            endpoint: Endpoint {
+                host: Host::Name(text.into()),
+                port: 6379,
+            },
+            addresses,
+            place: Ok(Place::Elsewhere),
+        }
+    }
+
+    fn vote(who: usize, says: Option<&str>, epoch: u64, known_to: usize) -> Vote {
+        Vote {
+            who: format!("10.0.0.{who}:26379"),
+            says: says.map(site).ok_or_else(|| "silent".into()),
+            epoch,
+            known_to,
+            listed_here: true,
+        }
+    }
+
+    fn ballot(says: &[Option<&str>], quorum: usize) -> Ballot {
+        let known_to_all = says.len();
+        let votes = says
+            .iter()
+            .enumerate()
+            .map(|(who, says)| vote(who, *says, 7, known_to_all));
+        Ballot {
+            votes: votes.collect(),
+            quorum,
+            waited: Duration::ZERO,
+        }
+    }
+
+    fn name(ballot: &Ballot) -> Option<String> {
+        ballot.winner().map(|site| site.endpoint.host.to_string())
+    }
+
+    #[test]
+    fn more_than_half_of_all_must_say_the_same() {
+        let (a, b) = (Some("a"), Some("b"));
+        for (says, quorum, winner) in [
+            (&[a, a, b][..], 2, a),
+            (&[b, a, a], 2, a),
+            (&[a, a, None], 2, a),
+            (&[a, None, None], 2, None),
+            (&[a, b, None], 2, None),
+            (&[a, b], 1, None),
+            (&[a, a, b, b], 2, None),
+            // By name and by address, and by two names.
+            (&[a, Some("A"), b], 2, a),
+            // Two names that do not resolve are two hosts.
+            (&[Some("!"), Some("?"), None], 2, None),
+            (&[Some("!"), Some("!"), None], 2, Some("!")),
+            // A Sentinel that knows no other: alone by configuration, or because it has forgotten them.
+            (&[a], 1, a),
+            (&[a], 2, None),
+            (&[None], 1, None),
+            (&[], 1, None),
+        ] {
+            let ballot = ballot(says, quorum);
+            let same = ballot
+                .winner()
+                .zip(winner)
+                .map(|(site, name)| site.is_same(&self::site(name)));
+            assert_eq!(same.unwrap_or(false), winner.is_some(), "{ballot}");
+            assert_eq!(ballot.winner().is_some(), winner.is_some(), "{ballot}");
+        }
+    }
+
+    #[test]
+    fn a_dead_sentinel_that_one_list_still_has_does_not_count() {
+        let mut forgotten = ballot(&[Some("a"), Some("a"), Some("a"), None, None, None], 2);
+        assert_eq!(name(&forgotten), None);
+        for vote in &mut forgotten.votes[3..] {
+            vote.known_to = 1;
+        }
+        assert_eq!(name(&forgotten).as_deref(), Some("a"));
+        // Known to more than half of those that answer, it counts.
+        for vote in &mut forgotten.votes[3..] {
+            vote.known_to = 2;
+        }
+        assert_eq!(name(&forgotten), None);
+        assert!(
+            forgotten.to_string().ends_with("4 must agree"),
+            "{forgotten}"
+        );
+    }
+
+    #[test]
+    fn a_local_sentinel_that_knows_few_others_does_not_make_them_a_majority() {
+        let mut few = ballot(&[Some("a"), Some("a"), None, None, None], 2);
+        for vote in &mut few.votes[2..] {
+            (vote.known_to, vote.listed_here) = (1, false);
+        }
+        assert_eq!(name(&few), None);
+        // One of two others still has dead Sentinels in its list.
+        let mut old = ballot(&[Some("a"), Some("a"), Some("a"), None, None, None], 2);
+        for vote in &mut old.votes[3..] {
+            (vote.known_to, vote.listed_here) = (1, false);
+        }
+        assert_eq!(name(&old).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn one_that_knows_of_a_later_failover_is_waited_for_three_hellos() {
+        let with = |place: usize, epoch: u64| {
+            let mut ballot = ballot(&[Some("a"), Some("b"), Some("b")], 2);
+            ballot.votes[place].epoch = epoch;
+            ballot
+        };
+        let mut minority = with(0, 8);
+        assert!(name(&minority).is_none() && minority.waits_for_a_minority());
+        minority.waited = HELLOS;
+        assert_eq!(name(&minority).as_deref(), Some("b"));
+        // One with an old file, and one of the majority that is behind, change nothing.
+        assert_eq!(name(&with(0, 6)).as_deref(), Some("b"));
+        assert_eq!(name(&with(1, 6)).as_deref(), Some("b"));
+        assert!(!with(1, 6).waits_for_a_minority());
+    }
+
+    #[test]
+    fn who_answered_what_is_told() {
+        assert_eq!(
+            ballot(&[Some("a"), Some("a"), None], 2).to_string(),
+            "2 of 3 say a:6379"
+        );
+        let split = Ballot {
+            votes: vec![
+                vote(0, Some("a"), 7, 2),
+                vote(1, Some("b"), 7, 2),
+                vote(2, None, 0, 1),
+            ],
+            quorum: 2,
+            waited: Duration::ZERO,
+        };
+        assert_eq!(
+            split.to_string(),
+            "10.0.0.0:26379 says a:6379 since failover 7, 10.0.0.1:26379 says b:6379 since failover 7, \
+             10.0.0.2:26379 does not answer (silent; known to 1 of 2), 2 must agree"
+        );
+    }
+
+    #[test]
+    fn a_host_is_here_if_its_addresses_are() {
+        let at = |text: &str, carrier| (text.parse::<IpAddr>().unwrap(), carrier);
+        let (here, away) = (at("10.0.0.1", Some(2)), at("10.0.0.2", None));
+        assert_eq!(place(&[here], false), Ok(Place::Here(Some(2))));
+        assert_eq!(place(&[away], false), Ok(Place::Elsewhere));
+        assert_eq!(
+            place(&[at("10.0.0.1", Some(LOOPBACK))], false),
+            Ok(Place::Here(None))
+        );
+        assert_eq!(place(&[here, away], false).unwrap_err().kind, Kind::Passing);
+        assert_eq!(
+            place(&[at("127.0.1.1", Some(LOOPBACK))], true),
+            Ok(Place::Here(None))
+        );
+        for everywhere in [
+            "127.0.0.1",
+            "::1",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+            "255.255.255.255",
+        ] {
+            let fault = place(&[at(everywhere, Some(1))], false).unwrap_err();
+            assert_eq!(fault.kind, Kind::Permanent, "{everywhere}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_this_hosts_own_with_and_without_its_domain() {
+        for (name, own, same) in [
+            ("server1", "server1", true),
+            ("SERVER1.example.com.", "server1", true),
+            ("server1", "server1.example.com", true),
+            ("server1.example.com", "Server1.Example.Com", true),
+            ("server1.example.org", "server1.example.com", false),
+            ("server2", "server1", false),
+            ("server", "server1", false),
+            ("localhost", "localhost", false),
+            ("LOCALHOST", "server1", false),
+            ("ip6-localhost", "server1", false),
+            ("", "", false),
+        ] {
+            assert_eq!(is_own_name(name, own), same, "{name} {own}");
+        }
+    }
+}

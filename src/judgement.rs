@@ -1,0 +1,227 @@
+//! What is wrong about one VIP on this host, by what was found out about it. `status` and `check`
+//! both judge with this and say the same. Pure.
+
+use std::fmt;
+
+use pnet_base::MacAddr;
+
+use crate::exit::Fault;
+
+/// What is known about one VIP.
+pub struct Known<'a> {
+    /// The interface that it belongs on, or why there is none.
+    pub belongs_on: Result<u32, &'a Fault>,
+    /// The number and name of each interface that has it.
+    pub bound: Vec<(u32, &'a str)>,
+    /// Whether the master is on this host, by Sentinel's word.
+    pub master_is_here: Option<bool>,
+    /// Whether any Redis of the master is on this host.
+    pub redis_is_here: Option<bool>,
+    /// The hardware addresses of other hosts that claim it, where the network was asked.
+    pub claimed_by: Option<&'a [MacAddr]>,
+}
+
+/// One thing that is wrong about a VIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// This host could not take it over.
+    NoInterface(Fault),
+    /// It is bound on an interface that it does not belong on.
+    Misplaced(String),
+    /// Several hosts claim it.
+    SeveralClaim {
+        /// Whether this host is one of them.
+        here: bool,
+        /// Whether the master is on this host.
+        master_is_here: Option<bool>,
+        /// The hardware addresses of the others.
+        others: Vec<MacAddr>,
+    },
+    /// The master is on this host and the VIP is not. The holder of the VIP, if it is known.
+    NotHere(Vec<MacAddr>),
+    /// The VIP is on this host and the master is not.
+    StillHere,
+    /// The master is on another host, and no host claims the VIP.
+    Nowhere,
+}
+
+/// Returns what is wrong about a VIP, the gravest first. What only follows from another problem is
+/// left out.
+pub fn problems(known: &Known) -> Vec<Problem> {
+    let belongs_on = match known.belongs_on {
+        Ok(ifindex) => ifindex,
+        // A host with a Sentinel alone never takes a VIP over.
+        Err(_) if known.redis_is_here == Some(false) => return Vec::new(),
+        Err(fault) => return vec![Problem::NoInterface(fault.clone())],
+    };
+    let misplaced = known
+        .bound
+        .iter()
+        .find(|(ifindex, _)| *ifindex != belongs_on)
+        .map(|(_, name)| Problem::Misplaced((*name).to_owned()));
+    misplaced.into_iter().chain(holder_problem(known)).collect()
+}
+
+fn holder_problem(known: &Known) -> Option<Problem> {
+    let here = !known.bound.is_empty();
+    let others = known.claimed_by.unwrap_or_default();
+    let master_is_here = known.master_is_here;
+    if others.len() + usize::from(here) > 1 {
+        return Some(Problem::SeveralClaim {
+            here,
+            master_is_here,
+            others: others.to_vec(),
+        });
+    }
+    match (master_is_here?, here) {
+        (true, false) => Some(Problem::NotHere(others.to_vec())),
+        (false, true) => Some(Problem::StillHere),
+        // Silence means something only where the network was asked.
+        (false, false) if known.claimed_by == Some(&[]) => Some(Problem::Nowhere),
+        _ => None,
+    }
+}
+
+impl Problem {
+    /// Returns what is wrong.
+    pub fn text(&self) -> String {
+        match self {
+            Problem::NoInterface(fault) => fault.cause().to_owned(),
+            Problem::Misplaced(interface) => format!("the VIP does not belong on {interface}"),
+            Problem::SeveralClaim {
+                here: true, others, ..
+            } => format!(
+                "another machine answers for the VIP, too: {}",
+                listed(others)
+            ),
+            Problem::SeveralClaim { others, .. } => {
+                format!("several machines answer for the VIP: {}", listed(others))
+            }
+            Problem::NotHere(others) if others.is_empty() => {
+                "the master is here and the VIP is not".to_owned()
+            }
+            Problem::NotHere(others) => format!(
+                "the master is here and the VIP is not: {} has it",
+                listed(others)
+            ),
+            Problem::StillHere => "the VIP is here and the master is on another host".to_owned(),
+            Problem::Nowhere => "no host has the VIP".to_owned(),
+        }
+    }
+
+    /// Returns what to do.
+    pub fn remedy(&self) -> String {
+        match self {
+            Problem::NoInterface(fault) => fault.what_to_do().unwrap_or_default(),
+            Problem::Misplaced(_) => "`vipswitch bind` moves it.",
+            Problem::SeveralClaim {
+                here: true,
+                master_is_here: Some(false),
+                ..
+            }
+            | Problem::StillHere => "`vipswitch sync` releases it here.",
+            Problem::SeveralClaim { .. } => {
+                "Find the machine by its hardware address. A second holder: `vipswitch unbind` there. Any other machine must not have this address."
+            }
+            Problem::NotHere(others) if others.is_empty() => "`vipswitch sync` brings it.",
+            Problem::NotHere(_) => "Run `vipswitch sync` there, then here.",
+            Problem::Nowhere => "Run `vipswitch sync` on the master's host.",
+        }
+        .to_owned()
+    }
+}
+
+/// What is wrong and what to do, as in a [`Fault`].
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::NoInterface(fault) => fault.fmt(f),
+            _ => write!(f, "{}. {}", self.text(), self.remedy()),
+        }
+    }
+}
+
+fn listed(macs: &[MacAddr]) -> String {
+    let macs: Vec<String> = macs.iter().map(MacAddr::to_string).collect();
+    macs.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: MacAddr = MacAddr(2, 0, 0, 0, 0, 1);
+    const B: MacAddr = MacAddr(2, 0, 0, 0, 0, 2);
+
+    /// Bound where, whether the master is here, who claims it -> what is wrong. The VIP belongs on
+    /// interface 2.
+    #[test]
+    fn every_vip_is_where_its_master_is_and_nowhere_else() {
+        use Problem::{Misplaced, NotHere, Nowhere, StillHere};
+        let (here, away) = (Some(true), Some(false));
+        let several = |here, master_is_here, others: &[MacAddr]| Problem::SeveralClaim {
+            here,
+            master_is_here,
+            others: others.to_vec(),
+        };
+        let (eth1, eth2) = ((1, "eth1"), (2, "eth2"));
+        for (bound, master_is_here, claimed_by, expected) in [
+            (&[eth2][..], here, Some(&[][..]), vec![]),
+            (&[eth2], None, Some(&[]), vec![]),
+            (&[eth2], here, None, vec![]),
+            (&[eth1], here, Some(&[]), vec![Misplaced("eth1".into())]),
+            (
+                &[eth2, eth1],
+                away,
+                None,
+                vec![Misplaced("eth1".into()), StillHere],
+            ),
+            (&[eth2], here, Some(&[A]), vec![several(true, here, &[A])]),
+            (&[eth2], None, Some(&[A]), vec![several(true, None, &[A])]),
+            (
+                &[],
+                away,
+                Some(&[A, B]),
+                vec![several(false, away, &[A, B])],
+            ),
+            (&[eth2], away, Some(&[]), vec![StillHere]),
+            (&[], away, Some(&[A]), vec![]),
+            (&[], away, Some(&[]), vec![Nowhere]),
+            (&[], away, None, vec![]),
+            (&[], here, Some(&[]), vec![NotHere(vec![])]),
+            (&[], here, None, vec![NotHere(vec![])]),
+            (&[], here, Some(&[A]), vec![NotHere(vec![A])]),
+            (&[], None, Some(&[]), vec![]),
+        ] {
+            let known = Known {
+                belongs_on: Ok(2),
+                bound: bound.to_vec(),
+                master_is_here,
+                redis_is_here: master_is_here,
+                claimed_by,
+            };
+            assert_eq!(
+                problems(&known),
+                expected,
+                "{bound:?} {master_is_here:?} {claimed_by:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_interface_is_needed_only_where_a_redis_is() {
+        let fault = Fault::permanent("no interface").remedy("Name an interface.");
+        for (redis_is_here, wrong) in [(Some(false), false), (Some(true), true), (None, true)] {
+            let known = Known {
+                belongs_on: Err(&fault),
+                bound: Vec::new(),
+                master_is_here: Some(false),
+                redis_is_here,
+                claimed_by: None,
+            };
+            let found = problems(&known);
+            assert_eq!(!found.is_empty(), wrong);
+            assert!(found.iter().all(|one| one.text() == "no interface"));
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! A run from its arguments to its end: gathers evidence and settles, again while faults may pass, until
+//! the deadline. Hook, `sync` and the operator's commands differ in which evidence they gather, in nothing
+//! else.
+
+mod announcements;
+mod site_commands;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout_at};
+
+use self::announcements::Announcements;
+use crate::config::{Config, Target};
+use crate::engine::{Engine, Expected, Task};
+use crate::evidence::{Evidence, Order};
+use crate::exit::{Exit, Fault};
+use crate::failover::{Failover, Host};
+use crate::gather::{self, Poll};
+use crate::hosts;
+use crate::kernel::{Netlink, Snapshot};
+use crate::outcome::Outcome;
+use crate::verdict::Verdict;
+
+/// How long passing faults are retried. Sentinel's own first retry is 30 s away, and it kills a
+/// script after 60 s (sentinel.c, SENTINEL_SCRIPT_MAX_RUNTIME).
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long the last attempt may go on after that, if the kernel does not answer.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The pauses between attempts: short at first, as most faults pass at once, then doubling.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause between attempts.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How many masters are settled at the same time: each has some files open.
+const AT_ONCE: usize = 32;
+
+/// How many site commands run at the same time.
+const COMMANDS: usize = 8;
+
+/// What a run was started for.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry<'a> {
+    /// Sentinel called.
+    Hook(&'a Failover),
+    /// An operator called.
+    Operator(Order),
+    /// This host is to agree with what is true now.
+    Sync,
+}
+
+/// A run: what is asked for, and what came of it so far.
+pub struct Run<'a> {
+    shared: Shared<'a>,
+    /// What is settled together, and what came of it: one task for a hook or an operator's order, one for
+    /// each master where every master has a truth of its own.
+    pub tasks: Vec<Task<'a>>,
+}
+
+/// What the tasks of a run have in common.
+struct Shared<'a> {
+    entry: Entry<'a>,
+    config: &'a Config,
+    dry_run: bool,
+    started: Instant,
+    /// Its packet sockets stay open to the end: closing one waits for the kernel, about 11 ms.
+    engine: Engine,
+    announcements: Announcements,
+    /// So many site commands run at the same time.
+    commands: Semaphore,
+}
+
+impl<'a> Run<'a> {
+    /// Returns a run about `targets` that has done nothing yet. `started` is when the process
+    /// was. A dry run plans and changes nothing.
+    pub fn new(
+        entry: Entry<'a>,
+        config: &'a Config,
+        targets: Vec<Target<'a>>,
+        started: Instant,
+        dry_run: bool,
+    ) -> Self {
+        let mut tasks: Vec<Task> = match entry {
+            Entry::Hook(failover) => {
+                let expected = match failover.to.host {
+                    Host::Address(address) => Expected::At(address),
+                    Host::Name(_) => Expected::Unknown,
+                };
+                let mut task = Task::new(targets, expected);
+                task.peers = failover
+                    .from
+                    .iter()
+                    .flat_map(|from| hosts::at_hand(&from.host))
+                    .collect();
+                vec![task]
+            }
+            Entry::Operator(Order::Bind) => vec![Task::new(targets, Expected::Here)],
+            Entry::Operator(_) => vec![Task::new(targets, Expected::Unknown)],
+            Entry::Sync => {
+                let masters = targets.chunk_by(|one, other| one.name == other.name);
+                let task = |of: &[Target<'a>]| Task {
+                    is_routine: true,
+                    ..Task::new(of.to_vec(), Expected::Unknown)
+                };
+                masters.map(task).collect()
+            }
+        };
+        let loaded = started.elapsed();
+        tasks
+            .iter_mut()
+            .for_each(|task| task.phases.loaded = loaded);
+        Run {
+            shared: Shared {
+                entry,
+                config,
+                dry_run,
+                started,
+                engine: Engine::new(started, dry_run),
+                announcements: Announcements::default(),
+                commands: Semaphore::new(COMMANDS),
+            },
+            tasks,
+        }
+    }
+
+    /// Carries it out, and fills in what came of it. No master waits for another. `waiting` is told, once for
+    /// each task, which fault is being waited out, and `ended` of each task at its end. Returns how it ended.
+    pub async fn carry_out(
+        &mut self,
+        waiting: impl AsyncFn(&Fault),
+        ended: impl AsyncFn(&Task<'_>),
+    ) -> Exit {
+        let Run { shared, tasks } = self;
+        let shared = &*shared;
+        let polls = match shared.entry {
+            Entry::Sync => poll(shared.config, tasks).await,
+            _ => tasks.iter().map(|_| None).collect(),
+        };
+        let each = stream::iter(tasks.iter_mut().zip(polls));
+        let all = each.for_each_concurrent(AT_ONCE, async |(task, poll)| {
+            shared.retry(task, poll, &waiting).await;
+            shared.run_site_commands(task).await;
+            ended(task).await;
+        });
+        shared.announcements.while_at_work(all).await;
+        Exit::worst(self.tasks.iter().map(Task::exit))
+    }
+
+    /// Returns what came of every VIP.
+    pub fn outcomes(&self) -> impl Iterator<Item = &Outcome> {
+        self.tasks.iter().flat_map(|task| &task.outcomes)
+    }
+
+    /// Returns why commands of the site's own failed, and whether each is required.
+    pub fn command_failures(&self) -> impl Iterator<Item = &(Fault, bool)> {
+        self.outcomes()
+            .filter_map(|outcome| outcome.command_failed.as_ref())
+    }
+
+    /// Returns why further announcements of some VIPs could not be arranged.
+    pub fn unannounced(&self) -> Option<Fault> {
+        self.shared.announcements.failed.take()
+    }
+
+    /// Returns the VIPs whose announcers ask neighbours, with their interfaces' numbers.
+    pub fn announced_to_peers(&self) -> Vec<(IpAddr, u32)> {
+        self.shared.announcements.asking.take()
+    }
+}
+
+/// Returns what the log line of a task says beside what was done to each VIP.
+pub fn pairs(task: &Task<'_>) -> Vec<(&'static str, String)> {
+    let why = task.verdict.as_ref().map_or("unknown", Verdict::name);
+    let mut pairs = vec![("why", why.to_owned())];
+    let evidence = task.evidence.as_ref();
+    let word = evidence.and_then(|evidence| evidence.word.as_ref());
+    pairs.extend(word.map(|word| ("sentinel", word.to_string())));
+    let ballot = evidence.and_then(|evidence| evidence.ballot.as_ref());
+    pairs.extend(ballot.map(|ballot| ("sentinels", ballot.to_string())));
+    pairs.extend(task.unlocked.then(|| ("lock", "none".to_owned())));
+    let unannounced = task.unannounced.iter();
+    pairs.extend(unannounced.map(|fault| ("announcer", fault.to_string())));
+    let failed = task
+        .outcomes
+        .iter()
+        .filter_map(|outcome| outcome.command_failed.as_ref());
+    pairs.extend(failed.map(|(fault, _)| ("site_command", fault.to_string())));
+    pairs
+}
+
+impl Shared<'_> {
+    /// Tries until nothing is pending or the patience is used up. The first attempt has its `poll` already.
+    async fn retry(
+        &self,
+        task: &mut Task<'_>,
+        mut poll: Option<Result<Poll, Fault>>,
+        waiting: &impl AsyncFn(&Fault),
+    ) {
+        let give_up = self.started + PATIENCE;
+        // Enough to find out that the kernel does not answer.
+        let hard = give_up.max(Instant::now()) + GRACE;
+        let mut pause = FIRST_PAUSE;
+        let mut divided = None;
+        loop {
+            task.phases.tries += 1;
+            self.announcements.begin();
+            let attempt = self.attempt(task, poll.take(), &mut divided);
+            match timeout_at(hard.into(), attempt).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => task.fail_pending(&fault),
+                Err(_) => {
+                    let text = "the attempt did not end in time: the kernel, a lock or a name server hangs";
+                    task.fail_pending(&Fault::passing(text));
+                }
+            }
+            task.phases.done = self.started.elapsed();
+            if let Err(fault) = self.announcements.end(std::mem::take(&mut task.jobs)) {
+                task.unannounced.get_or_insert(fault);
+            }
+            let Some(fault) = task.pending().and_then(Outcome::fault) else {
+                return;
+            };
+            if Instant::now() + pause > give_up {
+                return;
+            }
+            // What passes within some tries is not worth a word.
+            if pause > LONGEST_PAUSE / 8 && pause <= LONGEST_PAUSE / 4 {
+                waiting(fault).await;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            // What was looked up for the last attempt may have changed.
+            self.engine.begin();
+        }
+    }
+
+    /// Tries once what is not done yet. `divided` is since when the Sentinels have not been of one mind.
+    async fn attempt(
+        &self,
+        task: &mut Task<'_>,
+        polled: Option<Result<Poll, Fault>>,
+        divided: &mut Option<Instant>,
+    ) -> Result<(), Fault> {
+        let config = self.config;
+        match self.entry {
+            Entry::Hook(failover) => {
+                let before = task
+                    .evidence
+                    .as_ref()
+                    .and_then(|evidence| evidence.word.clone());
+                let gather = async |snapshot: &Snapshot<'_>| {
+                    Ok(gather::of_call(config, failover, before, snapshot).await)
+                };
+                self.engine.settle(task, gather).await
+            }
+            Entry::Operator(order) => {
+                let evidence = Evidence {
+                    order: Some(order),
+                    ..Evidence::default()
+                };
+                let gather = async |_: &Snapshot<'_>| Ok(evidence);
+                self.engine.settle(task, gather).await
+            }
+            Entry::Sync => {
+                let polled = match polled {
+                    Some(polled) => Some(polled),
+                    None => poll(config, std::slice::from_ref(task))
+                        .await
+                        .pop()
+                        .flatten(),
+                };
+                let not_asked = || Err(Fault::passing("the Sentinels were not asked"));
+                let polled = polled.unwrap_or_else(not_asked)?;
+                let name = task
+                    .targets
+                    .first()
+                    .map(|target| target.name)
+                    .unwrap_or_default();
+                let waited = divided.map(|since| since.elapsed()).unwrap_or_default();
+                let gather = async |snapshot: &Snapshot<'_>| {
+                    gather::of_poll(config, name, &polled, waited, snapshot).await
+                };
+                let settled = self.engine.settle(task, gather).await;
+                let ballot = task
+                    .evidence
+                    .as_ref()
+                    .and_then(|evidence| evidence.ballot.as_ref());
+                let waits = ballot.is_some_and(|ballot| ballot.waits_for_a_minority());
+                *divided = divided.or_else(|| Some(Instant::now())).filter(|_| waits);
+                settled
+            }
+        }
+    }
+}
+
+/// Asks the Sentinels about every master that is still to be tried. Not under the lock: a hook must not have
+/// to wait until a Sentinel that is out of reach is given up.
+async fn poll(config: &Config, tasks: &[Task<'_>]) -> Vec<Option<Result<Poll, Fault>>> {
+    let names = tasks
+        .iter()
+        .map(|task| task.pending().map(|outcome| outcome.master.as_str()));
+    let names: Vec<Option<&str>> = names.collect();
+    let wanted: Vec<&str> = names.iter().flatten().copied().collect();
+    let mut polls = match gather::poll(config, &wanted).await {
+        Ok(polls) => polls,
+        Err(fault) => vec![Err(fault); wanted.len()],
+    }
+    .into_iter();
+    names
+        .iter()
+        .map(|name| name.and_then(|_| polls.next()))
+        .collect()
+}
+
+/// Whether an address is bound on this host now.
+async fn is_bound(address: IpAddr) -> Result<bool, Fault> {
+    let netlink = Netlink::open()?;
+    Ok(!Snapshot::new(&netlink).bindings(address).await?.is_empty())
+}

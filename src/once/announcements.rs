@@ -1,0 +1,84 @@
+//! The further announcements of a run: they are left to one process of its own, which is started as soon as
+//! no attempt is going on, or a moment after the first VIP needs it.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use crate::deeds::announcer::{self, Job};
+use crate::exit::Fault;
+
+/// How long the jobs of one task wait for those of others. The announcer's first round is due 100 ms after the
+/// take-over.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// What is still to be handed to an announcer.
+#[derive(Default)]
+pub(super) struct Announcements {
+    jobs: RefCell<Vec<Job>>,
+    /// How many attempts are going on.
+    attempts: Cell<usize>,
+    came: Notify,
+    /// Why an announcer could not be started while no attempt had ended.
+    pub failed: RefCell<Option<Fault>>,
+    /// The VIPs whose announcers ask neighbours, with their interfaces' numbers.
+    pub asking: RefCell<Vec<(IpAddr, u32)>>,
+}
+
+impl Announcements {
+    /// Notes that an attempt begins.
+    pub fn begin(&self) {
+        self.attempts.set(self.attempts.get() + 1);
+    }
+
+    /// Takes the jobs of an attempt that has ended.
+    ///
+    /// # Errors
+    ///
+    /// An announcer that cannot be started.
+    pub fn end(&self, jobs: Vec<Job>) -> Result<(), Fault> {
+        self.attempts.set(self.attempts.get().saturating_sub(1));
+        self.jobs.borrow_mut().extend(jobs);
+        match self.attempts.get() {
+            0 => self.detach(),
+            _ => {
+                self.came.notify_one();
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for the end of the work, and starts announcers meanwhile.
+    pub async fn while_at_work(&self, work: impl Future<Output = ()>) {
+        let collect = async {
+            loop {
+                self.came.notified().await;
+                sleep(MOMENT).await;
+                if let Err(fault) = self.detach() {
+                    self.failed.replace(Some(fault));
+                }
+            }
+        };
+        match select(pin!(work), pin!(collect)).await {
+            Either::Left(((), _)) => {}
+            Either::Right((never, _)) => never,
+        }
+    }
+
+    fn detach(&self) -> Result<(), Fault> {
+        let jobs = self.jobs.take();
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        announcer::detach(&jobs)?;
+        let asking = jobs.iter().filter(|job| !job.peers.is_empty());
+        let asking = asking.map(|job| (job.vip.address, job.ifindex));
+        self.asking.borrow_mut().extend(asking);
+        Ok(())
+    }
+}

@@ -1,0 +1,302 @@
+//! One connection. What was sent and received stays with it, so that a question may be dropped at
+//! any await: its replies are skipped when the next one is asked.
+
+use std::io;
+use std::mem;
+use std::time::Duration;
+
+use futures_util::future::select_ok;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout_at};
+
+use super::no_answer::NoAnswer;
+use super::reply::{ANSWER_LIMIT, Decoder, Value};
+use super::server::{Endpoint, Server};
+use super::stream::{Stream, words};
+use super::tls;
+use super::{Answers, Words};
+
+/// How much is read at once, in bytes.
+const CHUNK: usize = 1 << 14;
+
+/// How many bytes each answer of a conversation may have on the average, where there are many: a Sentinel
+/// that describes 25 others needs as much.
+const FOR_EACH: usize = 1 << 15;
+
+/// A connection to a server.
+pub struct Connection {
+    stream: Box<dyn Stream>,
+    /// What is still to be sent.
+    unsent: Vec<u8>,
+    /// What has arrived and belongs to no complete reply.
+    received: Vec<u8>,
+    /// How far `received` is decoded.
+    decoder: Decoder,
+    /// How many replies will come, that to AUTH included.
+    expected: usize,
+    /// Whether the next reply is that to AUTH.
+    authenticates: bool,
+    /// The password, which no error text may show: a server that does not know AUTH repeats it.
+    secret: Option<String>,
+    /// Why nothing can be asked any more.
+    ended: Option<NoAnswer>,
+    /// Whether it is plain TCP and nothing has arrived: a server that wants TLS ends it so.
+    may_want_tls: bool,
+}
+
+impl Connection {
+    /// Connects and agrees on TLS. AUTH is sent with the first questions, and its refusal is the
+    /// answer to all of them.
+    ///
+    /// # Errors
+    ///
+    /// A server that cannot be reached until then, or does not agree on TLS.
+    pub async fn open(server: &Server, until: Instant) -> Result<Connection, NoAnswer> {
+        Connection::connect(server, Deadline::at(until)).await
+    }
+
+    /// Asks all questions at once. Returns what each was answered, in their order.
+    ///
+    /// # Errors
+    ///
+    /// A conversation that did not come to its end until then.
+    pub async fn ask(&mut self, questions: &[Words], until: Instant) -> Answers {
+        self.converse(questions, Deadline::at(until)).await
+    }
+
+    /// Waits for what the server sends of its own, after a subscription. There is no deadline.
+    ///
+    /// # Errors
+    ///
+    /// A connection that has ended, or what is no event.
+    pub async fn next(&mut self) -> Result<Value, NoAnswer> {
+        self.send().await;
+        while self.expected > 0 {
+            let _ = self.reply().await?;
+        }
+        read(self.value().await?)
+    }
+
+    /// [`Connection::open`].
+    pub(super) async fn connect(
+        server: &Server,
+        deadline: Deadline,
+    ) -> Result<Connection, NoAnswer> {
+        let mut stream = deadline.keep(connect(server)).await?;
+        if let Some(tls) = &server.tls {
+            let agreed = match deadline.keep(tls.connect(stream)).await {
+                // A Redis without TLS waits for the end of a line.
+                Err(NoAnswer::Silent(_)) => Err(tls::not_in_time(deadline.all())),
+                agreed => agreed,
+            };
+            stream = Box::new(agreed?);
+        }
+        let mut connection = Connection {
+            stream,
+            unsent: Vec::new(),
+            received: Vec::new(),
+            decoder: Decoder::default(),
+            expected: 0,
+            authenticates: false,
+            secret: server
+                .password
+                .clone()
+                .filter(|password| !password.is_empty()),
+            ended: None,
+            may_want_tls: server.tls.is_none() && matches!(server.endpoint, Endpoint::Tcp(_)),
+        };
+        if let Some(password) = &server.password {
+            let mut words = vec!["AUTH"];
+            words.extend(server.username.as_deref());
+            words.push(password);
+            connection.queue(&words);
+            connection.authenticates = true;
+        }
+        Ok(connection)
+    }
+
+    /// [`Connection::ask`].
+    pub(super) async fn converse(&mut self, questions: &[Words], deadline: Deadline) -> Answers {
+        deadline.keep(self.ask_all(questions)).await
+    }
+
+    async fn ask_all(&mut self, questions: &[Words]) -> Answers {
+        // The replies to AUTH and to questions that were dropped.
+        let earlier = self.expected;
+        for words in questions {
+            self.queue(words);
+        }
+        self.send().await;
+        for _ in 0..earlier {
+            let _ = self.reply().await?;
+        }
+        let mut answers: Vec<Result<Value, NoAnswer>> = Vec::with_capacity(questions.len());
+        let limit = ANSWER_LIMIT.max(FOR_EACH * questions.len());
+        let mut size = 0;
+        for _ in questions {
+            match (self.reply().await, answers.last()) {
+                (Ok(answer), _) => {
+                    size += answer.as_ref().map_or(0, Value::size);
+                    if size > limit {
+                        self.ended = Some(NoAnswer::TooLong);
+                        return Err(NoAnswer::TooLong);
+                    }
+                    answers.push(answer);
+                }
+                // "DENIED", "max number of clients reached": the error says why it was the last.
+                (Err(NoAnswer::Broken(_)), Some(Err(last))) => return Err(last.clone()),
+                (Err(no), _) => return Err(no),
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Adds a question to what is still to be sent.
+    fn queue<W: AsRef<str>>(&mut self, words: &[W]) {
+        let mut add = |text: &str| self.unsent.extend_from_slice(text.as_bytes());
+        add(&format!("*{}\r\n", words.len()));
+        for word in words {
+            let word = word.as_ref();
+            add(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        self.expected += 1;
+    }
+
+    /// Sends what is still to be sent. Where that fails, what the server said before it closed the
+    /// connection says more than the error.
+    async fn send(&mut self) {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent).await {
+                Ok(sent) if sent > 0 => drop(self.unsent.drain(..sent)),
+                _ => self.unsent.clear(),
+            }
+        }
+        let _ = self.stream.flush().await;
+    }
+
+    /// Returns the next reply that was asked for.
+    async fn reply(&mut self) -> Result<Result<Value, NoAnswer>, NoAnswer> {
+        let mut value = self.value().await?;
+        if let (Value::Error(text), Some(secret)) = (&mut value, &self.secret) {
+            *text = text.replace(secret.as_str(), "…");
+        }
+        let reply = read(value);
+        self.expected -= 1;
+        if mem::take(&mut self.authenticates)
+            && let Err(no) = &reply
+        {
+            self.ended = Some(no.clone());
+            return Err(no.clone());
+        }
+        Ok(reply)
+    }
+
+    /// Returns the next value that arrives.
+    async fn value(&mut self) -> Result<Value, NoAnswer> {
+        if let Some(no) = &self.ended {
+            return Err(no.clone());
+        }
+        let value = self.receive().await;
+        if let Err(no) = &value {
+            self.ended = Some(no.clone());
+        }
+        value
+    }
+
+    async fn receive(&mut self) -> Result<Value, NoAnswer> {
+        loop {
+            if let Some(value) = self.decoder.decode(&self.received)? {
+                self.received.drain(..mem::take(&mut self.decoder).used());
+                self.received.shrink_to(CHUNK);
+                return Ok(value);
+            }
+            // Exactly, or the buffer doubles beyond the limit.
+            self.received.reserve_exact(CHUNK);
+            match self.stream.read_buf(&mut self.received).await {
+                Ok(0) => return Err(self.broken("the connection ended")),
+                Ok(_) => self.may_want_tls = false,
+                Err(error) => {
+                    let tls = tls::no_agreement(&error);
+                    return Err(tls.unwrap_or_else(|| self.broken(&words(&error))));
+                }
+            }
+        }
+    }
+
+    fn broken(&self, what: &str) -> NoAnswer {
+        let when = match (self.received.is_empty(), self.may_want_tls) {
+            (true, true) => "before an answer: it may want TLS",
+            (true, false) => "before an answer",
+            (false, _) => "in the middle of an answer",
+        };
+        NoAnswer::Broken(format!("{what} {when}"))
+    }
+}
+
+/// Connects to the server, to the first of its addresses that accepts.
+async fn connect(server: &Server) -> Result<Box<dyn Stream>, NoAnswer> {
+    let unreachable = |error: io::Error| NoAnswer::Unreachable(words(&error));
+    let tcp = |address| {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            // The end of a TLS handshake would hold back the question until it is acknowledged.
+            stream.set_nodelay(true)?;
+            Ok::<_, io::Error>(stream)
+        })
+    };
+    match &server.endpoint {
+        Endpoint::Unix(path) => {
+            let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+            Ok(Box::new(stream))
+        }
+        Endpoint::Tcp(address) => {
+            let all = [address].into_iter().chain(&server.further);
+            let (stream, _) = select_ok(all.copied().map(tcp))
+                .await
+                .map_err(unreachable)?;
+            Ok(Box::new(stream))
+        }
+    }
+}
+
+fn read(value: Value) -> Result<Value, NoAnswer> {
+    match value {
+        Value::Error(text) => Err(NoAnswer::of_error(&text)),
+        value => Ok(value),
+    }
+}
+
+/// When a conversation is over, whatever has happened by then.
+#[derive(Clone, Copy)]
+pub(super) struct Deadline {
+    began: Instant,
+    until: Instant,
+}
+
+impl Deadline {
+    pub(super) fn at(until: Instant) -> Deadline {
+        let began = Instant::now();
+        Deadline { began, until }
+    }
+
+    pub(super) fn within(time: Duration) -> Deadline {
+        let began = Instant::now();
+        let until = began + time;
+        Deadline { began, until }
+    }
+
+    /// Returns the time for the whole conversation.
+    fn all(self) -> Duration {
+        self.until.saturating_duration_since(self.began)
+    }
+
+    async fn keep<T>(
+        self,
+        conversation: impl Future<Output = Result<T, NoAnswer>>,
+    ) -> Result<T, NoAnswer> {
+        timeout_at(self.until, conversation)
+            .await
+            .unwrap_or_else(|_| Err(NoAnswer::Silent(self.all())))
+    }
+}

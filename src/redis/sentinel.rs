@@ -1,0 +1,214 @@
+//! Questions to a Sentinel, with answers as types.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::no_answer::NoAnswer;
+use super::reply::{Value, field, text};
+use super::server::Server;
+use super::{Words, ask};
+use crate::text::escape;
+
+/// Where a Sentinel says that a master is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasterAddress {
+    /// Its announced address, or its name under `announce-hostnames yes`.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for MasterAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// What one Sentinel says about one master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Where the master is. Only this is the new master already while the hook runs.
+    pub master: MasterAddress,
+    /// The number of the failover that made it the master; the highest is the newest.
+    pub config_epoch: u64,
+    /// How many Sentinels must agree that a master is down.
+    pub quorum: usize,
+    /// How long a master must be silent until it counts as down.
+    pub down_after: Option<Duration>,
+    /// How long Sentinel waits until it tries a failover again.
+    pub failover_timeout: Option<Duration>,
+    /// `master`, `s_down`, `o_down`, `failover_in_progress` and others.
+    pub flags: Vec<String>,
+    /// The other Sentinels that it knows.
+    pub sentinels: Vec<Instance>,
+    /// The replicas that it knows.
+    pub replicas: Vec<Instance>,
+    /// Why the list of Sentinels is empty: the ACL user may not ask for it.
+    pub withheld: Option<NoAnswer>,
+    /// The master's run id, once Sentinel knows it.
+    pub run_id: Option<String>,
+}
+
+/// A Redis or a Sentinel, as another Sentinel describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its address or its name.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// Its run id, once it is known.
+    pub run_id: Option<String>,
+    /// `slave` or `sentinel`, `s_down`, `disconnected` and others.
+    pub flags: Vec<String>,
+}
+
+/// Returns where Sentinel says that a master is. This is the one question whose answer is already
+/// the new master inside the hook, on leader and observers alike.
+///
+/// # Errors
+///
+/// Why there is no answer; a master that is not monitored is [`NoAnswer::NoSuchMaster`].
+pub async fn master_address(
+    server: &Server,
+    name: &str,
+    within: Duration,
+) -> Result<MasterAddress, NoAnswer> {
+    let answers = ask(server, &[question(ADDRESS, name)], within).await?;
+    read_address(first(answers))
+}
+
+/// Returns all that a Sentinel says about these masters, asked at once on one connection.
+///
+/// # Errors
+///
+/// A conversation that did not come to its end within this time.
+pub async fn views(
+    server: &Server,
+    names: &[&str],
+    within: Duration,
+) -> Result<Vec<Result<View, NoAnswer>>, NoAnswer> {
+    let of_one = |name: &&str| VIEW.map(|what| question(what, name));
+    let questions: Vec<Words> = names.iter().flat_map(of_one).collect();
+    let mut answers = ask(server, &questions, within).await?.into_iter();
+    let of_one = |_: &&str| {
+        let mut next = || first(answers.next());
+        view([next(), next(), next(), next()])
+    };
+    Ok(names.iter().map(of_one).collect())
+}
+
+const ADDRESS: &str = "get-master-addr-by-name";
+
+/// SLAVES by its old name, which every version knows.
+const VIEW: [&str; 4] = ["MASTER", "SENTINELS", "SLAVES", ADDRESS];
+
+fn question(what: &str, name: &str) -> Words {
+    ["SENTINEL", what, name].map(str::to_owned).to_vec()
+}
+
+fn first(answers: impl IntoIterator<Item = Result<Value, NoAnswer>>) -> Result<Value, NoAnswer> {
+    let none = || Err(NoAnswer::Unexpected("none".into()));
+    answers.into_iter().next().unwrap_or_else(none)
+}
+
+/// Reads a list of host and port; Sentinel says nil of a master that it does not monitor.
+pub fn read_address(answer: Result<Value, NoAnswer>) -> Result<MasterAddress, NoAnswer> {
+    let answer = answer?;
+    if answer == Value::Nil {
+        return Err(NoAnswer::NoSuchMaster);
+    }
+    let address = match &answer {
+        Value::Array(list) => match list.as_slice() {
+            [host, port] => Option::zip(text(host), text(port)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let read = address.and_then(|(host, port)| {
+        Some(MasterAddress {
+            host,
+            port: port.parse().ok()?,
+        })
+    });
+    read.ok_or_else(|| unexpected(&answer))
+}
+
+/// Reads the answers to the four questions of a [`View`].
+pub fn view(answers: [Result<Value, NoAnswer>; 4]) -> Result<View, NoAnswer> {
+    let [described, sentinels, replicas, address] = answers;
+    let master = read_address(address)?;
+    let described = described?;
+    let number = |name: &str| field(&described, name)?.parse::<u64>().ok();
+    let time = |name: &str| number(name).map(Duration::from_millis);
+    let Value::Array(_) = &described else {
+        return Err(unexpected(&described));
+    };
+    let list = |answer: Result<Value, NoAnswer>| match answer {
+        Ok(value) => Ok((instances(&value)?, None)),
+        Err(no @ NoAnswer::NotAllowed(_)) => Ok((Vec::new(), Some(no))),
+        Err(no) => Err(no),
+    };
+    let (sentinels, withheld) = list(sentinels)?;
+    Ok(View {
+        master,
+        config_epoch: number("config-epoch").unwrap_or_default(),
+        quorum: saturating(number("quorum").unwrap_or(1)),
+        down_after: time("down-after-milliseconds"),
+        failover_timeout: time("failover-timeout"),
+        flags: flags(&described),
+        sentinels,
+        replicas: list(replicas)?.0,
+        run_id: run_id(&described),
+        withheld,
+    })
+}
+
+fn saturating(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// Reads a list of descriptions.
+pub fn instances(answer: &Value) -> Result<Vec<Instance>, NoAnswer> {
+    let instance = |one: &Value| {
+        Some(Instance {
+            host: field(one, "ip")?,
+            port: field(one, "port")?.parse().ok()?,
+            run_id: run_id(one),
+            flags: flags(one),
+        })
+    };
+    let Value::Array(list) = answer else {
+        return Err(unexpected(answer));
+    };
+    let read = |one| instance(one).ok_or_else(|| unexpected(one));
+    list.iter().map(read).collect()
+}
+
+fn run_id(described: &Value) -> Option<String> {
+    field(described, "runid").filter(|id| !id.is_empty())
+}
+
+fn flags(described: &Value) -> Vec<String> {
+    let flags = field(described, "flags").unwrap_or_default();
+    flags.split(',').map(str::to_owned).collect()
+}
+
+/// How much of an answer is shown, in characters.
+const SHOWN: usize = 100;
+
+pub(super) fn unexpected(answer: &Value) -> NoAnswer {
+    let text = match answer {
+        Value::Array(list) => list
+            .iter()
+            .map(|one| text(one).unwrap_or("…".into()))
+            .take(SHOWN)
+            .collect::<Vec<_>>()
+            .join(" "),
+        answer => text(answer).unwrap_or("nil".into()),
+    };
+    let text: String = text.chars().take(SHOWN).collect();
+    NoAnswer::Unexpected(format!("\"{}\"", escape(&text)))
+}

@@ -1,0 +1,125 @@
+//! Which server is asked, and how: what the configuration says, with names resolved and the files
+//! of passwords and certificates read.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::tls::Tls;
+use crate::config::{Address, Config, Master, Password};
+use crate::exit::Fault;
+use crate::hosts;
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A TCP port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => address.fmt(f),
+            Endpoint::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// How a server is reached.
+#[derive(Clone)]
+pub struct Server {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Further addresses of the same name: `localhost` has two, and often a server listens on one of them only.
+    pub further: Vec<SocketAddr>,
+    /// The ACL user, where it needs one.
+    pub username: Option<String>,
+    /// The password, where it needs one.
+    pub password: Option<String>,
+    /// Which certificates are believed and shown, where it wants TLS.
+    pub tls: Option<Tls>,
+}
+
+impl Server {
+    /// Returns a server that wants no password and no TLS.
+    pub fn at(endpoint: Endpoint) -> Server {
+        Server {
+            endpoint,
+            further: Vec::new(),
+            username: None,
+            password: None,
+            tls: None,
+        }
+    }
+}
+
+/// Never shows the password.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("endpoint", &self.endpoint)
+            .field("further", &self.further)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "…"))
+            .field("tls", &self.tls.is_some())
+            .finish()
+    }
+}
+
+/// Returns this host's Sentinel. Its name, if the configuration has one, is resolved until then.
+///
+/// # Errors
+///
+/// A name without an address, now, is passing; files that cannot be used are permanent.
+pub async fn sentinel_server(config: &Config, until: Instant) -> Result<Server, Fault> {
+    let sentinel = &config.sentinel;
+    let (endpoint, further) = match &sentinel.address {
+        Address::Unix(path) => (Endpoint::Unix(path.clone()), Vec::new()),
+        Address::Tcp(host, port) => {
+            let late = || Fault::passing(format!("the name {host} was not resolved in time"));
+            let addresses = timeout_at(until, hosts::addresses(host))
+                .await
+                .map_err(|_| late())??;
+            let mut addresses = addresses
+                .into_iter()
+                .map(|address| SocketAddr::new(address, *port));
+            let first = addresses.next().ok_or_else(late)?;
+            (Endpoint::Tcp(first), addresses.collect())
+        }
+    };
+    Ok(Server {
+        endpoint,
+        further,
+        username: sentinel.username.clone(),
+        password: sentinel.password.as_ref().map(Password::read).transpose()?,
+        tls: tls(config, sentinel.tls)?,
+    })
+}
+
+/// Returns the Redis of a master at this address.
+///
+/// # Errors
+///
+/// Files that cannot be used are permanent.
+pub fn redis_server(config: &Config, master: &Master, at: SocketAddr) -> Result<Server, Fault> {
+    Ok(Server {
+        username: master.redis_username.clone(),
+        password: master
+            .redis_password
+            .as_ref()
+            .map(Password::read)
+            .transpose()?,
+        tls: tls(config, master.tls)?,
+        ..Server::at(Endpoint::Tcp(at))
+    })
+}
+
+fn tls(config: &Config, wanted: bool) -> Result<Option<Tls>, Fault> {
+    let files = config.tls.as_ref().filter(|_| wanted);
+    files.map(Tls::load).transpose()
+}

@@ -1,0 +1,467 @@
+//! The whole policy: from what is known about a master to where its VIP belongs. Pure, and the only place
+//! that decides: hook, `sync` and the operator's commands go through it. What is then to be done on this host
+//! is the plan's to say.
+
+use crate::evidence::{Evidence, Order, Place, Role, Site, Word};
+use crate::exit::Fault;
+
+/// Where a VIP belongs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// On this host. The interface that carries the master's address, where that is known.
+    Here(Option<u32>, Why),
+    /// On another host.
+    Elsewhere(Why),
+    /// It stays as it is.
+    Stays(Why),
+    /// Nothing can be decided now (a passing fault), or as it stands (a permanent one). The VIP stays as it
+    /// is.
+    Undecided(Fault),
+}
+
+/// What a verdict rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// An operator wants it so.
+    Ordered,
+    /// Sentinel's call says so, and this host's Sentinel says nothing else.
+    Called,
+    /// This host's Sentinel says so, against the call.
+    Told,
+    /// A majority of the Sentinels says so.
+    Majority,
+    /// This host's Redis says that it is a replica: it takes no writes.
+    Replica,
+    /// The call names the same Redis twice, which tells nothing.
+    NoNews,
+    /// Nobody has said anything.
+    NothingKnown,
+}
+
+/// The rows of the policy, the first that applies decides:
+///
+/// | evidence | verdict |
+/// |---|---|
+/// | the VIP is a server's own address | undecided, permanent |
+/// | an operator's order | as ordered |
+/// | this host's Redis says that it is a replica | elsewhere |
+/// | a majority names this host's Redis, and it says master | here |
+/// | a majority names this host's Redis, and it says nothing | undecided |
+/// | a majority names another host | elsewhere |
+/// | the Sentinels were asked and have no majority | undecided |
+/// | the hook's call, this host's Sentinel says another | as Sentinel says: the call is stale |
+/// | the hook's call, this host's Sentinel agrees or is silent | as the call says |
+/// | the hook's call tells nothing, nor does this host's Sentinel | stays |
+/// | none of these | stays |
+const ROWS: [fn(&Evidence) -> Option<Verdict>; 6] = [
+    vip_of_a_server,
+    ordered,
+    replica_here,
+    by_majority,
+    told_by_the_local_sentinel,
+    called,
+];
+
+/// Returns where the VIPs of a master belong, by what is known.
+pub fn verdict(evidence: &Evidence) -> Verdict {
+    let decided = ROWS.iter().find_map(|row| row(evidence));
+    decided.unwrap_or(Verdict::Stays(Why::NothingKnown))
+}
+
+/// What to do where an address is a VIP and a server's own.
+pub const NO_VIP: &str = "Either `vip` is mistyped in the configuration, or Redis announces the VIP as its own: set replica-announce-ip and sentinel announce-ip to the host's own address, and monitor that address in sentinel.conf.";
+
+fn vip_of_a_server(evidence: &Evidence) -> Option<Verdict> {
+    let is_a_vip = |address: &&std::net::IpAddr| evidence.vips.contains(address);
+    let address = evidence.servers.iter().find(is_a_vip)?;
+    let text = format!(
+        "{address} is a VIP in the configuration and the address of a Redis or a Sentinel, so that nobody can tell which host it is on"
+    );
+    Some(Verdict::Undecided(Fault::permanent(text).remedy(NO_VIP)))
+}
+
+fn ordered(evidence: &Evidence) -> Option<Verdict> {
+    Some(match evidence.order? {
+        Order::Bind => Verdict::Here(None, Why::Ordered),
+        Order::Unbind => Verdict::Elsewhere(Why::Ordered),
+        Order::Announce => Verdict::Stays(Why::Ordered),
+    })
+}
+
+/// A majority that names a Redis of this host is about that one; a host may have several, on other ports.
+fn replica_here(evidence: &Evidence) -> Option<Verdict> {
+    let named = evidence
+        .ballot
+        .as_ref()
+        .and_then(|ballot| ballot.winner())
+        .filter(|site| site.is_here());
+    let meant = evidence
+        .own_redis
+        .iter()
+        .filter(|redis| named.is_none_or(|named| redis.site.is_same(named)));
+    let mut meant = meant.peekable();
+    meant.peek()?;
+    // A Redis that does not answer may be the master.
+    meant
+        .all(|redis| redis.role == Ok(Role::Replica))
+        .then_some(Verdict::Elsewhere(Why::Replica))
+}
+
+fn by_majority(evidence: &Evidence) -> Option<Verdict> {
+    let ballot = evidence.ballot.as_ref()?;
+    let Some(winner) = ballot.winner() else {
+        let text = format!(
+            "no majority of the Sentinels names a master, so that nothing was changed: {ballot}"
+        );
+        let remedy = "Each Sentinel must reach the others; one that is gone for good is forgotten by SENTINEL RESET.";
+        return Some(Verdict::Undecided(Fault::passing(text).remedy(remedy)));
+    };
+    let own = evidence
+        .own_redis
+        .iter()
+        .find(|redis| redis.site.is_same(winner));
+    Some(match (&winner.place, own.map(|redis| &redis.role)) {
+        (Err(fault), _) => Verdict::Undecided(fault.clone()),
+        (Ok(Place::Elsewhere), _) => Verdict::Elsewhere(Why::Majority),
+        (Ok(Place::Here(carrier)), Some(Ok(Role::Master))) => {
+            Verdict::Here(*carrier, Why::Majority)
+        }
+        (Ok(Place::Here(_)), Some(Err(fault))) => Verdict::Undecided(fault.clone()),
+        (Ok(Place::Here(_)), role) => Verdict::Undecided(says_otherwise(winner, role)),
+    })
+}
+
+fn says_otherwise(winner: &Site, role: Option<&Result<Role, Fault>>) -> Fault {
+    let role = match role {
+        Some(Ok(Role::Other(role))) => format!("says that it is {role}"),
+        _ => "was not asked".into(),
+    };
+    let text = format!(
+        "the Sentinels name the Redis at {} of this host, and that one {role}",
+        winner.endpoint
+    );
+    Fault::passing(text).remedy("While a failover goes on this passes.")
+}
+
+fn told_by_the_local_sentinel(evidence: &Evidence) -> Option<Verdict> {
+    match evidence.word.as_ref()? {
+        Word::Says(site) => Some(as_named(site, Why::Told)),
+        Word::Agrees | Word::Unmonitored | Word::Silent(_) => None,
+    }
+}
+
+fn called(evidence: &Evidence) -> Option<Verdict> {
+    let call = evidence.call.as_ref()?;
+    let is_news = call.carries_information || evidence.word == Some(Word::Agrees);
+    Some(match is_news {
+        true => as_named(&call.to, Why::Called),
+        false => Verdict::Stays(Why::NoNews),
+    })
+}
+
+fn as_named(site: &Site, why: Why) -> Verdict {
+    match &site.place {
+        Ok(Place::Here(carrier)) => Verdict::Here(*carrier, why),
+        Ok(Place::Elsewhere) => Verdict::Elsewhere(why),
+        Err(fault) => Verdict::Undecided(fault.clone()),
+    }
+}
+
+impl Verdict {
+    /// Returns the stable name of what the run acted on, for the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Verdict::Here(_, Why::Ordered) => "bind",
+            Verdict::Elsewhere(Why::Ordered) => "unbind",
+            Verdict::Stays(Why::Ordered) => "announce",
+            Verdict::Here(..) => "to_is_here",
+            Verdict::Elsewhere(Why::Replica) => "redis_is_replica",
+            Verdict::Elsewhere(_) => "to_is_elsewhere",
+            Verdict::Stays(Why::NoNews) => "no_news",
+            Verdict::Stays(_) | Verdict::Undecided(_) => "unknown",
+        }
+    }
+
+    /// Returns why nothing is done about a VIP that is not on this host, or that stays.
+    pub fn idle(&self) -> &'static str {
+        match self {
+            Verdict::Stays(Why::NoNews) => {
+                "FROM and TO are the same, which tells nothing (Sentinel could not resolve the new master's name)"
+            }
+            Verdict::Elsewhere(Why::Replica) => {
+                "the Redis of this host is a replica, and the VIP is not here"
+            }
+            Verdict::Elsewhere(Why::Called | Why::Told | Why::Majority) => {
+                "the master is on another host, and the VIP is not here"
+            }
+            _ => "it is not on this host",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use crate::evidence::{Ballot, Call, HELLOS, OwnRedis, Vote};
+    use crate::exit::Kind;
+    use crate::failover::{Endpoint, Host};
+
+    const HERE: &str = "10.0.0.1";
+    const AWAY: &str = "10.0.0.2";
+    const VIP: &str = "10.0.0.250";
+
+    fn site(host: &str) -> Site {
+        let address: IpAddr = host.parse().unwrap();
+        Site {
+            endpoint: Endpoint {
+                host: Host::Address(address),
+                port: 6379,
+            },
+            addresses: vec![address],
+            place: Ok(if host == HERE {
+                Place::Here(Some(3))
+            } else {
+                Place::Elsewhere
+            }),
+        }
+    }
+
+    /// Three Sentinels; `-` is silent.
+    fn ballot(says: [&str; 3]) -> Option<Ballot> {
+        let vote = |host: &str| Vote {
+            who: "s".into(),
+            says: if host == "-" {
+                Err("silent".into())
+            } else {
+                Ok(site(host))
+            },
+            epoch: 7,
+            known_to: 3,
+            listed_here: true,
+        };
+        let votes = says.map(vote).to_vec();
+        Some(Ballot {
+            votes,
+            quorum: 2,
+            waited: Duration::ZERO,
+        })
+    }
+
+    fn own(role: Result<Role, Fault>) -> Vec<OwnRedis> {
+        vec![OwnRedis {
+            site: site(HERE),
+            role,
+        }]
+    }
+
+    fn unresolved(kind: Kind) -> Site {
+        let fault = match kind {
+            Kind::Passing => Fault::passing("no"),
+            Kind::Permanent => Fault::permanent("no"),
+        };
+        Site {
+            place: Err(fault),
+            addresses: Vec::new(),
+            ..site(AWAY)
+        }
+    }
+
+    /// What a row is to say: the verdict's name, or the kind of the fault.
+    fn said(verdict: &Verdict) -> String {
+        match verdict {
+            Verdict::Undecided(fault) => format!("{:?}", fault.kind),
+            verdict => verdict.name().into(),
+        }
+    }
+
+    /// Holds a table of evidence against the names of the verdicts, or the kinds of the faults.
+    fn check(table: Vec<(&str, Evidence, &str)>) {
+        for (row, evidence, expected) in table {
+            let verdict = verdict(&evidence);
+            assert_eq!(said(&verdict), expected, "{row}: {verdict:?}");
+        }
+    }
+
+    fn ordered(order: Order) -> Evidence {
+        Evidence {
+            order: Some(order),
+            ..Evidence::default()
+        }
+    }
+
+    /// A VIP that is also the address of a server.
+    fn clash(evidence: Evidence) -> Evidence {
+        Evidence {
+            vips: vec![VIP.parse().unwrap()],
+            servers: vec![AWAY.parse().unwrap(), VIP.parse().unwrap()],
+            ..evidence
+        }
+    }
+
+    fn called(to: Site, carries_information: bool, word: Option<Word>) -> Evidence {
+        let call = Call {
+            to,
+            carries_information,
+        };
+        Evidence {
+            call: Some(call),
+            word,
+            ..Evidence::default()
+        }
+    }
+
+    fn polled(says: [&str; 3], own_redis: Vec<OwnRedis>) -> Evidence {
+        Evidence {
+            ballot: ballot(says),
+            own_redis,
+            ..Evidence::default()
+        }
+    }
+
+    fn replica() -> Vec<OwnRedis> {
+        own(Ok(Role::Replica))
+    }
+
+    #[test]
+    fn an_operators_order_goes_before_all_but_a_mistake() {
+        let against = |order| Evidence {
+            order: Some(order),
+            ..polled([AWAY; 3], replica())
+        };
+        check(vec![
+            ("nothing", Evidence::default(), "unknown"),
+            ("bind", ordered(Order::Bind), "bind"),
+            ("unbind", ordered(Order::Unbind), "unbind"),
+            ("announce", ordered(Order::Announce), "announce"),
+            ("bind against all", against(Order::Bind), "bind"),
+            ("a mistake", clash(ordered(Order::Bind)), "Permanent"),
+            ("a mistake", clash(ordered(Order::Unbind)), "Permanent"),
+        ]);
+    }
+
+    #[test]
+    fn a_call_is_believed_unless_this_hosts_sentinel_or_redis_says_otherwise() {
+        let (here, away) = (|| site(HERE), || site(AWAY));
+        let agrees = || Some(Word::Agrees);
+        let says = |host: &str| Some(Word::Says(site(host)));
+        let silent = || Some(Word::Silent("no".into()));
+        let with = |own_redis| Evidence {
+            own_redis,
+            ..called(here(), true, agrees())
+        };
+        let deaf = own(Err(Fault::passing("refused")));
+        check(vec![
+            ("here", called(here(), true, agrees()), "to_is_here"),
+            ("away", called(away(), true, agrees()), "to_is_elsewhere"),
+            ("silent", called(here(), true, silent()), "to_is_here"),
+            ("not asked", called(away(), true, None), "to_is_elsewhere"),
+            (
+                "unknown to Sentinel",
+                called(here(), true, Some(Word::Unmonitored)),
+                "to_is_here",
+            ),
+            ("stale", called(here(), true, says(AWAY)), "to_is_elsewhere"),
+            ("stale", called(away(), true, says(HERE)), "to_is_here"),
+            ("no news", called(here(), false, silent()), "no_news"),
+            ("told", called(away(), false, says(HERE)), "to_is_here"),
+            ("agreed", called(here(), false, agrees()), "to_is_here"),
+            (
+                "a name that does not resolve now",
+                called(unresolved(Kind::Passing), true, None),
+                "Passing",
+            ),
+            (
+                "an address that every host has",
+                called(unresolved(Kind::Permanent), true, None),
+                "Permanent",
+            ),
+            ("a replica here", with(replica()), "redis_is_replica"),
+            ("no Redis here answers", with(deaf), "to_is_here"),
+            ("the VIP", clash(called(here(), true, None)), "Permanent"),
+        ]);
+    }
+
+    #[test]
+    fn a_majority_decides_and_the_redis_of_this_host_must_agree() {
+        let master = || own(Ok(Role::Master));
+        let deaf = own(Err(Fault::passing("refused")));
+        let denied = own(Err(Fault::permanent("NOAUTH")));
+        let sentinel = own(Ok(Role::Other("sentinel".into())));
+        check(vec![
+            ("here", polled([HERE, HERE, AWAY], master()), "to_is_here"),
+            ("away", polled([AWAY, AWAY, "-"], vec![]), "to_is_elsewhere"),
+            (
+                "away, and a master here still",
+                polled([AWAY, AWAY, HERE], master()),
+                "to_is_elsewhere",
+            ),
+            (
+                "a replica",
+                polled([HERE; 3], replica()),
+                "redis_is_replica",
+            ),
+            ("its Redis is down", polled([HERE; 3], deaf), "Passing"),
+            ("its Redis refuses", polled([HERE; 3], denied), "Permanent"),
+            ("another program", polled([HERE; 3], sentinel), "Passing"),
+            ("not asked", polled([HERE; 3], vec![]), "Passing"),
+            ("none", polled([HERE, AWAY, "-"], master()), "Passing"),
+            (
+                "none, and a replica here",
+                polled([HERE, "-", "-"], replica()),
+                "redis_is_replica",
+            ),
+            ("the VIP", clash(polled([VIP; 3], vec![])), "Permanent"),
+        ]);
+    }
+
+    #[test]
+    fn of_two_redis_of_one_host_the_one_that_is_named_counts() {
+        let other = |port: u16| {
+            let mut site = site(HERE);
+            site.endpoint.port = port;
+            site
+        };
+        let both = |first: Role, second: Result<Role, Fault>| {
+            vec![
+                OwnRedis {
+                    site: other(6380),
+                    role: Ok(first),
+                },
+                OwnRedis {
+                    site: other(6379),
+                    role: second,
+                },
+            ]
+        };
+        let named = |own_redis| Evidence {
+            ballot: ballot([HERE; 3]),
+            own_redis,
+            ..Evidence::default()
+        };
+        let master = verdict(&named(both(Role::Replica, Ok(Role::Master))));
+        assert_eq!(master, Verdict::Here(Some(3), Why::Majority));
+        // The named Redis is down: the other does not make this host let go.
+        let down = verdict(&named(both(Role::Replica, Err(Fault::passing("refused")))));
+        assert_eq!(said(&down), "Passing");
+    }
+
+    #[test]
+    fn a_minority_with_a_newer_failover_is_waited_for_and_then_outvoted() {
+        let mut evidence = Evidence {
+            ballot: ballot([AWAY, HERE, HERE]),
+            own_redis: own(Ok(Role::Master)),
+            ..Evidence::default()
+        };
+        let at = |evidence: &mut Evidence, waited| {
+            let ballot = evidence.ballot.as_mut().unwrap();
+            ballot.votes[0].epoch = 8;
+            ballot.waited = waited;
+            said(&verdict(evidence))
+        };
+        assert_eq!(at(&mut evidence, Duration::ZERO), "Passing");
+        assert_eq!(at(&mut evidence, HELLOS), "to_is_here");
+    }
+}

@@ -1,0 +1,103 @@
+//! One attempt of the engine, in this process: it may be dropped at any await.
+
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::process::Command;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use vipswitch::config::{self, Config, Target};
+use vipswitch::engine::{Engine, Expected, Task};
+use vipswitch::evidence::{Evidence, Order};
+use vipswitch::kernel::Snapshot;
+use vipswitch::outcome::Did;
+
+use crate::redis_client::{block_on, inside};
+
+/// A future that is dropped after so many polls. Gives whether it came to its end.
+struct Dropped<'a, F> {
+    future: Pin<&'a mut F>,
+    polls: usize,
+}
+
+impl<F: Future> Future for Dropped<'_, F> {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
+        if self.polls == 0 {
+            return Poll::Ready(false);
+        }
+        self.polls -= 1;
+        self.future.as_mut().poll(context).map(|_| true)
+    }
+}
+
+/// Does what an operator wants: an attempt that is dropped after so many polls, then a whole one. Returns
+/// what came of it, and whether the first one came to its end.
+async fn twice(config: &Config, order: Order, polls: usize) -> (Did, bool) {
+    let engine = Engine::new(Instant::now(), false);
+    let targets = Target::of(config, &["m"]).unwrap();
+    let mut task = Task::new(targets, Expected::Here);
+    let evidence = || Evidence {
+        order: Some(order),
+        ..Evidence::default()
+    };
+    let ended = {
+        let attempt = engine.settle(&mut task, async |_: &Snapshot<'_>| Ok(evidence()));
+        let future = pin!(attempt);
+        Dropped { future, polls }.await
+    };
+    engine.begin();
+    let whole = engine.settle(&mut task, async |_: &Snapshot<'_>| Ok(evidence()));
+    whole.await.unwrap();
+    let outcome = &task.outcomes[0];
+    let did = outcome
+        .did()
+        .unwrap_or_else(|| panic!("{polls}: {:?}", outcome.state));
+    (did.clone(), ended)
+}
+
+fn is_bound() -> bool {
+    let output = Command::new("ip")
+        .args(["-o", "addr", "show", "dev", "eth1"])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).contains("192.168.56.250/24")
+}
+
+#[test]
+fn an_attempt_that_is_dropped_at_any_await_is_finished_by_the_next_and_told_as_done() {
+    let name =
+        "engine::an_attempt_that_is_dropped_at_any_await_is_finished_by_the_next_and_told_as_done";
+    inside(name, |_| {
+        for words in [
+            "link add eth1 type veth peer name far",
+            "link set eth1 up",
+            "link set far up",
+            "addr add 192.168.56.101/24 dev eth1",
+        ] {
+            let status = Command::new("ip").args(words.split(' ')).status();
+            assert!(status.unwrap().success(), "{words}");
+        }
+        let text = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
+        let config = config::parse(text, Path::new("v.toml")).unwrap();
+        let mut has_ended = [false; 2];
+        for polls in 0.. {
+            let (did, ended) = block_on(twice(&config, Order::Bind, polls));
+            has_ended[0] |= ended;
+            assert!(is_bound(), "{polls}");
+            assert!(
+                matches!(did, Did::TookOver { already: None, .. }),
+                "{polls}: {did:?}"
+            );
+            let (did, ended) = block_on(twice(&config, Order::Unbind, polls));
+            has_ended[1] |= ended;
+            assert!(!is_bound(), "{polls}");
+            assert!(matches!(did, Did::Released(_)), "{polls}: {did:?}");
+            if has_ended == [true; 2] {
+                assert!(polls > 5, "dropped at {polls} places only");
+                break;
+            }
+        }
+    });
+}
