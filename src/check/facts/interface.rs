@@ -47,7 +47,7 @@ impl Interface {
             link: link.clone(),
             socket: Trial::of(PacketSocket::sender(link), Capability::NetRaw),
             sysctls: names.iter().map(sysctl).collect(),
-            networkd: networkd(&read(&networkd_file), read),
+            networkd: networkd(&read(&networkd_file), read, drop_ins),
         }
     }
 }
@@ -58,17 +58,49 @@ fn read(path: &str) -> String {
 
 /// Returns the .network file by which systemd-networkd manages an interface, and whether addresses
 /// that networkd does not know stay (systemd.network(5)). `link` is the text of networkd's file about
-/// the interface; before systemd 251 it does not name the drop-ins, and nothing can be told.
-fn networkd(link: &str, read: impl Fn(&str) -> String) -> Option<(String, bool)> {
+/// the interface. Where it names no drop-ins (there are none, or systemd is older than 251) they are listed.
+fn networkd(
+    link: &str,
+    read: impl Fn(&str) -> String,
+    list: impl Fn(&str) -> Vec<String>,
+) -> Option<(String, bool)> {
     let file = value(link, "NETWORK_FILE").filter(|file| !file.is_empty())?;
+    let mut files = vec![file.to_owned()];
     // As sd_network_link_get_network_file_dropins reads it.
-    let drop_ins = value(link, "NETWORK_FILE_DROPINS")?.trim_matches('"');
-    let files = std::iter::once(file).chain(drop_ins.split(':'));
-    let texts: Vec<String> = files.map(read).collect();
+    match value(link, "NETWORK_FILE_DROPINS") {
+        Some(named) => files.extend(named.trim_matches('"').split(':').map(str::to_owned)),
+        None => files.extend(list(file)),
+    }
+    let texts: Vec<String> = files.iter().map(|file| read(file)).collect();
     let mut last_first = texts.iter().rev();
     let set = last_first.find_map(|text| value(text, "KeepConfiguration"));
     let keeps = matches!(set, Some("yes" | "true" | "on" | "1" | "static"));
     Some((file.to_owned(), keeps))
+}
+
+/// Returns the drop-ins of a .network file in the order in which networkd reads them: by their names, whatever
+/// folder they are in.
+fn drop_ins(file: &str) -> Vec<String> {
+    let name = file.rsplit('/').next().unwrap_or_default();
+    let folders =
+        ["/usr/lib", "/run", "/etc"].map(|root| format!("{root}/systemd/network/{name}.d"));
+    let entries = folders
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok());
+    let mut found: Vec<_> = entries
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    found.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "conf")
+    });
+    found.sort_by_key(|path| path.file_name().map(ToOwned::to_owned));
+    found
+        .iter()
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// Returns the last value of a key.
@@ -98,9 +130,13 @@ mod tests {
             ("", "", None),
         ] {
             let link = format!("NETWORK_FILE_DROPINS=\"{drop_ins}\"\nNETWORK_FILE={file}\n");
-            let keeps = networkd(&link, read).map(|(_, keeps)| keeps);
+            let keeps = networkd(&link, read, |_| Vec::new()).map(|(_, keeps)| keeps);
             assert_eq!(keeps, expected, "{link}");
         }
-        assert!(networkd("NETWORK_FILE=/plain", read).is_none());
+        // networkd writes no line about drop-ins where it has read none.
+        for (listed, expected) in [(vec![], false), (vec!["/static".to_owned()], true)] {
+            let keeps = networkd("NETWORK_FILE=/plain", read, |_| listed.clone());
+            assert_eq!(keeps.map(|(_, keeps)| keeps), Some(expected));
+        }
     }
 }
