@@ -91,7 +91,8 @@ pub async fn poll(config: &Config, names: &[&str]) -> Result<Vec<Result<Poll, Fa
         }) => Err(sentinel_fault(&no, at)),
         Ok(view) => Ok(view),
     };
-    let own: Vec<Result<View, Fault>> = names.iter().zip(own).map(checked).collect();
+    let mut own: Vec<Result<View, Fault>> = names.iter().zip(own).map(checked).collect();
+    forget_local(own.iter_mut().flatten(), &server).await;
     let mut others: Vec<Other> = Vec::new();
     let listed = names.iter().zip(&own);
     let listed =
@@ -247,6 +248,22 @@ async fn further(others: &[Other], own: &Server) -> Vec<(String, Instance)> {
         }
     }
     further
+}
+
+/// Takes the local Sentinel out of its own lists, by whatever address it stands there (a forged hello, or an
+/// address that every host has): it has one vote.
+async fn forget_local(views: impl Iterator<Item = &mut View>, own: &Server) {
+    let Ok(netlink) = Netlink::open() else { return };
+    let snapshot = Snapshot::new(&netlink);
+    for view in views {
+        let mut others = Vec::new();
+        for at in std::mem::take(&mut view.sentinels) {
+            if !is_local(&snapshot, own, &at).await {
+                others.push(at);
+            }
+        }
+        view.sentinels = others;
+    }
 }
 
 /// Returns whether a description is of the local Sentinel: an address of this host, and its port.

@@ -572,3 +572,20 @@ fn a_sentinel_that_floods_costs_little_memory() {
     let peak: u64 = text.trim().parse().expect(&text);
     assert!(peak < MOST, "{peak} KiB");
 }
+
+#[test]
+fn the_local_sentinel_in_its_own_list_has_one_vote() {
+    let lab = Lab::with_hosts(HOSTS.map(|(name, _)| name));
+    let server = lab.host("server1");
+    redis(&server, 8000, "");
+    configure(&lab, ONE_MASTER, "address = \"127.0.0.1:7000\"");
+    let (own, dead) = (id('b'), id('c'));
+    let says = Says {
+        quorum: 2,
+        sentinels: &[("192.168.56.101", &own), ("192.168.56.99", &dead)],
+        ..ALONE
+    };
+    sentinel(&server, "0.0.0.0:7000", &id('a'), &[says], "");
+    fails(&server, 1, &["no majority"]);
+    assert!(!server.has(BOUND));
+}
