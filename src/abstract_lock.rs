@@ -24,8 +24,8 @@ use crate::privilege::{self, Capability};
 /// What all names begin with, as /proc/net/unix shows them.
 const PREFIX: &str = "vipswitch";
 
-/// How long a name may be held by a socket that nobody can connect to: one that is just being
-/// made, or a stranger's.
+/// How long a name may be held by a socket that nobody can connect to: a socket that is just
+/// being made, or a stranger's.
 const UNANSWERED: Duration = Duration::from_millis(50);
 
 /// How often is looked where the kernel gives no notice.

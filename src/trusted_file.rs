@@ -178,8 +178,8 @@ fn text(bytes: Vec<u8>) -> Result<String, Refusal> {
     })
 }
 
-/// Returns the folder of the file, and of every symbolic link on the way to it: whoever can
-/// write to one of them decides which file is read.
+/// Returns the folder of the file, and of every symbolic link on the way to it: a user who
+/// can write to such a folder decides which file is read.
 fn folders(path: &Path) -> Result<Vec<PathBuf>, Refusal> {
     let mut path = path.to_owned();
     let mut folders = Vec::new();

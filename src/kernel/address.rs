@@ -49,8 +49,7 @@ pub enum Added {
 }
 
 impl Netlink {
-    /// Returns the addresses of the family of `like` on all interfaces, also on those that are
-    /// down.
+    /// Returns the addresses of the family of `like` on all interfaces, down or up.
     ///
     /// # Errors
     ///

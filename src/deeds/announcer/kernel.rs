@@ -9,7 +9,7 @@ use super::Job;
 use crate::exit::Fault;
 use crate::kernel::{Netlink, Route, Snapshot};
 
-/// The connection, and what it has told of the whole host.
+/// The connection, and its answers about the whole host.
 pub struct Kernel {
     netlink: RefCell<Rc<Netlink>>,
     own_macs: RefCell<Vec<MacAddr>>,
