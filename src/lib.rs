@@ -30,6 +30,7 @@ pub mod lock;
 pub mod log;
 pub mod once;
 pub mod outcome;
+pub mod place;
 pub mod plan;
 pub mod privilege;
 pub mod redis;

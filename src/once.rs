@@ -5,6 +5,7 @@
 mod announcements;
 mod site_commands;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use tokio::time::{sleep, timeout_at};
 use self::announcements::Announcements;
 use crate::config::{Config, Target};
 use crate::engine::{Engine, Expected, Task};
-use crate::evidence::{Evidence, Order};
+use crate::evidence::Order;
 use crate::exit::{Exit, Fault};
 use crate::failover::{Failover, Host};
 use crate::gather::{self, Poll};
@@ -254,16 +255,15 @@ impl Shared<'_> {
                     .as_ref()
                     .and_then(|evidence| evidence.word.clone());
                 let gather = async |snapshot: &Snapshot<'_>| {
-                    Ok(gather::of_call(config, failover, before, snapshot).await)
+                    gather::of_call(config, failover, before, snapshot).await
                 };
                 self.engine.settle(task, gather).await
             }
             Entry::Operator(order) => {
-                let evidence = Evidence {
-                    order: Some(order),
-                    ..Evidence::default()
-                };
-                let gather = async |_: &Snapshot<'_>| Ok(evidence);
+                let names: BTreeSet<&str> = task.targets.iter().map(|target| target.name).collect();
+                let names: Vec<&str> = names.into_iter().collect();
+                let gather =
+                    async |_: &Snapshot<'_>| Ok(gather::of_order(config, order, &names).await);
                 self.engine.settle(task, gather).await
             }
             Entry::Sync => {

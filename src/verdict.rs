@@ -2,8 +2,9 @@
 //! that decides: hook, `sync` and the operator's commands go through it. What is then to be done on this host
 //! is the plan's to say.
 
-use crate::evidence::{Evidence, Order, Place, Role, Site, Word};
+use crate::evidence::{Evidence, Order, Role, Site, Word};
 use crate::exit::Fault;
+use crate::place::Place;
 
 /// Where a VIP belongs.
 #[derive(Clone, Debug, PartialEq)]
@@ -221,6 +222,7 @@ mod tests {
                 port: 6379,
             },
             addresses: vec![address],
+            run_id: None,
             place: Ok(if host == HERE {
                 Place::Here(Some(3))
             } else {
@@ -254,6 +256,7 @@ mod tests {
         vec![OwnRedis {
             site: site(HERE),
             role,
+            run_id: None,
         }]
     }
 
@@ -429,10 +432,12 @@ mod tests {
                 OwnRedis {
                     site: other(6380),
                     role: Ok(first),
+                    run_id: None,
                 },
                 OwnRedis {
                     site: other(6379),
                     role: second,
+                    run_id: None,
                 },
             ]
         };

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::exit::Fault;
 use crate::failover::Host;
+use crate::place::is_own_name;
 use crate::text::escape;
 use crate::trusted_file;
 use crate::vip::Vip;
@@ -30,6 +31,8 @@ pub struct Config {
     pub sentinel: Sentinel,
     /// The files of TLS, where Sentinel or a Redis wants it.
     pub tls: Option<Tls>,
+    /// What Sentinel calls each host, by the host's name, where no interface has that address (NAT).
+    pub hosts: BTreeMap<String, Vec<Host>>,
 }
 
 /// One master and the addresses that follow it.
@@ -197,6 +200,15 @@ impl Config {
                 ),
             })
         })
+    }
+
+    /// Returns whether `[hosts]` gives one of these to the host of this name, `own`, or to another; `None`
+    /// where it names none of them.
+    pub fn is_own(&self, named: &[Host], own: &str) -> Option<bool> {
+        let has = |hosts: &Vec<Host>| hosts.iter().any(|host| named.contains(host));
+        let mut owners = self.hosts.iter().filter(|(_, hosts)| has(hosts));
+        let owner = owners.next().map(|(name, _)| name)?;
+        Some(is_own_name(owner, own))
     }
 
     /// Whether a password stands in the configuration itself.

@@ -28,6 +28,8 @@ struct Tables {
     masters: BTreeMap<Spanned<String>, MasterTable>,
     sentinel: Option<SentinelTable>,
     tls: Option<TlsTable>,
+    #[serde(default)]
+    hosts: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -145,6 +147,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Fault> {
         masters,
         sentinel: source.sentinel(file.sentinel, tls.as_ref())?,
         tls,
+        hosts: source.hosts(file.hosts, &holders)?,
     })
 }
 
@@ -333,6 +336,54 @@ impl Source<'_> {
             );
             self.at(text.span(), what)
         })
+    }
+
+    /// Reads what Sentinel calls each host. `vips` has the master of each VIP.
+    fn hosts(
+        &self,
+        table: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
+        vips: &HashMap<IpAddr, String>,
+    ) -> Result<BTreeMap<String, Vec<Host>>, Fault> {
+        let mut hosts: BTreeMap<String, Vec<Host>> = BTreeMap::new();
+        for (name, called) in table {
+            if !matches!(Host::read(name.get_ref()), Some(Host::Name(_))) {
+                let shown = escape(name.get_ref());
+                let what =
+                    format!("\"{shown}\" is not the name of a host, as `hostname` prints it");
+                return Err(self.at(name.span(), what));
+            }
+            let mut list = Vec::with_capacity(called.len());
+            for text in called {
+                let host = self.called(&text, vips)?;
+                let mut others = hosts.iter().filter(|(_, list)| list.contains(&host));
+                if let Some((other, _)) = others.next() {
+                    let what = format!("{host} is already one of host \"{}\"", escape(other));
+                    return Err(self.at(text.span(), what));
+                }
+                list.push(host);
+            }
+            hosts.insert(name.into_inner(), list);
+        }
+        Ok(hosts)
+    }
+
+    fn called(
+        &self,
+        text: &Spanned<String>,
+        vips: &HashMap<IpAddr, String>,
+    ) -> Result<Host, Fault> {
+        let shown = escape(text.get_ref());
+        let why = match Host::read(text.get_ref()) {
+            None => "is neither an address nor a name",
+            Some(Host::Address(address)) if vips.contains_key(&address) => "is a VIP",
+            Some(Host::Address(address))
+                if address.is_loopback() || address.is_unspecified() || address.is_multicast() =>
+            {
+                "is not the address of one host"
+            }
+            Some(host) => return Ok(host),
+        };
+        Err(self.at(text.span(), format!("`hosts`: \"{shown}\" {why}")))
     }
 
     fn tls(&self, table: TlsTable) -> Result<Tls, Fault> {
@@ -639,7 +690,7 @@ mod tests {
         assert_refused(&[
             (
                 "[master.m]",
-                "v.toml:1:2: unknown field `master`, expected one of `masters`, `sentinel`, `tls`. Did you mean `masters`?",
+                "v.toml:1:2: unknown field `master`, expected one of `masters`, `sentinel`, `tls`, `hosts`. Did you mean `masters`?",
             ),
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterfaces = 'e'",

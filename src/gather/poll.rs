@@ -1,6 +1,6 @@
 //! The Sentinels' votes: the local Sentinel and every Sentinel that it lists are asked about every master.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::ROUND;
+use super::sites::{Named, endpoint};
+use super::{ROUND, servers};
 use crate::config::Config;
 use crate::evidence::{Ballot, Evidence, Site, Vote};
 use crate::exit::Fault;
@@ -43,9 +44,9 @@ pub struct Asked {
 pub struct Poll {
     votes: Vec<Polled>,
     quorum: usize,
-    /// Every Redis of the master that is known.
-    redis: Vec<Endpoint>,
-    /// The addresses of every Redis and Sentinel that the local Sentinel knows.
+    /// Every Redis of the master that is known, with its run id where that is known.
+    redis: Vec<(Endpoint, Option<String>)>,
+    /// The addresses that servers have of their own, of all masters of the poll.
     servers: Vec<IpAddr>,
     /// What was looked up, by the host of a Redis.
     addresses: BTreeMap<String, Result<Vec<IpAddr>, Fault>>,
@@ -112,8 +113,18 @@ pub async fn poll(config: &Config, names: &[&str]) -> Result<Vec<Result<Poll, Fa
         Ok(count(view?, &own_name, &of_one(&others, name)))
     };
     let mut polls: Vec<Result<Poll, Fault>> = names.iter().zip(own).map(count).collect();
+    share_servers(&mut polls);
     look_up(polls.iter_mut().flatten()).await;
     Ok(polls)
+}
+
+/// Gives each master the servers of all: a VIP of one may be another's server.
+fn share_servers(polls: &mut [Result<Poll, Fault>]) {
+    let all = polls.iter().flatten().flat_map(|poll| &poll.servers);
+    let all: BTreeSet<IpAddr> = all.copied().collect();
+    for poll in polls.iter_mut().flatten() {
+        poll.servers = all.iter().copied().collect();
+    }
 }
 
 /// Returns what was said of one master.
@@ -289,7 +300,7 @@ async fn look_up(polls: impl Iterator<Item = &mut Poll>) {
             .iter()
             .filter_map(|vote| vote.says.as_ref().ok())
             .collect();
-        for endpoint in &poll.redis {
+        for endpoint in poll.redis() {
             let is_master = masters.contains(&endpoint);
             let name = wanted.entry(endpoint.host.to_string());
             name.or_insert((endpoint.host.clone(), false)).1 |= is_master;
@@ -312,7 +323,7 @@ async fn look_up(polls: impl Iterator<Item = &mut Poll>) {
     let found: BTreeMap<String, Result<Vec<IpAddr>, Fault>> =
         join_all(each).await.into_iter().collect();
     for poll in &mut polls {
-        let of_it = poll.redis.iter().map(|endpoint| endpoint.host.to_string());
+        let of_it = poll.redis().map(|endpoint| endpoint.host.to_string());
         poll.addresses = of_it
             .filter_map(|host| Some((host.clone(), found.get(&host)?.clone())))
             .collect();
@@ -361,23 +372,23 @@ pub fn count(own: View, own_name: &str, others: &[Asked]) -> Poll {
             listed_here: own.sentinels.iter().any(|known| is_same(known, at)),
         });
     }
-    let instances = own.replicas.iter().chain(&own.sentinels);
-    let hosts = instances
-        .map(|one| one.host.as_str())
-        .chain([own.master.host.as_str()]);
-    let servers = hosts.filter_map(|host| host.parse::<IpAddr>().ok());
-    let mut redis: Vec<Endpoint> = votes
+    let views = answering
         .iter()
-        .filter_map(|vote| vote.says.clone().ok())
-        .collect();
-    redis.extend(
-        own.replicas
-            .iter()
-            .filter_map(|one| endpoint(&one.host, one.port).ok()),
-    );
+        .filter_map(|view| Some((named(&view.master).ok()?, view.run_id.clone())));
+    let replicas = own
+        .replicas
+        .iter()
+        .filter_map(|one| Some((endpoint(&one.host, one.port).ok()?, one.run_id.clone())));
+    let mut redis: Vec<(Endpoint, Option<String>)> = Vec::new();
+    for (endpoint, run_id) in views.chain(replicas) {
+        match redis.iter_mut().find(|(known, _)| *known == endpoint) {
+            Some((_, known)) => *known = known.take().or(run_id),
+            None => redis.push((endpoint, run_id)),
+        }
+    }
     Poll {
         quorum: own.quorum,
-        servers: servers.map(|address| address.to_canonical()).collect(),
+        servers: servers::certain(&own.replicas),
         redis,
         votes,
         addresses: BTreeMap::new(),
@@ -388,40 +399,24 @@ fn named(said: &MasterAddress) -> Result<Endpoint, String> {
     endpoint(&said.host, said.port)
 }
 
-/// Reads where a server is, as a Sentinel names it.
-///
-/// # Errors
-///
-/// Says, as the end of a sentence, why that is nowhere.
-pub(super) fn endpoint(host: &str, port: u16) -> Result<Endpoint, String> {
-    match Host::read(host) {
-        Some(host) => Ok(Endpoint { host, port }),
-        None => Err(format!("it names \"{}\", which is no host", escape(host))),
-    }
-}
-
 impl Poll {
     /// Returns every Redis of the master that is known.
-    pub fn redis(&self) -> &[Endpoint] {
-        &self.redis
+    pub fn redis(&self) -> impl Iterator<Item = &Endpoint> {
+        self.redis.iter().map(|(endpoint, _)| endpoint)
     }
 
-    /// Returns the addresses of a Redis that the poll has named.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`hosts::addresses`].
-    pub fn addresses(&self, of: &Endpoint) -> Result<Vec<IpAddr>, Fault> {
-        let unknown = || {
-            Err(Fault::passing(format!(
-                "the name {} was not looked up",
-                of.host
-            )))
+    /// Returns the same with what was looked up.
+    pub(super) fn named(&self) -> Vec<Named> {
+        let named = |(endpoint, run_id): &(Endpoint, Option<String>)| {
+            let unresolved = Named::unresolved(endpoint.clone());
+            let found = self.addresses.get(&endpoint.host.to_string());
+            Named {
+                addresses: found.cloned().unwrap_or(unresolved.addresses),
+                endpoint: endpoint.clone(),
+                run_id: run_id.clone(),
+            }
         };
-        self.addresses
-            .get(&of.host.to_string())
-            .cloned()
-            .unwrap_or_else(unknown)
+        self.redis.iter().map(named).collect()
     }
 
     /// Returns what follows from it now that it is known where each Redis is. `said` is the master that

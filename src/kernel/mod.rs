@@ -18,7 +18,7 @@ pub use address::{Added, Address};
 pub use events::{Event, events};
 pub use route::Route;
 pub use snapshot::Snapshot;
-pub use sockets::{reset_connections, try_reset};
+pub use sockets::{listeners, reset_connections, try_reset};
 
 /// How long one request may wait for its answer. The kernel answers in microseconds; a reply
 /// that was lost (ENOBUFS on our socket) never comes.

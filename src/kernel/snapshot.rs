@@ -51,6 +51,17 @@ impl<'a> Snapshot<'a> {
         Ok(carriers)
     }
 
+    /// Returns whether any of these addresses lies in a subnet of this host. What cannot be asked counts as no.
+    pub async fn are_on_link(&self, addresses: &[IpAddr]) -> bool {
+        for &address in addresses {
+            let known = self.addresses(address).await;
+            if !subnets(known.unwrap_or_default(), address).is_empty() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Returns the interface that has this address, if one has.
     async fn carrier(&self, address: IpAddr) -> Result<Option<u32>, Fault> {
         if address.is_loopback() {

@@ -162,6 +162,55 @@ async fn connections(
     Ok(found)
 }
 
+/// Returns where this host's servers listen on these ports, an unspecified address as it is.
+///
+/// # Errors
+///
+/// Says why the kernel does not tell.
+pub async fn listeners(ports: &[u16]) -> Result<Vec<std::net::SocketAddr>, String> {
+    let (connection, mut handle, _) =
+        new_connection::<Message>(NETLINK_SOCK_DIAG).map_err(|error| error.to_string())?;
+    tokio::spawn(connection);
+    let asked = async {
+        let mut found = Vec::new();
+        let families = [
+            (AF_INET, SocketId::new_v4 as fn() -> SocketId),
+            (AF_INET6, SocketId::new_v6),
+        ];
+        for (port, (family, id)) in ports
+            .iter()
+            .flat_map(|port| families.map(|one| (*port, one)))
+        {
+            // The kernel lists only the sockets of that port (`inet_diag_dump_icsk` in net/ipv4/inet_diag.c).
+            let of_port = SocketId {
+                source_port: port,
+                ..id()
+            };
+            let listening = request(family, of_port, StateFlags::LISTEN);
+            let mut answer = ask(
+                &mut handle,
+                Message::Find(listening),
+                NLM_F_REQUEST | NLM_F_DUMP,
+            )?;
+            while let Some(message) = answer.next().await {
+                match message.payload {
+                    NetlinkPayload::InnerMessage(Message::Found(socket)) => {
+                        let id = &socket.header.socket_id;
+                        found.push(std::net::SocketAddr::new(id.source_address, id.source_port));
+                    }
+                    NetlinkPayload::Error(error) => check(error.raw_code())?,
+                    _ => {}
+                }
+            }
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    };
+    let late = || Err("the kernel did not answer".into());
+    timeout(ANSWER, asked).await.unwrap_or_else(|_| late())
+}
+
 /// Returns whether the socket was still there to be destroyed.
 async fn destroy(
     mut handle: ConnectionHandle<Message>,

@@ -121,8 +121,40 @@ impl Connection {
         deadline.keep(self.ask_all(questions)).await
     }
 
+    /// Asks all questions at once. Returns what each was answered as far as the conversation came; where it
+    /// ended early, why. After the `first` answers the others have the time `rest`.
+    pub(super) async fn converse_in_part(
+        &mut self,
+        questions: &[Words],
+        first: usize,
+        deadline: Deadline,
+        rest: Duration,
+    ) -> Vec<Result<Value, NoAnswer>> {
+        let mut answers = Vec::with_capacity(questions.len());
+        let asked = async {
+            self.send_all(questions).await?;
+            self.read_into(&mut answers, first).await
+        };
+        let mut heard = deadline.keep(asked).await;
+        if heard.is_ok() {
+            let others = self.read_into(&mut answers, questions.len());
+            heard = Deadline::within(rest).keep(others).await;
+        }
+        if let Err(no) = heard {
+            answers.resize(questions.len(), Err(no));
+        }
+        answers
+    }
+
     async fn ask_all(&mut self, questions: &[Words]) -> Answers {
-        // The replies to AUTH and to questions that were dropped.
+        self.send_all(questions).await?;
+        let mut answers = Vec::with_capacity(questions.len());
+        self.read_into(&mut answers, questions.len()).await?;
+        Ok(answers)
+    }
+
+    /// Sends questions, and reads the replies to AUTH and to questions that were dropped.
+    async fn send_all(&mut self, questions: &[Words]) -> Result<(), NoAnswer> {
         let earlier = self.expected;
         for words in questions {
             self.queue(words);
@@ -131,13 +163,23 @@ impl Connection {
         for _ in 0..earlier {
             let _ = self.reply().await?;
         }
-        let mut answers: Vec<Result<Value, NoAnswer>> = Vec::with_capacity(questions.len());
-        let limit = ANSWER_LIMIT.max(FOR_EACH * questions.len());
-        let mut size = 0;
-        for _ in questions {
+        Ok(())
+    }
+
+    /// Reads answers until there are so many. They are filled in one by one, as this may be dropped before the
+    /// last.
+    async fn read_into(
+        &mut self,
+        answers: &mut Vec<Result<Value, NoAnswer>>,
+        number: usize,
+    ) -> Result<(), NoAnswer> {
+        let limit = ANSWER_LIMIT.max(FOR_EACH * number);
+        let size_of = |answer: &Result<Value, NoAnswer>| answer.as_ref().map_or(0, Value::size);
+        let mut size: usize = answers.iter().map(size_of).sum();
+        while answers.len() < number {
             match (self.reply().await, answers.last()) {
                 (Ok(answer), _) => {
-                    size += answer.as_ref().map_or(0, Value::size);
+                    size += size_of(&answer);
                     if size > limit {
                         self.ended = Some(NoAnswer::TooLong);
                         return Err(NoAnswer::TooLong);
@@ -149,7 +191,7 @@ impl Connection {
                 (Err(no), _) => return Err(no),
             }
         }
-        Ok(answers)
+        Ok(())
     }
 
     /// Adds a question to what is still to be sent.

@@ -17,8 +17,8 @@ pub use connection::Connection;
 use connection::Deadline;
 pub use no_answer::{NoAnswer, not_monitored, redis_fault, sentinel_fault};
 pub use reply::{Value, field, text};
-pub use role::role;
-pub use sentinel::{Instance, MasterAddress, View, master_address, views};
+pub use role::{Identity, identity, role};
+pub use sentinel::{Instance, MasterAddress, Told, View, master_address, told, views};
 pub use server::{Endpoint, Server, redis_server, sentinel_server};
 pub use tls::Tls;
 

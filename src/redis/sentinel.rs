@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::connection::{Connection, Deadline};
 use super::no_answer::NoAnswer;
 use super::reply::{Value, field, text};
 use super::server::Server;
@@ -48,7 +49,7 @@ pub struct View {
     pub replicas: Vec<Instance>,
     /// Why the list of Sentinels is empty: the ACL user may not ask for it.
     pub withheld: Option<NoAnswer>,
-    /// The master's run id, once Sentinel knows it.
+    /// The run id of [`View::master`], once Sentinel knows it.
     pub run_id: Option<String>,
 }
 
@@ -78,6 +79,59 @@ pub async fn master_address(
 ) -> Result<MasterAddress, NoAnswer> {
     let answers = ask(server, &[question(ADDRESS, name)], within).await?;
     read_address(first(answers))
+}
+
+/// What a Sentinel says about one master as far as it may be asked: only the address is always told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Where the master is.
+    pub master: MasterAddress,
+    /// Every Redis of the master, the one that SENTINEL MASTER describes first: on the leader that is the old
+    /// master until the failover ends.
+    pub servers: Vec<Instance>,
+}
+
+/// How long the lists may take once the addresses are known: a Sentinel answers what came together in one go
+/// (`processInputBuffer` in networking.c), and a VIP waits for them.
+const LISTS: Duration = Duration::from_millis(50);
+
+/// Returns what a Sentinel says about these masters, as far as it may be asked and answers in time.
+///
+/// # Errors
+///
+/// A Sentinel that cannot be reached. For one master: why its address is not known; a master that is not
+/// monitored is [`NoAnswer::NoSuchMaster`].
+pub async fn told(
+    server: &Server,
+    names: &[&str],
+    within: Duration,
+) -> Result<Vec<Result<Told, NoAnswer>>, NoAnswer> {
+    let deadline = Deadline::within(within);
+    let mut connection = Connection::connect(server, deadline).await?;
+    // The addresses first: they alone have to be known.
+    let every = |what: &'static str| names.iter().map(move |name| question(what, name));
+    let questions: Vec<Words> = every(ADDRESS)
+        .chain(every("MASTER"))
+        .chain(every("SLAVES"))
+        .collect();
+    let mut answers = connection
+        .converse_in_part(&questions, names.len(), deadline, LISTS)
+        .await;
+    let replicas = answers.split_off(2 * names.len());
+    let described = answers.split_off(names.len());
+    let each = answers.into_iter().zip(described).zip(replicas);
+    let told = each.map(|((address, described), replicas)| {
+        let described = described.ok().and_then(|described| instance(&described));
+        let replicas = replicas.and_then(|list| instances(&list));
+        Ok(Told {
+            master: read_address(address)?,
+            servers: described
+                .into_iter()
+                .chain(replicas.unwrap_or_default())
+                .collect(),
+        })
+    });
+    Ok(told.collect())
 }
 
 /// Returns all that a Sentinel says about these masters, asked at once on one connection.
@@ -152,7 +206,9 @@ pub fn view(answers: [Result<Value, NoAnswer>; 4]) -> Result<View, NoAnswer> {
         Err(no) => Err(no),
     };
     let (sentinels, withheld) = list(sentinels)?;
+    let replicas = list(replicas)?.0;
     Ok(View {
+        run_id: run_id_of(&master, &described, &replicas),
         master,
         config_epoch: number("config-epoch").unwrap_or_default(),
         quorum: saturating(number("quorum").unwrap_or(1)),
@@ -160,10 +216,25 @@ pub fn view(answers: [Result<Value, NoAnswer>; 4]) -> Result<View, NoAnswer> {
         failover_timeout: time("failover-timeout"),
         flags: flags(&described),
         sentinels,
-        replicas: list(replicas)?.0,
-        run_id: run_id(&described),
+        replicas,
         withheld,
     })
+}
+
+/// On the leader SENTINEL MASTER describes the old master until the failover ends, and the new one is among the
+/// replicas.
+fn run_id_of(master: &MasterAddress, described: &Value, replicas: &[Instance]) -> Option<String> {
+    let is_it = |host: &str, port: u16| host == master.host && port == master.port;
+    let described_at = field(described, "ip").zip(field(described, "port"));
+    match described_at {
+        Some((host, port)) if port.parse().is_ok_and(|port| is_it(&host, port)) => {
+            run_id(described)
+        }
+        _ => {
+            let mut same = replicas.iter().filter(|one| is_it(&one.host, one.port));
+            same.next()?.run_id.clone()
+        }
+    }
 }
 
 fn saturating(number: u64) -> usize {
@@ -172,19 +243,20 @@ fn saturating(number: u64) -> usize {
 
 /// Reads a list of descriptions.
 pub fn instances(answer: &Value) -> Result<Vec<Instance>, NoAnswer> {
-    let instance = |one: &Value| {
-        Some(Instance {
-            host: field(one, "ip")?,
-            port: field(one, "port")?.parse().ok()?,
-            run_id: run_id(one),
-            flags: flags(one),
-        })
-    };
     let Value::Array(list) = answer else {
         return Err(unexpected(answer));
     };
     let read = |one| instance(one).ok_or_else(|| unexpected(one));
     list.iter().map(read).collect()
+}
+
+fn instance(described: &Value) -> Option<Instance> {
+    Some(Instance {
+        host: field(described, "ip")?,
+        port: field(described, "port")?.parse().ok()?,
+        run_id: run_id(described),
+        flags: flags(described),
+    })
 }
 
 fn run_id(described: &Value) -> Option<String> {

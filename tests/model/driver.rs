@@ -6,11 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use vipswitch::evidence::Role as Says;
-use vipswitch::evidence::{Ballot, Call as Told, Evidence, OwnRedis, Place, Site, Word};
+use vipswitch::evidence::{Ballot, Call as Told, Evidence, OwnRedis, Site, Word};
 use vipswitch::exit::Fault;
 use vipswitch::failover::{Endpoint, Host as Name};
 use vipswitch::gather::{Asked, Poll, count};
 use vipswitch::once::{FIRST_PAUSE, LONGEST_PAUSE, PATIENCE};
+use vipswitch::place::Place;
 use vipswitch::plan::{Action, plan};
 use vipswitch::redis::{Instance, MasterAddress, NoAnswer, View};
 use vipswitch::verdict::Verdict;
@@ -150,6 +151,11 @@ impl OneShot {
             Word::Says(site) => site.addresses.clone(),
             _ => to.addresses.clone(),
         };
+        let decides = match &word {
+            Word::Says(site) => site,
+            _ => &to,
+        };
+        let own_redis = own_redis(std::slice::from_ref(decides), at, cluster);
         let evidence = Evidence {
             vips: vec![binding().peer],
             servers,
@@ -158,6 +164,7 @@ impl OneShot {
                 carries_information: call.from != call.to,
             }),
             word: Some(word),
+            own_redis,
             ..Evidence::default()
         };
         (evidence, said.ok())
@@ -215,16 +222,7 @@ impl OneShot {
         }
         let said = endpoint(said.names());
         let mut evidence = poll.evidence(&sites, Some(&said), "the local Sentinel", waited)?;
-        let here = sites.iter().filter(|site| site.is_here());
-        let own = here.map(|site| OwnRedis {
-            site: site.clone(),
-            role: match cluster.role(at, at) {
-                Some(Role::Master) => Ok(Says::Master),
-                Some(Role::Replica(_)) => Ok(Says::Replica),
-                None => Err(Fault::passing("refused")),
-            },
-        });
-        evidence.own_redis = own.collect();
+        evidence.own_redis = own_redis(&sites, at, cluster);
         evidence.vips = vec![binding().peer];
         Ok(evidence)
     }
@@ -381,11 +379,27 @@ fn number(endpoint: &Endpoint) -> Host {
     (0..HOSTS).find(is).expect("a host of the model")
 }
 
+/// What the Redis of a host says of itself, where it is one of these.
+fn own_redis(sites: &[Site], at: Host, cluster: &Cluster) -> Vec<OwnRedis> {
+    let here = sites.iter().filter(|site| site.is_here());
+    let own = here.map(|site| OwnRedis {
+        site: site.clone(),
+        role: match cluster.role(at, at) {
+            Some(Role::Master) => Ok(Says::Master),
+            Some(Role::Replica(_)) => Ok(Says::Replica),
+            None => Err(Fault::passing("refused")),
+        },
+        run_id: Some(format!("r{at}")),
+    });
+    own.collect()
+}
+
 /// Where a Redis is, seen from a host.
 fn site(of: Host, from: Host) -> Site {
     Site {
         endpoint: endpoint(of),
         addresses: vec![address(of)],
+        run_id: Some(format!("r{of}")),
         place: Ok(if of == from {
             Place::Here(Some(2))
         } else {

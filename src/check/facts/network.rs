@@ -11,7 +11,6 @@ use pnet_base::MacAddr;
 use super::interface::Interface;
 use super::sentinel::Watched;
 use crate::config::Config;
-use crate::evidence;
 use crate::exit::Fault;
 use crate::frames::{Question, claimants};
 use crate::kernel::{Address, Netlink, Snapshot, try_reset};
@@ -107,7 +106,7 @@ async fn places(
         let redises = watched.iter().filter(|one| one.name == *name);
         let mut redises = redises.flat_map(|one| &one.redises);
         let carries = redises.find_map(|site| match site.place {
-            Ok(evidence::Place::Here(carrier)) => carrier,
+            Ok(crate::place::Place::Here(carrier)) => carrier,
             _ => None,
         });
         for vip in &master.vips {

@@ -109,7 +109,7 @@ pub async fn ask_all(config: &Config) -> Result<Told, Fault> {
     Ok(Told {
         pid: info_field(&info, "process_id").parse().ok(),
         config_file: info_field(&info, "config_file").to_owned(),
-        watched: watched(&configured, answers).await,
+        watched: watched(config, &configured, answers).await,
         masters,
         pending,
     })
@@ -117,6 +117,7 @@ pub async fn ask_all(config: &Config) -> Result<Told, Fault> {
 
 /// Returns what was answered about each master, and finds where its servers are, all at once.
 async fn watched(
+    config: &Config,
     masters: &[&Value],
     mut answers: impl Iterator<Item = Result<Value, NoAnswer>>,
 ) -> Vec<Watched> {
@@ -129,8 +130,8 @@ async fn watched(
         let quorum = answers.next();
         async move {
             let redises = iter::once(*master).chain(replicas.iter().flatten());
-            let redises = sites(redises, snapshot, until);
-            let sentinels = sites(others.iter().flatten(), snapshot, until);
+            let redises = sites(redises, config, snapshot, until);
+            let sentinels = sites(others.iter().flatten(), config, snapshot, until);
             let (redises, sentinels) = join(redises, sentinels).await;
             Watched {
                 name: get(master, "name"),
@@ -147,6 +148,7 @@ async fn watched(
 
 async fn sites(
     rows: impl Iterator<Item = &Value>,
+    config: &Config,
     snapshot: Option<&Snapshot<'_>>,
     until: Instant,
 ) -> Vec<Site> {
@@ -154,9 +156,10 @@ async fn sites(
         return Vec::new();
     };
     let sites = rows.filter_map(endpoint).map(async |endpoint| {
-        let site = timeout_at(until, gather::site(snapshot, &endpoint)).await;
+        let site = timeout_at(until, gather::site(config, snapshot, &endpoint)).await;
         site.unwrap_or_else(|_| Site {
             addresses: Vec::new(),
+            run_id: None,
             place: Err(Fault::passing("its name was not resolved in time")),
             endpoint,
         })

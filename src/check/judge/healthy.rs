@@ -13,7 +13,7 @@ use crate::check::facts::sentinel::{Told, Watched, at};
 use crate::check::facts::servers::Redis;
 use crate::check::facts::units::Units;
 use crate::check::facts::{Facts, Own};
-use crate::evidence::{self, Site};
+use crate::evidence::Site;
 use crate::failover::{Endpoint, Host};
 use crate::kernel::Address;
 use crate::link::Link;
@@ -41,7 +41,8 @@ fn sites<const N: usize>(all: [&str; N]) -> Vec<Site> {
         Site {
             endpoint: Endpoint { host, port },
             addresses: vec![at.ip()],
-            place: Ok(evidence::Place::Elsewhere),
+            run_id: None,
+            place: Ok(crate::place::Place::Elsewhere),
         }
     };
     all.map(site).into()
@@ -51,7 +52,7 @@ fn all_told() -> Told {
     let master = "name=m quorum=2 num-other-sentinels=2 down-after-milliseconds=5000 client-reconfig-script=/usr/bin/vipswitch";
     let replica = "name=10.0.0.2:6379 master-link-status=ok slave-priority=100 flags=slave";
     let mut redises = sites(["10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.3:6379"]);
-    redises[0].place = Ok(evidence::Place::Here(Some(2)));
+    redises[0].place = Ok(crate::place::Place::Here(Some(2)));
     let watched = Watched {
         name: "m".into(),
         master: row(master),

@@ -105,7 +105,7 @@ async fn look(
         let places = places(&netlink, &target.vip, &seen).await?;
         let mut row = Status::new(target, &places, &config.sentinel).await;
         if let Some(truth) = truths.get(target.name) {
-            row.add_truth(truth, &kernel, names_until).await?;
+            row.add_truth(config, truth, &kernel, names_until).await?;
         }
         let link = places.first().map(|(link, _)| link.clone());
         let bound = places

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tokio::time::timeout_at;
 
-use crate::config::{Sentinel, Target};
+use crate::config::{Config, Sentinel, Target};
 use crate::deeds::announcer::{self, Known, Summary};
 use crate::exit::Fault;
 use crate::failover::Endpoint;
@@ -147,6 +147,7 @@ impl Status {
     /// Adds what Sentinel says of its master.
     pub(super) async fn add_truth(
         &mut self,
+        config: &Config,
         truth: &Result<Option<Endpoint>, Fault>,
         kernel: &Snapshot<'_>,
         names_until: Instant,
@@ -165,7 +166,7 @@ impl Status {
         };
         self.redis_master = Some(master.to_string());
         // A name that does not resolve, or not in time, leaves the question open.
-        let site = timeout_at(names_until.into(), gather::site(kernel, master)).await;
+        let site = timeout_at(names_until.into(), gather::site(config, kernel, master)).await;
         if let Some(is_here) = site.ok().and_then(|site| gather::is_here(&site)) {
             self.redis_master_is_here = Some(is_here);
         }

@@ -1,0 +1,109 @@
+//! The addresses that servers have of their own, none of which can be a VIP. Pure but for /etc/hosts.
+
+use std::net::IpAddr;
+
+use super::hosts;
+use super::sites::{Named, at_hand, endpoint};
+use crate::config::{Address, Config};
+use crate::exit::Fault;
+use crate::failover::Host;
+use crate::redis::{Instance, NoAnswer, Told};
+
+/// What this host's Sentinel told of one master, or why it did not.
+pub type Answer = Result<Result<Told, NoAnswer>, Fault>;
+
+fn instances(told: &Answer) -> &[Instance] {
+    match told {
+        Ok(Ok(told)) => &told.servers,
+        _ => &[],
+    }
+}
+
+/// Returns every Redis that Sentinel knows of a master.
+pub fn known(told: &Answer) -> Vec<Named> {
+    let named = |one: &Instance| {
+        let endpoint = endpoint(&one.host, one.port).ok()?;
+        Some(at_hand(&endpoint, one.run_id.clone()))
+    };
+    instances(told).iter().filter_map(named).collect()
+}
+
+/// Returns the addresses of the master that Sentinel names.
+pub fn masters(told: &Result<Told, NoAnswer>) -> Vec<IpAddr> {
+    let told = told.as_ref().ok();
+    told.map(|told| addresses(&told.master.host))
+        .unwrap_or_default()
+}
+
+/// Returns the addresses that are certainly a server's own, of those that Sentinel knows: see [`certain`].
+pub fn own_addresses(told: &Answer) -> Vec<IpAddr> {
+    certain(instances(told))
+}
+
+/// Returns the addresses of the replicas that are certainly their own. A VIP that has become a host's source
+/// address is known as a replica's, too, and that is not a mistake in the configuration: such a replica does not
+/// answer there once the VIP has moved, or it is the Redis that has another address as well.
+pub fn certain(instances: &[Instance]) -> Vec<IpAddr> {
+    let is_certain = |one: &&Instance| {
+        let is = |flag: &str| one.flags.iter().any(|it| it == flag);
+        let mut same = instances
+            .iter()
+            .filter(|other| other.run_id == one.run_id && other.host != one.host);
+        is("slave") && !is("s_down") && one.run_id.is_some() && same.next().is_none()
+    };
+    let own = instances.iter().filter(is_certain);
+    own.flat_map(|one| addresses(&one.host)).collect()
+}
+
+/// Returns the addresses of servers that stand in the configuration.
+pub fn configured(config: &Config) -> Vec<IpAddr> {
+    let sentinel = match &config.sentinel.address {
+        Address::Tcp(Host::Address(address), _) => Some(*address),
+        _ => None,
+    };
+    let called = config.hosts.values().flatten();
+    let called = called.filter_map(|host| match host {
+        Host::Address(address) => Some(*address),
+        Host::Name(_) => None,
+    });
+    sentinel.into_iter().chain(called).collect()
+}
+
+fn addresses(host: &str) -> Vec<IpAddr> {
+    let host = Host::read(host);
+    host.map(|host| hosts::at_hand(&host)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_known_by_a_source_address_does_not_make_it_its_own() {
+        let one = |host: &str, run_id: Option<&str>, flags: &str| Instance {
+            host: host.into(),
+            port: 6379,
+            run_id: run_id.map(str::to_owned),
+            flags: flags.split(',').map(str::to_owned).collect(),
+        };
+        let (master, c) = (
+            one("10.0.0.1", Some("a"), "master"),
+            one("10.0.0.3", Some("c"), "slave"),
+        );
+        let own = |vip: Instance| {
+            let found = certain(&[master.clone(), c.clone(), vip]);
+            let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
+            texts.join(" ")
+        };
+        let vip = "10.0.0.9";
+        assert_eq!(own(one(vip, Some("d"), "slave")), "10.0.0.3 10.0.0.9");
+        assert_eq!(
+            own(one(vip, Some("d"), "s_down,slave,disconnected")),
+            "10.0.0.3"
+        );
+        assert_eq!(own(one(vip, Some("a"), "slave")), "10.0.0.3");
+        assert_eq!(own(one(vip, None, "slave")), "10.0.0.3");
+        // Neither does it keep the other address from being its own.
+        assert_eq!(own(one(vip, Some("c"), "s_down,slave")), "");
+    }
+}
