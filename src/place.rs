@@ -81,7 +81,7 @@ impl Clues<'_> {
 /// | an address that no single host can have, or a loopback address that was named as such | permanent fault |
 /// | a name with loopback addresses alone, and it is this host's own | here |
 /// | … and a Redis answers there | here; elsewhere where its run id is another |
-/// | … and none answers | passing fault |
+/// | … and none answers | permanent fault |
 /// | addresses of this host and of others | passing fault |
 /// | an address of this host | here |
 /// | no address of this host, but a master here of which Sentinel knows no address | passing fault: NAT |
@@ -130,7 +130,10 @@ pub fn place(clues: &Clues<'_>) -> Result<Place, Fault> {
 
 /// Returns why there is no such host: an address that every host has, or none.
 fn nowhere(clues: &Clues<'_>) -> Option<Fault> {
-    let was_named = matches!(clues.host, Host::Address(_));
+    let was_named = match clues.host {
+        Host::Address(_) => true,
+        Host::Name(name) => is_localhost(name),
+    };
     let is_everywhere = |address: &IpAddr| {
         address.is_loopback() && was_named
             || address.is_unspecified()
@@ -153,12 +156,12 @@ fn by_own_name(clues: &Clues<'_>, is_resident: Option<bool>) -> Result<Place, Fa
     }
     match (is_resident, clues.residents) {
         (Some(false), _) => Ok(Place::Elsewhere),
-        (_, []) => Err(Fault::passing(format!(
-            "{} is a loopback address here, and no Redis of this host says whether it is meant",
+        (_, []) => Err(Fault::permanent(format!(
+            "{} is a loopback address here, which may be the same on every host, and no Redis here says whether it is meant",
             clues.host
         ))
         .remedy(
-            "Write the host's real address beside that name into /etc/hosts of every host, and start its Redis.",
+            "Start the Redis of this host if it is meant, or write the real address beside that name into /etc/hosts of every host.",
         )),
         _ => Ok(Place::Here(None)),
     }
@@ -176,6 +179,14 @@ fn behind_nat(clues: &Clues<'_>) -> Fault {
     .remedy(format!(
         "It passes where Sentinel learns the run id. Otherwise name what Sentinel calls each host, in the same file on every server: [hosts] NAME = [\"{host}\"]."
     ))
+}
+
+/// Every host is that to itself (RFC 6761 section 6.3), also as Debian's /etc/hosts has it for IPv6.
+fn is_localhost(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let last = name.rsplit('.').next().unwrap_or_default();
+    last == "localhost"
+        || ["localhost.localdomain", "ip6-localhost", "ip6-loopback"].contains(&name.as_str())
 }
 
 /// Returns whether a name is this host's own, `own`: both may be with or without their domain.
@@ -297,7 +308,7 @@ mod tests {
             assert_eq!(at(alone, false, None, &here), Ok(nowhere));
             assert_eq!(at(alone, false, it, &restarted), Ok(nowhere));
             assert_eq!(at(alone, false, it, &other), Ok(Place::Elsewhere));
-            assert_eq!(at(alone, false, it, none), Err(Kind::Passing));
+            assert_eq!(at(alone, false, it, none), Err(Kind::Permanent));
         }
         // Two hosts.
         assert_eq!(at(&[real, away], false, None, none), Err(Kind::Passing));
@@ -305,6 +316,25 @@ mod tests {
             at(&[real, away], false, it, &here),
             Ok(Place::Here(Some(2)))
         );
+    }
+
+    #[test]
+    fn every_host_is_localhost_to_itself() {
+        for name in ["localhost", "LOCALHOST.", "db.localhost", "ip6-localhost"] {
+            let clues = Clues {
+                host: &Host::read(name).unwrap(),
+                carriers: &carriers(&[("127.0.0.1", 1)]),
+                unresolved: None,
+                is_own_name: false,
+                in_hosts: None,
+                run_id: None,
+                residents: &[resident("it", OLD, true)],
+                may_be_nat: false,
+            };
+            let fault = place(&clues).unwrap_err();
+            assert_eq!(fault.kind, Kind::Permanent, "{name}");
+        }
+        assert!(!is_localhost("localhost-db") && !is_localhost("redis"));
     }
 
     #[test]

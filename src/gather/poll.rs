@@ -80,6 +80,7 @@ struct Other {
 /// permanent. So is, for one master, that it is not monitored, or that the other Sentinels may not be listed.
 pub async fn poll(config: &Config, names: &[&str]) -> Result<Vec<Result<Poll, Fault>>, Fault> {
     let at = &config.sentinel.address;
+    let vips: Vec<IpAddr> = config.vips().map(|vip| vip.address).collect();
     let server = sentinel_server(config, Instant::now() + NAMES).await?;
     let own = redis::views(&server, names, ROUND)
         .await
@@ -93,19 +94,19 @@ pub async fn poll(config: &Config, names: &[&str]) -> Result<Vec<Result<Poll, Fa
         Ok(view) => Ok(view),
     };
     let mut own: Vec<Result<View, Fault>> = names.iter().zip(own).map(checked).collect();
-    forget_local(own.iter_mut().flatten(), &server).await;
+    forget_local(own.iter_mut().flatten(), &server, &vips).await;
     let mut others: Vec<Other> = Vec::new();
     let listed = names.iter().zip(&own);
     let listed =
         listed.flat_map(|(name, view)| view.iter().map(|view| (*name, &view.sentinels[..])));
-    add(&mut others, listed.collect(), &server).await;
+    add(&mut others, listed.collect(), &server, &vips).await;
     ask(&mut others).await;
-    let further = further(&others, &server).await;
+    let further = further(&others, &server, &vips).await;
     if !further.is_empty() {
         let listed = further
             .iter()
             .map(|(name, at)| (name.as_str(), std::slice::from_ref(at)));
-        add(&mut others, listed.collect(), &server).await;
+        add(&mut others, listed.collect(), &server, &vips).await;
         ask(&mut others).await;
     }
     let own_name = server.endpoint.to_string();
@@ -143,7 +144,12 @@ fn of_one(others: &[Other], name: &str) -> Vec<Asked> {
 }
 
 /// Adds the Sentinels of these lists, each once however often and by whatever name it is listed.
-async fn add(others: &mut Vec<Other>, lists: Vec<(&str, &[Instance])>, own: &Server) {
+async fn add(
+    others: &mut Vec<Other>,
+    lists: Vec<(&str, &[Instance])>,
+    own: &Server,
+    vips: &[IpAddr],
+) {
     let until = Instant::now() + NAMES;
     let mut new: Vec<&Instance> = Vec::new();
     for at in lists.iter().flat_map(|(_, list)| *list) {
@@ -155,7 +161,7 @@ async fn add(others: &mut Vec<Other>, lists: Vec<(&str, &[Instance])>, own: &Ser
             new.push(at);
         }
     }
-    let found = new.iter().map(|at| find(at, own, until));
+    let found = new.iter().map(|at| find(at, own, vips, until));
     for (at, server) in new.iter().zip(join_all(found).await) {
         if server
             .as_ref()
@@ -195,13 +201,22 @@ async fn add(others: &mut Vec<Other>, lists: Vec<(&str, &[Instance])>, own: &Ser
 }
 
 /// Returns where a Sentinel is asked, or why it cannot be.
-async fn find(at: &Instance, own: &Server, until: Instant) -> Result<Server, String> {
+async fn find(
+    at: &Instance,
+    own: &Server,
+    vips: &[IpAddr],
+    until: Instant,
+) -> Result<Server, String> {
     let host = Host::read(&at.host).ok_or("its address is neither an address nor a name")?;
     let addresses = match timeout_at(until, hosts::addresses(&host)).await {
         Ok(Ok(addresses)) => addresses,
         _ => return Err("its name does not resolve here".into()),
     };
     let address = addresses.first().ok_or("its name has no address")?;
+    if vips.contains(address) {
+        // The VIP was its host's source address for a while; whoever has the VIP now would vote twice.
+        return Err("it is known by a VIP, where another host may answer".into());
+    }
     Ok(Server {
         endpoint: redis::Endpoint::Tcp(SocketAddr::new(*address, at.port)),
         further: Vec::new(),
@@ -235,7 +250,7 @@ async fn ask(others: &mut [Other]) {
 /// Returns the Sentinels that only others list, with the master's name: the local Sentinel was just started,
 /// or has forgotten them. It stands in the others' lists itself, and must not be asked twice: a list in which
 /// it is not recognized (behind NAT) is passed over.
-async fn further(others: &[Other], own: &Server) -> Vec<(String, Instance)> {
+async fn further(others: &[Other], own: &Server, vips: &[IpAddr]) -> Vec<(String, Instance)> {
     let Ok(netlink) = Netlink::open() else {
         return Vec::new();
     };
@@ -248,7 +263,7 @@ async fn further(others: &[Other], own: &Server) -> Vec<(String, Instance)> {
             let mut unlisted: Vec<&Instance> = view.sentinels.iter().filter(listed_here).collect();
             let mut is_own = None;
             for (place, at) in unlisted.iter().enumerate() {
-                if is_local(&snapshot, own, at).await {
+                if is_local(&snapshot, own, vips, at).await {
                     is_own = Some(place);
                 }
             }
@@ -263,13 +278,13 @@ async fn further(others: &[Other], own: &Server) -> Vec<(String, Instance)> {
 
 /// Takes the local Sentinel out of its own lists, by whatever address it stands there (a forged hello, or an
 /// address that every host has): it has one vote.
-async fn forget_local(views: impl Iterator<Item = &mut View>, own: &Server) {
+async fn forget_local(views: impl Iterator<Item = &mut View>, own: &Server, vips: &[IpAddr]) {
     let Ok(netlink) = Netlink::open() else { return };
     let snapshot = Snapshot::new(&netlink);
     for view in views {
         let mut others = Vec::new();
         for at in std::mem::take(&mut view.sentinels) {
-            if !is_local(&snapshot, own, &at).await {
+            if !is_local(&snapshot, own, vips, &at).await {
                 others.push(at);
             }
         }
@@ -278,7 +293,7 @@ async fn forget_local(views: impl Iterator<Item = &mut View>, own: &Server) {
 }
 
 /// Returns whether a description is of the local Sentinel: an address of this host, and its port.
-async fn is_local(snapshot: &Snapshot<'_>, own: &Server, at: &Instance) -> bool {
+async fn is_local(snapshot: &Snapshot<'_>, own: &Server, vips: &[IpAddr], at: &Instance) -> bool {
     let redis::Endpoint::Tcp(endpoint) = own.endpoint else {
         return false;
     };
@@ -286,7 +301,10 @@ async fn is_local(snapshot: &Snapshot<'_>, own: &Server, at: &Instance) -> bool 
         .map(|host| hosts::at_hand(&host))
         .unwrap_or_default();
     let carriers = snapshot.carriers(&addresses).await.unwrap_or_default();
-    at.port == endpoint.port() && carriers.iter().any(|(_, carrier)| carrier.is_some())
+    let mut own_addresses = carriers
+        .iter()
+        .filter(|(address, carrier)| carrier.is_some() && !vips.contains(address));
+    at.port == endpoint.port() && own_addresses.next().is_some()
 }
 
 /// Looks the names of all Redis up, each once and all at the same time: a name server may be out of reach just
@@ -372,6 +390,13 @@ pub fn count(own: View, own_name: &str, others: &[Asked]) -> Poll {
             listed_here: own.sentinels.iter().any(|known| is_same(known, at)),
         });
     }
+    let mut known = own.replicas.clone();
+    known.push(Instance {
+        host: own.master.host.clone(),
+        port: own.master.port,
+        run_id: own.run_id.clone(),
+        flags: own.flags.clone(),
+    });
     let views = answering
         .iter()
         .filter_map(|view| Some((named(&view.master).ok()?, view.run_id.clone())));
@@ -388,7 +413,7 @@ pub fn count(own: View, own_name: &str, others: &[Asked]) -> Poll {
     }
     Poll {
         quorum: own.quorum,
-        servers: servers::certain(&own.replicas),
+        servers: servers::certain(&known),
         redis,
         votes,
         addresses: BTreeMap::new(),
