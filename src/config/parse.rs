@@ -674,6 +674,60 @@ mod tests {
         }
     }
 
+    #[test]
+    fn hosts_say_what_sentinel_calls_each() {
+        let config = read(&format!(
+            "{GOOD}[hosts]\nredis1 = ['203.0.113.101', '::ffff:203.0.113.9']\n'redis2.example.com' = ['nat2.example']\n"
+        ))
+        .unwrap();
+        let host = |text: &str| Host::read(text).unwrap();
+        for (named, own, is_own) in [
+            ("203.0.113.101", "redis1", Some(true)),
+            ("203.0.113.101", "REDIS1.example.com", Some(true)),
+            ("203.0.113.9", "redis1", Some(true)),
+            ("203.0.113.101", "redis2", Some(false)),
+            ("nat2.example", "redis2", Some(true)),
+            ("203.0.113.102", "redis1", None),
+        ] {
+            let said = config.is_own(&[host("10.9.9.9"), host(named)], own);
+            assert_eq!(said, is_own, "{named} {own}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_say_nothing_of_one_host_are_refused() {
+        let with = |text: &str| format!("{GOOD}[hosts]\n{text}");
+        for (text, message) in [
+            (
+                "redis1 = ['10.0.0.9', '10.0.0.9 ']",
+                "v.toml:4:23: `hosts`: \"10.0.0.9 \" is neither an address nor a name",
+            ),
+            (
+                "a = ['127.0.0.1']",
+                "v.toml:4:6: `hosts`: \"127.0.0.1\" is not the address of one host",
+            ),
+            (
+                "a = ['::']",
+                "v.toml:4:6: `hosts`: \"::\" is not the address of one host",
+            ),
+            (
+                "a = ['10.0.0.250']",
+                "v.toml:4:6: `hosts`: \"10.0.0.250\" is a VIP",
+            ),
+            (
+                "a = ['1.2.3.4']\nb = ['1.2.3.4']",
+                "v.toml:5:6: 1.2.3.4 is already one of host \"a\"",
+            ),
+            (
+                "'10.0.0.9' = []",
+                "v.toml:4:1: \"10.0.0.9\" is not the name of a host",
+            ),
+            ("a = '1.2.3.4'", "v.toml:4:5: invalid type"),
+        ] {
+            assert_refused(&[(&with(text), message)]);
+        }
+    }
+
     fn assert_refused(cases: &[(&str, &str)]) {
         for (text, message) in cases {
             let fault = read(text).unwrap_err();
