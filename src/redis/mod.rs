@@ -3,6 +3,7 @@
 
 mod certificate;
 mod connection;
+mod fault;
 mod no_answer;
 pub mod reply;
 mod role;
@@ -10,12 +11,14 @@ mod sentinel;
 mod server;
 mod stream;
 mod tls;
+mod what_listens;
 
 use std::time::Duration;
 
 pub use connection::Connection;
 use connection::Deadline;
-pub use no_answer::{NoAnswer, not_monitored, redis_fault, sentinel_fault};
+pub use fault::{not_monitored, redis_fault, sentinel_fault};
+pub use no_answer::NoAnswer;
 pub use reply::{Value, field, text};
 pub use role::role;
 pub use sentinel::{Instance, MasterAddress, View, master_address, views};

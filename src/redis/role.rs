@@ -20,7 +20,7 @@ impl Role {
     }
 }
 
-/// Asks a Redis for its role. Where ROLE has been renamed away, INFO tells it.
+/// Asks a Redis for its role. Where ROLE has been renamed away, or the user may not ask it, INFO tells it.
 ///
 /// # Errors
 ///
@@ -36,6 +36,10 @@ pub async fn role(server: &Server, within: Duration) -> Result<Role, NoAnswer> {
     };
     match ask(&["ROLE"]).await {
         Err(NoAnswer::UnknownCommand(_)) => of_info(&ask(&["INFO", "replication"]).await?),
+        Err(no @ NoAnswer::NotAllowed(_)) => match ask(&["INFO", "replication"]).await {
+            Ok(answer) => of_info(&answer),
+            Err(_) => Err(no),
+        },
         answer => of_role(&answer?),
     }
 }
