@@ -1,19 +1,18 @@
 //! One connection. What was sent and received stays with it, so that a question may be dropped at
 //! any await: its replies are skipped when the next one is asked.
 
-use std::io;
 use std::mem;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::{Either, select, select_ok};
+use futures_util::future::{Either, select};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::no_answer::NoAnswer;
 use super::reply::{ANSWER_LIMIT, Decoder, Value};
 use super::server::{Endpoint, Server};
+use super::socket::connect;
 use super::stream::{Stream, words};
 use super::tls::{self, Tls};
 use super::what_listens::{speaks_plain_text, speaks_tls};
@@ -120,10 +119,26 @@ impl Connection {
 
     /// [`Connection::ask`].
     pub(super) async fn converse(&mut self, questions: &[Words], deadline: Deadline) -> Answers {
-        deadline.keep(self.ask_all(questions)).await
+        let (answers, end) = self.converse_partly(questions, deadline).await;
+        end.map(|()| answers)
     }
 
-    async fn ask_all(&mut self, questions: &[Words]) -> Answers {
+    /// Asks all questions at once. Returns what was answered until then, and why not all was.
+    pub(super) async fn converse_partly(
+        &mut self,
+        questions: &[Words],
+        deadline: Deadline,
+    ) -> (Vec<Result<Value, NoAnswer>>, Result<(), NoAnswer>) {
+        let mut answers = Vec::with_capacity(questions.len());
+        let end = deadline.keep(self.ask_all(questions, &mut answers)).await;
+        (answers, end)
+    }
+
+    async fn ask_all(
+        &mut self,
+        questions: &[Words],
+        answers: &mut Vec<Result<Value, NoAnswer>>,
+    ) -> Result<(), NoAnswer> {
         // The replies to AUTH and to questions that were dropped.
         let earlier = self.expected;
         for words in questions {
@@ -133,7 +148,6 @@ impl Connection {
         for _ in 0..earlier {
             let _ = self.reply().await?;
         }
-        let mut answers: Vec<Result<Value, NoAnswer>> = Vec::with_capacity(questions.len());
         let limit = ANSWER_LIMIT.max(FOR_EACH * questions.len());
         let mut size = 0;
         for _ in questions {
@@ -151,7 +165,7 @@ impl Connection {
                 (Err(no), _) => return Err(no),
             }
         }
-        Ok(answers)
+        Ok(())
     }
 
     /// Adds a question to what is still to be sent.
@@ -239,32 +253,6 @@ impl Connection {
             false => "in the middle of an answer",
         };
         NoAnswer::Broken(format!("{what} {when}"))
-    }
-}
-
-/// Connects to the server, to the first of its addresses that accepts.
-pub(super) async fn connect(server: &Server) -> Result<Box<dyn Stream>, NoAnswer> {
-    let unreachable = |error: io::Error| NoAnswer::Unreachable(words(&error));
-    let tcp = |address| {
-        Box::pin(async move {
-            let stream = TcpStream::connect(address).await?;
-            // The end of a TLS handshake would hold back the question until it is acknowledged.
-            stream.set_nodelay(true)?;
-            Ok::<_, io::Error>(stream)
-        })
-    };
-    match &server.endpoint {
-        Endpoint::Unix(path) => {
-            let stream = UnixStream::connect(path).await.map_err(unreachable)?;
-            Ok(Box::new(stream))
-        }
-        Endpoint::Tcp(address) => {
-            let all = [address].into_iter().chain(&server.further);
-            let (stream, _) = select_ok(all.copied().map(tcp))
-                .await
-                .map_err(unreachable)?;
-            Ok(Box::new(stream))
-        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod reply;
 mod role;
 mod sentinel;
 mod server;
+mod socket;
 mod stream;
 mod tls;
 mod what_listens;
@@ -22,7 +23,7 @@ pub use no_answer::NoAnswer;
 pub use reply::{Value, field, text};
 pub use role::role;
 pub use sentinel::{Instance, MasterAddress, View, master_address, views};
-pub use server::{Endpoint, Server, redis_server, sentinel_server};
+pub use server::{Access, Endpoint, Server, redis_server, sentinel_server};
 pub use tls::Tls;
 
 /// Reads answers that have arrived. Public for `fuzz/` and its corpora.

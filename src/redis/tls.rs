@@ -12,7 +12,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
-use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
+use tokio_rustls::rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature_with_raw_key,
 };
@@ -63,6 +63,13 @@ impl Tls {
         Ok(Tls(Arc::new(config)))
     }
 
+    /// Returns the same without a certificate to show.
+    pub fn without_certificate(&self) -> Tls {
+        let mut config = ClientConfig::clone(&self.0);
+        config.client_auth_cert_resolver = Arc::new(NoCertificate);
+        Tls(Arc::new(config))
+    }
+
     /// Agrees on TLS with the server at the other end of a stream.
     pub(super) async fn connect(
         &self,
@@ -78,6 +85,20 @@ impl Tls {
                     || NoAnswer::Broken(format!("{} before TLS was agreed", words(&error)));
                 no_agreement(&error).unwrap_or_else(broken)
             })
+    }
+}
+
+/// Shows no certificate.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
     }
 }
 

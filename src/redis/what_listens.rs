@@ -4,9 +4,9 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::connection::connect;
 use super::reply::TLS_ALERT;
 use super::server::Server;
+use super::socket::connect;
 
 /// The type of a TLS record with a step of the handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
