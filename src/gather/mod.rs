@@ -2,6 +2,7 @@
 //! Says nothing about what follows from it.
 
 mod poll;
+pub mod remembered;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::hosts;
 use crate::kernel::Snapshot;
 use crate::redis::{self, NoAnswer, redis_fault, redis_server, sentinel_fault, sentinel_server};
 
-pub use poll::{Asked, Poll, count, poll};
+pub use poll::{Asked, Poll, Silence, count, poll};
 
 /// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to
 /// this host's Redis.
@@ -131,8 +132,8 @@ pub async fn of_call(
 ///
 /// # Errors
 ///
-/// This host's Sentinel now says another master than in the poll, or does not answer: a hook may have come
-/// first, while this run waited for the lock. Passing.
+/// This host's Sentinel now says another master than in the poll, or answered then and does not now: a hook
+/// may have come first, while this run waited for the lock. Passing.
 pub async fn of_poll(
     config: &Config,
     name: &str,
@@ -154,7 +155,12 @@ pub async fn of_poll(
     let roles = join_all(own.map(|site| role(config, name, master, site)));
     let (said, own_redis) = join(master_of(config, name), roles).await;
     let at = &config.sentinel.address;
-    let mut evidence = poll.evidence(&sites, said?.as_ref(), &at.to_string(), waited)?;
+    // Where it was silent in the poll, it may be so still.
+    let said = match said {
+        Err(_) if poll.is_without_local() => None,
+        said => said?,
+    };
+    let mut evidence = poll.evidence(&sites, said.as_ref(), &at.to_string(), waited)?;
     evidence.vips = config.vips().map(|vip| vip.address).collect();
     evidence.own_redis = own_redis;
     Ok(evidence)

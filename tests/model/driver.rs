@@ -188,12 +188,12 @@ impl OneShot {
                 }
             };
             asked.push(Asked {
-                at: sentinel(other),
+                listed_as: vec![sentinel(other)],
                 asked: Ok(format!("{}:26379", address(other))),
                 view,
             });
         }
-        let poll = count(own, &format!("{}:26379", address(at)), &asked);
+        let poll = count(Ok(own), &format!("{}:26379", address(at)), &asked);
         Ok((poll, named, took))
     }
 

@@ -8,14 +8,15 @@ use super::others::is_same;
 use crate::evidence::{Ballot, Evidence, Site, Vote};
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
+use crate::gather::remembered::{Known, Listed};
 use crate::redis::{Instance, MasterAddress, NoAnswer, View};
 use crate::text::escape;
 
 /// Another Sentinel, and what it says of one master.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// As it is listed.
-    pub at: Instance,
+    /// Every way in which it is listed, at least one.
+    pub listed_as: Vec<Instance>,
     /// Where it was asked, or why it could not be.
     pub asked: Result<String, String>,
     /// What it says.
@@ -29,6 +30,10 @@ pub struct Poll {
     quorum: usize,
     /// Every Redis of the master that is known.
     pub(super) redis: Vec<Endpoint>,
+    /// The other Sentinels, in the order of their votes.
+    sentinels: Vec<Instance>,
+    /// Whether the local Sentinel said nothing.
+    is_without_local: bool,
     /// The addresses of every Redis and Sentinel that the local Sentinel knows.
     servers: Vec<IpAddr>,
     /// What was looked up, by the host of a Redis.
@@ -44,61 +49,114 @@ pub(super) struct Polled {
     listed_here: bool,
 }
 
+/// Why this host's Sentinel says nothing of a master, and what it said last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Silence {
+    /// Why.
+    pub why: String,
+    /// What is remembered; nothing where it never was asked.
+    pub known: Known,
+}
+
 /// Puts together what was said of one master: by this host's Sentinel, which was asked at `own_name`, and by
 /// the others. Pure.
-pub fn count(own: View, own_name: &str, others: &[Asked]) -> Poll {
-    let answering: Vec<&View> = std::iter::once(&own)
+pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Poll {
+    let answering: Vec<&View> = own
+        .iter()
         .chain(others.iter().filter_map(|other| other.view.as_ref().ok()))
         .collect();
-    let known_to = |at: &Instance| {
-        let knows = |view: &&&View| {
-            view.withheld.is_some() || view.sentinels.iter().any(|known| is_same(known, at))
+    let known_to = |listed_as: &[Instance]| {
+        let lists = |view: &View| {
+            let mut listed = view.sentinels.iter();
+            listed.any(|at| listed_as.iter().any(|known| is_same(known, at)))
         };
+        let knows = |view: &&&View| view.withheld.is_some() || lists(view);
         answering.iter().filter(knows).count()
     };
     let mut votes = vec![Polled {
         who: own_name.to_owned(),
-        says: named(&own.master),
-        epoch: own.config_epoch,
+        says: match &own {
+            Ok(view) => named(&view.master),
+            Err(silence) => Err(silence.why.clone()),
+        },
+        epoch: own.as_ref().map_or(0, |view| view.config_epoch),
+        // Silent, too, it is one of them, whether or not they list it.
         known_to: answering.len(),
         listed_here: true,
     }];
-    for Asked { at, asked, view } in others {
-        let (who, says) = match (asked, view) {
-            (Ok(shown), Ok(view)) => (shown.clone(), named(&view.master)),
-            (Ok(shown), Err(no)) => (shown.clone(), Err(no.to_string())),
-            (Err(why), _) => (escape(&at.host), Err(why.clone())),
-        };
-        let epoch = view.as_ref().map_or(0, |view| view.config_epoch);
+    for other in others {
+        // The silent local Sentinel has no say about whom it lists.
+        let listed_here = own.as_ref().map_or(true, |own| {
+            let mut listed = own.sentinels.iter();
+            listed.any(|at| other.listed_as.iter().any(|known| is_same(known, at)))
+        });
         votes.push(Polled {
-            who,
-            says,
-            epoch,
-            known_to: known_to(at),
-            listed_here: own.sentinels.iter().any(|known| is_same(known, at)),
+            known_to: known_to(&other.listed_as),
+            listed_here,
+            ..vote(other)
         });
     }
-    let instances = own.replicas.iter().chain(&own.sentinels);
-    let hosts = instances
-        .map(|one| one.host.as_str())
-        .chain([own.master.host.as_str()]);
-    let servers = hosts.filter_map(|host| host.parse::<IpAddr>().ok());
-    let mut redis: Vec<Endpoint> = votes
+    let named_by_votes: Vec<Endpoint> = votes
         .iter()
         .filter_map(|vote| vote.says.clone().ok())
         .collect();
-    redis.extend(
-        own.replicas
-            .iter()
-            .filter_map(|one| endpoint(&one.host, one.port).ok()),
-    );
+    let (quorum, servers, redis) = match &own {
+        Ok(view) => (view.quorum, servers(&[view]), replicas(&[view])),
+        Err(Silence { known, .. }) => {
+            let highest = answering.iter().map(|view| view.quorum).max();
+            let quorum = Some(known.quorum).filter(|quorum| *quorum > 0).or(highest);
+            let remembered = known.redis.iter();
+            let remembered = remembered.filter_map(|one| endpoint(&one.host, one.port).ok());
+            let redis = replicas(&answering).into_iter().chain(remembered).collect();
+            (quorum.unwrap_or(1), servers(&answering), redis)
+        }
+    };
     Poll {
-        quorum: own.quorum,
-        servers: servers.map(|address| address.to_canonical()).collect(),
-        redis,
+        sentinels: others
+            .iter()
+            .map(|other| other.listed_as[0].clone())
+            .collect(),
+        is_without_local: own.is_err(),
+        quorum,
+        servers,
+        redis: named_by_votes.into_iter().chain(redis).collect(),
         votes,
         addresses: BTreeMap::new(),
     }
+}
+
+/// Returns what another Sentinel says.
+fn vote(other: &Asked) -> Polled {
+    let (who, says) = match (&other.asked, &other.view) {
+        (Ok(shown), Ok(view)) => (shown.clone(), named(&view.master)),
+        (Ok(shown), Err(no)) => (shown.clone(), Err(no.to_string())),
+        (Err(why), _) => (escape(&other.listed_as[0].host), Err(why.clone())),
+    };
+    Polled {
+        who,
+        says,
+        epoch: other.view.as_ref().map_or(0, |view| view.config_epoch),
+        known_to: 0,
+        listed_here: false,
+    }
+}
+
+/// Returns the addresses of every Redis and Sentinel in these views.
+fn servers(views: &[&View]) -> Vec<IpAddr> {
+    let hosts = views.iter().flat_map(|view| {
+        let instances = view.replicas.iter().chain(&view.sentinels);
+        let hosts = instances.map(|one| one.host.as_str());
+        hosts.chain([view.master.host.as_str()])
+    });
+    let addresses = hosts.filter_map(|host| host.parse::<IpAddr>().ok());
+    addresses.map(|address| address.to_canonical()).collect()
+}
+
+fn replicas(views: &[&View]) -> Vec<Endpoint> {
+    let replicas = views.iter().flat_map(|view| &view.replicas);
+    replicas
+        .filter_map(|one| endpoint(&one.host, one.port).ok())
+        .collect()
 }
 
 fn named(said: &MasterAddress) -> Result<Endpoint, String> {
@@ -118,6 +176,45 @@ pub fn endpoint(host: &str, port: u16) -> Result<Endpoint, String> {
 }
 
 impl Poll {
+    /// Returns whether the local Sentinel said nothing.
+    pub fn is_without_local(&self) -> bool {
+        self.is_without_local
+    }
+
+    /// Returns what is worth remembering: the members, where the local Sentinel and so many others answered
+    /// that they could decide. A Sentinel that was just started knows nobody yet.
+    pub fn known(&self) -> Option<Known> {
+        let answering = self.votes.iter().filter(|vote| vote.says.is_ok()).count();
+        let is_member = |vote: &Polled| vote.says.is_ok() || 2 * vote.known_to > answering;
+        let members = self.votes.iter().filter(|vote| is_member(vote)).count();
+        if self.is_without_local || answering < (members / 2 + 1).max(self.quorum) {
+            return None;
+        }
+        let others = self.sentinels.iter().zip(self.votes.iter().skip(1));
+        let sentinels = others.filter(|(_, vote)| is_member(vote));
+        let listed = |(at, _): (&Instance, &Polled)| Listed {
+            host: at.host.clone(),
+            port: at.port,
+            run_id: at.run_id.clone(),
+        };
+        let mut redis: Vec<Listed> = Vec::new();
+        for endpoint in &self.redis {
+            let one = Listed {
+                host: endpoint.host.to_string(),
+                port: endpoint.port,
+                run_id: None,
+            };
+            if !redis.contains(&one) {
+                redis.push(one);
+            }
+        }
+        Some(Known {
+            sentinels: sentinels.map(listed).collect(),
+            quorum: self.quorum,
+            redis,
+        })
+    }
+
     /// Returns every Redis of the master that is known.
     pub fn redis(&self) -> &[Endpoint] {
         &self.redis

@@ -1,103 +1,147 @@
-//! The other Sentinels: who they are, where they are, and what they say.
+//! The other Sentinels: where they are, how they are asked, and what they say.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::NAMES;
-use crate::failover::Host;
+use crate::failover::{Endpoint, Host};
 use crate::gather::ROUND;
 use crate::hosts;
-use crate::kernel::{Netlink, Snapshot};
-use crate::redis::{self, Instance, NoAnswer, Server, View};
+use crate::redis::{self, Access, Instance, NoAnswer, Server, View};
 
 /// How many Sentinels are asked at the same time.
 const AT_ONCE: usize = 8;
 
+/// How long all of them may take: a forged hello can add any number of Sentinels.
+const ALL: Duration = Duration::from_secs(2);
+
 /// Another Sentinel, and what it says.
 pub(super) struct Other {
-    pub(super) at: Instance,
+    /// Every way in which it is listed.
+    pub(super) listed_as: Vec<Instance>,
     /// Where it is asked, or why it cannot be.
     pub(super) server: Result<Server, String>,
+    /// Whether it is sent the credentials.
+    pub(super) is_peer: bool,
     /// By master-name; `None` where it is still to be asked.
     pub(super) views: BTreeMap<String, Option<Result<View, NoAnswer>>>,
 }
 
-/// Adds the Sentinels of these lists, each once however often and by whatever name it is listed.
-pub(super) async fn add(others: &mut Vec<Other>, lists: Vec<(&str, &[Instance])>, own: &Server) {
-    let until = Instant::now() + NAMES;
-    let mut new: Vec<&Instance> = Vec::new();
-    for at in lists.iter().flat_map(|(_, list)| *list) {
-        let known = others
-            .iter()
-            .map(|other| &other.at)
-            .chain(new.iter().copied());
-        if !known.into_iter().any(|known| is_same(known, at)) {
-            new.push(at);
-        }
+impl Other {
+    pub(super) fn is_listed_as(&self, at: &Instance) -> bool {
+        self.listed_as.iter().any(|known| is_same(known, at))
     }
-    let found = new.iter().map(|at| find(at, own, until));
-    for (at, server) in new.iter().zip(join_all(found).await) {
-        if server
-            .as_ref()
-            .is_ok_and(|server| server.endpoint == own.endpoint)
-        {
-            continue;
-        }
-        let at = Instance::clone(at);
-        others.push(Other {
-            at,
-            server,
-            views: BTreeMap::new(),
-        });
+
+    fn endpoint(&self) -> Option<&redis::Endpoint> {
+        self.server.as_ref().ok().map(|server| &server.endpoint)
     }
-    for (name, at) in lists
-        .iter()
-        .flat_map(|(name, list)| list.iter().map(move |at| (*name, at)))
-    {
-        let Some(listed) = others.iter().position(|other| is_same(&other.at, at)) else {
-            continue;
-        };
-        // Listed by another run id or name before: one address has one vote.
-        let endpoint = |other: &Other| {
-            other
-                .server
-                .as_ref()
-                .ok()
-                .map(|server| server.endpoint.clone())
-        };
-        let here = endpoint(&others[listed]);
-        let first = others
-            .iter()
-            .position(|other| here.is_some() && endpoint(other) == here);
-        let other = &mut others[first.unwrap_or(listed)];
-        other.views.entry(name.to_owned()).or_insert(None);
+
+    /// Returns whether it is better asked late: it may send another in vain into its time-out.
+    fn is_said_to_be_down(&self) -> bool {
+        let is_down = |at: &Instance| at.flags.iter().any(|flag| flag == "s_down");
+        !self.is_peer && self.listed_as.iter().all(is_down)
     }
 }
 
-/// Returns where a Sentinel is asked, or why it cannot be.
-async fn find(at: &Instance, own: &Server, until: Instant) -> Result<Server, String> {
+/// How the other Sentinels are asked.
+pub(super) struct Asking {
+    /// Where the local Sentinel is asked, if that is known.
+    pub(super) own: Option<redis::Endpoint>,
+    /// For the `peers` of the configuration.
+    pub(super) access: Access,
+    /// Where these are.
+    pub(super) peers: Vec<SocketAddr>,
+}
+
+impl Asking {
+    /// Returns how a Sentinel is asked, and whether with the credentials: anybody who may publish on a
+    /// monitored Redis can forge the address of a Sentinel, and would be sent the password.
+    async fn find(&self, at: &Instance, until: Instant) -> (Result<Server, String>, bool) {
+        let addresses = match addresses(at, until).await {
+            Ok(addresses) => addresses,
+            Err(why) => return (Err(why), false),
+        };
+        let peer = addresses.iter().find(|at| self.peers.contains(at));
+        match (peer, addresses.first()) {
+            (Some(peer), _) => (Ok(self.access.to(*peer)), true),
+            (None, Some(first)) => (Ok(self.access.without_credentials().to(*first)), false),
+            (None, None) => (Err("its name has no address".into()), false),
+        }
+    }
+}
+
+/// Returns every address of the peers, as far as their names resolve until then.
+pub(super) async fn addresses_of(peers: &[Endpoint], until: Instant) -> Vec<SocketAddr> {
+    let each = peers.iter().map(async |peer| {
+        let found = timeout_at(until, hosts::addresses(&peer.host)).await;
+        let found = found.ok().and_then(Result::ok).unwrap_or_default();
+        let at = |address| SocketAddr::new(address, peer.port);
+        found.into_iter().map(at).collect::<Vec<SocketAddr>>()
+    });
+    join_all(each).await.concat()
+}
+
+async fn addresses(at: &Instance, until: Instant) -> Result<Vec<SocketAddr>, String> {
     let host = Host::read(&at.host).ok_or("its address is neither an address nor a name")?;
-    let addresses = match timeout_at(until, hosts::addresses(&host)).await {
-        Ok(Ok(addresses)) => addresses,
-        _ => return Err("its name does not resolve here".into()),
-    };
-    let address = addresses.first().ok_or("its name has no address")?;
-    Ok(Server {
-        endpoint: redis::Endpoint::Tcp(SocketAddr::new(*address, at.port)),
-        further: Vec::new(),
-        ..own.clone()
-    })
+    match timeout_at(until, hosts::addresses(&host)).await {
+        Ok(Ok(addresses)) => {
+            let at = |address| SocketAddr::new(address, at.port);
+            Ok(addresses.into_iter().map(at).collect())
+        }
+        _ => Err("its name does not resolve here".into()),
+    }
+}
+
+/// Adds the Sentinels of these lists, each once however often and by whatever name it is listed: one address
+/// has one vote.
+pub(super) async fn add(others: &mut Vec<Other>, lists: &[(&str, &[Instance])], asking: &Asking) {
+    let until = Instant::now() + NAMES;
+    let mut new: Vec<&Instance> = Vec::new();
+    for at in lists.iter().flat_map(|(_, list)| *list) {
+        let is_known = others.iter().any(|other| other.is_listed_as(at));
+        if !is_known && !new.iter().any(|new| is_same(new, at)) {
+            new.push(at);
+        }
+    }
+    let found = join_all(new.iter().map(|at| asking.find(at, until))).await;
+    for (at, (server, is_peer)) in new.into_iter().zip(found) {
+        let endpoint = server.as_ref().ok().map(|server| &server.endpoint);
+        if endpoint.is_some() && endpoint == asking.own.as_ref() {
+            continue;
+        }
+        let mut known = others.iter_mut();
+        match known.find(|other| endpoint.is_some() && other.endpoint() == endpoint) {
+            Some(other) => other.listed_as.push(at.clone()),
+            None => others.push(Other {
+                listed_as: vec![at.clone()],
+                server,
+                is_peer,
+                views: BTreeMap::new(),
+            }),
+        }
+    }
+    for (name, list) in lists {
+        for at in *list {
+            let mut known = others.iter_mut();
+            if let Some(other) = known.find(|other| other.is_listed_as(at)) {
+                other.views.entry((*name).to_owned()).or_insert(None);
+            }
+        }
+    }
 }
 
 /// Asks every Sentinel about the masters for which it was not asked yet, some at a time: each answer takes
 /// memory.
 pub(super) async fn ask(others: &mut [Other]) {
-    let each = stream::iter(others.iter_mut());
-    each.for_each_concurrent(AT_ONCE, async |other| {
+    let mut in_order: Vec<&mut Other> = others.iter_mut().collect();
+    in_order.sort_by_key(|other| other.is_said_to_be_down());
+    let each = stream::iter(in_order);
+    let asked = each.for_each_concurrent(AT_ONCE, async |other| {
         let names = other.views.iter().filter(|(_, view)| view.is_none());
         let names: Vec<String> = names.map(|(name, _)| name.clone()).collect();
         let views = match &other.server {
@@ -109,68 +153,13 @@ pub(super) async fn ask(others: &mut [Other]) {
             // Why it was not asked is told in place of this.
             _ => vec![Err(NoAnswer::NoSuchMaster); names.len()],
         };
-        other
-            .views
-            .extend(names.into_iter().zip(views.into_iter().map(Some)));
-    })
-    .await;
-}
-
-/// Returns the Sentinels that only others list, with the master's name: the local Sentinel was just started,
-/// or has forgotten them. It stands in the others' lists itself, and must not be asked twice: a list in which
-/// it is not recognized (behind NAT) is passed over.
-pub(super) async fn further(others: &[Other], own: &Server) -> Vec<(String, Instance)> {
-    let Ok(netlink) = Netlink::open() else {
-        return Vec::new();
-    };
-    let snapshot = Snapshot::new(&netlink);
-    let mut further = Vec::new();
-    for other in others {
-        for (name, view) in &other.views {
-            let Some(Ok(view)) = view else { continue };
-            let listed_here = |at: &&Instance| !others.iter().any(|other| is_same(&other.at, at));
-            let mut unlisted: Vec<&Instance> = view.sentinels.iter().filter(listed_here).collect();
-            let mut is_own = None;
-            for (place, at) in unlisted.iter().enumerate() {
-                if is_local(&snapshot, own, at).await {
-                    is_own = Some(place);
-                }
-            }
-            if let Some(place) = is_own {
-                unlisted.remove(place);
-                further.extend(unlisted.into_iter().map(|at| (name.clone(), at.clone())));
-            }
-        }
+        let views = views.into_iter().map(Some);
+        other.views.extend(names.into_iter().zip(views));
+    });
+    let _ = timeout(ALL, asked).await;
+    for view in others.iter_mut().flat_map(|other| other.views.values_mut()) {
+        view.get_or_insert(Err(NoAnswer::Silent(ALL)));
     }
-    further
-}
-
-/// Takes the local Sentinel out of its own lists, by whatever address it stands there (a forged hello, or an
-/// address that every host has): it has one vote.
-pub(super) async fn forget_local(views: impl Iterator<Item = &mut View>, own: &Server) {
-    let Ok(netlink) = Netlink::open() else { return };
-    let snapshot = Snapshot::new(&netlink);
-    for view in views {
-        let mut others = Vec::new();
-        for at in std::mem::take(&mut view.sentinels) {
-            if !is_local(&snapshot, own, &at).await {
-                others.push(at);
-            }
-        }
-        view.sentinels = others;
-    }
-}
-
-/// Returns whether a description is of the local Sentinel: an address of this host, and its port.
-async fn is_local(snapshot: &Snapshot<'_>, own: &Server, at: &Instance) -> bool {
-    let redis::Endpoint::Tcp(endpoint) = own.endpoint else {
-        return false;
-    };
-    let addresses = Host::read(&at.host)
-        .map(|host| hosts::at_hand(&host))
-        .unwrap_or_default();
-    let carriers = snapshot.carriers(&addresses).await.unwrap_or_default();
-    at.port == endpoint.port() && carriers.iter().any(|(_, carrier)| carrier.is_some())
 }
 
 /// Whether two descriptions are of one Sentinel: by run id where both have it, else by address.
