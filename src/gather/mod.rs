@@ -19,7 +19,7 @@ use crate::hosts;
 use crate::kernel::Snapshot;
 use crate::redis::{self, NoAnswer, redis_fault, redis_server, sentinel_fault, sentinel_server};
 
-pub use poll::{Asked, Poll, Silence, count, poll};
+pub use poll::{Asked, Poll, Silence, Tried, count, poll, try_others};
 
 /// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to
 /// this host's Redis.

@@ -24,6 +24,7 @@ use crate::redis::{
 
 pub(super) use self::count::endpoint;
 pub use self::count::{Asked, Poll, Silence, count};
+pub use self::others::{Tried, try_others};
 
 /// How long the names of all servers may take to resolve.
 const NAMES: Duration = Duration::from_secs(1);

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::NAMES;
+use crate::config::Config;
+use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 use crate::gather::ROUND;
 use crate::hosts;
@@ -160,6 +162,44 @@ pub(super) async fn ask(others: &mut [Other]) {
     for view in others.iter_mut().flat_map(|other| other.views.values_mut()) {
         view.get_or_insert(Err(NoAnswer::Silent(ALL)));
     }
+}
+
+/// What another Sentinel answers when it is asked as a poll asks it.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// Where it was asked.
+    pub at: SocketAddr,
+    /// Whether it was sent the credentials.
+    pub is_peer: bool,
+    /// Whether it told where this master is.
+    pub said: Result<(), NoAnswer>,
+}
+
+/// Asks Sentinels where a master is, each as a poll asks it, and for `check`.
+///
+/// # Errors
+///
+/// Files that cannot be used.
+pub async fn try_others(
+    config: &Config,
+    others: &[(SocketAddr, &str)],
+) -> Result<Vec<Tried>, Fault> {
+    let peers = addresses_of(&config.sentinel.peers, Instant::now() + NAMES).await;
+    let access = Access::load(config)?;
+    let without = access.without_credentials();
+    let each = others.iter().map(async |(at, master)| {
+        let is_peer = peers.contains(at);
+        let access = if is_peer { &access } else { &without };
+        let said = redis::master_address(&access.to(*at), master, ROUND).await;
+        Tried {
+            at: *at,
+            is_peer,
+            said: said.map(drop),
+        }
+    });
+    let tried = stream::iter(each).buffered(AT_ONCE);
+    let tried = tried.take_until(sleep(ALL)).collect().await;
+    Ok(tried)
 }
 
 /// Whether two descriptions are of one Sentinel: by run id where both have it, else by address.
