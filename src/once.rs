@@ -5,6 +5,7 @@
 mod announcements;
 mod site_commands;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use crate::engine::{Engine, Expected, Task};
 use crate::evidence::Order;
 use crate::exit::{Exit, Fault};
 use crate::failover::{Failover, Host};
+use crate::gather::remembered::Memory;
 use crate::gather::{self, Poll};
 use crate::hosts;
 use crate::kernel::{Netlink, Snapshot};
@@ -74,6 +76,8 @@ struct Shared<'a> {
     announcements: Announcements,
     /// So many site commands run at the same time.
     commands: Semaphore,
+    /// Who is asked where this host's Sentinel is silent.
+    memory: RefCell<Memory>,
 }
 
 impl<'a> Run<'a> {
@@ -124,6 +128,7 @@ impl<'a> Run<'a> {
                 engine: Engine::new(started, dry_run),
                 announcements: Announcements::default(),
                 commands: Semaphore::new(COMMANDS),
+                memory: RefCell::default(),
             },
             tasks,
         }
@@ -139,7 +144,10 @@ impl<'a> Run<'a> {
         let Run { shared, tasks } = self;
         let shared = &*shared;
         let polls = match shared.entry {
-            Entry::Sync => poll(shared.config, tasks).await,
+            Entry::Sync => {
+                shared.memory.replace(Memory::read());
+                shared.poll(tasks).await
+            }
             _ => tasks.iter().map(|_| None).collect(),
         };
         let each = stream::iter(tasks.iter_mut().zip(polls));
@@ -149,6 +157,10 @@ impl<'a> Run<'a> {
             ended(task).await;
         });
         shared.announcements.while_at_work(all).await;
+        if matches!(shared.entry, Entry::Sync) && !shared.dry_run {
+            // `check` says where this cannot be.
+            let _ = shared.memory.borrow_mut().write(shared.config);
+        }
         Exit::worst(self.tasks.iter().map(Task::exit))
     }
 
@@ -240,6 +252,31 @@ impl Shared<'_> {
         }
     }
 
+    /// Asks the Sentinels about every master that is still to be tried. Not under the lock: a hook must not
+    /// have to wait until a Sentinel that is out of reach is given up.
+    async fn poll(&self, tasks: &[Task<'_>]) -> Vec<Option<Result<Poll, Fault>>> {
+        let names = tasks
+            .iter()
+            .map(|task| task.pending().map(|outcome| outcome.master.as_str()));
+        let names: Vec<Option<&str>> = names.collect();
+        let wanted: Vec<&str> = names.iter().flatten().copied().collect();
+        let memory = self.memory.borrow().clone();
+        let polls = match gather::poll(self.config, &wanted, &memory).await {
+            Ok(polls) => polls,
+            Err(fault) => vec![Err(fault); wanted.len()],
+        };
+        for (name, poll) in wanted.iter().zip(&polls) {
+            if let Some(known) = poll.as_ref().ok().and_then(Poll::known) {
+                self.memory.borrow_mut().learn(name, known);
+            }
+        }
+        let mut polls = polls.into_iter();
+        names
+            .iter()
+            .map(|name| name.and_then(|_| polls.next()))
+            .collect()
+    }
+
     /// Tries once what is not done yet. `divided` is since when the Sentinels have not been of one mind.
     async fn attempt(
         &self,
@@ -269,10 +306,7 @@ impl Shared<'_> {
             Entry::Sync => {
                 let polled = match polled {
                     Some(polled) => Some(polled),
-                    None => poll(config, std::slice::from_ref(task))
-                        .await
-                        .pop()
-                        .flatten(),
+                    None => self.poll(std::slice::from_ref(task)).await.pop().flatten(),
                 };
                 let not_asked = || Err(Fault::passing("the Sentinels were not asked"));
                 let polled = polled.unwrap_or_else(not_asked)?;
@@ -296,25 +330,6 @@ impl Shared<'_> {
             }
         }
     }
-}
-
-/// Asks the Sentinels about every master that is still to be tried. Not under the lock: a hook must not have
-/// to wait until a Sentinel that is out of reach is given up.
-async fn poll(config: &Config, tasks: &[Task<'_>]) -> Vec<Option<Result<Poll, Fault>>> {
-    let names = tasks
-        .iter()
-        .map(|task| task.pending().map(|outcome| outcome.master.as_str()));
-    let names: Vec<Option<&str>> = names.collect();
-    let wanted: Vec<&str> = names.iter().flatten().copied().collect();
-    let mut polls = match gather::poll(config, &wanted).await {
-        Ok(polls) => polls,
-        Err(fault) => vec![Err(fault); wanted.len()],
-    }
-    .into_iter();
-    names
-        .iter()
-        .map(|name| name.and_then(|_| polls.next()))
-        .collect()
 }
 
 /// Whether an address is bound on this host now.

@@ -30,6 +30,8 @@ pub enum Kind {
     Certificate,
     /// A private key, which not everyone may read.
     Key,
+    /// What an earlier run has written down, which anyone may read.
+    Memory,
 }
 
 /// Reads a text file.
@@ -47,6 +49,7 @@ pub fn read(path: &Path, kind: Kind) -> Result<String, Fault> {
         Kind::Password => "the password file",
         Kind::Certificate => "the certificate file",
         Kind::Key => "the key file",
+        Kind::Memory => "what is remembered in",
     };
     read_bytes(path, kind).and_then(text).map_err(|refusal| {
         let text = format!("cannot use {what} {}: {}", path.display(), refusal.why);
@@ -130,7 +133,7 @@ fn read_bytes(path: &Path, kind: Kind) -> Result<Vec<u8>, Refusal> {
         return Err(Refusal::new("it is not a regular file"));
     }
     only_theirs(&[0, own_user()], path, &metadata)?;
-    let is_public = matches!(kind, Kind::Configuration | Kind::Certificate);
+    let is_public = matches!(kind, Kind::Configuration | Kind::Certificate | Kind::Memory);
     if !is_public && metadata.mode() & 0o007 != 0 {
         let remedy = format!("Take that away: chmod o= {}", path.display());
         return Err(Refusal::new("everyone can read it").remedy(remedy));

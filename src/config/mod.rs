@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::exit::Fault;
-use crate::failover::Host;
+use crate::failover::{Endpoint, Host};
 use crate::place::is_own_name;
 use crate::text::escape;
 use crate::trusted_file;
@@ -83,8 +83,10 @@ pub struct Sentinel {
     pub username: Option<String>,
     /// The password, where it needs one.
     pub password: Option<Password>,
-    /// Whether it wants TLS.
+    /// Whether it and the other Sentinels want TLS; there is none on a Unix socket.
     pub tls: bool,
+    /// The Sentinels of the other hosts that may be sent the password, and are asked where this host's is silent.
+    pub peers: Vec<Endpoint>,
 }
 
 /// Where Sentinel listens.

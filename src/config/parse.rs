@@ -16,7 +16,7 @@ use super::{
     SiteCommand, TIMEOUT, Tls, nearest,
 };
 use crate::exit::Fault;
-use crate::failover::Host;
+use crate::failover::{Endpoint, Host};
 use crate::text::escape;
 use crate::vip::Vip;
 
@@ -101,6 +101,8 @@ struct SentinelTable {
     password: Option<Spanned<String>>,
     password_file: Option<Spanned<String>>,
     tls: Option<Spanned<bool>>,
+    #[serde(default)]
+    peers: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -309,23 +311,37 @@ impl Source<'_> {
                 username: None,
                 password: None,
                 tls: false,
+                peers: Vec::new(),
             });
         };
         let address = match table.address {
             None => DEFAULT_SENTINEL,
             Some(text) => self.address(&text)?,
         };
-        if let (Address::Unix(_), Some(wanted)) = (&address, &table.tls)
-            && *wanted.get_ref()
-        {
-            return Err(self.at(wanted.span(), "there is no TLS on a Unix socket"));
-        }
         Ok(Sentinel {
             address,
             username: table.username,
             password: self.password(table.password, table.password_file)?,
             tls: self.wants_tls(table.tls, tls)?,
+            peers: table
+                .peers
+                .iter()
+                .map(|peer| self.sentinel_peer(peer))
+                .collect::<Result<_, _>>()?,
         })
+    }
+
+    fn sentinel_peer(&self, text: &Spanned<String>) -> Result<Endpoint, Fault> {
+        match address(text.get_ref()) {
+            Some(Address::Tcp(host, port)) => Ok(Endpoint { host, port }),
+            _ => {
+                let what = format!(
+                    "`peers` \"{}\" is not ADDRESS:PORT, such as \"192.168.56.102:26379\" or \"[fd00::102]:26379\", nor NAME:PORT",
+                    escape(text.get_ref())
+                );
+                Err(self.at(text.span(), what))
+            }
+        }
     }
 
     fn address(&self, text: &Spanned<String>) -> Result<Address, Fault> {
@@ -568,6 +584,45 @@ mod tests {
     }
 
     #[test]
+    fn peers_are_addresses_or_names_with_a_port() {
+        let peers = |list: &str| {
+            let text = format!("{GOOD}[sentinel]\npeers = [{list}]\n");
+            read(&text).map(|config| config.sentinel.peers)
+        };
+        let named = peers(
+            "'192.168.56.102:6800', 'redis3:6801', '[fd00::103]:6802', '[::ffff:10.0.0.4]:1'",
+        );
+        let named: Vec<String> = named.unwrap().iter().map(ToString::to_string).collect();
+        let expected = [
+            "192.168.56.102:6800",
+            "redis3:6801",
+            "[fd00::103]:6802",
+            "10.0.0.4:1",
+        ];
+        assert_eq!(named, expected);
+        assert_eq!(peers("").unwrap(), []);
+        for wrong in [
+            "192.168.56.102",
+            "/run/s.sock",
+            "fd00::103:6802",
+            "a b:1",
+            ":6800",
+            "x:0",
+        ] {
+            let fault = peers(&format!("'10.0.0.1:1', '{wrong}'")).unwrap_err();
+            let begins = format!("v.toml:4:24: `peers` \"{wrong}\" is not ADDRESS:PORT");
+            assert!(fault.to_string().starts_with(&begins), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_sentinel_on_a_unix_socket_may_have_others_with_tls() {
+        let text =
+            format!("{GOOD}[sentinel]\naddress = '/s'\ntls = true\n[tls]\nca_file = '/ca'\n");
+        assert!(read(&text).unwrap().sentinel.tls);
+    }
+
+    #[test]
     fn sentinel_listens_at_an_address_a_name_or_a_socket() {
         let listens = |address: &str| {
             let text = format!("{GOOD}[sentinel]\naddress = '{address}'\n");
@@ -651,10 +706,6 @@ mod tests {
             (
                 with("[sentinel]\ntls = true\n"),
                 "v.toml:4:7: `tls = true` needs",
-            ),
-            (
-                with("[sentinel]\naddress = '/s'\ntls = true\n[tls]\nca_file = '/ca'\n"),
-                "v.toml:5:7: there is no TLS on a Unix socket",
             ),
             (with("[tls]\n"), "v.toml:3:1: missing field `ca_file`"),
             (

@@ -2,6 +2,7 @@
 //! Says nothing about what follows from it.
 
 mod poll;
+pub mod remembered;
 mod servers;
 mod sites;
 
@@ -20,7 +21,7 @@ use crate::kernel::Snapshot;
 use crate::place::Place;
 use crate::redis::{self, NoAnswer, Told, sentinel_fault, sentinel_server};
 
-pub use poll::{Asked, Poll, count, poll};
+pub use poll::{Asked, Poll, Silence, Tried, count, poll, try_others};
 
 /// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to
 /// this host's Redis.
@@ -192,8 +193,8 @@ pub async fn of_order(config: &Config, order: Order, names: &[&str]) -> Evidence
 ///
 /// # Errors
 ///
-/// This host's Sentinel now says another master than in the poll, or does not answer: a hook may have come
-/// first, while this run waited for the lock. Passing.
+/// This host's Sentinel now says another master than in the poll, or answered then and does not now: a hook
+/// may have come first, while this run waited for the lock. Passing.
 pub async fn of_poll(
     config: &Config,
     name: &str,
@@ -206,7 +207,12 @@ pub async fn of_poll(
     let find = finder.find(&named, |_| true);
     let (said, (sites, own_redis)) = join(master_of(config, name), find).await;
     let at = &config.sentinel.address;
-    let mut evidence = poll.evidence(&sites, said?.as_ref(), &at.to_string(), waited)?;
+    // Where it was silent in the poll, it may be so still.
+    let said = match said {
+        Err(_) if poll.is_without_local() => None,
+        said => said?,
+    };
+    let mut evidence = poll.evidence(&sites, said.as_ref(), &at.to_string(), waited)?;
     evidence.servers.extend(servers::configured(config));
     evidence.vips = config.vips().map(|vip| vip.address).collect();
     evidence.own_redis = own_redis;

@@ -31,7 +31,7 @@ pub struct Identity {
     pub uptime: Option<Duration>,
 }
 
-/// Asks a Redis for its role. Where ROLE has been renamed away, INFO tells it.
+/// Asks a Redis for its role. Where ROLE has been renamed away, or the user may not ask it, INFO tells it.
 ///
 /// # Errors
 ///
@@ -92,12 +92,17 @@ impl Talk {
 
     async fn role(&mut self, said: &Result<Value, NoAnswer>) -> Result<Role, NoAnswer> {
         match said {
-            Err(NoAnswer::UnknownCommand(_)) => {
-                let mut answers = self.ask(&[&["INFO", "replication"]]).await?;
-                of_info(&answers.remove(0)?)
-            }
+            Err(NoAnswer::UnknownCommand(_)) => of_info(&self.info().await?),
+            Err(no @ NoAnswer::NotAllowed(_)) => match self.info().await {
+                Ok(answer) => of_info(&answer),
+                Err(_) => Err(no.clone()),
+            },
             answer => of_role(answer.as_ref().map_err(Clone::clone)?),
         }
+    }
+
+    async fn info(&mut self) -> Result<Value, NoAnswer> {
+        self.ask(&[&["INFO", "replication"]]).await?.remove(0)
     }
 }
 

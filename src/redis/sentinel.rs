@@ -1,13 +1,18 @@
 //! Questions to a Sentinel, with answers as types.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::timeout;
 
 use super::connection::{Connection, Deadline};
 use super::no_answer::NoAnswer;
 use super::reply::{Value, field, text};
 use super::server::Server;
 use super::{Words, ask};
+use crate::exit::Kind;
 use crate::text::escape;
 
 /// Where a Sentinel says that a master is.
@@ -134,24 +139,71 @@ pub async fn told(
     Ok(told.collect())
 }
 
-/// Returns all that a Sentinel says about these masters, asked at once on one connection.
+/// Returns all that a Sentinel says about these masters, asked at once on one connection within this time. An
+/// answer that ends the conversation (too long, none at all) is the answer about its master alone: the
+/// masters after that one are asked again, each on a connection of its own, within the same time once more.
 ///
 /// # Errors
 ///
-/// A conversation that did not come to its end within this time.
+/// A conversation that did not begin, or a server that answers about no master.
 pub async fn views(
     server: &Server,
     names: &[&str],
     within: Duration,
 ) -> Result<Vec<Result<View, NoAnswer>>, NoAnswer> {
-    let of_one = |name: &&str| VIEW.map(|what| question(what, name));
-    let questions: Vec<Words> = names.iter().flat_map(of_one).collect();
-    let mut answers = ask(server, &questions, within).await?.into_iter();
-    let of_one = |_: &&str| {
-        let mut next = || first(answers.next());
-        view([next(), next(), next(), next()])
-    };
-    Ok(names.iter().map(of_one).collect())
+    let deadline = Deadline::within(within);
+    let mut connection = Connection::connect(server, deadline).await?;
+    let questions: Vec<Words> = names.iter().flat_map(|name| about(name)).collect();
+    let (answers, end) = connection.converse_partly(&questions, deadline).await;
+    drop(connection);
+    let answered = answers.len() / VIEW.len();
+    let mut views = read_all(answers);
+    let Err(why) = end else { return Ok(views) };
+    let rest = &names[(answered + 1).min(names.len())..];
+    if rest.is_empty() || why.kind() == Kind::Permanent {
+        views.resize(names.len(), Err(why));
+        return Ok(views);
+    }
+    // Nothing at all: it is frozen, unless it answers about another master.
+    if answered == 0 {
+        let last = view_alone(server, rest[rest.len() - 1], within / 2).await;
+        if !matches!(last, Ok(_) | Err(NoAnswer::NoSuchMaster)) {
+            return Err(why);
+        }
+    }
+    views.push(Err(why));
+    let mut further = vec![Err(NoAnswer::Silent(within)); rest.len()];
+    let each = stream::iter(rest.iter().zip(&mut further));
+    let each = each.for_each_concurrent(AT_ONCE, async |(name, view)| {
+        *view = view_alone(server, name, within).await;
+    });
+    let _ = timeout(within, each).await;
+    views.append(&mut further);
+    Ok(views)
+}
+
+/// How many connections ask for what one conversation did not tell.
+const AT_ONCE: usize = 4;
+
+fn about(name: &str) -> [Words; 4] {
+    VIEW.map(|what| question(what, name))
+}
+
+async fn view_alone(server: &Server, name: &str, within: Duration) -> Result<View, NoAnswer> {
+    let answers = ask(server, &about(name), within).await?;
+    read_all(answers)
+        .pop()
+        .unwrap_or_else(|| Err(NoAnswer::Unexpected("none".into())))
+}
+
+/// Reads the answers about one master after another, as far as they are whole.
+fn read_all(answers: Vec<Result<Value, NoAnswer>>) -> Vec<Result<View, NoAnswer>> {
+    let mut answers = answers.into_iter();
+    let mut views = Vec::new();
+    while let [Some(one), Some(two), Some(three), Some(four)] = [(); 4].map(|()| answers.next()) {
+        views.push(view([one, two, three, four]));
+    }
+    views
 }
 
 const ADDRESS: &str = "get-master-addr-by-name";
@@ -252,11 +304,19 @@ pub fn instances(answer: &Value) -> Result<Vec<Instance>, NoAnswer> {
 
 fn instance(described: &Value) -> Option<Instance> {
     Some(Instance {
-        host: field(described, "ip")?,
+        host: canonical(field(described, "ip")?),
         port: field(described, "port")?.parse().ok()?,
         run_id: run_id(described),
         flags: flags(described),
     })
+}
+
+/// Returns an address as it is written everywhere, an IPv4-mapped one unmapped; a name as it is.
+fn canonical(host: String) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => host,
+    }
 }
 
 fn run_id(described: &Value) -> Option<String> {

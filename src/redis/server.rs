@@ -71,6 +71,50 @@ impl fmt::Debug for Server {
     }
 }
 
+/// What is shown to Sentinels: to this host's and to those of `peers`, or none of it to the others, whose
+/// addresses anybody can have forged who may publish on a monitored Redis.
+#[derive(Clone)]
+pub struct Access {
+    username: Option<String>,
+    password: Option<String>,
+    tls: Option<Tls>,
+}
+
+impl Access {
+    /// Reads the files of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Files that cannot be used are permanent.
+    pub fn load(config: &Config) -> Result<Access, Fault> {
+        let sentinel = &config.sentinel;
+        Ok(Access {
+            username: sentinel.username.clone(),
+            password: sentinel.password.as_ref().map(Password::read).transpose()?,
+            tls: tls(config, sentinel.tls)?,
+        })
+    }
+
+    /// Returns the same without user, password and certificate.
+    pub fn without_credentials(&self) -> Access {
+        Access {
+            username: None,
+            password: None,
+            tls: self.tls.as_ref().map(Tls::without_certificate),
+        }
+    }
+
+    /// Returns a Sentinel that is asked so.
+    pub fn to(&self, at: SocketAddr) -> Server {
+        Server {
+            username: self.username.clone(),
+            password: self.password.clone(),
+            tls: self.tls.clone(),
+            ..Server::at(Endpoint::Tcp(at))
+        }
+    }
+}
+
 /// Returns this host's Sentinel. Its name, if the configuration has one, is resolved until then.
 ///
 /// # Errors
@@ -92,12 +136,18 @@ pub async fn sentinel_server(config: &Config, until: Instant) -> Result<Server, 
             (Endpoint::Tcp(first), addresses.collect())
         }
     };
+    let Access {
+        username,
+        password,
+        tls,
+    } = Access::load(config)?;
     Ok(Server {
+        // A Unix socket has none; the Sentinels of the other hosts may.
+        tls: tls.filter(|_| matches!(endpoint, Endpoint::Tcp(_))),
         endpoint,
         further,
-        username: sentinel.username.clone(),
-        password: sentinel.password.as_ref().map(Password::read).transpose()?,
-        tls: tls(config, sentinel.tls)?,
+        username,
+        password,
     })
 }
 

@@ -195,12 +195,12 @@ impl OneShot {
                 }
             };
             asked.push(Asked {
-                at: sentinel(other),
+                listed_as: vec![sentinel(other)],
                 asked: Ok(format!("{}:26379", address(other))),
                 view,
             });
         }
-        let poll = count(own, &format!("{}:26379", address(at)), &asked);
+        let poll = count(Ok(own), &format!("{}:26379", address(at)), &asked);
         Ok((poll, named, took))
     }
 
@@ -328,6 +328,7 @@ impl Driver for OneShot {
                     to: call.to,
                     epoch: call.epoch,
                     said: said.or(remembered),
+                    role: cluster.role(host, host),
                 };
                 self.settle(token, run, &evidence, cause, cluster);
             }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::sentinel::{Watched, at, words};
 use crate::config::Config;
 use crate::exit::Fault;
+use crate::gather::{self, Tried};
 use crate::redis::{Value, ask, redis_fault, redis_server, role, text};
 
 /// How long one server may take to accept a connection.
@@ -40,6 +41,21 @@ pub async fn reach(watched: &[Watched]) -> Reached {
     });
     let tried = stream::iter(tried).buffer_unordered(AT_ONCE);
     tried.collect().await
+}
+
+/// Asks every other Sentinel as `sync` asks it, about the first master that it is listed for. Where the files
+/// of the configuration cannot be used, another finding says so.
+pub async fn ask_sentinels(config: &Config, watched: &[Watched]) -> Vec<Tried> {
+    let mut others: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+    for one in watched {
+        for at in one.sentinels.iter().filter_map(at) {
+            others.entry(at).or_insert(&one.name);
+        }
+    }
+    let others: Vec<(SocketAddr, &str)> = others.into_iter().collect();
+    gather::try_others(config, &others)
+        .await
+        .unwrap_or_default()
 }
 
 /// A Redis of this host.

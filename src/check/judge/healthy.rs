@@ -15,6 +15,7 @@ use crate::check::facts::units::Units;
 use crate::check::facts::{Facts, Own};
 use crate::evidence::Site;
 use crate::failover::{Endpoint, Host};
+use crate::gather::Tried;
 use crate::kernel::Address;
 use crate::link::Link;
 use crate::redis::Value;
@@ -163,6 +164,12 @@ pub fn healthy() -> Facts {
         hooks: vec![file("/usr/bin/vipswitch")],
         site_commands: vec![file("/usr/bin/true")],
         kernel: Ok(the_kernel()),
+        others: vec![Tried {
+            at: "10.0.0.2:26379".parse().unwrap(),
+            is_peer: false,
+            said: Ok(()),
+        }],
+        memory: Ok(()),
         redises: vec![redis],
         log_listens: true,
     }

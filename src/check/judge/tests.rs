@@ -15,7 +15,8 @@ use crate::check::facts::servers::Redis;
 use crate::check::facts::units::Units;
 use crate::check::finding::Finding;
 use crate::check::finding::Level::{self, Error, Unknown, Warning};
-use crate::redis::Value;
+use crate::gather::Tried;
+use crate::redis::{NoAnswer, Value};
 
 /// Checks what is found wrong after one change of a host on which all is well.
 #[track_caller]
@@ -39,6 +40,23 @@ fn on_a_healthy_host_nothing_is_wrong() {
     assert_eq!(findings.worst(), Level::Ok);
 }
 
+#[test]
+fn the_line_to_add_has_every_sentinel_that_wants_a_password_and_this_hosts() {
+    let mut facts = healthy();
+    facts.config.sentinel.peers = vec![crate::failover::Endpoint {
+        host: crate::failover::Host::Name("redis9".into()),
+        port: 1,
+    }];
+    other(&mut facts).said = Err(NoAnswer::of_error("NOAUTH no"));
+    let mut findings = Findings::default();
+    all(&facts, &mut findings);
+    let wrong = findings.0.iter().find(|one| one.check == "peers").unwrap();
+    let remedy = wrong.remedy.as_deref().unwrap();
+    let line = "peers = [\"10.0.0.1:26379\", \"10.0.0.2:26379\", \"redis9:1\"]";
+    assert!(remedy.contains(line), "{remedy}");
+    assert!(remedy.contains("password_file"), "{remedy}");
+}
+
 /// What the tables below change.
 macro_rules! parts {
     ($($name:ident: $type:ty = |$all:ident| $part:expr;)*) => {
@@ -56,6 +74,7 @@ parts! {
     place: Place = |all| &mut kernel(all).places[0];
     interface: Interface = |all| place(all).interface.as_mut().unwrap();
     redis: Redis = |all| &mut all.redises[0];
+    other: Tried = |all| &mut all.others[0];
 }
 
 /// Of two fields of one name the first counts.
@@ -168,6 +187,18 @@ tables! {
         |it: redis| it.role = Err(no()) => "redis-role" Error;
         |it: redis| it.min_replicas = Some(0) => "min-replicas" Warning;
         |it: redis| it.min_replicas = None => "min-replicas" Unknown;
+    }
+
+    a_sentinel_that_sync_cannot_ask_is_named {
+        |it: other| it.said = Err(NoAnswer::of_error("NOAUTH no")) => "peers" Warning;
+        |it: other| it.said = Err(NoAnswer::of_error("NOPERM no")) => "peers" Warning;
+        |it: other| (it.is_peer, it.said) = (true, Err(NoAnswer::of_error("NOAUTH no"))) => "peers" Warning;
+        |it: other| (it.is_peer, it.said) = (true, Err(NoAnswer::of_error("NOPERM no"))) => "peers" Warning;
+        |it: other| (it.is_peer, it.said) = (true, Err(NoAnswer::of_error("WRONGPASS no"))) => "peers" Warning;
+        // Another check's matter.
+        |it: other| it.said = Err(NoAnswer::Unreachable("no".into())) => ;
+        |it: facts| it.memory = Err(no()) => "memory" Warning;
+        |it: facts| (it.memory, it.own.is_root) = (Err(no()), false) => "memory" Unknown;
     }
 
     what_the_kernel_and_the_network_say_is_judged {

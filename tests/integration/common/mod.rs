@@ -55,12 +55,13 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 /// How long Sentinel lets its script run: whatever hangs, a run has to end in less.
 pub const SENTINELS_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the pid 1 of a lab does: /run and /dev become its own, so that `ip netns` and syslog
+/// What the pid 1 of a lab does: /run, /var/lib and /dev become its own, so that `ip netns` and syslog
 /// are; then it waits for the test to end.
 const INIT: &str = r#"
 set -e
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/netns /run/dev
+mount -t tmpfs -o mode=755 tmpfs /var/lib
 for device in null zero full random urandom tty; do
     touch /run/dev/$device
     mount --bind /dev/$device /run/dev/$device
