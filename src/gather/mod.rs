@@ -8,8 +8,8 @@ mod sites;
 
 use std::time::Duration;
 
-use futures_util::future::join;
-use tokio::time::Instant;
+use futures_util::future::{join, join_all};
+use tokio::time::{Instant, timeout_at};
 
 use self::sites::{Finder, Named, at_hand, endpoint, named};
 use crate::config::{Config, SENTINEL_TIMEOUT};
@@ -22,6 +22,7 @@ use crate::place::Place;
 use crate::redis::{self, NoAnswer, Told, sentinel_fault, sentinel_server};
 
 pub use poll::{Asked, Poll, Silence, Tried, count, poll, try_others};
+pub use servers::certain;
 
 /// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to
 /// this host's Redis.
@@ -84,6 +85,33 @@ pub async fn master_site(
     let last = known.len() - 1;
     let (mut sites, _) = finder.find(&known, |place| place == last).await;
     Ok(Some(sites.remove(last)))
+}
+
+/// Returns where each Redis of the master `name` is, as Sentinel lists it: by its run id, too. Names have until
+/// then to resolve.
+///
+/// # Errors
+///
+/// A master that is not configured is permanent.
+pub async fn sites(
+    config: &Config,
+    name: &str,
+    snapshot: &Snapshot<'_>,
+    listed: Vec<(Endpoint, Option<String>)>,
+    until: Instant,
+) -> Result<Vec<Site>, Fault> {
+    let late = || Err(Fault::passing("its name was not resolved in time"));
+    let each = listed.into_iter().map(async |(endpoint, run_id)| Named {
+        addresses: timeout_at(until, hosts::addresses(&endpoint.host))
+            .await
+            .unwrap_or_else(|_| late()),
+        endpoint,
+        run_id,
+    });
+    let named = join_all(each).await;
+    let master = config.master(name)?;
+    let finder = Finder::new(config, name, master, snapshot, SENTINEL_TIMEOUT);
+    Ok(finder.find(&named, |_| true).await.0)
 }
 
 /// Returns where a Redis or a Sentinel is, by its address or its name alone.

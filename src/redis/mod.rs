@@ -22,7 +22,7 @@ pub use fault::{not_monitored, redis_fault, sentinel_fault};
 pub use no_answer::NoAnswer;
 pub use reply::{Value, field, text};
 pub use role::{Identity, identity, role};
-pub use sentinel::{Instance, MasterAddress, Told, View, master_address, told, views};
+pub use sentinel::{Instance, MasterAddress, Told, View, instances, master_address, told, views};
 pub use server::{Access, Endpoint, Server, redis_server, sentinel_server};
 pub use tls::Tls;
 

@@ -58,11 +58,13 @@ const SENTINEL: &str = r#"
 sub bulk { join "", map { "\$" . length($_) . "\r\n$_\r\n" } @_ }
 sub list { "*" . @_ . "\r\n" . bulk(@_) }
 sub rows { "*" . @_ . "\r\n" . join "", map { list(@$_) } @_ }
+my @m = ("name", "m", "ip", "HOST", "port", 8000, "runid", "RUNID",
+    "flags", "master", "config-epoch", 1, "quorum", 2, "num-other-sentinels", 2);
 while (my $question = question($client)) {
     my (undef, $command, $what) = map { lc } split /\r\n(?:\$\d+\r\n)?/, $question;
     print $client $what =~ /^get-master/ ? list("HOST", 8000)
-        : $what eq "master" ? list("name", "m", "ip", "HOST", "port", 8000, "runid", "RUNID",
-            "flags", "master", "config-epoch", 1, "quorum", 2, "num-other-sentinels", 2)
+        : $what eq "master" ? list(@m)
+        : $what eq "masters" ? rows(\@m)
         : $what eq "sentinels" ? rows(SENTINELS)
         : $what =~ /^(slaves|replicas)$/ ? rows(REPLICAS)
         : "-ERR unknown command '$command'\r\n";
@@ -254,6 +256,19 @@ fn an_address_that_every_host_has_is_the_masters_alone() {
         // A host that holds it by mistake lets go.
         lab.host("server3").ok("bind");
     }
+    // `check` says so where it can be seen: on the master's host.
+    for server in ["server1", "server3"] {
+        let mut announce = lab.host(server).command("redis-cli");
+        announce.args(["-p", "8000", "config", "set", "replica-announce-ip", docker]);
+        assert_eq!(finish(announce).stdout, "OK\n");
+        let mut again = lab.host(server).command("redis-cli");
+        again.args(["-p", "8000", "client", "kill", "type", "master"]);
+        finish(again);
+    }
+    eventually("check warns of it", || {
+        let check = lab.host("server2").vipswitch(["check"]).stdout;
+        check.contains("several servers announce 172.17.0.1:8000")
+    });
 }
 
 #[test]
@@ -333,6 +348,9 @@ fn behind_nat_the_run_id_tells_which_host_is_meant() {
             }),
         };
         configure(&lab, &format!("{VIP}/24"), port, &hosts);
+        let check = vipswitch_as(&lab.host("server2"), "redis2", "/etc/hosts", &["check"]);
+        let line = "[hosts] redis2 = [\"203.0.113.102\"]";
+        assert_eq!(check.stdout.contains(line), known, "{check}");
         for verb in ["hook", "sync"] {
             for (place, server) in SERVERS.into_iter().enumerate() {
                 let arguments: &[&str] = match verb {

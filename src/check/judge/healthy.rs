@@ -59,7 +59,12 @@ fn all_told() -> Told {
         master: row(master),
         replicas: Some(vec![row(replica); 2]),
         quorum: Some(Ok(())),
+        own: redises
+            .iter()
+            .flat_map(|site| site.addresses.clone())
+            .collect(),
         redises,
+        nowhere: Vec::new(),
         sentinels: sites(["10.0.0.2:26379", "10.0.0.3:26379"]),
     };
     Told {
@@ -144,6 +149,7 @@ pub fn healthy() -> Facts {
         ..Process::default()
     };
     let redis = Redis {
+        replicas: vec!["10.0.0.2:6379".into(), "10.0.0.3:6379".into()],
         master: "m".into(),
         at: "10.0.0.1:6379".parse().unwrap(),
         role: Ok(()),

@@ -169,7 +169,13 @@ tables! {
         |it: watched| set(&mut it.master, "client-reconfig-script", "") => "client-reconfig-script" Error;
         |it: watched| it.redises[0].place = Err(no()) => "announced-address" Error;
         // Nothing else that is known of this VIP counts then.
-        |it: facts| (watched(it).redises[1].addresses = vec![[10, 0, 0, 9].into()], place(it).bound.clear()) => "announced-address" Error;
+        |it: facts| (watched(it).own.push([10, 0, 0, 9].into()), place(it).bound.clear()) => "announced-address" Error;
+        // A replica and a Sentinel that are known by a VIP because it was their source address.
+        |it: watched| it.redises[1].addresses = vec![[10, 0, 0, 9].into()] => "announced-address" Warning;
+        |it: watched| it.sentinels[1].addresses = vec![[10, 0, 0, 9].into()] => "announced-address" Warning;
+        |it: watched| it.nowhere.push(it.redises[0].endpoint.clone()) => "announced-address" Warning;
+        |it: redis| it.replicas = vec!["172.17.0.1:6379".into(); 2] => "announced-address" Warning;
+        |it: redis| it.replicas.push(it.at.to_string()) => "announced-address" Warning;
         |it: watched| it.replicas = Some(Vec::new()) => "replication" Warning;
         |it: watched| it.replicas = None => "replication" Unknown;
         |it: watched| set_all(&mut it.replicas, "slave-priority", "0") => "replication" Warning;
