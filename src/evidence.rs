@@ -204,12 +204,13 @@ impl Ballot {
     /// has no say about a Sentinel that it does not list: two of five would be a majority to a local
     /// Sentinel that was just started.
     fn members(&self) -> usize {
+        self.votes.iter().filter(|vote| self.counts(vote)).count()
+    }
+
+    fn counts(&self, vote: &Vote) -> bool {
         let answering = self.sites().count();
-        let counts = |vote: &&Vote| {
-            let may_know = answering - usize::from(!vote.listed_here && answering > 0);
-            vote.says.is_ok() || 2 * vote.known_to > may_know
-        };
-        self.votes.iter().filter(counts).count()
+        let may_know = answering - usize::from(!vote.listed_here && answering > 0);
+        vote.says.is_ok() || 2 * vote.known_to > may_know
     }
 
     fn sites(&self) -> impl Iterator<Item = &Site> {
@@ -228,27 +229,43 @@ impl fmt::Display for Ballot {
             return write!(f, "{number} of {all} say {}", master.endpoint);
         }
         let answering = self.sites().count();
-        for Vote {
-            who,
-            says,
-            epoch,
-            known_to,
-            ..
-        } in &self.votes
-        {
-            match says {
-                Ok(site) => write!(f, "{who} says {} since failover {epoch}, ", site.endpoint)?,
-                Err(why) => {
+        for vote in self.votes.iter().take(SHOWN) {
+            let Vote { who, known_to, .. } = vote;
+            match &vote.says {
+                Ok(site) => {
                     write!(
                         f,
-                        "{who} does not answer ({why}; known to {known_to} of {answering}), "
+                        "{who} says {} since failover {}, ",
+                        site.endpoint, vote.epoch
+                    )?;
+                }
+                Err(why) => {
+                    let counts = if self.counts(vote) {
+                        "counts"
+                    } else {
+                        "does not count"
+                    };
+                    write!(
+                        f,
+                        "{who} does not answer ({why}) and {counts}, as {known_to} of {answering} know it, "
                     )?;
                 }
             }
         }
-        write!(f, "{} must agree", self.needed())
+        if self.votes.len() > SHOWN {
+            write!(f, "and {} more; ", self.votes.len() - SHOWN)?;
+        }
+        write!(
+            f,
+            "of the {} that count {} must agree",
+            self.members(),
+            self.needed()
+        )
     }
 }
+
+/// How many Sentinels are named one by one.
+const SHOWN: usize = 9;
 
 #[cfg(test)]
 mod tests {
@@ -352,6 +369,26 @@ mod tests {
     }
 
     #[test]
+    fn who_counts_and_why_is_told_in_bounded_words() {
+        let mut some = ballot(&[Some("a"), Some("b"), None, None], 2);
+        some.votes[2].known_to = 2;
+        some.votes[3].known_to = 1;
+        assert_eq!(
+            some.to_string(),
+            "10.0.0.0:26379 says a:6379 since failover 7, 10.0.0.1:26379 says b:6379 since failover 7, \
+             10.0.0.2:26379 does not answer (silent) and counts, as 2 of 2 know it, \
+             10.0.0.3:26379 does not answer (silent) and does not count, as 1 of 2 know it, \
+             of the 3 that count 2 must agree"
+        );
+        let many = ballot(&[None; 500], 2).to_string();
+        assert!(
+            many.contains("and 491 more; of the 500 that count 251 must agree"),
+            "{many}"
+        );
+        assert!(many.len() < 1500, "{many}");
+    }
+
+    #[test]
     fn a_local_sentinel_that_knows_few_others_does_not_make_them_a_majority() {
         let mut few = ballot(&[Some("a"), Some("a"), None, None, None], 2);
         for vote in &mut few.votes[2..] {
@@ -393,7 +430,8 @@ mod tests {
             votes: vec![
                 vote(0, Some("a"), 7, 2),
                 vote(1, Some("b"), 7, 2),
-                vote(2, None, 0, 1),
+                vote(2, None, 0, 2),
+                vote(3, None, 0, 1),
             ],
             quorum: 2,
             waited: Duration::ZERO,
@@ -401,7 +439,12 @@ mod tests {
         assert_eq!(
             split.to_string(),
             "10.0.0.0:26379 says a:6379 since failover 7, 10.0.0.1:26379 says b:6379 since failover 7, \
-             10.0.0.2:26379 does not answer (silent; known to 1 of 2), 2 must agree"
+             10.0.0.2:26379 does not answer (silent) and counts, as 2 of 2 know it, \
+             10.0.0.3:26379 does not answer (silent) and does not count, as 1 of 2 know it, \
+             of the 3 that count 2 must agree"
         );
+        let many = ballot(&[None; 500], 2).to_string();
+        let end = "and 491 more; of the 500 that count 251 must agree";
+        assert!(many.ends_with(end) && many.len() < 1500, "{many}");
     }
 }

@@ -108,10 +108,10 @@ pub fn check() -> Result<(), Fault> {
     };
     let path = path().ok_or_else(|| unusable("/proc is not there".into()))?;
     let folder = Path::new(FOLDER);
-    let place = if folder.exists() {
-        folder
-    } else {
-        Path::new("/var/lib")
+    let place = match folder.metadata() {
+        Ok(metadata) if metadata.is_dir() => folder,
+        Ok(_) => return Err(unusable("it is not a folder".into())),
+        Err(_) => Path::new("/var/lib"),
     };
     nix::unistd::access(place, nix::unistd::AccessFlags::W_OK)
         .map_err(|errno| unusable(errno.desc().to_lowercase()))?;

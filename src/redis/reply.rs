@@ -453,6 +453,7 @@ mod tests {
                 }
                 (Ok(None), Ok(None))
                 | (Err(Malformed::TooLong), Err(Malformed::TooLong))
+                | (Err(Malformed::Tls), Err(Malformed::Tls))
                 | (Err(Malformed::NotRedis(_)), Err(Malformed::NotRedis(_))) => {}
                 (at_once, one_by_one) => prop_assert!(false, "{at_once:?} {one_by_one:?}"),
             }

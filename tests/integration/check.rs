@@ -442,11 +442,12 @@ fn ordinary_sentinel(checked: &Checked) {
     checked.restart_sentinel(&[]);
 }
 
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     include_str!("../../src/check/judge/hook.rs"),
     include_str!("../../src/check/judge/host.rs"),
     include_str!("../../src/check/judge/mod.rs"),
     include_str!("../../src/check/judge/network.rs"),
+    include_str!("../../src/check/judge/peers.rs"),
     include_str!("../../src/check/judge/sandbox.rs"),
     include_str!("../../src/check/judge/sentinel.rs"),
     include_str!("../../src/check/judge/servers.rs"),

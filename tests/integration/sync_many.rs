@@ -12,22 +12,22 @@ use crate::common::{
     finish, wait_for,
 };
 
-const BOUND: &str = "192.168.56.250/24@eth1";
-const ONE_MASTER: &str = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
+pub const BOUND: &str = "192.168.56.250/24@eth1";
+pub const ONE_MASTER: &str = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
 
 /// What a false Sentinel says about a master.
-struct Says<'a> {
-    name: &'a str,
+pub struct Says<'a> {
+    pub name: &'a str,
     /// The address and the port of the master.
-    master: (&'a str, u16),
-    quorum: usize,
+    pub master: (&'a str, u16),
+    pub quorum: usize,
     /// The addresses and the ids of the other Sentinels; all are on port 7000.
-    sentinels: &'a [(&'a str, &'a str)],
-    replicas: &'a [(&'a str, u16)],
+    pub sentinels: &'a [(&'a str, &'a str)],
+    pub replicas: &'a [(&'a str, u16)],
 }
 
 /// A master `m` on the first host, monitored by one Sentinel.
-const ALONE: Says = Says {
+pub const ALONE: Says = Says {
     name: "m",
     master: ("192.168.56.101", 8000),
     quorum: 1,
@@ -37,7 +37,7 @@ const ALONE: Says = Says {
 
 /// Starts a false Sentinel with an id. `first` is Perl that may answer a question itself and go to the
 /// `next` one; `$command`, `$what` and `$name` are its words.
-fn sentinel(host: &Host, at: &str, id: &str, says: &[Says], first: &str) {
+pub fn sentinel(host: &Host, at: &str, id: &str, says: &[Says], first: &str) {
     let mut masters = String::new();
     for says in says {
         let list = |all: Vec<(&str, u16, &str)>| -> String {
@@ -93,20 +93,20 @@ while (my $question = question($client)) {
 "#;
 
 /// Accepts connections and never answers.
-const SILENT: &str = "sleep 600";
+pub const SILENT: &str = "sleep 600";
 
 /// An id as a Sentinel has it.
-fn id(letter: char) -> String {
+pub fn id(letter: char) -> String {
     letter.to_string().repeat(40)
 }
 
 /// Writes the configuration with this Sentinel.
-fn configure(lab: &Lab, masters: &str, sentinel: &str) {
+pub fn configure(lab: &Lab, masters: &str, sentinel: &str) {
     lab.config(&format!("{masters}[sentinel]\n{sentinel}\n"));
 }
 
 /// Starts a real Redis on a port and waits until it answers.
-fn redis(host: &Host, port: u16, more: &str) {
+pub fn redis(host: &Host, port: u16, more: &str) {
     let server = format!(
         "redis-server --port {port} --bind 0.0.0.0 --protected-mode no --save '' --dir / --daemonize yes {more}"
     );
@@ -129,7 +129,7 @@ fn start(host: &Host) -> Child {
 /// Waits until `sync` fails like this. On a busy machine a server may be late at first, which is another
 /// fault.
 #[track_caller]
-fn fails(host: &Host, code: i32, parts: &[&str]) {
+pub fn fails(host: &Host, code: i32, parts: &[&str]) {
     let mut last = None;
     let failed = wait_for(PATIENCE, || {
         let run = last.insert(host.vipswitch(["sync"]));

@@ -9,7 +9,8 @@ use vipswitch::evidence::Role as Says;
 use vipswitch::evidence::{Ballot, Call as Told, Evidence, OwnRedis, Site, Word};
 use vipswitch::exit::Fault;
 use vipswitch::failover::{Endpoint, Host as Name};
-use vipswitch::gather::{Asked, Poll, count};
+use vipswitch::gather::remembered::{Known, Listed};
+use vipswitch::gather::{Asked, Poll, Silence, count};
 use vipswitch::once::{FIRST_PAUSE, LONGEST_PAUSE, PATIENCE};
 use vipswitch::place::Place;
 use vipswitch::plan::{Action, plan};
@@ -172,12 +173,18 @@ impl OneShot {
 
     /// The first half of `sync`'s evidence: what the Sentinels say, counted by the real code.
     fn poll(at: Host, cluster: &mut Cluster) -> Result<(Poll, Named, Duration), Fault> {
-        let own = cluster
-            .ask(at, at)
-            .map_err(|process| Fault::passing(format!("{process:?}")))?;
         let mut named = [None; HOSTS];
-        named[at] = Some(own.names());
-        let own = view(own, at);
+        // Silent: what it said in the last poll is remembered, and all others are asked.
+        let own = match cluster.ask(at, at) {
+            Ok(own) => {
+                named[at] = Some(own.names());
+                Ok(view(own, at))
+            }
+            Err(process) => Err(Silence {
+                why: format!("{process:?}"),
+                known: remembered(),
+            }),
+        };
         let (mut asked, mut took) = (Vec::new(), ms(1));
         for other in (0..HOSTS).filter(|other| *other != at) {
             let is_lost = cluster.loses_answer(at, other);
@@ -200,7 +207,7 @@ impl OneShot {
                 view,
             });
         }
-        let poll = count(Ok(own), &format!("{}:26379", address(at)), &asked);
+        let poll = count(own, &format!("{}:26379", address(at)), &asked);
         Ok((poll, named, took))
     }
 
@@ -211,17 +218,18 @@ impl OneShot {
         at: Host,
         cluster: &Cluster,
     ) -> Result<Evidence, Fault> {
-        let said = cluster
-            .ask(at, at)
-            .map_err(|process| Fault::passing(format!("{process:?}")))?;
+        let said = match cluster.ask(at, at) {
+            Ok(said) => Some(endpoint(said.names())),
+            Err(_) if poll.is_without_local() => None,
+            Err(process) => return Err(Fault::passing(format!("{process:?}"))),
+        };
         let mut sites: Vec<Site> = Vec::new();
         for redis in poll.redis() {
             if !sites.iter().any(|site| site.endpoint == *redis) {
                 sites.push(site(number(redis), at));
             }
         }
-        let said = endpoint(said.names());
-        let mut evidence = poll.evidence(&sites, Some(&said), "the local Sentinel", waited)?;
+        let mut evidence = poll.evidence(&sites, said.as_ref(), "the local Sentinel", waited)?;
         evidence.own_redis = own_redis(&sites, at, cluster);
         evidence.vips = vec![binding().peer];
         Ok(evidence)
@@ -411,6 +419,20 @@ fn site(of: Host, from: Host) -> Site {
 
 fn sentinel(host: Host) -> Instance {
     instance(host, 26_379, 's')
+}
+
+/// What every host remembers: all Sentinels and all Redis.
+fn remembered() -> Known {
+    let listed = |host: Host, port| Listed {
+        host: address(host).to_string(),
+        port,
+        run_id: None,
+    };
+    Known {
+        sentinels: (0..HOSTS).map(|host| listed(host, 26_379)).collect(),
+        quorum: QUORUM,
+        redis: (0..HOSTS).map(|host| listed(host, 6379)).collect(),
+    }
 }
 
 fn instance(host: Host, port: u16, kind: char) -> Instance {

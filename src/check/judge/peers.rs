@@ -58,6 +58,14 @@ fn answer(other: &Tried, facts: &Facts) -> Verdict {
     }
 }
 
+fn is_wanting(other: &Tried) -> bool {
+    use NoAnswer::{AuthMissing, Certificate, NotAllowed};
+    matches!(
+        other.said,
+        Err(AuthMissing(_) | NotAllowed(_) | Certificate(_))
+    )
+}
+
 fn has_certificate(facts: &Facts) -> bool {
     let tls = facts.config.tls.as_ref();
     tls.is_some_and(|tls| tls.client.is_some())
@@ -68,7 +76,7 @@ fn has_certificate(facts: &Facts) -> bool {
 fn peers_to_add(facts: &Facts) -> String {
     let wanting = |site: &&Site| {
         let mut others = facts.others.iter();
-        others.any(|other| other.said.is_err() && Some(other.at) == at(site))
+        others.any(|other| is_wanting(other) && Some(other.at) == at(site))
     };
     let told = facts.sentinel.iter().flat_map(|told| &told.watched);
     let others = told.flat_map(|one| one.sentinels.iter().filter(wanting));

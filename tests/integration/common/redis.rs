@@ -226,6 +226,15 @@ impl Site {
         self.count_as_down_after(master, NEVER_DOWN);
     }
 
+    /// Lets all processes go on that were stopped by SIGSTOP. Outside of the lab each has an nsenter that
+    /// stops with it, and then reaps nobody.
+    pub fn thaw(&self) {
+        for process in self.processes.borrow().values() {
+            let pid = process.0.id().to_string();
+            let _ = Command::new("kill").args(["-CONT", &pid]).status();
+        }
+    }
+
     /// Starts a Redis again that was killed, from the file that it had.
     pub fn restart(&self, master: &Master, server: &str) {
         self.launch_redis(master, server);
@@ -595,6 +604,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
+        self.thaw();
         if std::thread::panicking() {
             self.explain();
         }
