@@ -1,0 +1,68 @@
+//! What the site was told last about a VIP, kept where a later run finds it. A VIP that is here and of which
+//! nothing is kept counts as not told: so a run notes that a take-over begins by removing what is kept.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::owed::Told;
+use crate::config::Target;
+use crate::runtime_folder::{self, About};
+
+const ABOUT: About = About::SiteCommand;
+
+/// Notes that a VIP is about to be bound. What was told before no longer holds, whatever becomes of this run.
+pub fn before_take_over(target: &Target<'_>) {
+    if has_commands(target) {
+        runtime_folder::remove(ABOUT, target.vip.address);
+    }
+}
+
+/// Notes that a VIP is about to be released, so that its command runs whatever becomes of this run. Where
+/// that cannot be noted only a death of this run can lose the command.
+pub fn before_release(target: &Target<'_>) {
+    let vip = target.vip.address;
+    if target.master.on_release.is_none() {
+        // A later take-over must not find that the site was told already.
+        return before_take_over(target);
+    }
+    let is_noted = |told: &Told| told.master == target.name && !told.here && !told.done;
+    if read(vip).is_some_and(|(told, _)| is_noted(&told)) {
+        return;
+    }
+    let pending = Told {
+        master: target.name.to_owned(),
+        ..Told::default()
+    };
+    let _ = write(vip, &pending);
+}
+
+fn has_commands(target: &Target<'_>) -> bool {
+    target.master.on_take_over.is_some() || target.master.on_release.is_some()
+}
+
+/// Returns what the site was told last about the VIP of a master, if that is known.
+///
+/// # Errors
+///
+/// Nothing can be remembered on this host, by this user.
+pub fn recall(target: &Target<'_>) -> io::Result<Option<Told>> {
+    runtime_folder::get_ready()?;
+    let told = read(target.vip.address).map(|(told, _)| told);
+    Ok(told.filter(|told| told.master == target.name))
+}
+
+/// Returns what is kept of a VIP, and how long ago it was written.
+pub fn read(vip: IpAddr) -> Option<(Told, Duration)> {
+    let (told, age): (Told, _) = runtime_folder::read(ABOUT, vip)?;
+    told.circumstances.are_plain().then_some((told, age))
+}
+
+/// Keeps it.
+///
+/// # Errors
+///
+/// As [`recall`], and those of writing.
+pub(super) fn write(vip: IpAddr, told: &Told) -> io::Result<()> {
+    runtime_folder::write(ABOUT, vip, told)
+}
