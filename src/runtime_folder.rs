@@ -63,6 +63,11 @@ pub fn get_ready() -> io::Result<()> {
     eaccess(FOLDER, AccessFlags::W_OK).map_err(io::Error::from)
 }
 
+/// Returns whether files are kept here, as far as a user can see who may only read them.
+pub fn is_there() -> bool {
+    believe().is_ok()
+}
+
 /// Writes a file, in the place of the former one.
 ///
 /// # Errors

@@ -186,7 +186,10 @@ impl Shared<'_> {
             false => target.master.on_release.as_ref()?,
         };
         let told = memory::recall(target).map_err(|_| ());
-        let told = told.as_ref().map(Option::as_ref).map_err(|()| ());
+        let told = match &told {
+            Ok(told) => Ok(told.as_ref()),
+            Err(()) => Err(()),
+        };
         let known = told.unwrap_or_default();
         let circumstances = self.circumstances(task, here, interface, known);
         let now = match did {

@@ -5,6 +5,8 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::owed::Told;
 use crate::config::Target;
 use crate::runtime_folder::{self, About};
@@ -65,4 +67,44 @@ pub fn read(vip: IpAddr) -> Option<(Told, Duration)> {
 /// As [`recall`], and those of writing.
 pub(super) fn write(vip: IpAddr, told: &Told) -> io::Result<()> {
     runtime_folder::write(ABOUT, vip, told)
+}
+
+/// A command that has not succeeded yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pending {
+    /// The configuration's name of it.
+    pub command: &'static str,
+    /// How often it was tried.
+    pub tries: u32,
+    /// Why the last try failed, if one has ended.
+    pub failed: Option<String>,
+    /// Since that was written down; `None` where nothing is known of a try.
+    pub seconds_ago: Option<u64>,
+}
+
+/// Returns the command that is pending for a VIP that is here, or is not.
+pub fn pending(target: &Target<'_>, here: bool) -> Option<Pending> {
+    let (command, configured) = match here {
+        true => ("on_take_over", &target.master.on_take_over),
+        false => ("on_release", &target.master.on_release),
+    };
+    configured.as_ref()?;
+    let kept = read(target.vip.address).filter(|(told, _)| told.master == target.name);
+    match kept.filter(|(told, _)| told.here == here) {
+        Some((told, _)) if told.done => None,
+        Some((told, age)) => Some(Pending {
+            command,
+            tries: told.tries,
+            failed: told.failed,
+            seconds_ago: Some(age.as_secs()),
+        }),
+        // Nobody has told the site that it is here. Without the folder nobody knows.
+        None if here && runtime_folder::is_there() => Some(Pending {
+            command,
+            tries: 0,
+            failed: None,
+            seconds_ago: None,
+        }),
+        None => None,
+    }
 }

@@ -65,6 +65,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_text_without_an_interpreter_is_named_for_what_it_is() {
+        let why = |errno: Errno| {
+            let error = io::Error::from_raw_os_error(errno as i32);
+            refused(Path::new("/absent"), &error).map(|trouble| trouble.why)
+        };
+        assert!(why(Errno::ENOEXEC).unwrap().contains("nor a script"));
+        assert_eq!(why(Errno::ENOENT), None);
+    }
+
+    #[test]
     fn a_first_line_that_names_no_interpreter_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("script");

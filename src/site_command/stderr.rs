@@ -1,10 +1,9 @@
 //! The end of what a command writes to stderr: there it says why it fails.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, Read as _};
 use std::process::ChildStderr;
 
-use tokio::net::unix::pipe::Receiver;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 /// So many lines of it are shown.
 const LINES: usize = 5;
@@ -19,13 +18,16 @@ const PIECE: usize = 4096;
 /// What reads a command's stderr.
 pub(super) struct Stderr {
     /// `None` where it cannot be read.
-    pipe: Option<Receiver>,
+    pipe: Option<ChildStderr>,
     end: Vec<u8>,
 }
 
 impl Stderr {
+    /// Not tokio's pipe, which knows of nothing to read before its event loop has turned: what a command says
+    /// that fails at once would be lost.
     pub(super) fn of(stderr: Option<ChildStderr>) -> Stderr {
-        let pipe = stderr.and_then(|stderr| Receiver::from_owned_fd(OwnedFd::from(stderr)).ok());
+        let set = |pipe: &ChildStderr| fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok();
+        let pipe = stderr.filter(set);
         Stderr {
             pipe,
             end: Vec::new(),
@@ -37,8 +39,8 @@ impl Stderr {
     pub(super) fn read(&mut self) {
         let mut piece = [0; PIECE];
         for _ in 0..64 {
-            let Some(pipe) = &self.pipe else { return };
-            match pipe.try_read(&mut piece) {
+            let Some(pipe) = &mut self.pipe else { return };
+            match pipe.read(&mut piece) {
                 Ok(0) => self.pipe = None,
                 Ok(length) => {
                     self.end.extend_from_slice(&piece[..length]);

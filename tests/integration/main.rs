@@ -17,6 +17,7 @@ mod interface;
 mod kernel_faults;
 mod lock;
 mod log;
+mod pending_command;
 mod privilege;
 mod redis_client;
 mod release;
