@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::common::redis::{MASTER_8000, SERVERS, Site};
 use crate::common::{
-    Finished, Host, Lab, PATIENCE, V4_BOUND, eventually, executable, finish, wait_for,
+    Finished, Host, Lab, PATIENCE, V4_BOUND, eventually, executable, finish, is_root, wait_for,
 };
 
 /// The two commands: each writes what it is told into a file, and fails until another file is there.
@@ -317,4 +317,57 @@ fn what_others_leave_in_the_folder_is_neither_followed_nor_handed_on() {
         server.run("sh", ["-c", &format!("rm -rf {path}")]);
     }
     assert_eq!(std::fs::read_to_string(target).unwrap(), lie);
+}
+
+/// What Debian's unit starts Sentinel's hook with. In an ordinary user's lab there is no other user.
+fn as_sentinels_user() -> Vec<&'static str> {
+    match is_root() {
+        false => vec!["env"],
+        true => vec![
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--inh-caps=+net_admin,+net_raw",
+            "--ambient-caps=+net_admin,+net_raw",
+        ],
+    }
+}
+
+#[test]
+fn sentinels_user_and_root_share_what_is_remembered() {
+    let lab = Lab::with_hosts(["server1"]);
+    let server = lab.host("server1");
+    let commands = Commands::new(&lab);
+    lab.config(&format!("{HOOKED}{}", commands.lines(true)));
+    std::fs::copy(executable(), lab.dir().join("vipswitch")).unwrap();
+    let prepare = "cd \"$1\"; chmod 711 .; chmod 644 vipswitch.toml; chmod 755 vipswitch; : >ran; chmod 666 ran log
+                   install -d -m 0775 -g \"$2\" /run/vipswitch";
+    let group = if is_root() { "65534" } else { "0" };
+    let folder = lab.dir().to_str().unwrap();
+    server.run("sh", ["-c", prepare, "sh", folder, group]);
+    let call = |user: &[&str]| {
+        let mut hook = server.command(user[0]);
+        hook.args(&user[1..]).arg(lab.dir().join("vipswitch"));
+        hook.args(["m", "leader", "start", "", "1", "192.168.56.101", "1"]);
+        finish(hook).code()
+    };
+    let (redis, root) = (as_sentinels_user(), ["env"]);
+    for (user, tries) in [(&redis[..], 1), (&root, 2), (&redis, 3)] {
+        assert_eq!(call(user), 1);
+        lab.logged(&[
+            "msg=\"the command /bin/sh failed",
+            &format!(" try={tries} "),
+        ]);
+        assert_eq!(pending(&server), [("on_take_over".to_owned(), tries)]);
+    }
+    commands.let_succeed();
+    eventually("root's succeeds", || call(&root) == 0);
+    assert_eq!(pending(&server), []);
+    assert_eq!(call(&redis), 0);
+    assert!(
+        lab.log()
+            .iter()
+            .all(|line| !line.contains("not_remembered"))
+    );
 }
