@@ -3,6 +3,7 @@
 //! else.
 
 mod announcements;
+mod owed_command;
 mod site_commands;
 
 use std::net::IpAddr;
