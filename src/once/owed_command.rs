@@ -88,9 +88,12 @@ impl Shared<'_> {
         interface: String,
         told: Option<&Told>,
     ) -> Circumstances {
-        let told = told.filter(|told| told.here == here && !told.done);
-        let first = told.map(|told| told.circumstances.clone());
-        let mut circumstances = first.unwrap_or_default();
+        let mut circumstances = match told {
+            Some(told) if told.here == here && !told.done => told.circumstances.clone(),
+            // Where it was, if somebody else has removed it.
+            Some(told) if !here => told.circumstances.only_interface(),
+            _ => Circumstances::default(),
+        };
         if !interface.is_empty() {
             circumstances.interface = interface;
         }

@@ -28,12 +28,15 @@ pub fn before_release(target: &Target<'_>) {
         // A later take-over must not find that the site was told already.
         return before_take_over(target);
     }
-    let is_noted = |told: &Told| told.master == target.name && !told.here && !told.done;
-    if read(vip).is_some_and(|(told, _)| is_noted(&told)) {
+    let before = read(vip).map(|(told, _)| told);
+    let before = before.filter(|told| told.master == target.name);
+    if before.as_ref().is_some_and(|told| !told.here && !told.done) {
         return;
     }
+    let circumstances = before.map(|told| told.circumstances.only_interface());
     let pending = Told {
         master: target.name.to_owned(),
+        circumstances: circumstances.unwrap_or_default(),
         ..Told::default()
     };
     let _ = write(vip, &pending);

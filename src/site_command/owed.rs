@@ -28,6 +28,14 @@ impl Circumstances {
             && is_host(&self.from)
             && is_host(&self.to)
     }
+
+    /// Returns the interface without the call.
+    pub fn only_interface(&self) -> Circumstances {
+        Circumstances {
+            interface: self.interface.clone(),
+            ..Circumstances::default()
+        }
+    }
 }
 
 /// What the site was told last about a VIP.

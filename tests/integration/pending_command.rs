@@ -194,7 +194,7 @@ fn a_run_that_is_killed_between_the_vip_and_its_command_leaves_the_command_to_th
     assert!(!one.has(V4_BOUND));
     assert_eq!(pending(&one), [("on_release".to_owned(), 0)]);
     one.ok("unbind");
-    assert_eq!(commands.ran(), ["on_release 192.168.56.250"]);
+    assert_eq!(commands.ran(), ["on_release 192.168.56.250 eth1"]);
     one.ok("unbind");
     assert_eq!(commands.ran(), [""; 0]);
 }
@@ -234,6 +234,26 @@ fn a_pending_command_is_dropped_when_the_vip_has_moved_since() {
     let ran = commands.ran();
     assert_eq!(ran[0], expected[3]);
     assert_eq!(call("192.168.56.102").code(), 0);
+    assert_eq!(commands.ran(), [""; 0]);
+}
+
+#[test]
+fn the_release_of_a_vip_that_somebody_else_has_removed_is_told_once() {
+    let lab = Lab::with_hosts(["server1", "server2"]);
+    let server = lab.host("server1");
+    let commands = Commands::new(&lab);
+    commands.let_succeed();
+    lab.config(&format!("{HOOKED}{}", commands.lines(true)));
+    server.ok("bind");
+    server.ip("addr del 192.168.56.250/24 dev eth1");
+    commands.ran();
+    // Not from this host.
+    eventually("the command has succeeded", || {
+        server.hook("m", "192.168.56.102").code() == 0
+    });
+    let told = "on_release 192.168.56.250 eth1 192.168.56.102";
+    assert_eq!(commands.ran(), [told]);
+    server.hook("m", "192.168.56.102").success();
     assert_eq!(commands.ran(), [""; 0]);
 }
 
