@@ -97,6 +97,14 @@ pub struct Announcer {
     pub jobs: Vec<String>,
 }
 
+/// What the process of a site's command is told.
+#[derive(Args, Clone, Debug)]
+pub struct SiteCommand {
+    /// What it runs, as JSON.
+    #[arg(long = "job")]
+    pub job: String,
+}
+
 /// The longest time that `announce --for` takes.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -140,6 +148,9 @@ pub enum Verb {
     /// Go on announcing VIPs; started by the other commands
     #[command(hide = true)]
     Announcer(Announcer),
+    /// Run a command of the site's own; started by the other commands
+    #[command(hide = true)]
+    SiteCommand(SiteCommand),
     /// Print completions for a shell
     #[command(
         after_help = "Example:\n  vipswitch completions bash > /etc/bash_completion.d/vipswitch"

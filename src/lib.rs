@@ -35,6 +35,7 @@ pub mod plan;
 pub mod privilege;
 pub mod redis;
 pub mod report;
+pub mod runtime_folder;
 pub mod site_command;
 pub mod text;
 pub mod trusted_file;

@@ -3,6 +3,7 @@
 //! else.
 
 mod announcements;
+mod owed_command;
 mod site_commands;
 
 use std::cell::RefCell;
@@ -16,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout_at};
 
 use self::announcements::Announcements;
+use self::site_commands::Queue;
 use crate::config::{Config, Target};
 use crate::engine::{Engine, Expected, Task};
 use crate::evidence::Order;
@@ -24,7 +26,7 @@ use crate::failover::{Failover, Host};
 use crate::gather::remembered::Memory;
 use crate::gather::{self, Poll};
 use crate::hosts;
-use crate::kernel::{Netlink, Snapshot};
+use crate::kernel::Snapshot;
 use crate::outcome::Outcome;
 use crate::verdict::Verdict;
 
@@ -43,8 +45,9 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How many masters are settled at the same time: each has some files open.
 const AT_ONCE: usize = 32;
 
-/// How many site commands run at the same time.
-const COMMANDS: usize = 8;
+/// How many site commands of a `sync` run at the same time. More than may hang: those that wait for their
+/// turn until the run ends are left to the next one.
+const COMMANDS: usize = 32;
 
 /// What a run was started for.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +77,8 @@ struct Shared<'a> {
     /// Its packet sockets stay open to the end: closing one waits for the kernel, about 11 ms.
     engine: Engine,
     announcements: Announcements,
+    /// So many tasks are settled at the same time.
+    turns: Semaphore,
     /// So many site commands run at the same time.
     commands: Semaphore,
     /// Who is asked where this host's Sentinel is silent.
@@ -127,6 +132,7 @@ impl<'a> Run<'a> {
                 started,
                 engine: Engine::new(started, dry_run),
                 announcements: Announcements::default(),
+                turns: Semaphore::new(AT_ONCE),
                 commands: Semaphore::new(COMMANDS),
                 memory: RefCell::default(),
             },
@@ -151,9 +157,9 @@ impl<'a> Run<'a> {
             _ => tasks.iter().map(|_| None).collect(),
         };
         let each = stream::iter(tasks.iter_mut().zip(polls));
-        let all = each.for_each_concurrent(AT_ONCE, async |(task, poll)| {
-            shared.retry(task, poll, &waiting).await;
-            shared.run_site_commands(task).await;
+        // A command holds up no other task: the limit is that of settling alone.
+        let all = each.for_each_concurrent(None, async |(task, poll)| {
+            shared.settle_and_tell(task, poll, &waiting).await;
             ended(task).await;
         });
         shared.announcements.while_at_work(all).await;
@@ -213,7 +219,10 @@ impl Shared<'_> {
         task: &mut Task<'_>,
         mut poll: Option<Result<Poll, Fault>>,
         waiting: &impl AsyncFn(&Fault),
+        mut commands: Queue,
     ) {
+        // It is never closed, so that this does not fail.
+        let _turn = self.turns.acquire().await;
         let give_up = self.started + PATIENCE;
         // Enough to find out that the kernel does not answer.
         let hard = give_up.max(Instant::now()) + GRACE;
@@ -235,6 +244,7 @@ impl Shared<'_> {
             if let Err(fault) = self.announcements.end(std::mem::take(&mut task.jobs)) {
                 task.unannounced.get_or_insert(fault);
             }
+            self.queue_commands(task, &mut commands).await;
             let Some(fault) = task.pending().and_then(Outcome::fault) else {
                 return;
             };
@@ -330,10 +340,4 @@ impl Shared<'_> {
             }
         }
     }
-}
-
-/// Whether an address is bound on this host now.
-async fn is_bound(address: IpAddr) -> Result<bool, Fault> {
-    let netlink = Netlink::open()?;
-    Ok(!Snapshot::new(&netlink).bindings(address).await?.is_empty())
 }

@@ -9,6 +9,7 @@ mod check;
 mod completions;
 mod hook;
 mod operate;
+mod site_command;
 mod status;
 
 use std::ffi::OsString;
@@ -48,6 +49,7 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
         Verb::Sync(of) => operate::run(Entry::Sync, of, options, started).await,
         Verb::Announce(announce) => announce::run(announce, options, started).await,
         Verb::Announcer(of) => announcer::run(of).await,
+        Verb::SiteCommand(of) => site_command::run(of, started).await,
         Verb::Status(of) => status::run(of, options, started).await,
         Verb::Check => check::run(options).await,
         Verb::Completions { shell } => completions::run(*shell).await,

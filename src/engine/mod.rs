@@ -29,6 +29,7 @@ use crate::kernel::{Netlink, Snapshot, reset_connections};
 use crate::lock::{self, Lock};
 use crate::outcome::{Changes, Did, Outcome, State};
 use crate::plan::{Action, plan};
+use crate::site_command::memory;
 use crate::verdict::{Verdict, verdict};
 use crate::vip::{Binding, Vip};
 
@@ -107,6 +108,7 @@ impl Engine {
                 }
                 (Ok(Action::Announce(at)), _) => self.announce(&netlink, task, place, &at).await,
                 (Ok(Action::Release(from)), Some(lock)) => {
+                    memory::before_release(&task.targets[place]);
                     let changes = &mut task.outcomes[place].so_far;
                     release(&netlink, lock, vip, &from, changes).await
                 }

@@ -13,6 +13,7 @@ use crate::kernel::{Netlink, Snapshot};
 use crate::lock::Lock;
 use crate::outcome::{Did, Sent};
 use crate::plan::Goal;
+use crate::site_command::memory;
 use crate::vip::{Binding, Candidates, choose_interface};
 
 /// A take-over whose frames are out.
@@ -80,6 +81,9 @@ impl Engine {
             Some(prepared) => prepared,
             None => Prepared::new(netlink, &self.senders, vip, goal.ifindex).await?,
         };
+        if goal.adopt.is_none() {
+            memory::before_take_over(&task.targets[place]);
+        }
         let changes = &mut task.outcomes[place].so_far;
         let before = changes.added;
         // Noted first: an attempt that is dropped in the midst has bound it all the same.

@@ -18,6 +18,7 @@ mod kernel_faults;
 mod lock;
 mod log;
 mod peers;
+mod pending_command;
 mod place;
 mod privilege;
 mod redis_client;

@@ -35,6 +35,8 @@ fn the_sites_own_commands_run_after_the_frames_with_what_happened() {
     let read = |name: &str| std::fs::read_to_string(lab.dir().join(name)).ok();
     assert_eq!((read("taken"), read("released")), (None, None));
     server.hook("m", "192.168.56.101").success();
+    // The hook has not waited for it.
+    lab.logged(&["msg=\"ran ", "command=on_take_over try=1"]);
     let taken = read("taken").unwrap();
     for line in [
         "VIPSWITCH_MASTER=m",
@@ -50,6 +52,7 @@ fn the_sites_own_commands_run_after_the_frames_with_what_happened() {
     assert!(taken.ends_with("; rm -rf $HOME\n"), "{taken}");
     assert_eq!(read("released"), None);
     server.hook("m", "192.168.56.102").success();
+    lab.logged(&["msg=\"ran ", "command=on_release try=1"]);
     assert!(
         read("released")
             .unwrap()
@@ -78,7 +81,17 @@ fn a_site_command_that_fails_is_logged_and_is_the_runs_failure_if_required() {
             assert_eq!(run.code(), code, "{run}");
             // It is the command that failed, not the take-over.
             assert!(server.has(V4_BOUND));
-            lab.logged(&[&format!("site_command=\"{said}"), &format!("exit={code}")]);
+            lab.logged(&[" role=", &format!(" exit={code}")]);
+            lab.logged(&[&format!("msg=\"{said}"), "command=on_take_over"]);
+            server.ok("unbind");
+            // An operator's command waits for its end.
+            let bind = server.vipswitch(["bind"]).fails(code, &[said]);
+            assert!(server.has(V4_BOUND), "{bind}");
+            lab.logged(&[
+                "why=bind",
+                &format!("site_command=\"{said}"),
+                &format!(" exit={code}"),
+            ]);
             server.ok("unbind");
         }
     }
@@ -113,6 +126,7 @@ fn a_required_command_of_a_release_is_run_again_by_the_retry() {
         assert_eq!(server.vipswitch(call).code(), 1);
         lab.logged(&[action, "site_command=", "exit=1"]);
     }
+    lab.logged(&["command=on_release try=2"]);
     assert!(server.vipswitch(["bind"]).code() == 0);
     server
         .vipswitch(["unbind"])
@@ -149,6 +163,7 @@ fn a_command_has_nothing_of_sentinels() {
     let mut hook = server.command("bash");
     hook.args(["-c", script, "bash"]).arg(executable());
     finish(hook).success();
+    lab.logged(&["msg=\"ran ", "command=on_take_over"]);
     let seen = std::fs::read_to_string(seen).unwrap();
     let (files, ignored) = seen.split_once('\n').unwrap();
     let ignored = u64::from_str_radix(ignored.split_whitespace().last().unwrap(), 16).unwrap();
@@ -194,7 +209,10 @@ fn a_command_whose_vip_has_moved_on_is_not_run() {
     with_commands(&lab, "");
     let holder = NameHolder::start(&server, "command/192.168.56.250");
     let mut bind = server.command(executable()).arg("bind").spawn().unwrap();
-    eventually("the VIP is here", || server.has(V4_BOUND));
+    eventually("its command waits", || {
+        let count = server.run("sh", ["-c", "pgrep -c -f '[s]ite-command' || true"]);
+        server.has(V4_BOUND) && count.trim() != "0"
+    });
     server.ip("addr del 192.168.56.250/24 dev eth1");
     holder.release();
     assert!(end_of(&mut bind).success());
@@ -215,6 +233,133 @@ fn a_command_is_told_where_the_master_is_by_sentinels_word() {
         server.ok("unbind");
         server.hook("m", "192.168.56.102")
     });
+    lab.logged(&["msg=\"ran ", "command=on_take_over"]);
     let taken = std::fs::read_to_string(lab.dir().join("taken")).unwrap();
     assert!(taken.contains("VIPSWITCH_TO=192.168.56.101\n"), "{taken}");
+}
+
+/// Configures a command that is this script, for both directions or for the take-over.
+fn with_script(lab: &Lab, script: &str, more: &str) -> String {
+    let path = lab.file("script", script);
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let path = path.display().to_string();
+    lab.config(&format!("[masters.m]\nvip = \"192.168.56.250/24\"\non_take_over = {{ command = [\"{path}\"]{more} }}\n"));
+    path
+}
+
+#[test]
+fn a_script_that_cannot_be_run_as_it_stands_is_named_with_the_cause() {
+    let lab = Lab::with_hosts(["server1"]);
+    let server = lab.host("server1");
+    for (script, parts) in [
+        (
+            "#!/bin/bash\r\necho\r\n",
+            [
+                "\"#!/bin/bash\\r\" ends with a carriage return",
+                "sed -i 's/\\r$//' ",
+            ],
+        ),
+        (
+            "#!/usr/bin/env bash\r\necho\r\n",
+            [
+                "bash\\r\" ends with a carriage return",
+                "sed -i 's/\\r$//' ",
+            ],
+        ),
+        (
+            "#!/usr/bin/pyhton3 -u\n",
+            [
+                "names the interpreter \"/usr/bin/pyhton3\", which is not there",
+                "correct that line",
+            ],
+        ),
+    ] {
+        with_script(&lab, script, ", required = true");
+        server.vipswitch(["bind"]).fails(1, &parts);
+        server.ok("unbind");
+    }
+}
+
+#[test]
+fn the_end_of_a_commands_stderr_is_in_the_log() {
+    let lab = Lab::with_hosts(["server1"]);
+    let server = lab.host("server1");
+    let much = "#!/bin/sh\nhead -c 3000000 /dev/zero | tr '\\0' x >&2; echo >&2\n\
+                for number in 1 2 3 4 5 6; do printf \"line $number\\033[31m\\n\" >&2; done\n";
+    let end = "stderr: line 2\\u{1b}[31m | line 3\\u{1b}[31m | line 4\\u{1b}[31m | line 5\\u{1b}[31m | line 6\\u{1b}[31m.";
+    for (after, why) in [
+        ("exit 3\n", "failed: exit status: 3; "),
+        ("sleep 612\n", "was killed; "),
+        // What it leaves behind keeps its stderr open.
+        ("sleep 20 & exit 4\n", "failed: exit status: 4; "),
+    ] {
+        with_script(
+            &lab,
+            &format!("{much}{after}"),
+            ", timeout_seconds = 3, required = true",
+        );
+        server.vipswitch(["bind"]).fails(1, &[why, end]);
+        lab.logged(&[why, end, "command=on_take_over"]);
+        server.ok("unbind");
+    }
+}
+
+#[test]
+fn a_hook_leaves_a_command_behind_that_takes_long() {
+    let lab = Lab::with_hosts(["server1"]);
+    let server = lab.host("server1");
+    let gate = lab.dir().join("gate");
+    for (required, code) in [("false", 0), ("true", 1)] {
+        lab.run("mkfifo", [gate.to_str().unwrap()]);
+        let script = format!("#!/bin/sh\ncat {}\n", gate.display());
+        with_script(
+            &lab,
+            &script,
+            &format!(", timeout_seconds = 20, required = {required}"),
+        );
+        assert_eq!(server.hook("m", "192.168.56.101").code(), code);
+        assert!(server.ok("status").contains("on_take_over is PENDING"));
+        // Nothing ended it with the hook.
+        std::fs::write(&gate, "go\n").unwrap();
+        lab.logged(&["msg=\"ran ", "command=on_take_over try=1"]);
+        // Sentinel's next try finds that it has succeeded.
+        assert_eq!(server.hook("m", "192.168.56.101").code(), 0);
+        assert!(!server.ok("status").contains("PENDING"));
+        server.ok("unbind");
+        std::fs::remove_file(&gate).unwrap();
+    }
+    let ran = lab
+        .log()
+        .into_iter()
+        .filter(|line| line.contains("msg=\"ran "));
+    assert_eq!(ran.count(), 2, "{:#?}", lab.log());
+}
+
+#[test]
+fn a_command_does_not_wait_for_another_vip_of_its_master() {
+    let lab = Lab::with_hosts(["server1"]);
+    let server = lab.host("server1");
+    lab.wire("server1", "eth2");
+    server.ip("addr add 192.168.57.101/24 dev eth2");
+    server.ip("link set eth2 down");
+    let ran = lab.dir().join("ran");
+    lab.config(&format!(
+        "[masters.m]\nvip = [\"192.168.57.250/24\", \"192.168.56.250/24\"]\n\
+         on_take_over = {{ command = [\"/bin/sh\", \"-c\", \"echo $VIPSWITCH_VIP >>{}\"], required = true }}\n",
+        ran.display()
+    ));
+    let mut hook = server.command(executable());
+    hook.args(["m", "leader", "start", "", "1", "192.168.56.101", "1"]);
+    let mut hook = hook.spawn().unwrap();
+    let read = || std::fs::read_to_string(&ran).unwrap_or_default();
+    eventually("the healthy VIP's command has run", || {
+        read() == "192.168.56.250\n"
+    });
+    assert!(
+        hook.try_wait().unwrap().is_none(),
+        "the other VIP is still being tried"
+    );
+    server.ip("link set eth2 up");
+    assert!(end_of(&mut hook).success());
+    assert_eq!(read(), "192.168.56.250\n192.168.57.250\n", "each once");
 }

@@ -589,3 +589,34 @@ fn the_local_sentinel_in_its_own_list_has_one_vote() {
     fails(&server, 1, &["no majority"]);
     assert!(!server.has(BOUND));
 }
+
+#[test]
+fn commands_that_take_long_hold_up_no_other_master() {
+    let lab = Lab::with_hosts(["server1"]);
+    let server = lab.host("server1");
+    let (gate, opened) = (lab.dir().join("gate"), lab.dir().join("opened"));
+    lab.run("mkfifo", [gate.to_str().unwrap()]);
+    let wait = format!("test ! -p {0} || cat {0}", gate.display());
+    // More than are settled at the same time, and more than so many commands run at.
+    let names: Vec<String> = (0..48).map(|number| format!("m{number}")).collect();
+    let mut masters = String::new();
+    for (name, vip) in names.iter().zip(150..) {
+        let _ = write!(
+            masters,
+            "[masters.{name}]\nvip = \"192.168.56.{vip}/24\"\n\
+             on_take_over = {{ command = [\"/bin/sh\", \"-c\", \"{wait}\"], timeout_seconds = 20 }}\n"
+        );
+    }
+    configure(&lab, &masters, "address = \"127.0.0.1:7000\"");
+    let says: Vec<Says> = names.iter().map(|name| Says { name, ..ALONE }).collect();
+    sentinel(&server, "7000", &id('a'), &says, "");
+    redis(&server, 8000, "");
+    let mut sync = start(&server);
+    eventually("all VIPs are here", || server.addresses().len() == 48 + 2);
+    // What ends a command before the gate is open.
+    let ended = |line: &String| line.contains("was killed");
+    assert!(!lab.log().iter().any(ended), "{:#?}", lab.log());
+    std::fs::rename(&gate, &opened).unwrap();
+    std::fs::write(&opened, "go\n").unwrap();
+    assert!(crate::common::end_of(&mut sync).success());
+}

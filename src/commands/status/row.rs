@@ -14,6 +14,7 @@ use crate::failover::Endpoint;
 use crate::gather;
 use crate::kernel::Snapshot;
 use crate::link::Link;
+use crate::site_command::memory::{self, Pending};
 use crate::text::{Ink, printable};
 use crate::vip::Binding;
 
@@ -34,6 +35,7 @@ pub(super) struct Status {
     pub(super) claimed_by: Vec<String>,
     pub(super) probe_error: Option<String>,
     announcer: Option<Announcing>,
+    pending_command: Option<Pending>,
     pub(super) problem: Option<String>,
 }
 
@@ -86,6 +88,23 @@ fn ago_in_words(seconds: u64) -> String {
     }
 }
 
+fn pending_in_words(pending: &Pending) -> String {
+    let Pending {
+        command,
+        tries,
+        failed,
+        seconds_ago,
+    } = pending;
+    let tried = match (tries, failed) {
+        (0, _) => "it has not been tried yet".to_owned(),
+        (1, Some(why)) => format!("it was tried once: {why}"),
+        (tries, Some(why)) => format!("it was tried {tries} times: {why}"),
+        (_, None) => "it runs, or was killed".to_owned(),
+    };
+    let ago = seconds_ago.map(|ago| format!(" ({})", ago_in_words(ago)));
+    format!("; {command} is PENDING{}, {tried}", ago.unwrap_or_default())
+}
+
 /// One place where a VIP is bound.
 #[derive(Debug, Serialize)]
 struct BoundTo {
@@ -120,11 +139,12 @@ impl Status {
                 usable,
             })
         });
+        let is_bound = places.iter().any(|(_, binding)| binding.is_some());
         Status {
             master: target.name.to_owned(),
             vip: target.vip.address,
             prefix: target.vip.prefix,
-            bound: places.iter().any(|(_, binding)| binding.is_some()),
+            bound: is_bound,
             bindings: bound.collect(),
             interface: places.first().map(|(link, _)| link.name.clone()),
             redis_master: None,
@@ -140,6 +160,7 @@ impl Status {
             )
             .await
             .map(Announcing::from),
+            pending_command: memory::pending(target, is_bound),
             problem: None,
         }
     }
@@ -175,7 +196,10 @@ impl Status {
 
     /// Returns whether it tells of anything that is not as it should be.
     pub(super) fn is_wrong(&self) -> bool {
-        self.problem.is_some() || self.sentinel_error.is_some() || self.probe_error.is_some()
+        self.problem.is_some()
+            || self.pending_command.is_some()
+            || self.sentinel_error.is_some()
+            || self.probe_error.is_some()
     }
 
     /// Returns the row for a person.
@@ -220,6 +244,11 @@ impl Status {
             (Some(announcing), true) => announcing.to_string(),
             _ => String::new(),
         };
-        format!("{}: {held}{announcing}; {master}; {claims}", self.master)
+        let pending = self.pending_command.as_ref();
+        let pending = pending.map(pending_in_words).unwrap_or_default();
+        format!(
+            "{}: {held}{announcing}; {master}; {claims}{pending}",
+            self.master
+        )
     }
 }
