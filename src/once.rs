@@ -120,7 +120,7 @@ impl<'a> Run<'a> {
                 config,
                 dry_run,
                 started,
-                engine: Engine::new(started, dry_run),
+                engine: Engine::new(started, dry_run).knowing(config.vips().map(|vip| vip.address)),
                 announcements: Announcements::default(),
                 commands: Semaphore::new(COMMANDS),
             },

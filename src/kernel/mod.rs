@@ -2,6 +2,7 @@
 //! configuration nor Sentinel. What an errno means is said once, in [`kernel_error`](mod@crate::kernel_error).
 
 mod address;
+mod dump;
 mod events;
 mod link;
 mod route;

@@ -42,14 +42,16 @@ impl Outcome {
                 already: Some(prefix),
                 sent,
                 moved_from,
+                mended,
                 ..
             } => {
                 let there = Vip {
                     prefix: *prefix,
                     ..*vip
                 };
+                let mended: String = mended.iter().map(|how| format!(", {how}")).collect();
                 format!(
-                    "{there} was already on {interface}, announced it again ({sent}){}",
+                    "{there} was already on {interface}{mended}, announced it again ({sent}){}",
                     moved(moved_from)
                 )
             }
@@ -134,14 +136,19 @@ fn would(did: &Did, vip: &Vip) -> String {
             interface,
             already: Some(prefix),
             moved_from,
+            mended,
             ..
         } => {
             let there = Vip {
                 prefix: *prefix,
                 ..*vip
             };
+            let mended: String = mended
+                .iter()
+                .map(|how| format!(", would be {how}"))
+                .collect();
             format!(
-                "{there} is already on {interface}, would announce it again{}",
+                "{there} is already on {interface}{mended}, would announce it again{}",
                 would_move(moved_from)
             )
         }

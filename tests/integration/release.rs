@@ -9,7 +9,7 @@ fn a_release_removes_every_binding_of_the_vip() {
     let server = lab.host("server1");
     let before = server.addresses();
     server.ok("bind");
-    server.ip("addr add 192.168.56.250/32 dev eth1");
+    server.ip("addr add 192.168.56.250/24 dev eth1");
     server.ip("addr add 192.168.56.250/24 dev eth2");
     server.hook("m", "192.168.56.102").success();
     assert_eq!(server.addresses(), before);
@@ -84,7 +84,7 @@ fn an_interface_removed_with_the_vip_on_it_leaves_nothing_to_release() {
     server.ip("addr add 10.7.7.1/24 dev p0");
     server.ip("link set p0 up");
     server.ok("bind");
-    assert!(server.has("10.7.7.250/24@p0"));
+    assert!(server.has("10.7.7.250/32@p0"));
     server.ip("link del p0");
     server.hook("m", "192.168.56.102").success();
     server.vipswitch(["bind"]).fails(2, &["found no interface"]);

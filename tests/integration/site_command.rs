@@ -195,7 +195,7 @@ fn a_command_whose_vip_has_moved_on_is_not_run() {
     let holder = NameHolder::start(&server, "command/192.168.56.250");
     let mut bind = server.command(executable()).arg("bind").spawn().unwrap();
     eventually("the VIP is here", || server.has(V4_BOUND));
-    server.ip("addr del 192.168.56.250/24 dev eth1");
+    server.ip("addr del 192.168.56.250/32 dev eth1");
     holder.release();
     assert!(end_of(&mut bind).success());
     assert!(!lab.dir().join("taken").exists());

@@ -12,7 +12,7 @@ use crate::common::{
     finish, wait_for,
 };
 
-const BOUND: &str = "192.168.56.250/24@eth1";
+const BOUND: &str = "192.168.56.250/32@eth1";
 const ONE_MASTER: &str = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
 
 /// What a false Sentinel says about a master.
@@ -202,7 +202,7 @@ fn no_master_waits_for_another() {
     for time in ["announced_ms=", "commands_ms="] {
         assert!(!two.contains(time), "{two}");
     }
-    assert!(server.has(BOUND) && !server.has("192.168.56.251/24@eth1"));
+    assert!(server.has(BOUND) && !server.has("192.168.56.251/32@eth1"));
 }
 
 #[test]

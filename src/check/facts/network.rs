@@ -101,7 +101,8 @@ async fn places(
     netlink: &Netlink,
     links: &[Link],
 ) -> Result<Vec<Place>, Fault> {
-    let snapshot = Snapshot::new(netlink);
+    let vips = config.vips().map(|vip| vip.address).collect();
+    let snapshot = Snapshot::knowing(netlink, vips);
     let mut places = Vec::new();
     for (name, master) in &config.masters {
         let redises = watched.iter().filter(|one| one.name == *name);
@@ -146,6 +147,8 @@ async fn try_change(netlink: &Netlink, links: &[Link]) -> Trial {
         prefix: 32,
         peer: address,
         usable: true,
+        lasts: true,
+        is_ours: true,
     };
     let tried = netlink.delete_address(&nowhere, address, binding).await;
     Trial::of(tried, Capability::NetAdmin)

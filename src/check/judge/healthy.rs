@@ -87,6 +87,7 @@ fn address(text: &str) -> Address {
         subnet: Subnet { address, prefix },
         usable: true,
         secondary: false,
+        lasts: true,
         is_ours: true,
     }
 }
@@ -103,9 +104,11 @@ fn the_kernel() -> Kernel {
     let vip = Vip::parse("10.0.0.9/24").unwrap();
     let bound = Binding {
         ifindex: 2,
-        prefix: 24,
+        prefix: 32,
         peer: vip.address,
         usable: true,
+        lasts: true,
+        is_ours: true,
     };
     let place = Place {
         master: "m".into(),
@@ -123,7 +126,7 @@ fn the_kernel() -> Kernel {
         change: Trial::Works,
         reset: Trial::Works,
         has_marks: true,
-        addresses: vec![address("10.0.0.1/24"), address("10.0.0.9/24")],
+        addresses: vec![address("10.0.0.1/24"), address("10.0.0.9/32")],
         links: vec![link],
         places: vec![place],
     }

@@ -94,7 +94,8 @@ async fn look(
     targets: &[Target<'_>],
 ) -> Result<(Vec<Looked>, Vec<MacAddr>), Fault> {
     let netlink = Netlink::open()?;
-    let kernel = Snapshot::new(&netlink);
+    let vips = config.vips().map(|vip| vip.address).collect();
+    let kernel = Snapshot::knowing(&netlink, vips);
     let truths = ask_sentinel(config, targets).await;
     let names_until = Instant::now() + NAMES;
     let mut looked = Vec::new();
