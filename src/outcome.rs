@@ -255,6 +255,8 @@ pub struct Released {
     pub interfaces: Vec<String>,
     /// What came of resetting its connections.
     pub reset: Reset,
+    /// Routes that had it as their source, and what came of each.
+    pub routes: Vec<String>,
 }
 
 /// What came of resetting the connections of an address.

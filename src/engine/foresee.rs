@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::config::Target;
+use crate::deeds::release;
 use crate::exit::Fault;
 use crate::kernel::{Netlink, Snapshot};
 use crate::outcome::{Did, Mended, Released, Sent};
@@ -41,10 +42,13 @@ impl Engine {
                 interfaces: names(netlink, &bindings).await?,
                 sent: Vec::new(),
             },
-            Action::Release(bindings) => Did::Released(Released {
-                interfaces: names(netlink, &bindings).await?,
-                ..Released::default()
-            }),
+            Action::Release(bindings) => {
+                release::refuse(netlink, target.vip, &bindings).await?;
+                Did::Released(Released {
+                    interfaces: names(netlink, &bindings).await?,
+                    ..Released::default()
+                })
+            }
             Action::Nothing => Did::Nothing(verdict.idle()),
         })
     }

@@ -169,6 +169,7 @@ async fn release(
     };
     let all = &mut changes.released;
     all.interfaces.extend(done.interfaces);
+    all.routes.extend(done.routes);
     all.reset = std::mem::take(&mut all.reset).and(done.reset);
     match fault {
         None => Ok(Did::Released(all.clone())),

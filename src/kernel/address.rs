@@ -1,5 +1,6 @@
 //! Addresses: the list of them, adding one, deleting exactly one.
 
+use std::fs;
 use std::net::IpAddr;
 
 use nix::errno::Errno;
@@ -17,6 +18,15 @@ use crate::vip::{Binding, Subnet, Vip};
 /// The owner tag of the addresses that we add (IFA_PROTO, Linux 5.18). Numbers up to 3 are the
 /// kernel's (include/uapi/linux/if_addr.h); no others are registered. This is an ASCII `v`.
 const OWNER: u8 = 118;
+
+/// Returns whether the kernel keeps our mark on an address: Linux 5.18 or later.
+pub fn has_marks() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let parts = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    parts.collect::<Vec<_>>() >= vec![5, 18]
+}
 
 /// One address of this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

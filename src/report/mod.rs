@@ -74,9 +74,14 @@ impl Outcome {
                     .map(|(on, sent)| format!("on {on} ({sent})"));
                 format!("announced {vip} {}", each.collect::<Vec<_>>().join(", "))
             }
-            Did::Released(Released { interfaces, reset }) => {
+            Did::Released(Released {
+                interfaces,
+                reset,
+                routes,
+            }) => {
+                let routes: String = routes.iter().map(|route| format!("; {route}")).collect();
                 format!(
-                    "released {vip} from {} ({})",
+                    "released {vip} from {} ({}){routes}",
                     interfaces.join(", "),
                     resets(reset)
                 )

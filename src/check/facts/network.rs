@@ -1,7 +1,6 @@
 //! What the kernel says about every VIP and its interface, and who claims the VIP. Looks, changes
 //! nothing.
 
-use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::config::Config;
 use crate::evidence;
 use crate::exit::Fault;
 use crate::frames::{Question, claimants};
-use crate::kernel::{Address, Netlink, Snapshot, try_reset};
+use crate::kernel::{Address, Netlink, Snapshot, has_marks, try_reset};
 use crate::link::Link;
 use crate::privilege::{self, Capability};
 use crate::vip::{Binding, Vip, choose_interface};
@@ -162,13 +161,4 @@ async fn claimed_by(place: &Place, own: &[MacAddr]) -> Option<Vec<MacAddr>> {
     let question = can_ask.then_some(Question { vip, link })?;
     let answers = claimants(&[question], own, PROBE).await;
     answers.into_iter().next()?.ok()
-}
-
-/// Whether this is Linux 5.18 or later.
-fn has_marks() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let parts = release
-        .split(['.', '-'])
-        .map_while(|part| part.parse::<u32>().ok());
-    parts.collect::<Vec<_>>() >= vec![5, 18]
 }
