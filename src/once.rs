@@ -3,6 +3,7 @@
 //! else.
 
 mod announcements;
+pub mod left_over;
 mod site_commands;
 
 use std::net::IpAddr;

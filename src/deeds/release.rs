@@ -9,7 +9,7 @@ use crate::kernel::{Address, Netlink, Snapshot, has_marks, reset_connections};
 use crate::link::Link;
 use crate::lock::Lock;
 use crate::outcome::Released;
-use crate::vip::{Binding, Subnet, Vip};
+use crate::vip::{Binding, Subnet, Vip, bits};
 
 /// Refuses, if need be, stops the VIP's announcer, resets the VIP's connections, removes these bindings of it, and verifies
 /// that none is left. Returns what it did; so it does in the error.
@@ -76,8 +76,8 @@ pub async fn release(
 }
 
 /// Refuses to remove an address that may be the host's own: one that does not bear our mark, where it is its
-/// interface's only one. Without it the host could not be reached there any more. An address that bears the mark
-/// anywhere on this host is a VIP that has moved here.
+/// interface's only one, and the host has no other in its subnet: without it, it could not be reached there any
+/// more. An address that bears the mark anywhere on this host is a VIP that has moved here.
 ///
 /// # Errors
 ///
@@ -87,6 +87,15 @@ pub async fn refuse(netlink: &Netlink, vip: Vip, bindings: &[Binding]) -> Result
         return Ok(());
     }
     let all = netlink.addresses(vip.address).await?;
+    let reaches = |one: &Address| {
+        one.local != vip.address
+            && one.subnet.prefix < bits(one.local)
+            && one.subnet.holds(vip.address)
+    };
+    // Reached by that one, on whatever interface.
+    if all.iter().any(reaches) {
+        return Ok(());
+    }
     let is_on = |ifindex| move |one: &&Address| one.ifindex == ifindex && is_global(one.local);
     let is_only = |binding: &&Binding| {
         let mut there = all.iter().filter(is_on(binding.ifindex));

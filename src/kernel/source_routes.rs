@@ -36,14 +36,24 @@ impl Netlink {
     ///
     /// A netlink fault.
     pub async fn routes_from(&self, source: IpAddr) -> Result<Vec<SourceRoute>, Fault> {
-        let IpAddr::V4(source) = source else {
+        if source.is_ipv6() {
             return Ok(Vec::new());
-        };
+        }
+        let mut routes = self.source_routes().await?;
+        routes.retain(|route| route.source().map(IpAddr::V4) == Some(source));
+        Ok(routes)
+    }
+
+    /// Returns the IPv4 routes of all tables that somebody has made with a source.
+    ///
+    /// # Errors
+    ///
+    /// A netlink fault.
+    pub async fn source_routes(&self) -> Result<Vec<SourceRoute>, Fault> {
         let tried = || "list the routes of this host".to_owned();
         for _ in 0..TRIES {
             if let Some(routes) = self.answer(tried, list()).await? {
-                let has_source = |route: &SourceRoute| route.source() == Some(source);
-                return Ok(routes.into_iter().filter(has_source).collect());
+                return Ok(routes);
             }
         }
         let text = format!("cannot {}: they change all the time", tried());
@@ -118,7 +128,8 @@ fn cleaned(route: &RouteMessage) -> RouteMessage {
 }
 
 impl SourceRoute {
-    fn source(&self) -> Option<Ipv4Addr> {
+    /// Returns the source.
+    pub fn source(&self) -> Option<Ipv4Addr> {
         self.0.attributes.iter().find_map(|one| match one {
             RouteAttribute::PrefSource(RouteAddress::Inet(source)) => Some(*source),
             _ => None,

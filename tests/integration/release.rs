@@ -223,3 +223,31 @@ fn an_interfaces_only_address_is_not_removed_unless_we_have_bound_it() {
         assert!(server.has(&format!("{own}@eth1")));
     }
 }
+
+#[test]
+fn a_list_that_changes_while_it_is_read_is_read_again() {
+    let lab = guides_lab(ONLY_V4);
+    let server = lab.host("server1");
+    // More than the kernel tells in one piece.
+    let many = (0..2000).map(|n| format!("addr add 10.7.{}.{}/32 dev eth1\n", n / 250, n % 250));
+    let batch = lab.file("many", many.collect::<String>());
+    server.run("ip", ["-batch".as_ref(), batch.as_os_str()]);
+    let mut flapper = server.command("bash");
+    flapper.args([
+        "-c",
+        "while :; do ip addr add 10.8.0.1/32 dev eth1; ip addr del 10.8.0.1/32 dev eth1; done",
+    ]);
+    let mut flapper = flapper.spawn().unwrap();
+    for run in 1..=10 {
+        server.ip("addr add 192.168.56.250/24 dev eth1");
+        let said = server.ok("unbind");
+        assert!(said.contains("released"), "{said}");
+        lab.log_of(run);
+    }
+    // Before, half of the lists were interrupted, and every run needs several.
+    let runs = lab.runs();
+    let at_once = runs.iter().filter(|line| line.contains("tries=1 "));
+    assert!(at_once.count() >= 8, "{runs:#?}");
+    flapper.kill().unwrap();
+    flapper.wait().unwrap();
+}

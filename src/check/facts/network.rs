@@ -51,6 +51,8 @@ pub struct Kernel {
     pub has_marks: bool,
     pub addresses: Vec<Address>,
     pub links: Vec<Link>,
+    /// The IPv4 routes that have a source: it and the route.
+    pub source_routes: Vec<(IpAddr, String)>,
     pub places: Vec<Place>,
 }
 
@@ -90,8 +92,17 @@ pub async fn look(config: &Config, watched: &[Watched]) -> Result<Kernel, Fault>
         has_marks: has_marks(),
         addresses,
         links,
+        source_routes: source_routes(&netlink).await,
         places,
     })
+}
+
+/// What cannot be listed counts for nothing: the release says so.
+async fn source_routes(netlink: &Netlink) -> Vec<(IpAddr, String)> {
+    let routes = netlink.source_routes().await.unwrap_or_default();
+    let each = routes.iter();
+    each.filter_map(|route| Some((route.source()?.into(), route.to_string())))
+        .collect()
 }
 
 async fn places(

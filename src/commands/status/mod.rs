@@ -1,5 +1,6 @@
 //! `status`: who is master, who holds the VIP, does anyone else claim it. Changes nothing.
 
+mod left_over;
 mod row;
 
 use std::collections::BTreeMap;
@@ -53,6 +54,9 @@ pub(super) async fn run(of: &Masters, options: &Options, started: Instant) -> an
             row.text(colours)
         };
         text.push('\n');
+    }
+    if of.masters.is_empty() {
+        text += &left_over::rows(&config, options.json, colours).await?;
     }
     print(&text).await?;
     Ok(Exit::Done)
