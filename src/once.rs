@@ -3,6 +3,7 @@
 //! else.
 
 mod announcements;
+pub mod left_over;
 mod owed_command;
 mod site_commands;
 
@@ -130,7 +131,7 @@ impl<'a> Run<'a> {
                 config,
                 dry_run,
                 started,
-                engine: Engine::new(started, dry_run),
+                engine: Engine::new(started, dry_run).knowing(config.vips().map(|vip| vip.address)),
                 announcements: Announcements::default(),
                 turns: Semaphore::new(AT_ONCE),
                 commands: Semaphore::new(COMMANDS),

@@ -154,6 +154,10 @@ pub struct Binding {
     pub peer: IpAddr,
     /// Whether it works: false while, and after, duplicate address detection finds another.
     pub usable: bool,
+    /// Whether it stays as it is: no lifetime ends it, and an IPv6 one is never chosen as a source.
+    pub lasts: bool,
+    /// Whether it bears our mark.
+    pub is_ours: bool,
 }
 
 /// What may say on which interface a VIP belongs. Interfaces are given by the kernel's number.
@@ -161,7 +165,8 @@ pub struct Binding {
 pub struct Candidates<'a> {
     /// The interface that the configuration names, and its number if there is such a one.
     pub configured: Option<(&'a str, Option<u32>)>,
-    /// The interfaces whose subnet holds the VIP, the smallest subnet first.
+    /// The interfaces with an address of their own, no VIP, whose subnet holds the VIP; the smallest subnet
+    /// first.
     pub subnets: Vec<u32>,
     /// Where the VIP is bound.
     pub bound: Vec<Binding>,
@@ -312,6 +317,8 @@ mod tests {
             ifindex,
             prefix: 24,
             usable: true,
+            lasts: true,
+            is_ours: true,
         };
         let among = |configured, subnets: &[u32], bound: &[u32]| Candidates {
             configured,

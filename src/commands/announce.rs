@@ -117,8 +117,9 @@ async fn jobs(targets: &[Target<'_>]) -> Result<Vec<Job>, Fault> {
             {
                 continue;
             }
-            let gateways = netlink.gateways(ifindex, vip.address).await?;
-            let peers = take_over::peers(vip, &target.master.announce_to, &gateways);
+            let known = &target.master.announce_to;
+            let gateways = netlink.gateways(ifindex, vip.address, known).await?;
+            let peers = take_over::peers(vip, known, &gateways);
             jobs.push(Job {
                 master: target.name.to_owned(),
                 vip: target.vip,

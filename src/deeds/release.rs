@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 use super::announcer;
 use crate::exit::{Fault, Halted};
-use crate::kernel::{Address, Netlink, Snapshot, reset_connections};
+use crate::kernel::{Address, Netlink, Snapshot, has_marks, reset_connections};
 use crate::link::Link;
 use crate::lock::Lock;
 use crate::outcome::Released;
-use crate::vip::{Binding, Subnet, Vip};
+use crate::vip::{Binding, Subnet, Vip, bits};
 
-/// Stops the VIP's announcer, resets the VIP's connections, removes these bindings of it, and verifies
+/// Refuses, if need be, stops the VIP's announcer, resets the VIP's connections, removes these bindings of it, and verifies
 /// that none is left. Returns what it did; so it does in the error.
 ///
 /// The reset comes first: once the address is gone no RST can leave, and a client that only
@@ -21,17 +21,24 @@ use crate::vip::{Binding, Subnet, Vip};
 ///
 /// Goes on past errors, so that as much as possible is removed, and returns the first. A connection
 /// that cannot be reset does not fail the release. A VIP that is still there afterwards is a passing
-/// fault: something else adds it.
+/// fault: something else adds it. An address that is not to be removed is a permanent one.
 pub async fn release(
     netlink: &Netlink,
     lock: &Lock,
     vip: Vip,
     bindings: &[Binding],
 ) -> Result<Released, Halted<Released>> {
+    if let Err(fault) = refuse(netlink, vip, bindings).await {
+        return Err(Halted {
+            fault,
+            done: Released::default(),
+        });
+    }
     for binding in bindings {
         announcer::dismiss(vip.address, binding.ifindex);
     }
     let before = reset_connections(vip.address).await;
+    let routes = keep_routes(netlink, vip.address).await;
     let removed = remove(netlink, lock, vip.address, bindings).await;
     let reset = before.and(reset_connections(vip.address).await);
     let interfaces = match removed {
@@ -42,11 +49,16 @@ pub async fn release(
                 done: Released {
                     interfaces: done,
                     reset,
+                    routes,
                 },
             });
         }
     };
-    let done = Released { interfaces, reset };
+    let done = Released {
+        interfaces,
+        reset,
+        routes,
+    };
     let left = match Snapshot::new(netlink).bindings(vip.address).await {
         Ok(left) => left,
         Err(fault) => return Err(Halted { fault, done }),
@@ -61,6 +73,76 @@ pub async fn release(
     let fault = Fault::passing(text)
         .remedy("Something else adds it: a network manager, or another script.");
     Err(Halted { fault, done })
+}
+
+/// Refuses to remove an address that may be the host's own: one that does not bear our mark, where it is its
+/// interface's only one, and the host has no other in its subnet: without it, it could not be reached there any
+/// more. An address that bears the mark anywhere on this host is a VIP that has moved here.
+///
+/// # Errors
+///
+/// A refusal is permanent. A kernel without marks cannot tell, and nothing is refused.
+pub async fn refuse(netlink: &Netlink, vip: Vip, bindings: &[Binding]) -> Result<(), Fault> {
+    if bindings.iter().any(|binding| binding.is_ours) || !has_marks() {
+        return Ok(());
+    }
+    let all = netlink.addresses(vip.address).await?;
+    let reaches = |one: &Address| {
+        one.local != vip.address
+            && one.subnet.prefix < bits(one.local)
+            && one.subnet.holds(vip.address)
+    };
+    // Reached by that one, on whatever interface.
+    if all.iter().any(reaches) {
+        return Ok(());
+    }
+    let is_on = |ifindex| move |one: &&Address| one.ifindex == ifindex && is_global(one.local);
+    let is_only = |binding: &&Binding| {
+        let mut there = all.iter().filter(is_on(binding.ifindex));
+        there.all(|one| one.local == vip.address)
+    };
+    let Some(binding) = bindings.iter().find(is_only) else {
+        return Ok(());
+    };
+    let Some(link) = netlink.link(binding.ifindex).await? else {
+        return Ok(());
+    };
+    let (address, prefix) = (vip.address, binding.prefix);
+    Err(Fault::permanent(format!(
+        "will not remove {address}/{prefix} from {}: vipswitch has not bound it, and {} has no other {} address, so that this host may be reached by it",
+        link.name,
+        link.name,
+        if address.is_ipv4() { "IPv4" } else { "IPv6" },
+    ))
+    .remedy(format!(
+        "If it is this host's own, correct `vip` in the configuration; else remove it by hand: ip addr del {address}/{prefix} dev {}",
+        link.name
+    )))
+}
+
+/// Whether an address is more than its link's.
+fn is_global(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    }
+}
+
+/// Keeps the routes that have the VIP as their source and would go with it, or would go on sending from it.
+/// Returns what came of each.
+async fn keep_routes(netlink: &Netlink, vip: IpAddr) -> Vec<String> {
+    let routes = match netlink.routes_from(vip).await {
+        Ok(routes) => routes,
+        Err(fault) => return vec![format!("routes with src {vip} are not kept: {fault}")],
+    };
+    let mut told = Vec::new();
+    for route in routes {
+        told.push(match netlink.free_route(&route).await {
+            Ok(()) => format!("route {route} has lost its src {vip}"),
+            Err(fault) => format!("route {route} with src {vip} is not kept: {fault}"),
+        });
+    }
+    told
 }
 
 /// Removes bindings of an address; a binding that is gone already is not an error. Returns the names of

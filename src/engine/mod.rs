@@ -14,7 +14,7 @@ mod take_over;
 mod task;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -39,6 +39,8 @@ pub use task::{Expected, Task};
 pub struct Engine {
     started: Instant,
     dry_run: bool,
+    /// All VIPs of the configuration: none is an interface's own address.
+    vips: BTreeSet<IpAddr>,
     senders: Senders,
     /// Key: the number of the interface, and true for IPv4.
     gateways: RefCell<BTreeMap<(u32, bool), Vec<IpAddr>>>,
@@ -50,8 +52,18 @@ impl Engine {
         Engine {
             started,
             dry_run,
+            vips: BTreeSet::new(),
             senders: Senders::default(),
             gateways: RefCell::default(),
+        }
+    }
+
+    /// Returns it with these VIPs, all of the configuration: none of them is an interface's own address.
+    #[must_use]
+    pub fn knowing(self, vips: impl Iterator<Item = IpAddr>) -> Engine {
+        Engine {
+            vips: vips.collect(),
+            ..self
         }
     }
 
@@ -76,7 +88,7 @@ impl Engine {
     ) -> Result<(), Fault> {
         let lock = self.lock(task).await?;
         let netlink = Netlink::open()?;
-        let snapshot = Snapshot::new(&netlink);
+        let snapshot = Snapshot::knowing(&netlink, self.vips.clone());
         let (evidence, mut ready) =
             join(gather(&snapshot), self.get_ready(&netlink, &snapshot, task)).await;
         let evidence = task.evidence.insert(evidence?);
@@ -159,6 +171,7 @@ async fn release(
     };
     let all = &mut changes.released;
     all.interfaces.extend(done.interfaces);
+    all.routes.extend(done.routes);
     all.reset = std::mem::take(&mut all.reset).and(done.reset);
     match fault {
         None => Ok(Did::Released(all.clone())),

@@ -99,7 +99,7 @@ fn the_announcer_ends_when_the_vip_goes_and_sends_nothing_more() {
     server.ok("bind");
     eventually("the announcers are at work", || at_work(&server));
     sniffer.wait(V4, 4);
-    server.ip("addr del 192.168.56.250/24 dev eth1");
+    server.ip("addr del 192.168.56.250/32 dev eth1");
     server.ip("addr del fd00::250/64 dev eth1");
     eventually("both have ended", || announcers(&lab).len() == 2);
     for line in announcers(&lab) {
@@ -627,7 +627,7 @@ fn a_vip_that_is_removed_ends_its_own_voice_and_no_other() {
     server.ok("bind");
     eventually("all are announced", || announced_now(&server) == 3);
     let sniffer = Sniffer::start(&lab.host("client"));
-    server.ip("addr del 192.168.56.250/24 dev eth1");
+    server.ip("addr del 192.168.56.250/32 dev eth1");
     let line = end_of(&lab, VIPS[0]);
     assert!(line.contains("until the VIP is gone"), "{line}");
     let before = sniffer.settled(&server, V4).len();

@@ -206,9 +206,9 @@ fn network_and_configuration(checked: &Checked) {
     client.ip("addr del 192.168.56.250/24 dev eth1");
     checked.breaks(
         "own-address",
-        "ip addr del 192.168.56.250/24 dev eth1; ip addr add 192.168.56.250/24 dev eth1",
+        "ip addr del 192.168.56.250/32 dev eth1; ip addr add 192.168.56.250/32 dev eth1",
         &format!(
-            "ip addr del 192.168.56.250/24 dev eth1; {} bind -q",
+            "ip addr del 192.168.56.250/32 dev eth1; {} bind -q",
             checked.hook.display()
         ),
     );

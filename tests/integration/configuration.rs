@@ -10,7 +10,7 @@ use nix::unistd::mkfifo;
 const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n\
     [masters.bind]\nvip = \"192.168.56.251/24\"\n";
 
-const VIP: &str = "192.168.56.250/24@eth1";
+const VIP: &str = "192.168.56.250/32@eth1";
 
 /// One host, 192.168.56.101, with a configuration.
 fn lab() -> Lab {
@@ -146,7 +146,7 @@ fn the_option_names_another_configuration_than_the_environment() {
         "[masters.other]\nvip = \"192.168.56.252/24\"\n",
     );
     host.ok(&format!("bind --config {}", other.display()));
-    assert!(host.has("192.168.56.252/24@eth1") && !host.has(VIP));
+    assert!(host.has("192.168.56.252/32@eth1") && !host.has(VIP));
     // An empty variable names nothing.
     let mut command = host.command(executable());
     command.arg("status").env("VIPSWITCH_CONFIG", "");

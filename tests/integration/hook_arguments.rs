@@ -11,7 +11,7 @@ use crate::common::{Finished, Host, Lab, SENTINELS_PATIENCE, end_of, executable}
 const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n\
     [masters.bind]\nvip = \"192.168.56.251/24\"\n";
 
-const VIP: &str = "192.168.56.250/24@eth1";
+const VIP: &str = "192.168.56.250/32@eth1";
 
 /// One host, 192.168.56.101, with a configuration.
 fn lab() -> Lab {
@@ -308,7 +308,7 @@ fn a_master_named_like_a_command_is_moved_by_sentinels_call() {
     let host = lab.host("server1");
     host.hook("bind", "192.168.56.101").success();
     host.hook("status", "192.168.56.101").success();
-    assert!(host.has("192.168.56.251/24@eth1") && host.has("192.168.56.252/24@eth1"));
+    assert!(host.has("192.168.56.251/32@eth1") && host.has("192.168.56.252/32@eth1"));
     assert_eq!(host.ok("unbind bind --quiet"), "");
-    assert!(!host.has("192.168.56.251/24@eth1") && host.has("192.168.56.252/24@eth1"));
+    assert!(!host.has("192.168.56.251/32@eth1") && host.has("192.168.56.252/32@eth1"));
 }

@@ -225,7 +225,7 @@ fn a_vip_that_somebody_removes_at_once_is_bound_again() {
         server.ok("unbind");
         let before = lab.runs().len();
         let mut run = delayed(&server, 7, &CALL, true);
-        server.ip("addr del 192.168.56.250/24 dev eth1");
+        server.ip("addr del 192.168.56.250/32 dev eth1");
         let status = end_of(&mut run);
         assert!(status.success(), "{status:?}");
         let line = lab.log_of(before + 1).swap_remove(before);

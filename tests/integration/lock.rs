@@ -181,7 +181,7 @@ fn a_run_whose_name_is_denied_waits_for_those_that_have_theirs() {
     for run in [&mut first, &mut second] {
         assert!(end_of(run).success());
     }
-    assert!(server.has("192.168.56.251/24@eth1") && !server.has(V4_BOUND));
+    assert!(server.has("192.168.56.251/32@eth1") && !server.has(V4_BOUND));
 }
 
 #[test]

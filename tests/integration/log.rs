@@ -8,7 +8,7 @@ use crate::common::{Finished, Lab, executable, finish};
 const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n\
     [masters.bind]\nvip = \"192.168.56.251/24\"\n";
 
-const VIP: &str = "192.168.56.250/24@eth1";
+const VIP: &str = "192.168.56.250/32@eth1";
 
 /// One host, 192.168.56.101, with a configuration.
 fn lab() -> Lab {

@@ -1,6 +1,7 @@
 //! The executable in real network namespaces, with real Redis and real Sentinels: a module for each
 //! subject, which runs alone by `cargo test --test integration SUBJECT::`.
 
+mod address;
 mod announcer;
 mod check;
 mod command_line;

@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::common::{Finished, Host, Lab, eventually, executable, false_sentinel, finish};
 
 const VIP: &str = "192.168.56.250";
-const BOUND: &str = "192.168.56.250/24@eth1";
+const BOUND: &str = "192.168.56.250/32@eth1";
 const SERVERS: [&str; 3] = ["server1", "server2", "server3"];
 
 /// A Redis as Sentinel lists it: its host, its run id and its flags; the port is 8000.

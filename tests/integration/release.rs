@@ -9,7 +9,7 @@ fn a_release_removes_every_binding_of_the_vip() {
     let server = lab.host("server1");
     let before = server.addresses();
     server.ok("bind");
-    server.ip("addr add 192.168.56.250/32 dev eth1");
+    server.ip("addr add 192.168.56.250/24 dev eth1");
     server.ip("addr add 192.168.56.250/24 dev eth2");
     server.hook("m", "192.168.56.102").success();
     assert_eq!(server.addresses(), before);
@@ -84,7 +84,7 @@ fn an_interface_removed_with_the_vip_on_it_leaves_nothing_to_release() {
     server.ip("addr add 10.7.7.1/24 dev p0");
     server.ip("link set p0 up");
     server.ok("bind");
-    assert!(server.has("10.7.7.250/24@p0"));
+    assert!(server.has("10.7.7.250/32@p0"));
     server.ip("link del p0");
     server.hook("m", "192.168.56.102").success();
     server.vipswitch(["bind"]).fails(2, &["found no interface"]);
@@ -104,4 +104,150 @@ fn what_a_killed_release_has_borrowed_is_given_back_by_the_next_run() {
     set("1");
     server.hook("m", "192.168.56.102").success();
     assert_eq!(get(), "1\n");
+}
+
+#[test]
+fn routes_with_the_vip_as_their_source_outlive_it() {
+    for call in ["unbind", "hook"] {
+        let lab = guides_lab(BOTH);
+        lab.wire("server1", "eth2");
+        let server = lab.host("server1");
+        server.ok("bind");
+        server.ip("addr add 10.9.0.1/24 dev eth2");
+        for route in [
+            "default via 192.168.56.103 src 192.168.56.250",
+            "10.1.0.0/16 via 192.168.56.103 src 192.168.56.250 metric 7 mtu 1400",
+            "10.2.0.0/16 via 192.168.56.103 src 192.168.56.250 table 100",
+            "10.3.0.0/16 dev eth2 src 192.168.56.250 proto static",
+            "10.4.0.0/16 src 192.168.56.250 nexthop via 192.168.56.103 weight 2 nexthop via 10.9.0.2",
+            "10.5.0.0/16 via 192.168.56.102",
+            "10.6.0.0/16 via 192.168.57.1 dev eth1 onlink src 192.168.56.250",
+        ] {
+            server.ip(&format!("route add {route}"));
+        }
+        server.ip("-6 route add fd01::/64 via fd00::103 src fd00::250");
+        server.ip("-6 route add default via fd00::103 src fd00::250 table 100");
+        let before = server.ip("route show table all");
+        let dry = server.ok("unbind --dry-run");
+        assert!(dry.contains("would release"), "{dry}");
+        assert_eq!(server.ip("route show table all"), before);
+        match call {
+            "unbind" => drop(server.ok("unbind")),
+            _ => drop(server.hook("m", "192.168.56.102").success()),
+        }
+        let after = server.ip("route show table all") + &server.ip("-6 route show table all");
+        assert!(
+            !after.contains(".250") && !after.contains("::250"),
+            "{after}"
+        );
+        for kept in [
+            "default via 192.168.56.103 dev eth1",
+            "10.1.0.0/16 via 192.168.56.103 dev eth1 metric 7 mtu 1400",
+            "10.2.0.0/16 via 192.168.56.103 dev eth1 table 100",
+            "10.3.0.0/16 dev eth2 proto static",
+            "nexthop via 192.168.56.103 dev eth1 weight 2",
+            "10.5.0.0/16 via 192.168.56.102 dev eth1",
+            "10.6.0.0/16 via 192.168.57.1 dev eth1 onlink",
+            "fd01::/64 via fd00::103 dev eth1",
+            "default via fd00::103 dev eth1 table 100",
+        ] {
+            assert!(after.contains(kept), "{kept}: {after}");
+        }
+        let source = server.json("route get 10.1.0.1")[0]["prefsrc"].clone();
+        assert_eq!(source, "192.168.56.101");
+        let line =
+            lab.logged(&["route default via 192.168.56.103 has lost its src 192.168.56.250"]);
+        assert!(
+            line.contains("10.2.0.0/16 via 192.168.56.103 of table 100"),
+            "{line}"
+        );
+        assert!(!line.contains("10.5.0.0"), "{line}");
+    }
+}
+
+#[test]
+fn a_route_is_kept_beside_another_of_its_kind_and_by_a_next_hop_object() {
+    let lab = guides_lab(ONLY_V4);
+    let server = lab.host("server1");
+    server.ok("bind");
+    server.ip("route add 10.1.0.0/16 via 192.168.56.103");
+    server.ip("route append 10.1.0.0/16 via 192.168.56.103 src 192.168.56.250");
+    server.ip("route append 10.2.0.0/16 via 192.168.56.102");
+    server.ip("route append 10.2.0.0/16 via 192.168.56.103 src 192.168.56.250");
+    server.ip("nexthop add id 5 via 192.168.56.103 dev eth1");
+    server.ip("route add 10.3.0.0/16 nhid 5 src 192.168.56.250");
+    server.ok("unbind");
+    let after = server.ip("route show");
+    assert!(!after.contains(".250"), "{after}");
+    assert_eq!(
+        after.matches("10.1.0.0/16 via 192.168.56.103").count(),
+        1,
+        "{after}"
+    );
+    assert_eq!(after.matches("10.2.0.0/16 via").count(), 2, "{after}");
+    assert!(after.contains("10.3.0.0/16 nhid 5"), "{after}");
+}
+
+#[test]
+fn an_interfaces_only_address_is_not_removed_unless_we_have_bound_it() {
+    for (vip, own) in [
+        ("192.168.56.250/24", "192.168.56.101/24"),
+        ("fd00::250/64", "fd00::101/64"),
+    ] {
+        let lab = guides_lab(&format!(
+            "[masters.m]\nvip = \"{vip}\"\ninterface = \"eth1\"\n"
+        ));
+        let server = lab.host("server1");
+        server.ip(&format!("addr del {own} dev eth1"));
+        server.ip(&format!("addr add {vip} dev eth1"));
+        let before = server.addresses();
+        let said = [
+            "will not remove",
+            "vipswitch has not bound it",
+            "remove it by hand: ip addr del",
+        ];
+        server.vipswitch(["unbind"]).fails(2, &said);
+        server.vipswitch(["unbind", "--dry-run"]).fails(2, &said);
+        server.hook("m", "192.168.56.102").fails(2, &said);
+        lab.logged(&["failed=", "exit=2", "will not remove"]);
+        assert_eq!(server.addresses(), before);
+        // Ours goes, and so does another's beside the host's own.
+        server.ip(&format!("addr del {vip} dev eth1"));
+        server.ok("bind");
+        server.ok("unbind");
+        assert!(!server.addresses().iter().any(|one| one.contains("250/")));
+        server.ip(&format!("addr add {own} dev eth1"));
+        server.ip(&format!("addr add {vip} dev eth1"));
+        server.ok("unbind");
+        assert!(!server.addresses().iter().any(|one| one.contains("250/")));
+        assert!(server.has(&format!("{own}@eth1")));
+    }
+}
+
+#[test]
+fn a_list_that_changes_while_it_is_read_is_read_again() {
+    let lab = guides_lab(ONLY_V4);
+    let server = lab.host("server1");
+    // More than the kernel tells in one piece.
+    let many = (0..2000).map(|n| format!("addr add 10.7.{}.{}/32 dev eth1\n", n / 250, n % 250));
+    let batch = lab.file("many", many.collect::<String>());
+    server.run("ip", ["-batch".as_ref(), batch.as_os_str()]);
+    let mut flapper = server.command("bash");
+    flapper.args([
+        "-c",
+        "while :; do ip addr add 10.8.0.1/32 dev eth1; ip addr del 10.8.0.1/32 dev eth1; done",
+    ]);
+    let mut flapper = flapper.spawn().unwrap();
+    for run in 1..=10 {
+        server.ip("addr add 192.168.56.250/24 dev eth1");
+        let said = server.ok("unbind");
+        assert!(said.contains("released"), "{said}");
+        lab.log_of(run);
+    }
+    // Before, half of the lists were interrupted, and every run needs several.
+    let runs = lab.runs();
+    let at_once = runs.iter().filter(|line| line.contains("tries=1 "));
+    assert!(at_once.count() >= 8, "{runs:#?}");
+    flapper.kill().unwrap();
+    flapper.wait().unwrap();
 }

@@ -213,7 +213,7 @@ fn a_command_whose_vip_has_moved_on_is_not_run() {
         let count = server.run("sh", ["-c", "pgrep -c -f '[s]ite-command' || true"]);
         server.has(V4_BOUND) && count.trim() != "0"
     });
-    server.ip("addr del 192.168.56.250/24 dev eth1");
+    server.ip("addr del 192.168.56.250/32 dev eth1");
     holder.release();
     assert!(end_of(&mut bind).success());
     assert!(!lab.dir().join("taken").exists());

@@ -51,7 +51,7 @@ fn status_tells_who_has_the_vip_and_who_else_claims_it() {
         )
     );
     let seen = two.status();
-    for (object, prefix) in seen.iter().zip([24, 64]) {
+    for (object, prefix) in seen.iter().zip([32, 64]) {
         assert_eq!(
             object["bindings"],
             json!([{ "interface": "eth1", "prefix": prefix, "usable": true }])

@@ -12,7 +12,7 @@ use crate::common::{
     finish, wait_for,
 };
 
-pub const BOUND: &str = "192.168.56.250/24@eth1";
+pub const BOUND: &str = "192.168.56.250/32@eth1";
 pub const ONE_MASTER: &str = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
 
 /// What a false Sentinel says about a master.
@@ -202,7 +202,7 @@ fn no_master_waits_for_another() {
     for time in ["announced_ms=", "commands_ms="] {
         assert!(!two.contains(time), "{two}");
     }
-    assert!(server.has(BOUND) && !server.has("192.168.56.251/24@eth1"));
+    assert!(server.has(BOUND) && !server.has("192.168.56.251/32@eth1"));
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn two_of_five_are_no_majority_although_the_local_sentinel_knows_one_other() {
     fails(&server, 1, &["no majority"]);
     assert!(!server.has(BOUND));
     // A VIP that is there stays, too.
-    server.ip("addr add 192.168.56.250/24 dev eth1");
+    server.ip("addr add 192.168.56.250/32 dev eth1");
     fails(&server, 1, &["no majority"]);
     assert!(server.has(BOUND));
 }
@@ -328,7 +328,7 @@ fn three_of_five_that_only_another_one_knows_outvote_the_two() {
     redis(&server, 8000, "");
     configure(&lab, ONE_MASTER, "address = \"192.168.56.101:7000\"");
     mostly_unknown(&lab, 5, Some("192.168.56.102"));
-    server.ip("addr add 192.168.56.250/24 dev eth1");
+    server.ip("addr add 192.168.56.250/32 dev eth1");
     let released = wait_for(PATIENCE, || {
         server.vipswitch(["sync"]);
         (!server.has(BOUND)).then_some(())
@@ -524,7 +524,7 @@ fn without_a_majority_a_silent_redis_beside_a_replica_keeps_the_vip() {
     sentinel(&server, "7000", &id('a'), &[says], "");
     redis(&server, 8001, "--replicaof 192.168.56.102 8000");
     false_sentinel(&server, "192.168.56.101:8000", SILENT);
-    server.ip("addr add 192.168.56.250/24 dev eth1");
+    server.ip("addr add 192.168.56.250/32 dev eth1");
     fails(&server, 1, &[]);
     assert!(server.has(BOUND), "the silent Redis may be the master");
 }

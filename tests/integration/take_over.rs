@@ -340,17 +340,18 @@ fn sentinels_call_binds_where_to_is_and_releases_elsewhere() {
 
 #[test]
 fn a_vip_with_another_prefix_length_is_adopted_as_it_is() {
-    let lab = guides_lab(ONLY_V4);
+    let lab = guides_lab(BOTH);
     let server = lab.host("server1");
     server.ip("addr add 192.168.56.250/32 dev eth1");
+    server.ip("addr add fd00::250/128 dev eth1 nodad preferred_lft 0");
     let said = server.ok("bind");
-    assert!(
-        said.contains("192.168.56.250/32 was already on eth1, announced it again (2 frames)"),
-        "{said}"
-    );
-    assert!(server.has("192.168.56.250/32@eth1") && !server.has(V4_BOUND));
+    for there in ["192.168.56.250/32", "fd00::250/128"] {
+        let found = format!("{there} was already on eth1, announced it again (");
+        assert!(said.contains(&found), "{said}");
+    }
+    assert!(server.has(V4_BOUND) && server.has("fd00::250/128@eth1") && !server.has(V6_BOUND));
     server.ok("unbind");
-    assert!(!server.has("192.168.56.250/32@eth1"));
+    assert!(!server.has(V4_BOUND) && !server.has("fd00::250/128@eth1"));
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn an_answer_that_ends_the_conversation_keeps_no_other_master_waiting() {
         sentinel(&server, "7000", &id('a'), &own, &bad);
         let run = server.vipswitch(["sync"]);
         run.fails(1, &["m0:", "m4:", said]);
-        let has = |number: usize| server.has(&format!("192.168.56.{}/24@eth1", 130 + number));
+        let has = |number: usize| server.has(&format!("192.168.56.{}/32@eth1", 130 + number));
         let bound: Vec<bool> = (0..9).map(has).collect();
         let expected: Vec<bool> = (0..9).map(|number| number != 0 && number != 4).collect();
         assert_eq!(bound, expected);
@@ -179,7 +179,7 @@ fn sixty_masters_are_asked_about_on_one_connection_while_a_host_is_dead() {
         one.ip("addr flush dev eth1 label eth1 to 192.168.56.128/25");
         let _ = fs::remove_file(&notes);
         one.ok("sync --quiet");
-        assert!((0..60).all(|number| one.has(&format!("192.168.56.{}/24@eth1", 130 + number))));
+        assert!((0..60).all(|number| one.has(&format!("192.168.56.{}/32@eth1", 130 + number))));
         // On a busy machine one may be late; then its masters are tried again.
         let noted = fs::read_to_string(&notes).unwrap();
         let of_two = noted.lines().filter(|line| *line == "server2").count();

@@ -1,6 +1,6 @@
 //! A host on which all is well.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use pnet_base::MacAddr;
@@ -86,7 +86,7 @@ fn file(path: &str) -> File {
     }
 }
 
-fn address(text: &str) -> Address {
+pub fn address(text: &str) -> Address {
     let Vip { address, prefix } = Vip::parse(text).unwrap();
     Address {
         ifindex: 2,
@@ -94,7 +94,15 @@ fn address(text: &str) -> Address {
         subnet: Subnet { address, prefix },
         usable: true,
         secondary: false,
+        lasts: true,
         is_ours: true,
+    }
+}
+
+fn own(address: Address) -> Address {
+    Address {
+        is_ours: false,
+        ..address
     }
 }
 
@@ -110,9 +118,11 @@ fn the_kernel() -> Kernel {
     let vip = Vip::parse("10.0.0.9/24").unwrap();
     let bound = Binding {
         ifindex: 2,
-        prefix: 24,
+        prefix: 32,
         peer: vip.address,
         usable: true,
+        lasts: true,
+        is_ours: true,
     };
     let place = Place {
         master: "m".into(),
@@ -130,8 +140,9 @@ fn the_kernel() -> Kernel {
         change: Trial::Works,
         reset: Trial::Works,
         has_marks: true,
-        addresses: vec![address("10.0.0.1/24"), address("10.0.0.9/24")],
+        addresses: vec![own(address("10.0.0.1/24")), address("10.0.0.9/32")],
         links: vec![link],
+        source_routes: vec![(IpAddr::from([10, 0, 0, 1]), "default".into())],
         places: vec![place],
     }
 }

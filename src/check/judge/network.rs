@@ -6,11 +6,13 @@ use crate::check::facts::Facts;
 use crate::check::facts::interface::Interface;
 use crate::check::facts::network::{Kernel, Place, Trial};
 use crate::check::finding::{Findings, Verdict, error, fault, unknown, warning};
+use crate::config::DEFAULT_PATH;
 use crate::gather::is_here;
 use crate::judgement::{Known, Problem, problems};
 use crate::kernel::Address;
+use crate::once::left_over::left_over;
 use crate::text::escape;
-use crate::vip::{Vip, bits};
+use crate::vip::{Binding, Vip, bits};
 
 pub fn judge(facts: &Facts, findings: &mut Findings) {
     let kernel = match &facts.kernel {
@@ -19,6 +21,15 @@ pub fn judge(facts: &Facts, findings: &mut Findings) {
     };
     findings.add("netlink", "", trial(&kernel.change));
     findings.add("reset", "", reset(&kernel.reset));
+    for vip in left_over(&kernel.addresses, &facts.config) {
+        let left_over = warning(
+            "vipswitch has bound it here, and no master of this configuration has it",
+            format!(
+                "`vipswitch sync` releases it where this is the host's own configuration, {DEFAULT_PATH}; from another one: ip addr del"
+            ),
+        );
+        findings.add("left-over", vip, left_over);
+    }
     for place in &kernel.places {
         // That is told as `announced-address`.
         if !sentinel::is_a_servers(&place.vip, facts) {
@@ -100,6 +111,46 @@ fn vip(place: &Place, kernel: &Kernel, facts: &Facts, findings: &mut Findings) {
         "Take it out of the network's configuration; bound by hand, let vipswitch do it: vipswitch unbind, then bind.",
     );
     findings.add("own-address", vip, own_address);
+    findings.add("form", vip, form(place, kernel));
+    let mut routes = kernel.source_routes.iter();
+    let route = routes.find(|(source, _)| *source == vip.address);
+    let route = route.and_then(|(_, route)| {
+        warning(
+            format!("the route {route} has it as its src, and loses that when the VIP goes"),
+            "Take `src` out of the route, or have on_take_over set it again.",
+        )
+    });
+    findings.add("route-source", vip, route);
+}
+
+/// Judges whether a VIP is bound so that it stays and cannot become a source address. The next take-over mends
+/// it; where the master is elsewhere, it is to go at all.
+fn form(place: &Place, kernel: &Kernel) -> Verdict {
+    let vip = place.vip.address;
+    let vips = || kernel.places.iter().map(|place| place.vip.address);
+    let has_own = |binding: &Binding| {
+        kernel.addresses.iter().any(|one| {
+            let is_own = !one.is_ours && !vips().any(|vip| vip == one.local);
+            one.ifindex == binding.ifindex && is_own && one.subnet.holds(vip)
+        })
+    };
+    let is_wide = |binding: &&Binding| vip.is_ipv4() && binding.prefix < 32 && has_own(binding);
+    let mut bound = place.bound.iter();
+    if let Some(wide) = bound.clone().find(is_wide) {
+        let text = format!(
+            "it is bound as /{}: it can become the address from which this host speaks, and others know Sentinel and Redis by",
+            wide.prefix
+        );
+        return warning(
+            text,
+            "`vipswitch sync` on the master's host makes it a /32.",
+        );
+    }
+    bound.find(|binding| !binding.lasts)?;
+    warning(
+        "it is bound with a lifetime, and goes when that is over; or an IPv6 one can be a source address",
+        "`vipswitch sync` on the master's host makes it stay.",
+    )
 }
 
 /// Returns the check that a problem belongs to.

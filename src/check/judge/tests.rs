@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pnet_base::MacAddr;
 
-use super::healthy::{STATUS, UNITS, healthy, row};
+use super::healthy::{STATUS, UNITS, address, healthy, row};
 use super::*;
 use crate::check::facts::files::{File, Runs};
 use crate::check::facts::interface::Interface;
@@ -213,6 +213,10 @@ tables! {
         |it: kernel| it.change = Trial::NotAllowed => "netlink" Unknown;
         |it: kernel| it.reset = Trial::Fails(no()) => "reset" Warning;
         |it: kernel| it.addresses[1].is_ours = false => "own-address" Warning;
+        |it: kernel| it.addresses.push(address("10.0.0.8/32")) => "left-over" Warning;
+        |it: kernel| it.source_routes[0].0 = [10, 0, 0, 9].into() => "route-source" Warning;
+        |it: place| it.bound[0].prefix = 24 => "form" Warning;
+        |it: place| it.bound[0].lasts = false => "form" Warning;
         |it: kernel| (it.has_marks, it.addresses[1].is_ours) = (false, false) => ;
         |it: kernel| it.addresses[0].subnet.prefix = 16 => "subnet" Warning;
         |it: kernel| it.addresses.clear() => "subnet" Warning;

@@ -1,5 +1,6 @@
 //! `status`: who is master, who holds the VIP, does anyone else claim it. Changes nothing.
 
+mod left_over;
 mod row;
 
 use std::collections::BTreeMap;
@@ -54,6 +55,9 @@ pub(super) async fn run(of: &Masters, options: &Options, started: Instant) -> an
         };
         text.push('\n');
     }
+    if of.masters.is_empty() {
+        text += &left_over::rows(&config, options.json, colours).await?;
+    }
     print(&text).await?;
     Ok(Exit::Done)
 }
@@ -94,7 +98,8 @@ async fn look(
     targets: &[Target<'_>],
 ) -> Result<(Vec<Looked>, Vec<MacAddr>), Fault> {
     let netlink = Netlink::open()?;
-    let kernel = Snapshot::new(&netlink);
+    let vips = config.vips().map(|vip| vip.address).collect();
+    let kernel = Snapshot::knowing(&netlink, vips);
     let truths = ask_sentinel(config, targets).await;
     let names_until = Instant::now() + NAMES;
     let mut looked = Vec::new();

@@ -25,7 +25,7 @@ use tempfile::TempDir;
 
 /// The VIP of most tests, and as [`Host::has`] takes it.
 pub const V4: &str = "192.168.56.250";
-pub const V4_BOUND: &str = "192.168.56.250/24@eth1";
+pub const V4_BOUND: &str = "192.168.56.250/32@eth1";
 /// The same in IPv6.
 pub const V6: &str = "fd00::250";
 pub const V6_BOUND: &str = "fd00::250/64@eth1";

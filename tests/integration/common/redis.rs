@@ -62,7 +62,7 @@ pub const MASTER_8000: Master = Master {
     name: "master8000",
     port: 8000,
     vip: "192.168.56.250",
-    bound: "192.168.56.250/24@eth1",
+    bound: "192.168.56.250/32@eth1",
 };
 
 /// Another one on the same servers.
@@ -70,7 +70,7 @@ pub const MASTER_8001: Master = Master {
     name: "master8001",
     port: 8001,
     vip: "192.168.56.251",
-    bound: "192.168.56.251/24@eth1",
+    bound: "192.168.56.251/32@eth1",
 };
 
 /// Returns a server's own address.

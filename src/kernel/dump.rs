@@ -1,0 +1,71 @@
+//! Lists from the kernel, whole or not at all. By hand, because rtnetlink's own lists do not pass on that one
+//! was interrupted.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use rtnetlink::packet_core::{
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use tokio::time::sleep;
+
+use super::Netlink;
+use crate::exit::Fault;
+
+/// The pauses before a list that has changed while it was read is read again, in milliseconds. Many runs at
+/// once, or one run about a thousand VIPs, change the addresses all the time for a second or so.
+const PAUSES: [u64; 12] = [0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 256];
+
+impl Netlink {
+    /// Asks for a list and returns what `read` makes of its entries. A list that changed while it was read is
+    /// read again, some times.
+    ///
+    /// # Errors
+    ///
+    /// A netlink fault. A list that changes all the time is a passing one, as some of it may be missing.
+    pub(super) async fn list<T>(
+        &self,
+        what: &str,
+        request: RouteNetlinkMessage,
+        read: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Vec<T>, Fault> {
+        let tried = || format!("list the {what} of this host");
+        let mut request = NetlinkMessage::from(request);
+        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        for pause in PAUSES {
+            let whole = dump(self.handle.clone(), request.clone(), &read);
+            if let Some(list) = self.answer(tried, whole).await? {
+                return Ok(list);
+            }
+            sleep(Duration::from_millis(pause)).await;
+        }
+        Err(Fault::passing(format!(
+            "cannot {}: they change all the time",
+            tried()
+        )))
+    }
+}
+
+/// Reads a list to its end; `None` if the kernel says that it was interrupted.
+async fn dump<T>(
+    mut handle: rtnetlink::Handle,
+    request: NetlinkMessage<RouteNetlinkMessage>,
+    read: impl Fn(RouteNetlinkMessage) -> Option<T>,
+) -> Result<Option<Vec<T>>, rtnetlink::Error> {
+    let mut answer = handle.request(request)?;
+    let mut found = Vec::new();
+    let mut interrupted = false;
+    while let Some(message) = answer.next().await {
+        interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
+        match message.payload {
+            NetlinkPayload::InnerMessage(message) => found.extend(read(message)),
+            NetlinkPayload::Error(error) if error.code.is_some() => {
+                return Err(rtnetlink::Error::NetlinkError(error));
+            }
+            NetlinkPayload::Overrun(_) => interrupted = true,
+            _ => {}
+        }
+    }
+    Ok((!interrupted).then_some(found))
+}

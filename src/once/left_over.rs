@@ -1,0 +1,141 @@
+//! What an earlier configuration has left: addresses with our mark that no master has any more.
+
+use std::path::Path;
+
+use crate::config::{self, Config};
+use crate::deeds::release;
+use crate::exit::{Fault, Halted};
+use crate::kernel::{Address, Netlink, Snapshot};
+use crate::lock;
+use crate::outcome::{Did, Outcome, Released, State};
+use crate::vip::Vip;
+
+/// What the reports call the master of an address that has none.
+pub const NO_MASTER: &str = "(no master)";
+
+/// Returns the addresses with our mark that no master of the configuration has, each once for each prefix length.
+/// A kernel before 5.18 has no marks, and so none of these.
+pub fn left_over(addresses: &[Address], config: &Config) -> Vec<Vip> {
+    let is_configured = |one: &Address| config.vips().any(|vip| vip.address == one.local);
+    let mut found: Vec<Vip> = addresses
+        .iter()
+        .filter(|one| one.is_ours && !is_configured(one))
+        .map(|one| Vip {
+            address: one.local,
+            prefix: one.subnet.prefix,
+        })
+        .collect();
+    found.sort();
+    found.dedup_by_key(|vip| vip.address);
+    found
+}
+
+/// Releases what an earlier configuration has left on this host. The mark does not tell which configuration an
+/// address is from: only the host's own file, at [`config::DEFAULT_PATH`], says that it has no master. Returns
+/// what came of each.
+///
+/// # Errors
+///
+/// A netlink fault.
+pub async fn release_left_over(
+    config: &Config,
+    path: &Path,
+    dry_run: bool,
+) -> Result<Vec<Outcome>, Fault> {
+    if path != Path::new(config::DEFAULT_PATH) {
+        return Ok(Vec::new());
+    }
+    let netlink = Netlink::open()?;
+    let mut addresses = netlink.addresses([0; 4].into()).await?;
+    addresses.extend(netlink.addresses([0; 16].into()).await?);
+    let mut outcomes = Vec::new();
+    for vip in left_over(&addresses, config) {
+        let mut outcome = Outcome::new(NO_MASTER, vip);
+        match release_one(&netlink, vip, path, dry_run).await {
+            Ok(Some(released)) => {
+                outcome.so_far.released_here = true;
+                outcome.state = State::Done(Did::Released(released));
+            }
+            // Another run was faster, or the configuration knows it by now.
+            Ok(None) => continue,
+            Err(fault) => outcome.state = State::from(fault),
+        }
+        outcomes.push(outcome);
+    }
+    Ok(outcomes)
+}
+
+async fn release_one(
+    netlink: &Netlink,
+    vip: Vip,
+    path: &Path,
+    dry_run: bool,
+) -> Result<Option<Released>, Fault> {
+    let _lock;
+    let lock = match dry_run {
+        true => None,
+        false => {
+            _lock = lock::vips([vip.address].into_iter()).await?;
+            Some(&_lock)
+        }
+    };
+    // A hook that has read a newer file may have bound it meanwhile; under the lock it has or has not.
+    let is_configured = config::load(path)?
+        .vips()
+        .any(|one| one.address == vip.address);
+    let mut bindings = Snapshot::new(netlink).bindings(vip.address).await?;
+    bindings.retain(|binding| binding.is_ours);
+    if is_configured || bindings.is_empty() {
+        return Ok(None);
+    }
+    let Some(lock) = lock else {
+        let mut interfaces = Vec::new();
+        for binding in &bindings {
+            let link = netlink.link(binding.ifindex).await?;
+            interfaces.extend(link.map(|link| link.name));
+        }
+        return Ok(Some(Released {
+            interfaces,
+            ..Released::default()
+        }));
+    };
+    match release::release(netlink, lock, vip, &bindings).await {
+        Ok(released) => Ok(Some(released)),
+        Err(Halted { fault, .. }) => Err(fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vip::Subnet;
+
+    #[test]
+    fn only_an_address_with_our_mark_and_without_a_master_is_left_over() {
+        let config = "[masters.m]\nvip = [\"10.0.0.9/24\", \"fd00::9\"]\n";
+        let config = config::parse(config, Path::new("/x")).unwrap();
+        let address = |text: &str, is_ours| {
+            let Vip { address, prefix } = Vip::parse(text).unwrap();
+            Address {
+                ifindex: 2,
+                local: address,
+                subnet: Subnet { address, prefix },
+                usable: true,
+                secondary: false,
+                lasts: true,
+                is_ours,
+            }
+        };
+        let addresses = [
+            address("10.0.0.9/32", true),
+            address("fd00::9/64", true),
+            address("10.0.0.1/24", false),
+            address("10.0.0.8/24", true),
+            address("10.0.0.8/32", true),
+            address("fd00::8/64", true),
+        ];
+        let found = left_over(&addresses, &config);
+        let expected = ["10.0.0.8/24", "fd00::8/64"].map(|text| Vip::parse(text).unwrap());
+        assert_eq!(found, expected);
+    }
+}
