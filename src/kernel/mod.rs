@@ -6,6 +6,7 @@ mod events;
 mod link;
 mod route;
 mod snapshot;
+mod socket_filter;
 mod sockets;
 
 use std::time::Duration;
@@ -18,7 +19,7 @@ pub use address::{Added, Address};
 pub use events::{Event, events};
 pub use route::Route;
 pub use snapshot::Snapshot;
-pub use sockets::{reset_connections, try_reset};
+pub use sockets::{Connection, connections, reset_connections, reset_these, try_reset};
 
 /// How long one request may wait for its answer. The kernel answers in microseconds; a reply
 /// that was lost (ENOBUFS on our socket) never comes.
