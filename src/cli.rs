@@ -97,6 +97,14 @@ pub struct Announcer {
     pub jobs: Vec<String>,
 }
 
+/// What a tickler's process is told.
+#[derive(Args, Clone, Debug)]
+pub struct Tickler {
+    /// A VIP whose clients it tells, as JSON.
+    #[arg(long = "job", required = true)]
+    pub jobs: Vec<String>,
+}
+
 /// The longest time that `announce --for` takes.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -140,6 +148,9 @@ pub enum Verb {
     /// Go on announcing VIPs; started by the other commands
     #[command(hide = true)]
     Announcer(Announcer),
+    /// Tell clients that a VIP is gone; started by the other commands
+    #[command(hide = true)]
+    Tickler(Tickler),
     /// Print completions for a shell
     #[command(
         after_help = "Example:\n  vipswitch completions bash > /etc/bash_completion.d/vipswitch"

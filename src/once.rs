@@ -110,6 +110,8 @@ impl<'a> Run<'a> {
                 masters.map(task).collect()
             }
         };
+        let vips = tasks.iter().flat_map(|task| &task.targets);
+        let vips = vips.map(|target| target.vip.address).collect();
         let loaded = started.elapsed();
         tasks
             .iter_mut()
@@ -120,7 +122,7 @@ impl<'a> Run<'a> {
                 config,
                 dry_run,
                 started,
-                engine: Engine::new(started, dry_run),
+                engine: Engine::new(started, dry_run, vips),
                 announcements: Announcements::default(),
                 commands: Semaphore::new(COMMANDS),
             },
@@ -219,7 +221,9 @@ impl Shared<'_> {
                 }
             }
             task.phases.done = self.started.elapsed();
-            if let Err(fault) = self.announcements.end(std::mem::take(&mut task.jobs)) {
+            let left_behind = std::mem::take(&mut task.left_behind);
+            let jobs = std::mem::take(&mut task.jobs);
+            if let Err(fault) = self.announcements.end(jobs, left_behind) {
                 task.unannounced.get_or_insert(fault);
             }
             let Some(fault) = task.pending().and_then(Outcome::fault) else {

@@ -229,6 +229,8 @@ pub struct Released {
     pub interfaces: Vec<String>,
     /// What came of resetting its connections.
     pub reset: Reset,
+    /// Whether connections may have come in between the reset and the removal, whose clients are to be told.
+    pub left_behind: bool,
 }
 
 /// What came of resetting the connections of an address.

@@ -10,6 +10,7 @@ mod completions;
 mod hook;
 mod operate;
 mod status;
+mod tickler;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
@@ -48,6 +49,7 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
         Verb::Sync(of) => operate::run(Entry::Sync, of, options, started).await,
         Verb::Announce(announce) => announce::run(announce, options, started).await,
         Verb::Announcer(of) => announcer::run(of).await,
+        Verb::Tickler(of) => tickler::run(of).await,
         Verb::Status(of) => status::run(of, options, started).await,
         Verb::Check => check::run(options).await,
         Verb::Completions { shell } => completions::run(*shell).await,

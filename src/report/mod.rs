@@ -72,7 +72,9 @@ impl Outcome {
                     .map(|(on, sent)| format!("on {on} ({sent})"));
                 format!("announced {vip} {}", each.collect::<Vec<_>>().join(", "))
             }
-            Did::Released(Released { interfaces, reset }) => {
+            Did::Released(Released {
+                interfaces, reset, ..
+            }) => {
                 format!(
                     "released {vip} from {} ({})",
                     interfaces.join(", "),

@@ -26,3 +26,4 @@ mod status;
 mod sync;
 mod sync_many;
 mod take_over;
+mod tickle;
