@@ -384,7 +384,7 @@ fn clients_behind_a_router_are_told() {
 }
 
 #[test]
-fn clients_of_a_subnet_in_which_the_host_had_only_the_vip_are_told() {
+fn ipv4_clients_of_a_subnet_in_which_the_host_had_only_the_vip_are_told() {
     let lab = Lab::with_hosts(["server1", "server2", "client"]);
     lab.config("[masters.m]\nvip = \"10.7.7.250/24\"\ninterface = \"eth1\"\n");
     for server in ["server1", "server2"] {
@@ -396,6 +396,26 @@ fn clients_of_a_subnet_in_which_the_host_had_only_the_vip_are_told() {
     let since = Slipped::begin(&lab, &clients).end("10.7.7.250");
     lab.host("server2").ok("bind");
     clients.are_home(since);
+}
+
+#[test]
+fn a_host_that_takes_over_again_resets_the_clients_that_slipped_in() {
+    for vip in [V4, SIX] {
+        let lab = lab(vip, false);
+        let clients = Clients::start(&lab.host("client"), vip, 50, 0);
+        Slipped::begin(&lab, &clients).end(vip);
+        // Their sockets are destroyed after half a second.
+        let source = if vip == SIX {
+            format!("[{vip}]")
+        } else {
+            vip.to_owned()
+        };
+        let server = lab.host("server1");
+        let sockets = || server.run("ss", ["-Hnt", "src", &source]);
+        eventually("the sockets are gone", || sockets().is_empty());
+        server.ok("bind");
+        clients.wait_for_answers(3);
+    }
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub type Pace = Mutex<()>;
 pub struct Clients {
     connections: Vec<Connection>,
     routed: IpSocket,
-    /// For clients in the subnet that this host was in only by the VIP.
+    /// For clients in the subnet that this host was in only by the VIP. IPv4 alone: there a packet that is to leave
+    /// through one interface needs no route (`ip_route_output_key_hash_rcu` in net/ipv4/route.c).
     on_link: Option<(Subnet, IpSocket)>,
     /// Changes with each round.
     sequence: u32,
@@ -51,7 +52,7 @@ impl Clients {
         let others = connections.iter().filter(|one| one.peer.ip() != vip);
         let connections = others.take(MOST).cloned().collect();
         let route = netlink.route(vip).await.unwrap_or(Route::Elsewhere);
-        let alone = link.filter(|link| route != Route::OnLink(link.index));
+        let alone = link.filter(|link| vip.is_ipv4() && route != Route::OnLink(link.index));
         let on_link = alone.and_then(|link| {
             let socket = IpSocket::open(vip, Some(&link.name)).ok()?;
             let subnet = Subnet {
