@@ -98,7 +98,14 @@ async fn look_after(job: &Job, pace: &Pace) -> Result<Told, Fault> {
     if connections.is_empty() {
         return Ok(Told::default());
     }
-    let mut clients = Clients::new(&netlink, job, link.as_ref(), &connections).await?;
+    let mut clients = match Clients::new(&netlink, job, link.as_ref(), &connections).await {
+        Ok(clients) => clients,
+        Err(fault) => {
+            // Else every run would find them, and do no better.
+            kernel::reset_these(&connections).await;
+            return Err(fault);
+        }
+    };
     let (started, mut schedule) = (Instant::now(), Schedule::default());
     let mut told = Told::default();
     let mut _name = None;
