@@ -105,6 +105,14 @@ pub struct SiteCommand {
     pub job: String,
 }
 
+/// What a tickler's process is told.
+#[derive(Args, Clone, Debug)]
+pub struct Tickler {
+    /// A VIP whose clients it tells, as JSON.
+    #[arg(long = "job", required = true)]
+    pub jobs: Vec<String>,
+}
+
 /// The longest time that `announce --for` takes.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -151,6 +159,9 @@ pub enum Verb {
     /// Run a command of the site's own; started by the other commands
     #[command(hide = true)]
     SiteCommand(SiteCommand),
+    /// Tell clients that a VIP is gone; started by the other commands
+    #[command(hide = true)]
+    Tickler(Tickler),
     /// Print completions for a shell
     #[command(
         after_help = "Example:\n  vipswitch completions bash > /etc/bash_completion.d/vipswitch"

@@ -121,6 +121,8 @@ impl<'a> Run<'a> {
                 masters.map(task).collect()
             }
         };
+        let vips = tasks.iter().flat_map(|task| &task.targets);
+        let vips = vips.map(|target| target.vip.address).collect();
         let loaded = started.elapsed();
         tasks
             .iter_mut()
@@ -131,7 +133,8 @@ impl<'a> Run<'a> {
                 config,
                 dry_run,
                 started,
-                engine: Engine::new(started, dry_run).knowing(config.vips().map(|vip| vip.address)),
+                engine: Engine::new(started, dry_run, vips)
+                    .knowing(config.vips().map(|vip| vip.address)),
                 announcements: Announcements::default(),
                 turns: Semaphore::new(AT_ONCE),
                 commands: Semaphore::new(COMMANDS),
@@ -242,7 +245,9 @@ impl Shared<'_> {
                 }
             }
             task.phases.done = self.started.elapsed();
-            if let Err(fault) = self.announcements.end(std::mem::take(&mut task.jobs)) {
+            let left_behind = std::mem::take(&mut task.left_behind);
+            let jobs = std::mem::take(&mut task.jobs);
+            if let Err(fault) = self.announcements.end(jobs, left_behind) {
                 task.unannounced.get_or_insert(fault);
             }
             self.queue_commands(task, &mut commands).await;

@@ -257,6 +257,8 @@ pub struct Released {
     pub reset: Reset,
     /// Routes that had it as their source, and what came of each.
     pub routes: Vec<String>,
+    /// Whether connections may have come in between the reset and the removal, whose clients are to be told.
+    pub left_behind: bool,
 }
 
 /// What came of resetting the connections of an address.

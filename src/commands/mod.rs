@@ -11,6 +11,7 @@ mod hook;
 mod operate;
 mod site_command;
 mod status;
+mod tickler;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
@@ -50,6 +51,7 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
         Verb::Announce(announce) => announce::run(announce, options, started).await,
         Verb::Announcer(of) => announcer::run(of).await,
         Verb::SiteCommand(of) => site_command::run(of, started).await,
+        Verb::Tickler(of) => tickler::run(of).await,
         Verb::Status(of) => status::run(of, options, started).await,
         Verb::Check => check::run(options).await,
         Verb::Completions { shell } => completions::run(*shell).await,

@@ -5,17 +5,18 @@ use std::net::IpAddr;
 
 use super::announcer;
 use crate::exit::{Fault, Halted};
-use crate::kernel::{Address, Netlink, Snapshot, has_marks, reset_connections};
+use crate::kernel::{Address, Netlink, Snapshot, connections, has_marks, reset_connections};
 use crate::link::Link;
 use crate::lock::Lock;
-use crate::outcome::Released;
+use crate::outcome::{Released, Reset};
 use crate::vip::{Binding, Subnet, Vip, bits};
 
 /// Refuses, if need be, stops the VIP's announcer, resets the VIP's connections, removes these bindings of it, and verifies
 /// that none is left. Returns what it did; so it does in the error.
 ///
 /// The reset comes first: once the address is gone no RST can leave, and a client that only
-/// listens would never learn of the move. A second reset takes the connections that came in between.
+/// listens would never learn of the move. Connections that came in between are counted, and left for
+/// [`tickle`](super::tickle).
 ///
 /// # Errors
 ///
@@ -37,33 +38,40 @@ pub async fn release(
     for binding in bindings {
         announcer::dismiss(vip.address, binding.ifindex);
     }
-    let before = reset_connections(vip.address).await;
-    let routes = keep_routes(netlink, vip.address).await;
-    let removed = remove(netlink, lock, vip.address, bindings).await;
-    let reset = before.and(reset_connections(vip.address).await);
-    let interfaces = match removed {
-        Ok(interfaces) => interfaces,
-        Err(Halted { fault, done }) => {
-            return Err(Halted {
-                fault,
-                done: Released {
-                    interfaces: done,
-                    reset,
-                    routes,
-                },
-            });
-        }
-    };
-    let done = Released {
-        interfaces,
+    let reset = reset_connections(vip.address).await;
+    let mut done = Released {
         reset,
-        routes,
+        routes: keep_routes(netlink, vip.address).await,
+        ..Released::default()
     };
+    match remove(netlink, lock, vip.address, bindings).await {
+        Ok(interfaces) => done.interfaces = interfaces,
+        Err(Halted {
+            fault,
+            done: interfaces,
+        }) => {
+            done.interfaces = interfaces;
+            return Err(Halted { fault, done });
+        }
+    }
+    let left_behind = connections(&[vip.address]).await;
     let left = match Snapshot::new(netlink).bindings(vip.address).await {
         Ok(left) => left,
         Err(fault) => return Err(Halted { fault, done }),
     };
     let Some(binding) = left.first() else {
+        let late = match left_behind {
+            Ok(connections) => Reset {
+                number: connections.len(),
+                why_not_all: None,
+            },
+            Err(why) => Reset {
+                number: 0,
+                why_not_all: Some(why),
+            },
+        };
+        done.left_behind = late != Reset::default();
+        done.reset = done.reset.and(late);
         return Ok(done);
     };
     let text = format!(

@@ -10,6 +10,7 @@
 //! any await and repeated at any time.
 
 mod foresee;
+mod left_behind;
 mod take_over;
 mod task;
 
@@ -21,18 +22,19 @@ use std::time::Instant;
 use futures_util::future::join;
 
 use crate::config::Target;
-use crate::deeds::release;
+use crate::deeds::{release, tickle};
 use crate::evidence::Evidence;
 use crate::exit::{Fault, Halted};
 use crate::frames::Senders;
-use crate::kernel::{Netlink, Snapshot, reset_connections};
+use crate::kernel::{Netlink, Snapshot};
 use crate::lock::{self, Lock};
-use crate::outcome::{Changes, Did, Outcome, State};
+use crate::outcome::{Did, State};
 use crate::plan::{Action, plan};
 use crate::site_command::memory;
 use crate::verdict::{Verdict, verdict};
-use crate::vip::{Binding, Vip};
+use crate::vip::Binding;
 
+use left_behind::LeftBehind;
 pub use task::{Expected, Task};
 
 /// What attempts have in common: packet sockets, and what was looked up once.
@@ -44,17 +46,20 @@ pub struct Engine {
     senders: Senders,
     /// Key: the number of the interface, and true for IPv4.
     gateways: RefCell<BTreeMap<(u32, bool), Vec<IpAddr>>>,
+    left_behind: LeftBehind,
 }
 
 impl Engine {
     /// Returns an engine whose owner was started at `started`. A dry run plans and changes nothing.
-    pub fn new(started: Instant, dry_run: bool) -> Engine {
+    /// `vips` are those that attempts will be about, as far as is known.
+    pub fn new(started: Instant, dry_run: bool, vips: Vec<IpAddr>) -> Engine {
         Engine {
             started,
             dry_run,
             vips: BTreeSet::new(),
             senders: Senders::default(),
             gateways: RefCell::default(),
+            left_behind: LeftBehind::by(vips),
         }
     }
 
@@ -121,10 +126,9 @@ impl Engine {
                 (Ok(Action::Announce(at)), _) => self.announce(&netlink, task, place, &at).await,
                 (Ok(Action::Release(from)), Some(lock)) => {
                     memory::before_release(&task.targets[place]);
-                    let changes = &mut task.outcomes[place].so_far;
-                    release(&netlink, lock, vip, &from, changes).await
+                    release(&netlink, lock, task, place, &from).await
                 }
-                (Ok(Action::Nothing), _) => Ok(nothing(&verdict, &task.outcomes[place]).await),
+                (Ok(Action::Nothing), _) => Ok(self.nothing(&verdict, task, place).await),
             };
             task.outcomes[place].state = result.map_or_else(State::from, State::Done);
         }
@@ -154,15 +158,32 @@ impl Engine {
         task.unlocked |= !lock.is_held();
         Ok(Some(lock))
     }
+
+    async fn nothing(&self, verdict: &Verdict, task: &mut Task<'_>, place: usize) -> Did {
+        let vip = task.targets[place].vip.address;
+        let so_far = &task.outcomes[place].so_far;
+        let done = so_far
+            .released_here
+            .then(|| Did::Released(so_far.released.clone()));
+        // What a run has left that was killed, or an attempt that was dropped, before its clients were told.
+        if matches!(verdict, Verdict::Elsewhere(_))
+            && self.left_behind.has(vip, so_far.released_here).await
+        {
+            tell_clients(task, place, None);
+        }
+        done.unwrap_or_else(|| Did::Nothing(verdict.idle()))
+    }
 }
 
 async fn release(
     netlink: &Netlink,
     lock: &Lock,
-    vip: Vip,
+    task: &mut Task<'_>,
+    place: usize,
     bindings: &[Binding],
-    changes: &mut Changes,
 ) -> Result<Did, Fault> {
+    let vip = task.targets[place].vip;
+    let changes = &mut task.outcomes[place].so_far;
     // Noted first: who drops this in the midst must not find later that nothing was done.
     changes.released_here = true;
     let (done, fault) = match release::release(netlink, lock, vip, bindings).await {
@@ -173,20 +194,22 @@ async fn release(
     all.interfaces.extend(done.interfaces);
     all.routes.extend(done.routes);
     all.reset = std::mem::take(&mut all.reset).and(done.reset);
-    match fault {
+    let did = match fault {
         None => Ok(Did::Released(all.clone())),
         Some(fault) => Err(fault),
+    };
+    if done.left_behind {
+        tell_clients(task, place, bindings.first().map(|binding| binding.ifindex));
     }
+    did
 }
 
-async fn nothing(verdict: &Verdict, outcome: &Outcome) -> Did {
-    let released = &outcome.so_far.released;
-    if outcome.so_far.released_here {
-        return Did::Released(released.clone());
-    }
-    if matches!(verdict, Verdict::Elsewhere(_)) {
-        // What a run has left that was killed before its last sweep.
-        let _ = reset_connections(outcome.vip.address).await;
-    }
-    Did::Nothing(verdict.idle())
+/// Has the clients of a VIP's connections told that it is gone.
+fn tell_clients(task: &mut Task<'_>, place: usize, ifindex: Option<u32>) {
+    let target = &task.targets[place];
+    task.left_behind.push(tickle::Job {
+        master: target.name.to_owned(),
+        vip: target.vip,
+        ifindex,
+    });
 }

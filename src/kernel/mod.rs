@@ -7,6 +7,7 @@ mod events;
 mod link;
 mod route;
 mod snapshot;
+mod socket_filter;
 mod sockets;
 mod source_routes;
 
@@ -20,7 +21,7 @@ pub use address::{Added, Address, has_marks};
 pub use events::{Event, events};
 pub use route::Route;
 pub use snapshot::Snapshot;
-pub use sockets::{listeners, reset_connections, try_reset};
+pub use sockets::{Connection, connections, listeners, reset_connections, reset_these, try_reset};
 pub use source_routes::SourceRoute;
 
 /// How long one request may wait for its answer. The kernel answers in microseconds; a reply

@@ -78,6 +78,7 @@ impl Outcome {
                 interfaces,
                 reset,
                 routes,
+                ..
             }) => {
                 let routes: String = routes.iter().map(|route| format!("; {route}")).collect();
                 format!(

@@ -31,4 +31,5 @@ mod status;
 mod sync;
 mod sync_many;
 mod take_over;
+mod tickle;
 mod votes;

@@ -40,6 +40,9 @@ _vipswitch() {
             vipswitch,sync)
                 cmd="vipswitch__subcmd__sync"
                 ;;
+            vipswitch,tickler)
+                cmd="vipswitch__subcmd__tickler"
+                ;;
             vipswitch,unbind)
                 cmd="vipswitch__subcmd__unbind"
                 ;;
@@ -50,7 +53,7 @@ _vipswitch() {
 
     case "${cmd}" in
         vipswitch)
-            opts="-v -q -h -V --config --dry-run --json --verbose --quiet --help --version bind unbind announce status sync check announcer site-command completions"
+            opts="-v -q -h -V --config --dry-run --json --verbose --quiet --help --version bind unbind announce status sync check announcer site-command tickler completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -212,6 +215,28 @@ _vipswitch() {
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vipswitch__subcmd__tickler)
+            opts="-v -q -h --job --config --dry-run --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --job)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -39,6 +39,7 @@ complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "sync" -d 'Make 
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "check" -d 'Tell whether the hook will work on this host'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "announcer" -d 'Go on announcing VIPs; started by the other commands'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "site-command" -d 'Run a command of the site\'s own; started by the other commands'
+complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "tickler" -d 'Tell clients that a VIP is gone; started by the other commands'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "completions" -d 'Print completions for a shell'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l dry-run -d 'Print what would be done and change nothing'
@@ -91,6 +92,13 @@ complete -c vipswitch -n "__fish_vipswitch_using_subcommand site-command" -l jso
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand site-command" -s v -l verbose -d 'Print the log line as well; check: every finding'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand site-command" -s q -l quiet -d 'Print errors only'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand site-command" -s h -l help -d 'Print help'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -l job -d 'A VIP whose clients it tells, as JSON' -r
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -l dry-run -d 'Print what would be done and change nothing'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -l json -d 'Print JSON, one object per line'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -s v -l verbose -d 'Print the log line as well; check: every finding'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -s q -l quiet -d 'Print errors only'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -s h -l help -d 'Print help'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand completions" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand completions" -l dry-run -d 'Print what would be done and change nothing'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand completions" -l json -d 'Print JSON, one object per line'

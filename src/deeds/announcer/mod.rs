@@ -17,7 +17,6 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -25,6 +24,7 @@ use futures_util::future::{Either, select};
 use futures_util::stream::FuturesOrdered;
 use serde::{Deserialize, Serialize};
 
+use super::detached;
 use crate::exit::Fault;
 use crate::report::to_json;
 use crate::vip::Vip;
@@ -99,18 +99,7 @@ pub struct Ended {
 /// same.
 pub fn detach(jobs: &[Job]) -> Result<(), Fault> {
     for jobs in jobs.chunks(MOST) {
-        let mut command = Command::new("/proc/self/exe");
-        let each = jobs.iter().map(|job| format!("--job={}", to_json(job)));
-        command.arg("announcer").args(each);
-        command.env_clear().current_dir("/");
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        // Not waited for: it goes to the first process when this one has ended, as it soon will.
-        command
-            .spawn()
-            .map_err(|error| Fault::passing(format!("cannot start the announcer: {error}")))?;
+        detached::start("announcer", jobs.iter().map(to_json))?;
     }
     Ok(())
 }

@@ -1,0 +1,28 @@
+//! A process of this executable that goes on after the run: with nothing of its parent's but the
+//! user, and in no folder that somebody may want to remove.
+
+use std::process::{Command, Stdio};
+
+use crate::exit::Fault;
+
+/// Starts one that does what `verb` says, with these jobs.
+///
+/// # Errors
+///
+/// A process that cannot be started is a passing fault.
+pub fn start(verb: &str, jobs: impl Iterator<Item = String>) -> Result<(), Fault> {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg(verb)
+        .args(jobs.map(|job| format!("--job={job}")));
+    command.env_clear().current_dir("/");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    // Not waited for: it goes to the first process when this one has ended, as it soon will.
+    command
+        .spawn()
+        .map(drop)
+        .map_err(|error| Fault::passing(format!("cannot start the {verb}: {error}")))
+}
