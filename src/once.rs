@@ -121,7 +121,7 @@ impl<'a> Run<'a> {
                 dry_run,
                 started,
                 engine: Engine::new(started, dry_run),
-                announcements: Announcements::default(),
+                announcements: Announcements::new(&config.path),
                 commands: Semaphore::new(COMMANDS),
             },
             tasks,

@@ -47,7 +47,7 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
         }
         Verb::Sync(of) => operate::run(Entry::Sync, of, options, started).await,
         Verb::Announce(announce) => announce::run(announce, options, started).await,
-        Verb::Announcer(of) => announcer::run(of).await,
+        Verb::Announcer(of) => announcer::run(of, options).await,
         Verb::Status(of) => status::run(of, options, started).await,
         Verb::Check => check::run(options).await,
         Verb::Completions { shell } => completions::run(*shell).await,

@@ -1,6 +1,7 @@
 //! Gathers evidence: asks the Sentinels, Redis, name servers and the kernel what is true about a master.
 //! Says nothing about what follows from it.
 
+mod newest;
 mod poll;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use crate::hosts;
 use crate::kernel::Snapshot;
 use crate::redis::{self, NoAnswer, redis_fault, redis_server, sentinel_fault, sentinel_server};
 
+pub use newest::newest;
 pub use poll::{Asked, Poll, count, poll};
 
 /// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to

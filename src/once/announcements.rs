@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ const MOMENT: Duration = Duration::from_millis(50);
 /// What is still to be handed to an announcer.
 #[derive(Default)]
 pub(super) struct Announcements {
+    /// The file with the configuration, in which the announcer finds whom to ask what is true.
+    configuration: PathBuf,
     jobs: RefCell<Vec<Job>>,
     /// How many attempts are going on.
     attempts: Cell<usize>,
@@ -31,6 +34,14 @@ pub(super) struct Announcements {
 }
 
 impl Announcements {
+    /// Returns that nothing is to be handed on. The announcers find in `configuration` whom to ask what is true.
+    pub fn new(configuration: &Path) -> Announcements {
+        Announcements {
+            configuration: configuration.to_owned(),
+            ..Announcements::default()
+        }
+    }
+
     /// Notes that an attempt begins.
     pub fn begin(&self) {
         self.attempts.set(self.attempts.get() + 1);
@@ -75,7 +86,7 @@ impl Announcements {
         if jobs.is_empty() {
             return Ok(());
         }
-        announcer::detach(&jobs)?;
+        announcer::detach(&jobs, &self.configuration)?;
         let asking = jobs.iter().filter(|job| !job.peers.is_empty());
         let asking = asking.map(|job| (job.vip.address, job.ifindex));
         self.asking.borrow_mut().extend(asking);
