@@ -20,6 +20,7 @@ mod log;
 mod privilege;
 mod redis_client;
 mod release;
+mod rivals;
 mod sentinel;
 mod site_command;
 mod status;
