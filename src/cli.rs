@@ -33,6 +33,12 @@ Example:
 
 Exit codes: 0 all is in place, 1 with warnings, 2 with errors.";
 
+const STATUS: &str = "\
+Example:
+  vipswitch status --json
+
+Exit codes: 0 whatever is wrong. With --exit-code 0 all is well, 1 with warnings, 2 with errors.";
+
 /// Moves a virtual IP to the host of the current Redis or Valkey master
 #[derive(Debug, Parser)]
 #[command(
@@ -89,13 +95,32 @@ pub struct Announce {
     pub time: Option<Duration>,
 }
 
-/// What an announcer's process is told.
+/// What `status` is about.
 #[derive(Args, Clone, Debug)]
+pub struct Status {
+    /// What it tells of.
+    #[command(flatten)]
+    pub of: Masters,
+    /// Exit 0 if all is well, 1 with warnings, 2 with errors
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// What an announcer's process is told. It is no command of the operator's, so that no help, no completion
+/// and no suggestion names it.
+#[derive(Clone, Debug, Parser)]
+#[command(name = ANNOUNCER)]
 pub struct Announcer {
     /// A VIP that it announces, as JSON.
     #[arg(long = "job", required = true)]
     pub jobs: Vec<String>,
+    /// The file with the configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
+
+/// The first argument of an announcer's process.
+pub const ANNOUNCER: &str = "announcer";
 
 /// The longest time that `announce --for` takes.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -129,17 +154,14 @@ pub enum Verb {
     #[command(after_help = "Example:\n  vipswitch announce")]
     Announce(Announce),
     /// Tell who is master, who holds the VIP, and who else claims it
-    #[command(after_help = "Example:\n  vipswitch status --json")]
-    Status(Masters),
+    #[command(after_help = STATUS)]
+    Status(Status),
     /// Make this host agree with the Sentinels, once (boot, timers)
     #[command(after_help = SYNC)]
     Sync(Masters),
     /// Tell whether the hook will work on this host
     #[command(after_help = CHECK)]
     Check,
-    /// Go on announcing VIPs; started by the other commands
-    #[command(hide = true)]
-    Announcer(Announcer),
     /// Print completions for a shell
     #[command(
         after_help = "Example:\n  vipswitch completions bash > /etc/bash_completion.d/vipswitch"
@@ -168,6 +190,8 @@ pub enum Command {
     Hook(Failover),
     /// An operator's.
     Operator(Cli),
+    /// Another run of vipswitch starts an announcer.
+    Announcer(Announcer),
 }
 
 /// Why the arguments mean nothing, or ask for text alone.
@@ -189,6 +213,11 @@ pub fn parse(arguments: &[OsString]) -> Result<Command, Stop> {
         return Failover::parse(arguments)
             .map(Command::Hook)
             .map_err(Stop::Call);
+    }
+    if arguments.first().is_some_and(|word| word == ANNOUNCER) {
+        return Announcer::try_parse_from(arguments)
+            .map(Command::Announcer)
+            .map_err(Stop::Clap);
     }
     let named = std::iter::once(OsString::from("vipswitch")).chain(arguments.iter().cloned());
     match Cli::try_parse_from(named) {
@@ -259,6 +288,24 @@ mod tests {
             };
             assert_eq!(failover.master, name);
         }
+    }
+
+    #[test]
+    fn a_mistyped_command_is_not_told_of_the_announcer() {
+        for line in ["anouncer", "announcr", "nouncer --job={}", "--help"] {
+            let Err(Stop::Clap(error)) = parse(&words(line)) else {
+                panic!("{line}")
+            };
+            assert!(!error.render().to_string().contains(ANNOUNCER), "{error}");
+        }
+        let Ok(Command::Announcer(announcer)) = parse(&words("announcer --job={} --config=/x"))
+        else {
+            panic!("it is not known")
+        };
+        assert_eq!(
+            (announcer.jobs, announcer.config),
+            (vec!["{}".to_owned()], Some("/x".into()))
+        );
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{config_path, level};
-use crate::cli::{Announcer, Options};
+use super::level;
+use crate::cli::Announcer;
 use crate::config;
 use crate::deeds::announcer::schedule::Schedule;
 use crate::deeds::announcer::{self, Ended, Job, LIFE};
@@ -22,13 +22,13 @@ const GRACE: Duration = Duration::from_secs(2);
 /// # Errors
 ///
 /// A job that [`announcer::detach`] has not written. What a job fails at is in its line.
-pub(super) async fn run(of: &Announcer, options: &Options) -> anyhow::Result<Exit> {
+pub(super) async fn run(of: &Announcer) -> anyhow::Result<Exit> {
     let read = |job: &String| serde_json::from_str(job);
     let jobs: Vec<Job> = of.jobs.iter().map(read).collect::<Result<_, _>>()?;
     // setsid(2) fails for a process-group leader; then there is no session to leave.
     let _ = nix::unistd::setsid();
     // Without a configuration it announces all the same: the VIPs are bound.
-    let config = config::load(&config_path(options)).ok();
+    let config = of.config.as_ref().and_then(|path| config::load(path).ok());
     // Whatever hangs: it never lives longer.
     let schedule = Schedule::new(LIFE);
     let work = announcer::work(&jobs, &schedule, config.as_ref(), log_end);

@@ -37,6 +37,12 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
     };
     let cli = match command {
         Command::Hook(failover) => return hook::run(&failover, started).await,
+        Command::Announcer(of) => {
+            return match announcer::run(&of).await {
+                Ok(exit) => exit,
+                Err(error) => exit::of(&error),
+            };
+        }
         Command::Operator(cli) => cli,
     };
     let options = &cli.options;
@@ -47,7 +53,6 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
         }
         Verb::Sync(of) => operate::run(Entry::Sync, of, options, started).await,
         Verb::Announce(announce) => announce::run(announce, options, started).await,
-        Verb::Announcer(of) => announcer::run(of, options).await,
         Verb::Status(of) => status::run(of, options, started).await,
         Verb::Check => check::run(options).await,
         Verb::Completions { shell } => completions::run(*shell).await,

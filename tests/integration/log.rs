@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 
-use crate::common::{Finished, Lab, executable, finish};
+use crate::common::{Finished, Lab, eventually, executable, finish, guides_lab};
 
 const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n\
     [masters.bind]\nvip = \"192.168.56.251/24\"\n";
@@ -123,4 +123,69 @@ fn a_panic_is_logged_and_aborts_so_that_sentinel_retries() {
 fn panics() {
     vipswitch::log::install_panic_hook();
     panic!("on purpose");
+}
+
+/// The pairs of a line, in which a value in double quotes may hold anything but such a quote.
+fn pairs(line: &str) -> Vec<(String, String)> {
+    let (_, mut rest) = line.split_once("msg=").expect(line);
+    let mut pairs = Vec::new();
+    let mut key = "msg".to_owned();
+    loop {
+        let (value, left) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').expect(line),
+            None => rest.split_at(rest.find(' ').unwrap_or(rest.len())),
+        };
+        pairs.push((key, value.to_owned()));
+        if left.is_empty() {
+            return pairs;
+        }
+        let (next, value) = left.trim_start().split_once('=').expect(line);
+        (key, rest) = (next.to_owned(), value);
+    }
+}
+
+#[test]
+fn no_masters_name_makes_a_pair_or_a_line_of_its_own() {
+    let names = [
+        "a exit=0 b",
+        "a\" exit=0 frames=7 \"b",
+        "a\n<3>vipswitch: msg=\"x\" exit=0",
+        "a=b",
+        "a\\",
+        "\u{202e}exit=0",
+    ];
+    for name in names {
+        let escaped: String = name.chars().flat_map(char::escape_default).collect();
+        let toml = escaped.replace("\\'", "'").replace("\\u{202e}", "\\u202e");
+        let lab = guides_lab(&format!(
+            "[masters.\"{toml}\"]\nvip = [\"192.168.56.250/24\", \"fd00::250/64\"]\n"
+        ));
+        let one = lab.host("server1");
+        one.hook(name, "192.168.56.101").success();
+        for verb in ["bind", "announce", "sync", "status", "check", "unbind"] {
+            one.vipswitch([verb, "--verbose"]);
+        }
+        one.vipswitch([name, "leader", "start", "x", "1", "nowhere.invalid", "x"]);
+        eventually("the announcers have told", || {
+            let log = lab.log();
+            log.iter()
+                .filter(|line| line.contains("msg=\"announced "))
+                .count()
+                >= 2
+        });
+        for line in lab.log() {
+            let pairs = pairs(line.trim_end());
+            let mut keys: Vec<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
+            let known = keys.len();
+            keys.sort_unstable();
+            keys.dedup();
+            assert_eq!(keys.len(), known, "{line}");
+            let (_, master) = pairs.iter().find(|(key, _)| key == "master").expect(&line);
+            assert!(
+                master.starts_with(&name[..1]) || master.starts_with('\\'),
+                "{line}"
+            );
+            assert!(!line.trim_end().contains('\n'), "{line}");
+        }
+    }
 }

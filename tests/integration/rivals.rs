@@ -25,9 +25,9 @@ fn lab() -> Lab {
 }
 
 /// Starts a false Sentinel that reads each time in a file of this name what it is to say: the master's
-/// address and the number of the failover, or `silent`. It lists another one at `other`, and notes each
-/// conversation.
-fn sentinel(lab: &Lab, host: &str, at: &str, file: &str, other: Option<&str>) {
+/// address and the number of the failover, or `silent`. It lists another one at `other`, notes each
+/// conversation, and monitors no master named `unknown`.
+pub fn sentinel(lab: &Lab, host: &str, at: &str, file: &str, other: Option<&str>) {
     let script = SENTINEL
         .replace("FILE", lab.dir().join(file).to_str().unwrap())
         .replace("OTHER", other.unwrap_or_default());
@@ -42,7 +42,9 @@ my ($host, $port) = split /:/, "OTHER";
 while (my $question = question($client)) {
     open my $says, "<", "FILE" or die; my ($ip, $epoch) = split " ", <$says>; close $says;
     sleep 600 if $ip eq "silent";
-    print $client $question =~ /get-master/ ? list($ip, 8000)
+    my $unknown = $question =~ /\r\nunknown\r\n/;
+    print $client $unknown ? ($question =~ /get-master/ ? "*-1\r\n" : "-ERR No such master with that name\r\n")
+        : $question =~ /get-master/ ? list($ip, 8000)
         : $question =~ /\r\nmaster\r\n/i ? list("name", "m", "quorum", 1, "config-epoch", $epoch)
         : $question =~ /\r\nsentinels\r\n/i && $host ? "*1\r\n" . list("ip", $host, "port", $port)
         : "*0\r\n";

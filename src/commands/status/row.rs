@@ -8,10 +8,11 @@ use serde::Serialize;
 use tokio::time::timeout_at;
 
 use crate::config::{Sentinel, Target};
-use crate::deeds::announcer::{self, Known, Summary};
-use crate::exit::Fault;
+use crate::deeds::announcer::{Known, Summary};
+use crate::exit::{Exit, Fault};
 use crate::failover::Endpoint;
 use crate::gather;
+use crate::judgement::Problem;
 use crate::kernel::Snapshot;
 use crate::link::Link;
 use crate::text::{Ink, printable};
@@ -33,14 +34,20 @@ pub(super) struct Status {
     pub(super) probed: bool,
     pub(super) claimed_by: Vec<String>,
     pub(super) probe_error: Option<String>,
+    /// Whether the only claimant is the host of the master; `None` where that was not found out.
+    pub(super) held_by_masters_host: Option<bool>,
     announcer: Option<Announcing>,
-    pub(super) problem: Option<String>,
+    problem: Option<String>,
+    #[serde(skip)]
+    exit: Exit,
 }
 
 /// What is known of the VIP's announcer: the one at work, else the last one.
 #[derive(Debug, Serialize)]
 struct Announcing {
     at_work: bool,
+    /// It has this number and does not answer.
+    silent_process: Option<i32>,
     /// Since it ended.
     seconds_ago: Option<u64>,
     #[serde(flatten)]
@@ -49,13 +56,18 @@ struct Announcing {
 
 impl fmt::Display for Announcing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let confirmed = self.summary.confirmed();
-        match self.seconds_ago {
-            None => write!(f, "; it is being announced, confirmed by {confirmed}")?,
-            Some(ago) => {
-                let ago = ago_in_words(ago);
-                write!(f, "; it was announced ({ago}), confirmed by {confirmed}")?;
+        match (self.silent_process, self.seconds_ago) {
+            (Some(process), _) => {
+                return write!(
+                    f,
+                    "; its announcer, process {process}, does not answer: it is stopped, or hangs"
+                );
             }
+            (None, None) => f.write_str("; it is being announced")?,
+            (None, Some(ago)) => write!(f, "; it was announced ({})", ago_in_words(ago))?,
+        }
+        if self.summary.asked > 0 || !self.summary.confirmed_by.is_empty() {
+            write!(f, ", confirmed by {}", self.summary.confirmed())?;
         }
         if !self.summary.rivals.is_empty() {
             write!(f, ", rivals {}", self.summary.rivals.join(", "))?;
@@ -66,12 +78,14 @@ impl fmt::Display for Announcing {
 
 impl From<Known> for Announcing {
     fn from(known: Known) -> Self {
-        let (summary, age) = match known {
-            Known::AtWork(summary) => (summary, None),
-            Known::Ended(summary, age) => (summary, Some(age.as_secs())),
+        let (summary, silent_process, age) = match known {
+            Known::AtWork(summary) => (summary, None, None),
+            Known::Silent(process) => (Summary::default(), Some(process), None),
+            Known::Ended(summary, age) => (summary, None, Some(age.as_secs())),
         };
         Announcing {
             at_work: age.is_none(),
+            silent_process,
             seconds_ago: age,
             summary,
         }
@@ -107,10 +121,11 @@ impl fmt::Display for BoundTo {
 
 impl Status {
     /// Returns what the kernel and the announcer's record say of a VIP.
-    pub(super) async fn new(
+    pub(super) fn new(
         target: &Target<'_>,
         places: &[(Link, Option<Binding>)],
         sentinel: &Sentinel,
+        announcer: Option<Known>,
     ) -> Status {
         let bound = places.iter().filter_map(|(link, binding)| {
             let Binding { prefix, usable, .. } = (*binding)?;
@@ -134,13 +149,10 @@ impl Status {
             probed: false,
             claimed_by: Vec::new(),
             probe_error: None,
-            announcer: announcer::latest(
-                target.vip.address,
-                places.iter().map(|(link, _)| link.index),
-            )
-            .await
-            .map(Announcing::from),
+            held_by_masters_host: None,
+            announcer: announcer.map(Announcing::from),
             problem: None,
+            exit: Exit::Done,
         }
     }
 
@@ -172,6 +184,21 @@ impl Status {
         Ok(())
     }
 
+    /// Adds what is wrong; the gravest is told.
+    pub(super) fn add_problems(&mut self, problems: &[Problem]) {
+        self.problem = problems.first().map(ToString::to_string);
+        let worst = problems.iter().map(Problem::exit);
+        self.exit = worst.max_by_key(|exit| exit.code()).unwrap_or(Exit::Done);
+    }
+
+    /// Returns how grave what is wrong is.
+    pub(super) fn exit(&self) -> Exit {
+        match self.exit {
+            Exit::Done if self.is_wrong() => Exit::Passing,
+            exit => exit,
+        }
+    }
+
     /// Returns whether it tells of anything that is not as it should be.
     pub(super) fn is_wrong(&self) -> bool {
         self.problem.is_some() || self.sentinel_error.is_some() || self.probe_error.is_some()
@@ -198,12 +225,15 @@ impl Status {
             (Some(master), None) => {
                 format!("master is {master}, a name that does not resolve here")
             }
-            (None, _) => format!(
-                "master is unknown: {}",
-                self.sentinel_error
-                    .as_deref()
-                    .unwrap_or("Sentinel was not asked")
-            ),
+            (None, _) => match (&self.sentinel_error, &self.problem) {
+                (Some(error), Some(problem)) if problem.starts_with(error.as_str()) => {
+                    "master is unknown".into()
+                }
+                (error, _) => {
+                    let why = error.as_deref().unwrap_or("Sentinel was not asked");
+                    format!("master is unknown: {why}")
+                }
+            },
         };
         let claims = match (&self.probe_error, self.claimed_by.as_slice()) {
             (Some(error), _) => format!("the network was not asked: {error}"),
@@ -213,7 +243,14 @@ impl Status {
             (None, []) if self.bound => "nobody else claims it".into(),
             (None, []) => "nobody claims it".into(),
             (None, macs) if self.bound => format!("ALSO CLAIMED by {}", macs.join(", ")),
-            (None, macs) => format!("claimed by {}", macs.join(", ")),
+            (None, [mac]) if self.held_by_masters_host == Some(true) => {
+                format!("held by the master's host ({mac})")
+            }
+            (None, [mac]) if self.held_by_masters_host == Some(false) => {
+                format!("held by {mac}, not by the hardware address at which the master answers")
+            }
+            (None, [mac]) => format!("held by {mac}"),
+            (None, macs) => format!("CLAIMED BY SEVERAL: {}", macs.join(", ")),
         };
         let announcing = match (&self.announcer, self.bound) {
             (Some(announcing), true) => announcing.to_string(),

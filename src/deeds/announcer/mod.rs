@@ -24,10 +24,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use futures_util::future::{Either, join, select};
+use futures_util::future::{Either, join, join_all, select};
 use futures_util::stream::FuturesOrdered;
 use serde::{Deserialize, Serialize};
 
+use crate::cli::ANNOUNCER;
 use crate::config::Config;
 use crate::exit::Fault;
 use crate::report::to_json;
@@ -35,6 +36,7 @@ use crate::vip::Vip;
 use happenings::{Group, Happenings};
 use interface::Interface;
 use kernel::Kernel;
+use presence::Said;
 use schedule::Schedule;
 use truth::Truth;
 use voice::Voice;
@@ -110,7 +112,7 @@ pub fn detach(jobs: &[Job], configuration: &Path) -> Result<(), Fault> {
     for jobs in jobs.chunks(MOST) {
         let mut command = Command::new("/proc/self/exe");
         let each = jobs.iter().map(|job| format!("--job={}", to_json(job)));
-        command.arg("announcer").args(each);
+        command.arg(ANNOUNCER).args(each);
         command.arg("--config").arg(&configuration);
         command.env_clear().current_dir("/");
         command
@@ -231,6 +233,8 @@ impl Shared {
 pub enum Known {
     /// It is at work, and has done this so far.
     AtWork(Summary),
+    /// It is this process, which does not answer: it is stopped, or hangs.
+    Silent(i32),
     /// It ended so long ago, and had done this.
     Ended(Summary, Duration),
 }
@@ -238,10 +242,16 @@ pub enum Known {
 /// Returns what is known of a VIP's announcer, if anything; of the one at work on these interfaces,
 /// else of the last one. Waits a second at most.
 pub async fn latest(vip: IpAddr, interfaces: impl Iterator<Item = u32>) -> Option<Known> {
-    for ifindex in interfaces {
-        if let Some(summary) = presence::ask(vip, ifindex).await {
-            return Some(Known::AtWork(summary));
+    let said = join_all(interfaces.map(|ifindex| presence::ask(vip, ifindex))).await;
+    let mut silent = None;
+    for said in said.into_iter().flatten() {
+        match said {
+            Said::Done(summary) => return Some(Known::AtWork(summary)),
+            Said::Nothing(process) => silent = Some(Known::Silent(process)),
         }
+    }
+    if silent.is_some() {
+        return silent;
     }
     record::read(vip).map(|(summary, age)| Known::Ended(summary, age))
 }
