@@ -84,6 +84,12 @@ pub fn ask(kind: &str, which: &str) -> Option<UnixStream> {
         .filter(is_trusted)
 }
 
+/// Returns the number of the process at the other end, if that is in this pid namespace.
+pub fn process(stream: &impl AsFd) -> Option<i32> {
+    let peer = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+    Some(peer.pid()).filter(|pid| *pid != 0)
+}
+
 /// Waits for the end of somebody's hold, for `patience` at most. Returns whether it came.
 pub async fn ended(held: UnixStream, patience: Duration) -> bool {
     let Ok(held) = tokio::net::UnixStream::from_std(held) else {

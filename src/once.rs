@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
                 started,
                 engine: Engine::new(started, dry_run, vips)
                     .knowing(config.vips().map(|vip| vip.address)),
-                announcements: Announcements::default(),
+                announcements: Announcements::new(&config.path),
                 turns: Semaphore::new(AT_ONCE),
                 commands: Semaphore::new(COMMANDS),
                 memory: RefCell::default(),

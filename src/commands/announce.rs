@@ -53,7 +53,13 @@ async fn go_on(
     let config = load(options, started).await?;
     let targets = Target::of(&config, &announce.of.masters)?;
     let jobs = jobs(&targets).await?;
-    let ended = announcer::work(&jobs, &Schedule::every_second(time), async |_, _| {}).await;
+    let ended = announcer::work(
+        &jobs,
+        &Schedule::every_second(time),
+        Some(&config),
+        async |_, _| {},
+    )
+    .await;
     let mut exit = Exit::Done;
     for (job, ended) in jobs.iter().zip(ended) {
         tell(job, &ended.summary, options).await?;
@@ -125,6 +131,7 @@ async fn jobs(targets: &[Target<'_>]) -> Result<Vec<Job>, Fault> {
                 vip: target.vip,
                 ifindex: binding.ifindex,
                 peers,
+                is_ordered: true,
             });
         }
     }

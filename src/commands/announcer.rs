@@ -6,6 +6,7 @@ use tokio::time::timeout;
 
 use super::level;
 use crate::cli::Announcer;
+use crate::config;
 use crate::deeds::announcer::schedule::Schedule;
 use crate::deeds::announcer::{self, Ended, Job, LIFE};
 use crate::exit::Exit;
@@ -26,9 +27,11 @@ pub(super) async fn run(of: &Announcer) -> anyhow::Result<Exit> {
     let jobs: Vec<Job> = of.jobs.iter().map(read).collect::<Result<_, _>>()?;
     // setsid(2) fails for a process-group leader; then there is no session to leave.
     let _ = nix::unistd::setsid();
+    // Without a configuration it announces all the same: the VIPs are bound.
+    let config = of.config.as_ref().and_then(|path| config::load(path).ok());
     // Whatever hangs: it never lives longer.
     let schedule = Schedule::new(LIFE);
-    let work = announcer::work(&jobs, &schedule, log_end);
+    let work = announcer::work(&jobs, &schedule, config.as_ref(), log_end);
     let _ = timeout(LIFE + GRACE, work).await;
     Ok(Exit::Done)
 }

@@ -21,7 +21,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use tokio::time::sleep;
 
-use crate::cli::{self, Command, Options, Stop, Verb};
+use crate::cli::{self, Command, Detached, Options, Stop, Verb};
 use crate::config::{self, Config};
 use crate::evidence::Order;
 use crate::exit::Kind;
@@ -39,6 +39,7 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
     };
     let cli = match command {
         Command::Hook(failover) => return hook::run(&failover, started).await,
+        Command::Detached(detached) => return go_on(&detached, started).await,
         Command::Operator(cli) => cli,
     };
     let options = &cli.options;
@@ -49,9 +50,6 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
         }
         Verb::Sync(of) => operate::run(Entry::Sync, of, options, started).await,
         Verb::Announce(announce) => announce::run(announce, options, started).await,
-        Verb::Announcer(of) => announcer::run(of).await,
-        Verb::SiteCommand(of) => site_command::run(of, started).await,
-        Verb::Tickler(of) => tickler::run(of).await,
         Verb::Status(of) => status::run(of, options, started).await,
         Verb::Check => check::run(options).await,
         Verb::Completions { shell } => completions::run(*shell).await,
@@ -63,6 +61,16 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
             exit::of(&error)
         }
     }
+}
+
+/// Goes on with what another run has left. Nobody reads what it prints.
+async fn go_on(detached: &Detached, started: Instant) -> Exit {
+    let done = match detached {
+        Detached::Announcer(of) => announcer::run(of).await,
+        Detached::SiteCommand(of) => site_command::run(of, started).await,
+        Detached::Tickler(of) => tickler::run(of).await,
+    };
+    done.unwrap_or_else(|error| exit::of(&error))
 }
 
 /// Reads the configuration that the options, the environment or the default name.

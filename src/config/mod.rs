@@ -25,6 +25,8 @@ pub const DEFAULT_PATH: &str = "/etc/vipswitch.toml";
 /// Everything that the configuration says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// The file that it was read from.
+    pub path: PathBuf,
     /// Each master by its master-name.
     pub masters: BTreeMap<String, Master>,
     /// This host's Sentinel.

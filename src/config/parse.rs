@@ -146,6 +146,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Fault> {
         );
     }
     Ok(Config {
+        path: path.to_owned(),
         masters,
         sentinel: source.sentinel(file.sentinel, tls.as_ref())?,
         tls,

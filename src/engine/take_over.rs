@@ -146,6 +146,10 @@ impl Engine {
                 vip: target.vip,
                 ifindex: link.index,
                 peers,
+                is_ordered: task
+                    .evidence
+                    .as_ref()
+                    .is_some_and(|known| known.order.is_some()),
             });
         }
         Ok(Did::TookOver {

@@ -1,6 +1,7 @@
 //! Gathers evidence: asks the Sentinels, Redis, name servers and the kernel what is true about a master.
 //! Says nothing about what follows from it.
 
+mod newest;
 mod poll;
 pub mod remembered;
 mod servers;
@@ -21,6 +22,7 @@ use crate::kernel::Snapshot;
 use crate::place::Place;
 use crate::redis::{self, NoAnswer, Told, sentinel_fault, sentinel_server};
 
+pub use newest::newest;
 pub use poll::{Asked, Poll, Silence, Tried, count, poll, try_others};
 pub use servers::certain;
 

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ const MOMENT: Duration = Duration::from_millis(50);
 /// What is still to be handed to an announcer.
 #[derive(Default)]
 pub(super) struct Announcements {
+    /// The file with the configuration, in which the announcer finds whom to ask what is true.
+    configuration: PathBuf,
     jobs: RefCell<Vec<Job>>,
     left_behind: RefCell<Vec<tickle::Job>>,
     /// How many attempts are going on.
@@ -34,6 +37,14 @@ pub(super) struct Announcements {
 }
 
 impl Announcements {
+    /// Returns that nothing is to be handed on. The announcers find in `configuration` whom to ask what is true.
+    pub fn new(configuration: &Path) -> Announcements {
+        Announcements {
+            configuration: configuration.to_owned(),
+            ..Announcements::default()
+        }
+    }
+
     /// Notes that an attempt begins.
     pub fn begin(&self) {
         self.attempts.set(self.attempts.get() + 1);
@@ -80,7 +91,7 @@ impl Announcements {
         if jobs.is_empty() {
             return left_behind;
         }
-        announcer::detach(&jobs)?;
+        announcer::detach(&jobs, &self.configuration)?;
         let asking = jobs.iter().filter(|job| !job.peers.is_empty());
         let asking = asking.map(|job| (job.vip.address, job.ifindex));
         self.asking.borrow_mut().extend(asking);

@@ -13,6 +13,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use super::memory;
 use super::owed::{Circumstances, Told};
+use crate::cli::SITE_COMMAND;
 use crate::config::{SiteCommand, Target};
 use crate::exit::Fault;
 use crate::kernel::{Netlink, Snapshot};
@@ -108,7 +109,7 @@ impl Job {
             ))
         };
         let mut command = Command::new("/proc/self/exe");
-        command.arg("site-command");
+        command.arg(SITE_COMMAND);
         command.arg(format!("--job={}", to_json(self)));
         command.env_clear().current_dir("/");
         command

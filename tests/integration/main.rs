@@ -24,6 +24,7 @@ mod place;
 mod privilege;
 mod redis_client;
 mod release;
+mod rivals;
 mod sentinel;
 mod silent_sentinel;
 mod site_command;

@@ -19,9 +19,6 @@ _vipswitch() {
             vipswitch,announce)
                 cmd="vipswitch__subcmd__announce"
                 ;;
-            vipswitch,announcer)
-                cmd="vipswitch__subcmd__announcer"
-                ;;
             vipswitch,bind)
                 cmd="vipswitch__subcmd__bind"
                 ;;
@@ -31,17 +28,11 @@ _vipswitch() {
             vipswitch,completions)
                 cmd="vipswitch__subcmd__completions"
                 ;;
-            vipswitch,site-command)
-                cmd="vipswitch__subcmd__site__subcmd__command"
-                ;;
             vipswitch,status)
                 cmd="vipswitch__subcmd__status"
                 ;;
             vipswitch,sync)
                 cmd="vipswitch__subcmd__sync"
-                ;;
-            vipswitch,tickler)
-                cmd="vipswitch__subcmd__tickler"
                 ;;
             vipswitch,unbind)
                 cmd="vipswitch__subcmd__unbind"
@@ -53,7 +44,7 @@ _vipswitch() {
 
     case "${cmd}" in
         vipswitch)
-            opts="-v -q -h -V --config --dry-run --json --verbose --quiet --help --version bind unbind announce status sync check announcer site-command tickler completions"
+            opts="-v -q -h -V --config --dry-run --json --verbose --quiet --help --version bind unbind announce status sync check completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -78,28 +69,6 @@ _vipswitch() {
             fi
             case "${prev}" in
                 --for)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        vipswitch__subcmd__announcer)
-            opts="-v -q -h --job --config --dry-run --json --verbose --quiet --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --job)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -168,30 +137,8 @@ _vipswitch() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        vipswitch__subcmd__site__subcmd__command)
-            opts="-v -q -h --job --config --dry-run --json --verbose --quiet --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --job)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         vipswitch__subcmd__status)
-            opts="-v -q -h --config --dry-run --json --verbose --quiet --help"
+            opts="-v -q -h --exit-code --config --dry-run --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -215,28 +162,6 @@ _vipswitch() {
                 return 0
             fi
             case "${prev}" in
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        vipswitch__subcmd__tickler)
-            opts="-v -q -h --job --config --dry-run --json --verbose --quiet --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --job)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -37,9 +37,6 @@ complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "announce" -d 'A
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "status" -d 'Tell who is master, who holds the VIP, and who else claims it'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "sync" -d 'Make this host agree with the Sentinels, once (boot, timers)'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "check" -d 'Tell whether the hook will work on this host'
-complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "announcer" -d 'Go on announcing VIPs; started by the other commands'
-complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "site-command" -d 'Run a command of the site\'s own; started by the other commands'
-complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "tickler" -d 'Tell clients that a VIP is gone; started by the other commands'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "completions" -d 'Print completions for a shell'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l dry-run -d 'Print what would be done and change nothing'
@@ -61,6 +58,7 @@ complete -c vipswitch -n "__fish_vipswitch_using_subcommand announce" -s v -l ve
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand announce" -s q -l quiet -d 'Print errors only'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand announce" -s h -l help -d 'Print help'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -l exit-code -d 'Exit 0 if all is well, 1 with warnings, 2 with errors'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -l dry-run -d 'Print what would be done and change nothing'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -l json -d 'Print JSON, one object per line'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -s v -l verbose -d 'Print the log line as well; check: every finding'
@@ -78,27 +76,6 @@ complete -c vipswitch -n "__fish_vipswitch_using_subcommand check" -l json -d 'P
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand check" -s v -l verbose -d 'Print the log line as well; check: every finding'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand check" -s q -l quiet -d 'Print errors only'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand check" -s h -l help -d 'Print help'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -l job -d 'A VIP that it announces, as JSON' -r
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -l dry-run -d 'Print what would be done and change nothing'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -l json -d 'Print JSON, one object per line'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -s v -l verbose -d 'Print the log line as well; check: every finding'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -s q -l quiet -d 'Print errors only'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -s h -l help -d 'Print help'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand site-command" -l job -d 'What it runs, as JSON' -r
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand site-command" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand site-command" -l dry-run -d 'Print what would be done and change nothing'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand site-command" -l json -d 'Print JSON, one object per line'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand site-command" -s v -l verbose -d 'Print the log line as well; check: every finding'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand site-command" -s q -l quiet -d 'Print errors only'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand site-command" -s h -l help -d 'Print help'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -l job -d 'A VIP whose clients it tells, as JSON' -r
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -l dry-run -d 'Print what would be done and change nothing'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -l json -d 'Print JSON, one object per line'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -s v -l verbose -d 'Print the log line as well; check: every finding'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -s q -l quiet -d 'Print errors only'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand tickler" -s h -l help -d 'Print help'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand completions" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand completions" -l dry-run -d 'Print what would be done and change nothing'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand completions" -l json -d 'Print JSON, one object per line'

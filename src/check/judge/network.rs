@@ -7,6 +7,7 @@ use crate::check::facts::interface::Interface;
 use crate::check::facts::network::{Kernel, Place, Trial};
 use crate::check::finding::{Findings, Verdict, error, fault, unknown, warning};
 use crate::config::DEFAULT_PATH;
+use crate::exit::Exit;
 use crate::gather::is_here;
 use crate::judgement::{Known, Problem, problems};
 use crate::kernel::Address;
@@ -76,6 +77,8 @@ fn wrong(place: &Place, kernel: &Kernel, facts: &Facts) -> (Vec<Problem>, bool) 
         master_is_here,
         redis_is_here: redises.iter().map(is_here).max().flatten(),
         claimed_by: place.claimed_by.as_deref(),
+        // Other findings tell that.
+        undecided: None,
     });
     (problems, master_is_here.is_some())
 }
@@ -156,14 +159,18 @@ fn form(place: &Place, kernel: &Kernel) -> Verdict {
 /// Returns the check that a problem belongs to.
 fn of_problem(problem: &Problem) -> (&'static str, Verdict) {
     let (text, remedy) = (problem.text(), problem.remedy());
-    match problem {
-        Problem::NoInterface(_) => ("interface", error(text, remedy)),
-        Problem::Misplaced(_) => ("interface", warning(text, remedy)),
-        Problem::SeveralClaim { .. } => ("claimed", error(text, remedy)),
-        Problem::NotHere(_) | Problem::StillHere | Problem::Nowhere => {
-            ("holder", warning(text, remedy))
+    let verdict = match problem.exit() {
+        Exit::Permanent => error(text, remedy),
+        Exit::Passing | Exit::Done => warning(text, remedy),
+    };
+    let check = match problem {
+        Problem::NoInterface(_) | Problem::Misplaced(_) => "interface",
+        Problem::SeveralClaim { .. } => "claimed",
+        Problem::NotHere(_) | Problem::StillHere | Problem::Nowhere | Problem::Undecided(_) => {
+            "holder"
         }
-    }
+    };
+    (check, verdict)
 }
 
 fn subnet(vip: &Vip, on: &Interface, is_configured: bool, addresses: &[Address]) -> Verdict {

@@ -20,6 +20,7 @@ use tokio::time::timeout_at;
 
 use super::detached;
 use crate::abstract_lock::{Name, Wanted};
+use crate::cli::TICKLER;
 use crate::exit::Fault;
 use crate::kernel::{self, Netlink, Route, Snapshot};
 use crate::link::Link;
@@ -70,7 +71,8 @@ pub enum Holder {
 /// A process that cannot be started is a passing fault.
 pub fn detach(jobs: &[Job]) -> Result<(), Fault> {
     for jobs in jobs.chunks(MOST) {
-        detached::start("tickler", jobs.iter().map(to_json))?;
+        let of_each = jobs.iter().map(|job| format!("--job={}", to_json(job)));
+        detached::start(TICKLER, of_each.map(Into::into))?;
     }
     Ok(())
 }
@@ -147,7 +149,7 @@ async fn destroy(vip: IpAddr, connections: &[kernel::Connection]) -> Option<Opti
     if kernel::reset_these(connections).await.number > 0 {
         return Some(None);
     }
-    match Name::want("tickler", &vip.to_string()).await {
+    match Name::want(TICKLER, &vip.to_string()).await {
         Wanted::Mine(name) => Some(Some(name)),
         Wanted::Held(_) | Wanted::Denied => None,
     }

@@ -231,6 +231,18 @@ impl Poll {
         self.redis.iter().map(|(endpoint, _)| endpoint)
     }
 
+    /// Returns the master that the Sentinel names that knows of the latest failover; the local Sentinel's
+    /// where several know of it. The others may not have heard of that failover yet.
+    pub fn newest(&self) -> Option<&Endpoint> {
+        let told = self
+            .votes
+            .iter()
+            .filter_map(|vote| Some((vote.says.as_ref().ok()?, vote.epoch)));
+        // The first of several greatest ones.
+        let newest = told.rev().max_by_key(|(_, epoch)| *epoch);
+        newest.map(|(endpoint, _)| endpoint)
+    }
+
     /// Returns the same with what was looked up.
     pub(in crate::gather) fn named(&self) -> Vec<Named> {
         let named = |(endpoint, run_id): &(Endpoint, Option<String>)| {
