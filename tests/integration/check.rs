@@ -185,8 +185,10 @@ fn network_and_configuration(checked: &Checked) {
     // No interface has its subnet; the one with the master's own address is taken.
     let astray = CONFIG.replace("192.168.56.250", "10.9.9.250");
     checked.site.configure(&astray);
-    checked.names(&["holder", "subnet"]);
-    checked.misconfigured("announced-address", &CONFIG.replace("56.250", "56.102"));
+    // The VIP of before is still bound.
+    checked.names(&["holder", "left-over", "subnet"]);
+    checked.site.configure(&CONFIG.replace("56.250", "56.102"));
+    checked.names(&["announced-address", "left-over"]);
     checked.misconfigured(
         "monitored",
         &format!("{CONFIG}[masters.other]\nvip = \"192.168.56.249/24\"\n"),
