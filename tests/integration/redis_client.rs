@@ -309,6 +309,14 @@ fn tls_that_is_not_agreed_says_why() {
         let _redis = Process::start(dir, "redis-server", &conf, &at(7001));
         let certificate = "the server wants a certificate of its CA";
         assert_no_tls(&role_of(&with_tls(dir, 7002, "ca", None)), certificate);
+        // As a Sentinel is asked that is not a peer.
+        let shown = with_tls(dir, 7002, "ca", Some("redis"));
+        assert_eq!(role_of(&shown), Ok(Role::Master));
+        let not_shown = Server {
+            tls: shown.tls.as_ref().map(Tls::without_certificate),
+            ..shown
+        };
+        assert_no_tls(&role_of(&not_shown), certificate);
         let foreign = role_of(&with_tls(dir, 7002, "ca", Some("other")));
         assert_no_tls(&foreign, "CA");
         let ca = "the CA of ca_file has not signed the server's certificate";

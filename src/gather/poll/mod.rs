@@ -72,8 +72,9 @@ pub async fn poll(
         None => config.sentinel.address.to_string(),
     };
     let has_password = config.sentinel.password.is_some();
+    let has_certificate = config.tls.as_ref().is_some_and(|tls| tls.client.is_some());
     let count = |(name, own): (&&str, Result<Own, Fault>)| {
-        let asked = of_one(&others, name, has_password);
+        let asked = of_one(&others, name, (has_password, has_certificate));
         Ok(count(own?, &own_name, &asked))
     };
     let mut polls: Vec<Result<Poll, Fault>> = names.iter().zip(own).map(count).collect();
@@ -176,8 +177,12 @@ async fn ask_others(lists: &[(&str, &[Instance])], asking: &Asking, config: &Con
     others
 }
 
-/// Returns what was said of one master.
-fn of_one(others: &[Other], name: &str, has_password: bool) -> Vec<Asked> {
+/// Returns what was said of one master. A Sentinel that wants what only peers are shown says so.
+fn of_one(
+    others: &[Other],
+    name: &str,
+    (has_password, has_certificate): (bool, bool),
+) -> Vec<Asked> {
     let asked = |other: &Other| {
         let view = other.views.get(name)?.clone()?;
         Some(Asked {
@@ -189,6 +194,11 @@ fn of_one(others: &[Other], name: &str, has_password: bool) -> Vec<Asked> {
             view: view.map_err(|no| match no {
                 NoAnswer::AuthMissing(_) if has_password && !other.is_peer => {
                     NoAnswer::AuthMissing(NOT_A_PEER.into())
+                }
+                NoAnswer::Certificate(why) if has_certificate && !other.is_peer => {
+                    NoAnswer::Certificate(format!(
+                        "{why}, which only `peers` under [sentinel] are shown: vipswitch check shows the line to add"
+                    ))
                 }
                 no => no,
             }),
