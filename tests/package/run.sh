@@ -424,6 +424,7 @@ cable() {
     cable_out "$holder" 2
     all_well "$holder"
     ! lost_vip "$holder" "$since" || die 'the VIP was gone with the carrier'
+    own_source "$holder" || die "the VIP is the source address of $holder"
     figure 'cable out for 2 s: no write for' "$(outage "$since")"
     fact "the VIP has stayed on $holder; $(seconds "$(outage "$since")") s without a write"
     since=$(now)
