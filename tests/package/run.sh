@@ -27,12 +27,12 @@ export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.
 . "$HERE/checks.sh"
 
 # In this order; each leaves all well, with one holder.
-readonly CHAPTERS=(power_loss reboot site_power_loss flush networkd cable known_by_vip quiet dropped_call check upgrade remove)
-# What is different on Debian 13: systemd. Those of bookworm-redis are all but the ones that need more packages.
+readonly CHAPTERS=(power_loss reboot site_power_loss killed flush networkd cable known_by_vip quiet dropped_call check upgrade remove)
+# What is different on Debian 13: systemd, and Valkey. interface_up needs more packages, which only one has.
 declare -rA CHAPTERS_OF=(
     [bookworm-redis]="${CHAPTERS[*]}"
     [trixie-redis]='power_loss cable interface_up quiet'
-    [trixie-valkey]='power_loss cable'
+    [trixie-valkey]='power_loss killed cable'
 )
 
 # What README has an administrator write for networkd.
@@ -371,6 +371,27 @@ site_power_loss() {
 one_holder() { [[ $(holders | wc -l) == 1 ]]; }
 holder_is_master() { one_holder && names_master server3 "$(holders)"; }
 first_write_since() { awk -v since="$1" '$1 > since { print $1; exit }' "$LAB/writes"; }
+
+killed() {
+    local holder since pid
+    holder=$(holders)
+    heading 'kill -9 of the master: systemd starts it again, before Sentinel counts it as down'
+    settled "$holder"
+    since=$(now)
+    pid=$(on "$holder" systemctl show "$PRODUCT-server" --property MainPID --value)
+    on "$holder" kill -KILL "$pid"
+    until_deadline "$PATIENCE" "systemd has started $PRODUCT again" has_other_pid "$holder" "$pid"
+    all_well "$holder"
+    names_master server3 "$holder" || die 'there was a failover'
+    figure 'kill -9 of the master: no write for' "$(outage "$since")"
+    fact "$holder is master as before, and the VIP has stayed; $(seconds "$(outage "$since")") s without a write"
+    settled "$holder"
+}
+has_other_pid() {
+    local pid
+    pid=$(on "$1" systemctl show "$PRODUCT-server" --property MainPID --value)
+    [[ $pid != 0 && $pid != "$2" ]]
+}
 
 flush() {
     local holder since
