@@ -17,8 +17,8 @@ use crate::text::{escape, printable};
 /// How serious a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// All is as it should be.
-    Info,
+    /// All is as it should be, and something was done or asked for.
+    Notice,
     /// It will be tried again.
     Warning,
     /// It will not mend itself.
@@ -124,7 +124,9 @@ fn record(level: Level, text: &str) -> Vec<u8> {
         pid: std::process::id(),
     };
     let severity = match level {
-        Level::Info => Severity::LOG_INFO,
+        // Not info, as which systemd tells of each start and end of the timer's runs: the service keeps
+        // that out of the journal by its level.
+        Level::Notice => Severity::LOG_NOTICE,
         Level::Warning => Severity::LOG_WARNING,
         Level::Error => Severity::LOG_ERR,
     };

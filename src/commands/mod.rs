@@ -165,7 +165,7 @@ async fn print(text: &str) -> anyhow::Result<()> {
 /// Returns the level of the log line of a run that ended so.
 fn level(exit: Exit) -> Level {
     match exit {
-        Exit::Done => Level::Info,
+        Exit::Done => Level::Notice,
         Exit::Passing => Level::Warning,
         Exit::Permanent => Level::Error,
     }

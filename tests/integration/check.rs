@@ -333,7 +333,10 @@ fn surroundings(checked: &Checked) {
             "mkdir -p {links}; printf 'NETWORK_FILE=%s\\nNETWORK_FILE_DROPINS=\"\"\\n' {} >{links}/{index}",
             network.display()
         ),
-        &format!("echo KeepConfiguration=static >>{}", network.display()),
+        &format!(
+            "printf 'KeepConfiguration=static\\nIgnoreCarrierLoss=yes\\n' >>{}",
+            network.display()
+        ),
     );
 
     let systemctl = |state: &str| {

@@ -73,6 +73,7 @@ client-reconfig-script is another program | client-reconfig-script | without_sen
 Sentinel is stopped | sentinel | here 'systemctl stop redis-sentinel' | without_sentinel :
 the timer is disabled | sync-timer | here 'systemctl --quiet disable --now vipswitch-sync.timer' | here 'systemctl --quiet enable --now vipswitch-sync.timer'
 networkd without KeepConfiguration= | network-manager | here 'mv /etc/systemd/network/10-lan.network.d /root/; networkctl reload' | here 'mv /root/10-lan.network.d /etc/systemd/network/; networkctl reload'
+networkd without IgnoreCarrierLoss= | network-manager | here "sed -i.away /IgnoreCarrierLoss/d $DROP_IN; networkctl reload" | here "mv $DROP_IN.away $DROP_IN; networkctl reload"
 the executable has file capabilities | file-capabilities | here "setcap cap_net_admin,cap_net_raw+ep $EXECUTABLE" | here "setcap -r $EXECUTABLE"
 the executable is root's alone | executable | here "chmod 700 $EXECUTABLE" | here "chmod 755 $EXECUTABLE"
 the executable is mounted noexec | noexec | unit NoExecPaths= ExecPaths=; noexec | here "umount $EXECUTABLE; rm /root/vipswitch"; unit_mended

@@ -6,7 +6,7 @@ use std::path::Path;
 use pnet_base::MacAddr;
 
 use crate::check::facts::files::{File, Runs};
-use crate::check::facts::interface::Interface;
+use crate::check::facts::interface::{Interface, Networkd};
 use crate::check::facts::network::{Kernel, Place, Trial};
 use crate::check::facts::process::Process;
 use crate::check::facts::sentinel::{Told, Watched, at};
@@ -131,7 +131,11 @@ fn the_kernel() -> Kernel {
             link: link.clone(),
             socket: Trial::Works,
             sysctls: vec![("arp_ignore", 2)],
-            networkd: Some(("/x.network".into(), true)),
+            networkd: Some(Networkd {
+                file: "/x.network".into(),
+                keeps: true,
+                ignores_carrier_loss: true,
+            }),
         }),
         bound: vec![bound],
         claimed_by: Some(Vec::new()),

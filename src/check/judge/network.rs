@@ -218,14 +218,29 @@ fn interface(on: &Interface, vip: &Vip, findings: &mut Findings) {
 }
 
 fn manager(on: &Interface) -> Verdict {
-    let (file, keeps) = on.networkd.as_ref()?;
-    let file = escape(file);
+    let networkd = on.networkd.as_ref()?;
+    let file = escape(&networkd.file);
     let last = file.rsplit('/').next().unwrap_or_default();
+    let (keeps, ignores) = (networkd.keeps, networkd.ignores_carrier_loss);
+    let when = [
+        (!keeps).then_some("when it restarts"),
+        (!ignores).then_some("when the cable is out for a moment"),
+    ];
+    let lines = [
+        (!keeps).then_some("KeepConfiguration=static"),
+        (!ignores).then_some("IgnoreCarrierLoss=yes"),
+    ];
+    let [when, lines] = [when, lines].map(|some| some.into_iter().flatten().collect::<Vec<_>>());
+    let many = if lines.len() > 1 { "lines" } else { "line" };
     warning_if(
-        !keeps,
-        &format!("systemd-networkd manages it by {file} and removes the VIP when it restarts"),
+        !lines.is_empty(),
         &format!(
-            "Put [Network] KeepConfiguration=static into a drop-in: /etc/systemd/network/{last}.d/vipswitch.conf"
+            "systemd-networkd manages it by {file} and removes the VIP {}",
+            when.join(" and ")
+        ),
+        &format!(
+            "Put the {many} {} below [Network] in a drop-in, /etc/systemd/network/{last}.d/vipswitch.conf, then: networkctl reload",
+            lines.join(" and ")
         ),
     )
 }

@@ -229,7 +229,41 @@ tables! {
         |it: place| it.claimed_by = None => "holder" Unknown, "claimed" Unknown;
         |it: interface| it.socket = Trial::NotAllowed => "packet-socket" Unknown;
         |it: interface| it.sysctls = vec![("arp_ignore", 8)] => "sysctl" Warning;
-        |it: interface| it.networkd = Some(("/x".into(), false)) => "network-manager" Warning;
+        |it: interface| it.networkd.as_mut().unwrap().keeps = false => "network-manager" Warning;
+        |it: interface| it.networkd.as_mut().unwrap().ignores_carrier_loss = false => "network-manager" Warning;
         |it: facts| it.log_listens = false => "log" Warning;
     }
+}
+
+#[test]
+fn a_networkd_that_removes_the_vip_is_told_which_lines_to_have() {
+    let told = |keeps, ignores_carrier_loss| {
+        let (mut facts, mut findings) = (healthy(), Findings::default());
+        let networkd = interface(&mut facts).networkd.as_mut().unwrap();
+        (networkd.keeps, networkd.ignores_carrier_loss) = (keeps, ignores_carrier_loss);
+        all(&facts, &mut findings);
+        let found = findings
+            .0
+            .into_iter()
+            .find(|one| one.check == "network-manager");
+        let found = found.unwrap();
+        (found.text, found.remedy.unwrap_or_default())
+    };
+    let (text, remedy) = told(true, false);
+    assert!(
+        text.ends_with("by /x.network and removes the VIP when the cable is out for a moment"),
+        "{text}"
+    );
+    assert!(
+        remedy.starts_with("Put the line IgnoreCarrierLoss=yes below [Network] in a drop-in, /etc/systemd/network/x.network.d/vipswitch.conf"),
+        "{remedy}"
+    );
+    let (_, remedy) = told(false, false);
+    assert!(
+        remedy.contains("the lines KeepConfiguration=static and IgnoreCarrierLoss=yes below"),
+        "{remedy}"
+    );
+    let (text, remedy) = told(false, true);
+    assert!(text.ends_with("when it restarts"), "{text}");
+    assert!(!remedy.contains("IgnoreCarrierLoss"), "{remedy}");
 }
