@@ -38,8 +38,7 @@ Exit codes: 0 all is in place, 1 with warnings, 2 with errors.";
 #[command(
     version,
     override_usage = USAGE,
-    arg_required_else_help = true,
-    disable_help_subcommand = true
+    arg_required_else_help = true
 )]
 pub struct Cli {
     /// What goes for every command.
@@ -76,6 +75,17 @@ pub struct Masters {
     /// The master-name, as in sentinel.conf; every configured one if none is given
     #[arg(value_name = "MASTER")]
     pub masters: Vec<String>,
+}
+
+/// The masters that an order is about, which takes over or releases: never all of them by oversight.
+#[derive(Args, Clone, Debug)]
+pub struct Chosen {
+    /// The master-name, as in sentinel.conf; may be left out where only one is configured
+    #[arg(value_name = "MASTER", conflicts_with = "all")]
+    pub masters: Vec<String>,
+    /// Every configured master
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// What `announce` is about.
@@ -121,10 +131,10 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub enum Verb {
     /// Take the VIP over, on this host, whatever Sentinel says
     #[command(after_help = "Example:\n  vipswitch bind master8000")]
-    Bind(Masters),
+    Bind(Chosen),
     /// Release the VIP from this host
     #[command(after_help = "Example:\n  vipswitch unbind master8000 --dry-run")]
-    Unbind(Masters),
+    Unbind(Chosen),
     /// Announce again what this host holds
     #[command(after_help = "Example:\n  vipswitch announce")]
     Announce(Announce),
@@ -140,6 +150,9 @@ pub enum Verb {
     /// Go on announcing VIPs; started by the other commands
     #[command(hide = true)]
     Announcer(Announcer),
+    /// Print the version
+    #[command(hide = true)]
+    Version,
     /// Print completions for a shell
     #[command(
         after_help = "Example:\n  vipswitch completions bash > /etc/bash_completion.d/vipswitch"

@@ -37,7 +37,7 @@ const NAMES: Duration = Duration::from_secs(5);
 /// stdout that cannot be written to. A Sentinel or neighbours that do not answer are part of
 /// the status.
 pub(super) async fn run(of: &Masters, options: &Options, started: Instant) -> anyhow::Result<Exit> {
-    let config = load(options, started).await?;
+    let config = load(options, &of.masters, started).await?;
     let targets = Target::of(&config, &of.masters)?;
     let (looked, own) = look(&config, &targets).await?;
     let rows = probe(looked, &own).await;

@@ -11,7 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use super::Summary;
-use crate::abstract_lock::{self, Name, Wanted};
+use crate::abstract_lock::{self, Name, UNANSWERED, Wanted};
 use crate::report::to_json;
 
 const KIND: &str = "announcer";
@@ -48,7 +48,7 @@ fn which(vip: IpAddr, ifindex: u32) -> String {
 pub async fn take(vip: IpAddr, ifindex: u32) -> Option<UnixListener> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let held = match Name::want(KIND, &which(vip, ifindex)).await {
+        let held = match Name::want(KIND, &which(vip, ifindex), UNANSWERED).await {
             Wanted::Mine(name) => return name.into_listener().ok(),
             Wanted::Denied => return None,
             Wanted::Held(held) => held,
