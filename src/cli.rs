@@ -38,7 +38,8 @@ Exit codes: 0 all is in place, 1 with warnings, 2 with errors.";
 #[command(
     version,
     override_usage = USAGE,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    disable_help_subcommand = true
 )]
 pub struct Cli {
     /// What goes for every command.
@@ -203,7 +204,14 @@ pub fn parse(arguments: &[OsString]) -> Result<Command, Stop> {
             .map(Command::Hook)
             .map_err(Stop::Call);
     }
-    let named = std::iter::once(OsString::from("vipswitch")).chain(arguments.iter().cloned());
+    // Not clap's own, which would be one line too many on the screen.
+    let asked = match arguments {
+        [help, verb @ ..] if help == "help" && verb.len() < 2 => {
+            [verb, &["--help".into()]].concat()
+        }
+        _ => arguments.to_vec(),
+    };
+    let named = std::iter::once(OsString::from("vipswitch")).chain(asked);
     match Cli::try_parse_from(named) {
         Ok(cli) => Ok(Command::Operator(cli)),
         Err(error) => Err(meant_as_call(arguments, &error).map_or(Stop::Clap(error), Stop::Call)),

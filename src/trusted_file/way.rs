@@ -66,6 +66,7 @@ pub fn walk(path: &Path, users: &[u32]) -> Result<End, Refusal> {
                 before.append(&mut steps);
                 steps = before;
             }
+            FileType::Directory if steps.is_empty() => return Err(no_file()),
             _ if steps.is_empty() => {
                 folder.may_hold(users)?;
                 let folder = trail.pop().ok_or_else(no_file)?;
