@@ -720,6 +720,46 @@ mod tests {
                 "v.toml:2:7: fe80::250 is link-local: every link has its own",
             ),
             (
+                "[masters.m]\nvip = '10.0.0.1'\nannounce_to = ['router']",
+                "v.toml:3:16: `announce_to` \"router\" is not the address of a neighbour",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\non_release = { command = ['sh', '-c', 'x'] }",
+                "v.toml:3:26: `command` is a list that starts with the absolute path",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\non_take_over = { command = ['/bin/x'], timeout_seconds = 21 }",
+                "v.toml:3:58: `timeout_seconds` is from 1 to 20",
+            ),
+            (
+                "[masters.'']\nvip = '10.0.0.1'",
+                "v.toml:1:10: a master's name is empty",
+            ),
+            (
+                "[sentinel]\naddress = '127.0.0.1'\n[masters.m]\nvip = '10.0.0.1'",
+                "v.toml:2:11: `address` \"127.0.0.1\" is not ADDRESS:PORT",
+            ),
+            (
+                "[sentinel]\naddress = '127.0.0.1:0'\n[masters.m]\nvip = '10.0.0.1'",
+                "v.toml:2:11: `address`",
+            ),
+            (
+                "[sentinel]\npassword_file = 'p'\n[masters.m]\nvip = '10.0.0.1'",
+                "v.toml:2:17: the file of a password, \"p\", is no absolute path",
+            ),
+            (
+                "[sentinel]\npassword = 's'\npassword_file = '/p'\n[masters.m]\nvip = '10.0.0.1'",
+                "v.toml:3:17: `password` and `password_file` exclude each other",
+            ),
+            ("# nothing\n", "v.toml names no master"),
+            ("", "v.toml names no master"),
+        ]);
+    }
+
+    #[test]
+    fn a_name_that_no_interface_has_is_refused_with_the_one_that_is_meant() {
+        assert_refused(&[
+            (
                 "[masters.m]\nvip = '10.0.0.1'\ninterface = 'sixteen-bytes-xx'",
                 "v.toml:3:13: `interface` \"sixteen-bytes-xx\" is no name",
             ),
@@ -759,40 +799,6 @@ mod tests {
                 "[masters.m]\nvip = '10.0.0.1'\ninterface = 'é h'",
                 "v.toml:3:13: `interface`",
             ),
-            (
-                "[masters.m]\nvip = '10.0.0.1'\nannounce_to = ['router']",
-                "v.toml:3:16: `announce_to` \"router\" is not the address of a neighbour",
-            ),
-            (
-                "[masters.m]\nvip = '10.0.0.1'\non_release = { command = ['sh', '-c', 'x'] }",
-                "v.toml:3:26: `command` is a list that starts with the absolute path",
-            ),
-            (
-                "[masters.m]\nvip = '10.0.0.1'\non_take_over = { command = ['/bin/x'], timeout_seconds = 21 }",
-                "v.toml:3:58: `timeout_seconds` is from 1 to 20",
-            ),
-            (
-                "[masters.'']\nvip = '10.0.0.1'",
-                "v.toml:1:10: a master's name is empty",
-            ),
-            (
-                "[sentinel]\naddress = '127.0.0.1'\n[masters.m]\nvip = '10.0.0.1'",
-                "v.toml:2:11: `address` \"127.0.0.1\" is not ADDRESS:PORT",
-            ),
-            (
-                "[sentinel]\naddress = '127.0.0.1:0'\n[masters.m]\nvip = '10.0.0.1'",
-                "v.toml:2:11: `address`",
-            ),
-            (
-                "[sentinel]\npassword_file = 'p'\n[masters.m]\nvip = '10.0.0.1'",
-                "v.toml:2:17: the file of a password, \"p\", is no absolute path",
-            ),
-            (
-                "[sentinel]\npassword = 's'\npassword_file = '/p'\n[masters.m]\nvip = '10.0.0.1'",
-                "v.toml:3:17: `password` and `password_file` exclude each other",
-            ),
-            ("# nothing\n", "v.toml names no master"),
-            ("", "v.toml names no master"),
         ]);
     }
 

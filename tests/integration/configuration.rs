@@ -65,17 +65,17 @@ fn the_configuration_is_read_only_from_where_nobody_else_can_write() {
     fs::create_dir(&folder).unwrap();
     let file = lab.file("shared/v.toml", CONFIG);
     mode(&folder, 0o777);
-    config(&file).fails(2, &["its folder", "can be written by others"]);
+    config(&file).fails(2, &["shared on the way to it can be written by others"]);
     // The link itself is safe, what it points to is not.
     let link = lab.dir().join("link.toml");
     std::os::unix::fs::symlink(&file, &link).unwrap();
-    config(&link).fails(2, &["its folder", "can be written by others"]);
+    config(&link).fails(2, &["shared on the way to it can be written by others"]);
     // Nor is a link on the way there.
     let safe = lab.file("safe.toml", CONFIG);
     std::os::unix::fs::symlink(&safe, folder.join("hop.toml")).unwrap();
     let hops = lab.dir().join("hops.toml");
     std::os::unix::fs::symlink(folder.join("hop.toml"), &hops).unwrap();
-    config(&hops).fails(2, &["its folder", "can be written by others"]);
+    config(&hops).fails(2, &["shared on the way to it can be written by others"]);
     mode(&folder, 0o755);
     config(&hops).success();
     config(&link).success();

@@ -138,7 +138,7 @@ fn arguments_that_are_no_text_or_too_long_are_escaped_and_cut() {
         }
     }
     assert_eq!(call(&host, 2, &long).code(), 0);
-    let line = lab.logged(&["state=xxx", "exit=0"]);
+    let line = lab.logged(&["state=\"xxx", "exit=0"]);
     assert!(line.len() < 1200 && line.contains("xxx…"), "{line}");
 }
 
