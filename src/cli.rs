@@ -84,6 +84,17 @@ pub struct Masters {
     pub masters: Vec<String>,
 }
 
+/// The masters that an order is about, which takes over or releases: never all of them by oversight.
+#[derive(Args, Clone, Debug)]
+pub struct Chosen {
+    /// The master-name, as in sentinel.conf; may be left out where only one is configured
+    #[arg(value_name = "MASTER", conflicts_with = "all")]
+    pub masters: Vec<String>,
+    /// Every configured master
+    #[arg(long)]
+    pub all: bool,
+}
+
 /// What `announce` is about.
 #[derive(Args, Clone, Debug)]
 pub struct Announce {
@@ -180,10 +191,10 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub enum Verb {
     /// Take the VIP over, on this host, whatever Sentinel says
     #[command(after_help = "Example:\n  vipswitch bind master8000")]
-    Bind(Masters),
+    Bind(Chosen),
     /// Release the VIP from this host
     #[command(after_help = "Example:\n  vipswitch unbind master8000 --dry-run")]
-    Unbind(Masters),
+    Unbind(Chosen),
     /// Announce again what this host holds
     #[command(after_help = "Example:\n  vipswitch announce")]
     Announce(Announce),
@@ -196,6 +207,9 @@ pub enum Verb {
     /// Tell whether the hook will work on this host
     #[command(after_help = CHECK)]
     Check,
+    /// Print the version
+    #[command(hide = true)]
+    Version,
     /// Print completions for a shell
     #[command(
         after_help = "Example:\n  vipswitch completions bash > /etc/bash_completion.d/vipswitch"
@@ -248,7 +262,14 @@ pub fn parse(arguments: &[OsString]) -> Result<Command, Stop> {
             .map(Command::Hook)
             .map_err(Stop::Call);
     }
-    let named = std::iter::once(OsString::from("vipswitch")).chain(arguments.iter().cloned());
+    // Not clap's own, which would be one line too many on the screen.
+    let asked = match arguments {
+        [help, verb @ ..] if help == "help" && verb.len() < 2 => {
+            [verb, &["--help".into()]].concat()
+        }
+        _ => arguments.to_vec(),
+    };
+    let named = std::iter::once(OsString::from("vipswitch")).chain(asked);
     let is_detached = |word: &OsString| {
         [ANNOUNCER, SITE_COMMAND, TICKLER]
             .iter()

@@ -31,9 +31,10 @@ pub(super) async fn run(
 ) -> anyhow::Result<Exit> {
     let exit = operate::run(
         Entry::Operator(Order::Announce),
-        &announce.of,
+        &announce.of.masters,
         options,
         started,
+        |_| Ok(()),
     )
     .await?;
     match announce.time {
@@ -50,7 +51,7 @@ async fn go_on(
     options: &Options,
     started: Instant,
 ) -> anyhow::Result<Exit> {
-    let config = load(options, started).await?;
+    let config = load(options, &announce.of.masters, started).await?;
     let targets = Target::of(&config, &announce.of.masters)?;
     let jobs = jobs(&targets).await?;
     let ended = announcer::work(

@@ -1,6 +1,6 @@
 //! The announcer's process: what [`crate::deeds::announcer::detach`] starts. Nobody else calls it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -13,6 +13,9 @@ use crate::exit::Exit;
 use crate::log;
 use crate::report::{pair, quote};
 use crate::text::escape;
+
+/// It needs no master in particular.
+const NO_MASTERS: [&str; 0] = [];
 
 /// How long an announcer may take to begin and to end.
 const GRACE: Duration = Duration::from_secs(2);
@@ -28,7 +31,10 @@ pub(super) async fn run(of: &Announcer) -> anyhow::Result<Exit> {
     // setsid(2) fails for a process-group leader; then there is no session to leave.
     let _ = nix::unistd::setsid();
     // Without a configuration it announces all the same: the VIPs are bound.
-    let config = of.config.as_ref().and_then(|path| config::load(path).ok());
+    let config = match &of.config {
+        Some(path) => config::load(path, &NO_MASTERS, Instant::now()).await.ok(),
+        None => None,
+    };
     // Whatever hangs: it never lives longer.
     let schedule = Schedule::new(LIFE);
     let work = announcer::work(&jobs, &schedule, config.as_ref(), log_end);

@@ -19,12 +19,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use tokio::time::sleep;
 
 use crate::cli::{self, Command, Detached, Options, Stop, Verb};
 use crate::config::{self, Config};
 use crate::evidence::Order;
-use crate::exit::Kind;
 use crate::exit::{self, Exit, Fault};
 use crate::log::{self, Level};
 use crate::once::{self, Entry};
@@ -44,14 +42,15 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
     };
     let options = &cli.options;
     let done = match &cli.verb {
-        Verb::Bind(of) => operate::run(Entry::Operator(Order::Bind), of, options, started).await,
-        Verb::Unbind(of) => {
-            operate::run(Entry::Operator(Order::Unbind), of, options, started).await
+        Verb::Bind(of) => operate::order(Order::Bind, of, options, started).await,
+        Verb::Unbind(of) => operate::order(Order::Unbind, of, options, started).await,
+        Verb::Sync(of) => {
+            operate::run(Entry::Sync, &of.masters, options, started, |_| Ok(())).await
         }
-        Verb::Sync(of) => operate::run(Entry::Sync, of, options, started).await,
         Verb::Announce(announce) => announce::run(announce, options, started).await,
         Verb::Status(of) => status::run(of, options, started).await,
         Verb::Check => check::run(options).await,
+        Verb::Version => version().await,
         Verb::Completions { shell } => completions::run(*shell).await,
     };
     match done {
@@ -73,22 +72,19 @@ async fn go_on(detached: &Detached, started: Instant) -> Exit {
     done.unwrap_or_else(|error| exit::of(&error))
 }
 
-/// Reads the configuration that the options, the environment or the default name.
+async fn version() -> anyhow::Result<Exit> {
+    print(concat!("vipswitch ", env!("CARGO_PKG_VERSION"), "\n")).await?;
+    Ok(Exit::Done)
+}
+
+/// Reads the configuration that the options, the environment or the default name, with these masters in it.
 /// Passing faults are retried for as long as a run has patience.
-async fn load(options: &Options, started: Instant) -> Result<Config, Fault> {
-    let path = config_path(options);
-    let mut pause = once::FIRST_PAUSE;
-    loop {
-        match config::load(&path) {
-            Err(fault)
-                if fault.kind == Kind::Passing && started.elapsed() + pause < once::PATIENCE =>
-            {
-                sleep(pause).await;
-                pause = (pause * 2).min(once::LONGEST_PAUSE);
-            }
-            result => return result,
-        }
-    }
+async fn load(
+    options: &Options,
+    masters: &[impl AsRef<str>],
+    started: Instant,
+) -> Result<Config, Fault> {
+    config::load(&config_path(options), masters, started + once::PATIENCE).await
 }
 
 /// Returns the configuration's path: the options', the environment's, or the default.

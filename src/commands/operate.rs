@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{afterwards, config_path, level, load, print};
-use crate::cli::{Masters, Options};
+use crate::cli::{Chosen, Options};
 use crate::config::{Config, Target};
 use crate::engine::Task;
 use crate::evidence::Order;
@@ -13,21 +13,52 @@ use crate::once::left_over::release_left_over;
 use crate::once::{self, Entry, PATIENCE, Run};
 use crate::outcome::{Outcome, Phases};
 use crate::report::{log_line, milliseconds};
-use crate::text::printable;
+use crate::text::{escape, printable};
 
-/// Carries out what is asked for these masters. Returns how it ended.
+/// Carries out an order about the masters that the operator has chosen. Returns how it ended.
+///
+/// # Errors
+///
+/// Those of [`run`], and no choice among several masters.
+pub(super) async fn order(
+    order: Order,
+    of: &Chosen,
+    options: &Options,
+    started: Instant,
+) -> anyhow::Result<Exit> {
+    let is_chosen = of.all || !of.masters.is_empty();
+    let allow = |config: &Config| match is_chosen || config.masters.len() == 1 {
+        true => Ok(()),
+        false => Err(unchosen(config)),
+    };
+    run(Entry::Operator(order), &of.masters, options, started, allow).await
+}
+
+/// To take over, or release, all that a server knows is hardly ever meant.
+fn unchosen(config: &Config) -> Fault {
+    let names: Vec<String> = config.masters.keys().map(|name| escape(name)).collect();
+    Fault::permanent("several masters are configured and none is named").remedy(format!(
+        "Name those that are meant, of {}, or give --all.",
+        names.join(", ")
+    ))
+}
+
+/// Carries out what is asked for these masters, or for every one if none is named, where the configuration
+/// allows it. Returns how it ended.
 ///
 /// # Errors
 ///
 /// A configuration that cannot be used, or an unknown master.
 pub(super) async fn run(
     entry: Entry<'_>,
-    of: &Masters,
+    masters: &[String],
     options: &Options,
     started: Instant,
+    allow: impl Fn(&Config) -> Result<(), Fault>,
 ) -> anyhow::Result<Exit> {
-    let config = load(options, started).await?;
-    let targets = Target::of(&config, &of.masters)?;
+    let config = load(options, masters, started).await?;
+    allow(&config)?;
+    let targets = Target::of(&config, masters)?;
     let mut run = Run::new(entry, &config, targets, started, options.dry_run);
     let waiting = async |fault: &Fault| {
         if !options.quiet {
@@ -41,7 +72,7 @@ pub(super) async fn run(
     let exit = run.carry_out(waiting, ended).await;
     tell(&run.tasks, options).await;
     let exit = match entry {
-        Entry::Sync if of.masters.is_empty() => {
+        Entry::Sync if masters.is_empty() => {
             Exit::worst([exit, let_go(&config, options, started).await])
         }
         _ => exit,

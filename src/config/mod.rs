@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::exit::Fault;
+use tokio::time::sleep;
+
+use crate::exit::{Fault, Kind};
 use crate::failover::{Endpoint, Host};
 use crate::place::is_own_name;
 use crate::text::escape;
@@ -267,19 +269,54 @@ fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// Reads and parses the configuration file.
+/// How long a file that makes no sense is read again, from the first look on: an editor, `cp` or a
+/// configuration tool is hardly ever half-way for longer.
+const BEING_WRITTEN: Duration = Duration::from_secs(1);
+
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Reads the configuration, with these masters in it. A file that cannot be used is read again for a second:
+/// it may be half written, or missing until an editor has renamed the new one; and after a passing
+/// fault until `give_up`.
 ///
 /// # Errors
 ///
-/// Every one is permanent but failures to read that may pass: those of [`trusted_file::read`] and
-/// [`parse()`]. A file with a password in it that everyone can read is refused.
-pub fn load(path: &Path) -> Result<Config, Fault> {
+/// Those of [`trusted_file::read`] and [`parse()`], and a master that is not there. A file with a
+/// password in it that everyone can read is refused. Every one is permanent but failures to read that
+/// may pass.
+pub async fn load(
+    path: &Path,
+    masters: &[impl AsRef<str>],
+    give_up: Instant,
+) -> Result<Config, Fault> {
+    let written = Instant::now() + BEING_WRITTEN;
+    loop {
+        let fault = match read(path, masters) {
+            Ok(config) => return Ok(config),
+            Err(fault) => fault,
+        };
+        let until = match fault.kind {
+            Kind::Passing => give_up.max(written),
+            Kind::Permanent => written,
+        };
+        if Instant::now() + PAUSE > until {
+            return Err(fault);
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+fn read(path: &Path, masters: &[impl AsRef<str>]) -> Result<Config, Fault> {
     let config = parse(
         &trusted_file::read(path, trusted_file::Kind::Configuration)?,
         path,
     )?;
     if config.has_password() {
         trusted_file::read(path, trusted_file::Kind::Secrets)?;
+    }
+    for name in masters {
+        config.master(name.as_ref())?;
     }
     Ok(config)
 }

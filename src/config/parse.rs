@@ -154,6 +154,24 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Fault> {
     })
 }
 
+/// The rules of `dev_valid_name` in the kernel's net/core/dev.c: at most 15 bytes (IFNAMSIZ with its final
+/// zero), not `.` or `..`, no slash, colon or white space.
+fn is_interface_name(text: &str) -> bool {
+    let is_wrong = |c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control();
+    (1..16).contains(&text.len()) && text != "." && text != ".." && !text.contains(is_wrong)
+}
+
+/// Returns the interface's name in a text that somebody has copied: `eth1@if3` or `2: eth1:` from `ip link`,
+/// the label `eth1:0` of an address.
+fn meant_interface(text: &str) -> Option<&str> {
+    let unnumbered = match text.split_once(": ") {
+        Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => rest,
+        _ => text,
+    };
+    let name = unnumbered.trim().split(['@', ':']).next()?;
+    is_interface_name(name).then_some(name)
+}
+
 /// The text that is being read, for messages that name a place in it.
 struct Source<'a> {
     text: &'a str,
@@ -279,26 +297,22 @@ impl Source<'_> {
             })
     }
 
-    /// The rules of `dev_valid_name` in the kernel's net/core/dev.c: at most 15 bytes
-    /// (IFNAMSIZ with its final zero), not `.` or `..`, no slash, colon or white space.
+    /// Reads the name of an interface. The kernel would take an at sign, but nobody names one so: `ip link`
+    /// shows the interface at the other end behind it.
     fn interface(&self, name: Spanned<String>) -> Result<String, Fault> {
         let text = name.get_ref();
-        let valid = (1..16).contains(&text.len())
-            && text != "."
-            && text != ".."
-            && !text
-                .chars()
-                .any(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control());
-        if !valid {
-            return Err(self.at(
-                name.span(),
-                format!(
-                    "`interface` \"{}\" is no name that an interface can have",
-                    escape(text)
-                ),
-            ));
+        if is_interface_name(text) && !text.contains('@') {
+            return Ok(name.into_inner());
         }
-        Ok(name.into_inner())
+        let what = format!(
+            "`interface` \"{}\" is no name that an interface can have",
+            escape(text)
+        );
+        let fault = self.at(name.span(), what);
+        Err(match meant_interface(text) {
+            Some(meant) => fault.remedy(format!("Write \"{}\".", escape(meant))),
+            None => fault.remedy("`ip -br link` shows the names, of at most 15 bytes."),
+        })
     }
 
     fn sentinel(
@@ -863,26 +877,6 @@ mod tests {
                 "v.toml:2:7: fe80::250 is link-local: every link has its own",
             ),
             (
-                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'sixteen-bytes-xx'",
-                "v.toml:3:13: `interface` \"sixteen-bytes-xx\" is no name",
-            ),
-            (
-                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'a/b'",
-                "v.toml:3:13: `interface`",
-            ),
-            (
-                "[masters.m]\nvip = '10.0.0.1'\ninterface = '..'",
-                "v.toml:3:13: `interface`",
-            ),
-            (
-                "[masters.m]\nvip = '10.0.0.1'\ninterface = ''",
-                "v.toml:3:13: `interface`",
-            ),
-            (
-                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'é h'",
-                "v.toml:3:13: `interface`",
-            ),
-            (
                 "[masters.m]\nvip = '10.0.0.1'\nannounce_to = ['router']",
                 "v.toml:3:16: `announce_to` \"router\" is not the address of a neighbour",
             ),
@@ -916,6 +910,52 @@ mod tests {
             ),
             ("# nothing\n", "v.toml names no master"),
             ("", "v.toml names no master"),
+        ]);
+    }
+
+    #[test]
+    fn a_name_that_no_interface_has_is_refused_with_the_one_that_is_meant() {
+        assert_refused(&[
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'sixteen-bytes-xx'",
+                "v.toml:3:13: `interface` \"sixteen-bytes-xx\" is no name",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'eth1@if3'",
+                "v.toml:3:13: `interface` \"eth1@if3\" is no name that an interface can have. Write \"eth1\".",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'enp0s31f6.1000@enp0s31f6'",
+                "v.toml:3:13: `interface` \"enp0s31f6.1000@enp0s31f6\" is no name that an interface can have. Write \"enp0s31f6.1000\".",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'eth1:0'",
+                "v.toml:3:13: `interface` \"eth1:0\" is no name that an interface can have. Write \"eth1\".",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = '2: eth1@if3: '",
+                "v.toml:3:13: `interface` \"2: eth1@if3: \" is no name that an interface can have. Write \"eth1\".",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = '@if3'",
+                "v.toml:3:13: `interface` \"@if3\" is no name that an interface can have. `ip -br link` shows",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'a/b'",
+                "v.toml:3:13: `interface`",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = '..'",
+                "v.toml:3:13: `interface`",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = ''",
+                "v.toml:3:13: `interface`",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'é h'",
+                "v.toml:3:13: `interface`",
+            ),
         ]);
     }
 

@@ -1,6 +1,7 @@
 //! What an earlier configuration has left: addresses with our mark that no master has any more.
 
 use std::path::Path;
+use std::time::Instant;
 
 use crate::config::{self, Config};
 use crate::deeds::release;
@@ -80,9 +81,9 @@ async fn release_one(
         }
     };
     // A hook that has read a newer file may have bound it meanwhile; under the lock it has or has not.
-    let is_configured = config::load(path)?
-        .vips()
-        .any(|one| one.address == vip.address);
+    let no_masters: [&str; 0] = [];
+    let config = config::load(path, &no_masters, Instant::now()).await?;
+    let is_configured = config.vips().any(|one| one.address == vip.address);
     let mut bindings = Snapshot::new(netlink).bindings(vip.address).await?;
     bindings.retain(|binding| binding.is_ours);
     if is_configured || bindings.is_empty() {

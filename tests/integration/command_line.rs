@@ -38,7 +38,7 @@ fn a_full_or_closed_stdout_and_stderr_change_nothing() {
         );
         assert!(host.has(VIP), "{into}");
         assert_eq!(
-            shell(&format!("\"$1\" unbind --json {into}")).code(),
+            shell(&format!("\"$1\" unbind --all --json {into}")).code(),
             0,
             "{into}"
         );
@@ -67,6 +67,65 @@ fn a_full_or_closed_stdout_and_stderr_change_nothing() {
         shell("\"$1\" --help | head -n 1; \"$1\" completions bash | true").code(),
         0
     );
+}
+
+/// A timer's run whose output nobody reads ends, and as it would have.
+#[test]
+fn a_stdout_that_nobody_reads_holds_nothing_up_for_good() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let fifo = lab.dir().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let script = "exec 3<>\"$2\"; dd if=/dev/zero of=\"$2\" oflag=nonblock bs=4096 count=999 2>/dev/null; \
+                  exec \"$1\" bind master8000 >&3";
+    let mut command = host.command("sh");
+    command
+        .args(["-c", script, "sh"])
+        .arg(executable())
+        .arg(&fifo);
+    finish(command).success();
+    assert!(host.has(VIP));
+}
+
+#[test]
+fn an_order_without_a_name_is_for_the_only_master_or_needs_all() {
+    let lab = lab();
+    let host = lab.host("server1");
+    for verb in ["bind", "unbind", "bind --dry-run"] {
+        host.vipswitch(verb.split(' ')).fails(
+            2,
+            &[
+                "several masters are configured and none is named",
+                "of bind, master8000, or give --all",
+            ],
+        );
+        assert_eq!(host.addresses().len(), 2);
+    }
+    host.vipswitch(["bind", "--all", "master8000"])
+        .fails(2, &["cannot be used with"]);
+    assert_eq!(host.ok("bind --all").lines().count(), 2);
+    assert_eq!(host.ok("announce").lines().count(), 2);
+    assert_eq!(host.ok("unbind --all").lines().count(), 2);
+    lab.config("[masters.master8000]\nvip = \"192.168.56.250/24\"\n");
+    assert_eq!(host.ok("bind").lines().count(), 1);
+    assert!(host.has(VIP));
+}
+
+#[test]
+fn help_and_version_are_commands_too() {
+    let plain = |words: &[&str]| {
+        let mut command = Command::new(executable());
+        command.args(words);
+        finish(command)
+    };
+    let version = concat!("vipswitch ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(plain(&["version"]).success(), version);
+    assert_eq!(plain(&["help"]).success(), plain(&["--help"]).success());
+    assert_eq!(
+        plain(&["help", "bind"]).success(),
+        plain(&["bind", "--help"]).success()
+    );
+    plain(&["help", "bnid"]).fails(2, &["unrecognized subcommand"]);
 }
 
 #[test]
@@ -232,7 +291,7 @@ fn the_readme_documents_every_field_and_no_other() {
         keys.sort();
         keys
     };
-    assert_eq!(keys("bind --json"), actions);
+    assert_eq!(keys("bind --all --json"), actions);
     assert_eq!(keys("status --json"), status);
 }
 
@@ -253,10 +312,10 @@ fn the_completions_load_into_bash() {
 fn output_is_for_people_for_machines_or_for_nobody() {
     let lab = lab();
     let host = lab.host("server1");
-    let text = host.ok("bind");
+    let text = host.ok("bind --all");
     assert!(text.contains("master8000: took 192.168.56.250/24 over on eth1: its subnet holds the VIP (2 frames), in "), "{text}");
     assert_eq!(text.lines().count(), 2, "one line a VIP: {text}");
-    assert_eq!(host.ok("bind -q"), "");
+    assert_eq!(host.ok("bind --all -q"), "");
     let verbose = host.vipswitch(["bind", "-v", "master8000"]);
     assert!(
         verbose.stderr.contains(

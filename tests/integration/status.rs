@@ -26,7 +26,7 @@ fn status_tells_who_has_the_vip_and_who_else_claims_it() {
             "{object}"
         );
     }
-    two.ok("bind");
+    two.ok("bind --all");
     let sniffer = Sniffer::start(&lab.host("client"));
     let seen = one.status();
     assert_eq!(seen.len(), 2);
@@ -60,7 +60,7 @@ fn status_tells_who_has_the_vip_and_who_else_claims_it() {
         );
         assert_eq!(object["claimed_by"], json!([]));
     }
-    one.ok("bind");
+    one.ok("bind --all");
     let text = two.ok("status");
     assert!(
         text.contains("; master is unknown: Sentinel at 127.0.0.1:26379 did not answer"),
@@ -105,7 +105,7 @@ fn this_hosts_own_second_interface_is_no_rival() {
     lab.wire("server1", "eth2");
     let server = lab.host("server1");
     server.ip("addr add 192.168.56.201/24 dev eth2");
-    server.ok("bind");
+    server.ok("bind --all");
     // Linux answers on eth2 for the address on eth1.
     assert_eq!(server.status()[0]["claimed_by"], json!([]));
 }
@@ -139,7 +139,7 @@ fn status_names_what_would_keep_this_host_from_taking_over() {
             .ok("status")
             .contains("PROBLEM: the VIP does not belong on eth2")
     );
-    server.ok("unbind");
+    server.ok("unbind --all");
     lab.run("ip", ["link", "set", "server1-eth1", "down"]);
     eventually("the carrier is gone", || {
         server.json("link show eth1")[0]["operstate"] != "UP"
@@ -166,7 +166,7 @@ fn a_quiet_status_shows_what_is_wrong_and_nothing_else() {
         host.ok("status -q")
             .contains("PROBLEM: the master is here and the VIP is not")
     });
-    host.ok("bind");
+    host.ok("bind --all");
     eventually("nothing is shown", || host.ok("status -q").is_empty());
 }
 

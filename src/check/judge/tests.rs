@@ -102,6 +102,12 @@ fn refuse(facts: &mut Facts, at: &str) {
     facts.reached.insert(at.parse().unwrap(), refused);
 }
 
+/// The hook is another program, and Sentinel has nothing to hand on.
+fn foreign(facts: &mut Facts, status: &str) {
+    hook(facts).identity = Some((1, 3));
+    process(facts).status = STATUS.replace("Amb:\t3", "Amb:\t0") + status;
+}
+
 fn no() -> Fault {
     Fault::permanent("no").remedy("Correct it.")
 }
@@ -120,6 +126,9 @@ tables! {
         |it: process| (it.uid, it.status) = (0, STATUS.replace("Amb:\t3", "Amb:\t0")) => ;
         // SECBIT_NOROOT, or no_new_privs after root gave them up.
         |it: process| (it.uid, it.status) = (0, "CapBnd:\t3000\n".into()) => "capabilities" Error;
+        // A script in between may call sudo, unless no_new_privs forbids it.
+        |it: facts| foreign(it, "NoNewPrivs:\t0\n") => "capabilities" Unknown, "client-reconfig-script" Warning;
+        |it: facts| foreign(it, "NoNewPrivs:\t1\n") => "capabilities" Error, "client-reconfig-script" Warning;
         |it: process| it.is_in_our_user_namespace = Some(false) => "user-namespace" Error;
         |it: process| it.is_in_our_user_namespace = None => "user-namespace" Unknown;
         |it: process| it.unit = None => "address-families" Unknown, "seccomp" Unknown;

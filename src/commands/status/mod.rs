@@ -37,7 +37,7 @@ pub(super) async fn run(
     options: &Options,
     started: Instant,
 ) -> anyhow::Result<Exit> {
-    let config = load(options, started).await?;
+    let config = load(options, &of.of.masters, started).await?;
     let targets = Target::of(&config, &of.of.masters)?;
     let (looked, own) = look(&config, &targets).await?;
     let rows = probe(looked, &own).await;

@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use super::Summary;
-use crate::abstract_lock::{self, Name, Wanted};
+use crate::abstract_lock::{self, Name, UNANSWERED, Wanted};
 use crate::report::to_json;
 
 const KIND: &str = "announcer";
@@ -68,7 +68,7 @@ pub async fn take(vip: IpAddr, ifindex: u32) -> Option<UnixListener> {
 async fn take_name(which: &str) -> Option<UnixListener> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let held = match Name::want(KIND, which).await {
+        let held = match Name::want(KIND, which, UNANSWERED).await {
             Wanted::Mine(name) => return name.into_listener().ok(),
             Wanted::Denied => return None,
             Wanted::Held(held) => held,

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout_at;
 
 use super::detached;
-use crate::abstract_lock::{Name, Wanted};
+use crate::abstract_lock::{Name, UNANSWERED, Wanted};
 use crate::cli::TICKLER;
 use crate::exit::Fault;
 use crate::kernel::{self, Netlink, Route, Snapshot};
@@ -149,7 +149,7 @@ async fn destroy(vip: IpAddr, connections: &[kernel::Connection]) -> Option<Opti
     if kernel::reset_these(connections).await.number > 0 {
         return Some(None);
     }
-    match Name::want(TICKLER, &vip.to_string()).await {
+    match Name::want(TICKLER, &vip.to_string(), UNANSWERED).await {
         Wanted::Mine(name) => Some(Some(name)),
         Wanted::Held(_) | Wanted::Denied => None,
     }
