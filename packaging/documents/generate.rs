@@ -187,7 +187,8 @@ pub fn configuration_markdown() -> String {
             None => {}
         }
         page += &format!("{}\n\n", prose.join("\n"));
-        if setting.first().is_some_and(|line| !line.starts_with('[')) {
+        // A table's name alone is its heading.
+        if setting.len() > 1 || setting.iter().any(|line| !line.starts_with('[')) {
             page += &format!("```toml\n{}\n```\n\n", setting.join("\n"));
         }
     }
@@ -210,6 +211,12 @@ fn configuration_page() -> String {
                     escape(table),
                     paragraphs(&prose)
                 );
+                // Keys that are names of the site's own stand with their table.
+                if setting.len() > 0 {
+                    page += ".PP\n.EX\n";
+                    page += &setting.fold(text(table) + "\n", |all, line| all + &text(line) + "\n");
+                    page += ".EE\n";
+                }
             }
             Some(line) => {
                 let key = line.split(' ').next().unwrap_or_default();

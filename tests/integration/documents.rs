@@ -277,6 +277,14 @@ fn the_examples_of_the_configurations_page_are_valid() {
         number += 1;
     }
     assert_eq!(number, 2);
+    let markdown = text_of(generate::CONFIGURATION);
+    let (_, examples) = markdown.split_once("\n## Examples\n").expect("examples");
+    for text in examples.split("```toml\n").skip(1) {
+        let text = text.split("```").next().unwrap_or_default();
+        config::parse(text, Path::new("example")).unwrap_or_else(|fault| panic!("{fault}\n{text}"));
+        number += 1;
+    }
+    assert_eq!(number, 4);
 }
 
 #[test]
