@@ -223,14 +223,14 @@ fn the_documents_have_every_field_and_no_other() {
         objects.collect()
     };
     let outcome = documented("## bind, unbind, sync");
-    for words in ["bind --json", "announce --json", "unbind --json"] {
-        assert_eq!(fields(&told(words)[0]), outcome, "{words}");
+    for words in ["bind", "announce", "unbind"].map(|verb| format!("{verb} --json master8000")) {
+        assert_eq!(fields(&told(&words)[0]), outcome, "{words}");
     }
-    host.ok("bind");
-    let announced = told("announce --for 1s --json");
+    host.ok("bind master8000");
+    let announced = told("announce --for 1s --json master8000");
     assert_eq!(fields(&announced[0]), outcome);
     assert_eq!(fields(announced.last().unwrap()), documented("## announce"));
-    let status = &told("status --json")[0];
+    let status = &told("status --json master8000")[0];
     assert_eq!(fields(status), documented("## status"));
     assert_eq!(fields(&status["announcer"]), documented("`announcer`:"));
     let finding = &told("check --json")[0];
