@@ -104,7 +104,7 @@ stage() {
     gzip -n9 "$root"/usr/share/man/man?/*
     put 644 "$work/documents/vipswitch.bash" "$root/usr/share/bash-completion/completions/vipswitch"
     put 644 "$work/documents/vipswitch.fish" "$root/usr/share/fish/vendor_completions.d/vipswitch.fish"
-    put 644 README.md "$doc/README.md"
+    for file in README.md SECURITY.md docs/*.md; do put 644 "$file" "$doc/$file"; done
     put 644 "$work/THIRD-PARTY" "$doc/THIRD-PARTY"
     gzip -n9 "$doc/THIRD-PARTY"
     for file in examples/three-servers/*; do
@@ -188,7 +188,7 @@ build_tar() {
     for file in CHANGELOG.md LICENSE-MIT LICENSE-APACHE; do
         put 644 "$file" "$root/files/usr/share/doc/vipswitch/$file"
     done
-    put 644 README.md "$root/README.md"
+    for file in README.md SECURITY.md docs/*.md; do put 644 "$file" "$root/$file"; done
     script packaging/install.sh >"$root/install.sh"
     chmod 755 "$root/install.sh"
     tar --create --sort=name --format=ustar --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \

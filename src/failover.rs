@@ -47,6 +47,15 @@ impl fmt::Display for Host {
 
 impl Host {
     /// Reads an address or a name, `None` if it is neither.
+    ///
+    /// ```
+    /// use vipswitch::failover::Host;
+    /// // One host has one form, so that hosts can be compared.
+    /// assert_eq!(Host::read("::ffff:10.0.0.1"), Host::read("10.0.0.1"));
+    /// assert_eq!(Host::read("redis-1"), Some(Host::Name("redis-1".into())));
+    /// // A mistyped address is not a name.
+    /// assert_eq!(Host::read("10.0.0.256"), None);
+    /// ```
     pub fn read(text: &str) -> Option<Host> {
         match text.parse::<IpAddr>() {
             Ok(address) => Some(Host::Address(address.to_canonical())),
@@ -99,6 +108,13 @@ pub const USAGE: &str = "vipswitch MASTER leader|observer STATE FROM-IP FROM-POR
 impl Failover {
     /// Returns whether these arguments are Sentinel's call: exactly seven, the second of them
     /// a role. Decided before anything else looks, so that a master named `bind` works.
+    ///
+    /// ```
+    /// use vipswitch::failover::Failover;
+    /// let words = |line: &str| line.split(' ').map(Into::into).collect::<Vec<_>>();
+    /// assert!(Failover::is_call(&words("bind leader start 10.0.0.1 6379 10.0.0.2 6379")));
+    /// assert!(!Failover::is_call(&words("bind leader")));
+    /// ```
     pub fn is_call(arguments: &[OsString]) -> bool {
         arguments.len() == 7 && ROLES.iter().any(|(word, _)| arguments[1] == *word)
     }

@@ -64,6 +64,15 @@ const ROWS: [fn(&Evidence) -> Option<Verdict>; 6] = [
 ];
 
 /// Returns where the VIPs of a master belong, by what is known.
+///
+/// ```
+/// use vipswitch::evidence::{Evidence, Order};
+/// use vipswitch::verdict::{Verdict, Why, verdict};
+/// // Without evidence nothing is moved: a VIP is not released because nobody answers.
+/// assert_eq!(verdict(&Evidence::default()), Verdict::Stays(Why::NothingKnown));
+/// let ordered = Evidence { order: Some(Order::Unbind), ..Evidence::default() };
+/// assert_eq!(verdict(&ordered), Verdict::Elsewhere(Why::Ordered));
+/// ```
 pub fn verdict(evidence: &Evidence) -> Verdict {
     let decided = ROWS.iter().find_map(|row| row(evidence));
     decided.unwrap_or(Verdict::Stays(Why::NothingKnown))

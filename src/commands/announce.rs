@@ -99,7 +99,7 @@ async fn tell(job: &Job, summary: &Summary, options: &Options) -> anyhow::Result
     print(&(text + "\n")).await
 }
 
-/// The JSON object for one VIP, as the README documents it.
+/// The JSON object for one VIP, as docs/json.md documents it.
 #[derive(Serialize)]
 struct Told<'a> {
     master: &'a str,

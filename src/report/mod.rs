@@ -91,7 +91,7 @@ impl Outcome {
         }
     }
 
-    /// Returns the JSON object for one VIP, as the README documents it.
+    /// Returns the JSON object for one VIP, as docs/json.md documents it.
     pub fn json(&self, dry_run: bool, took: Duration) -> String {
         let did = self.did();
         to_json(&Json {

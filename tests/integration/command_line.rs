@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::common::{Lab, executable, finish};
+use crate::common::{Lab, executable, false_sentinel, finish};
 
 const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n\
     [masters.bind]\nvip = \"192.168.56.251/24\"\n";
@@ -250,49 +250,58 @@ fn help_shows_the_ways_to_run_it_and_every_command_has_an_example() {
     }
 }
 
+/// The fields of docs/json.md: what stands in backquotes in the first column, below a heading of a table
+/// or a line such as "`announcer`:".
+fn documented(heading: &str) -> Vec<String> {
+    let text = include_str!("../../docs/json.md");
+    let (_, below) = text.split_once(&format!("\n{heading}\n")).expect(heading);
+    let mut lines = below.lines().skip_while(|line| !line.starts_with('|'));
+    let rows = lines.by_ref().take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|line| line.strip_prefix("| ")?.split('|').next());
+    let mut names: Vec<String> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names
+}
+
+fn fields(object: &serde_json::Value) -> Vec<String> {
+    let mut fields: Vec<String> = object.as_object().unwrap().keys().cloned().collect();
+    fields.sort();
+    fields
+}
+
 #[test]
-fn the_readme_documents_every_field_and_no_other() {
-    let readme = include_str!("../../README.md");
-    let section = readme
-        .split("### JSON")
-        .nth(1)
-        .unwrap()
-        .split("\n## ")
-        .next()
-        .unwrap();
-    let mut tables = section.split("`status`:");
-    // What stands in backquotes in the first column.
-    let documented = |table: &str| {
-        let first = table
-            .lines()
-            .filter_map(|line| line.strip_prefix("| ")?.split('|').next());
-        let mut names: Vec<String> = first
-            .flat_map(|cell| {
-                cell.split('`')
-                    .skip(1)
-                    .step_by(2)
-                    .map(str::to_owned)
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        names.sort();
-        names
-    };
-    let (actions, status) = (
-        documented(tables.next().unwrap()),
-        documented(tables.next().unwrap()),
-    );
+fn the_documents_have_every_field_and_no_other() {
     let lab = lab();
     let host = lab.host("server1");
-    let keys = |words: &str| {
-        let object: serde_json::Value =
-            serde_json::from_str(host.ok(words).lines().next().unwrap()).unwrap();
-        let mut keys: Vec<String> = object.as_object().unwrap().keys().cloned().collect();
-        keys.sort();
-        keys
+    let told = |words: &str| -> Vec<serde_json::Value> {
+        let text = host.vipswitch(words.split(' ')).stdout;
+        let objects = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        objects.collect()
     };
-    assert_eq!(keys("bind --all --json"), actions);
-    assert_eq!(keys("status --json"), status);
+    let outcome = documented("## bind, unbind, sync");
+    for words in ["bind", "announce", "unbind"].map(|verb| format!("{verb} --json master8000")) {
+        assert_eq!(fields(&told(&words)[0]), outcome, "{words}");
+    }
+    host.ok("bind master8000");
+    let announced = told("announce --for 1s --json master8000");
+    assert_eq!(fields(&announced[0]), outcome);
+    assert_eq!(fields(announced.last().unwrap()), documented("## announce"));
+    let status = &told("status --json master8000")[0];
+    assert_eq!(fields(status), documented("## status"));
+    assert_eq!(fields(&status["announcer"]), documented("`announcer`:"));
+    let finding = &told("check --json")[0];
+    assert_eq!(fields(finding), documented("## check"));
+    // A fault that no other try mends: `sync` tells at once.
+    let unwilling = "while (question($client)) { print $client \"-NOAUTH no password\\r\\n\" }";
+    false_sentinel(&host, "26379", unwilling);
+    assert_eq!(fields(&told("sync --json")[0]), outcome);
+    let text = include_str!("../../docs/json.md");
+    for binding in fields(&status["bindings"][0]) {
+        assert!(text.contains(&format!("`{binding}`")), "{binding}");
+    }
 }
 
 #[test]

@@ -245,7 +245,7 @@ fn a_command_of_the_site_runs_once_and_not_at_every_sync() {
 }
 
 #[test]
-fn acl_users_need_what_the_readme_says() {
+fn acl_users_need_what_the_documents_say() {
     let site = Site::new(&[M]);
     let one = site.host("server1");
     let cli = |words: &str| {

@@ -17,7 +17,7 @@ use crate::site_command::memory::{self, Pending};
 use crate::text::{Ink, printable};
 use crate::vip::Binding;
 
-/// What is known about one VIP, under the field names that the README documents.
+/// What is known about one VIP, under the field names that docs/json.md documents.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     master: String,
