@@ -245,7 +245,7 @@ fn the_release_of_a_vip_that_somebody_else_has_removed_is_told_once() {
     commands.let_succeed();
     lab.config(&format!("{HOOKED}{}", commands.lines(true)));
     server.ok("bind");
-    server.ip("addr del 192.168.56.250/24 dev eth1");
+    server.ip("addr del 192.168.56.250/32 dev eth1");
     commands.ran();
     // Not from this host.
     eventually("the command has succeeded", || {

@@ -300,7 +300,7 @@ fn a_client_that_slips_in_while_the_vip_comes_back_is_not_disturbed() {
     let lab = lab(V4, false);
     let server = lab.host("server1");
     let clients = Clients::start(&lab.host("client"), V4, 5, 0);
-    server.ip("addr del 192.168.56.250/24 dev eth1");
+    server.ip("addr del 192.168.56.250/32 dev eth1");
     server.ok("unbind");
     server.ip("addr add 192.168.56.250/24 dev eth1");
     let line = || lab.log().into_iter().find(|line| line.contains("told "));
