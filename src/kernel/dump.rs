@@ -1,4 +1,4 @@
-//! Lists from the kernel, whole or not at all. By hand, because rtnetlink's own lists do not pass on that one
+//! Lists from the kernel, whole if that can be. By hand, because rtnetlink's own lists do not pass on that one
 //! was interrupted.
 
 use std::time::Duration;
@@ -19,12 +19,13 @@ const PAUSES: [u64; 12] = [0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 256];
 
 impl Netlink {
     /// Asks for a list and returns what `read` makes of its entries. A list that changed while it was read is
-    /// read again, some times.
+    /// read again, some times. Of one that changes all the time it is every entry that was seen in any of the
+    /// tries: an interrupted list lacks an entry here and there, and never the same one so often.
     ///
     /// # Errors
     ///
-    /// A netlink fault. A list that changes all the time is a passing one, as some of it may be missing.
-    pub(super) async fn list<T>(
+    /// A netlink fault.
+    pub(super) async fn list<T: PartialEq>(
         &self,
         what: &str,
         request: RouteNetlinkMessage,
@@ -33,26 +34,30 @@ impl Netlink {
         let tried = || format!("list the {what} of this host");
         let mut request = NetlinkMessage::from(request);
         request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let mut seen: Vec<T> = Vec::new();
         for pause in PAUSES {
-            let whole = dump(self.handle.clone(), request.clone(), &read);
-            if let Some(list) = self.answer(tried, whole).await? {
+            let list = dump(self.handle.clone(), request.clone(), &read);
+            let (list, is_whole) = self.answer(tried, list).await?;
+            if is_whole {
                 return Ok(list);
+            }
+            for one in list {
+                if !seen.contains(&one) {
+                    seen.push(one);
+                }
             }
             sleep(Duration::from_millis(pause)).await;
         }
-        Err(Fault::passing(format!(
-            "cannot {}: they change all the time",
-            tried()
-        )))
+        Ok(seen)
     }
 }
 
-/// Reads a list to its end; `None` if the kernel says that it was interrupted.
+/// Reads a list to its end. Returns it, and whether it is whole: not if the kernel says that it was interrupted.
 async fn dump<T>(
     mut handle: rtnetlink::Handle,
     request: NetlinkMessage<RouteNetlinkMessage>,
     read: impl Fn(RouteNetlinkMessage) -> Option<T>,
-) -> Result<Option<Vec<T>>, rtnetlink::Error> {
+) -> Result<(Vec<T>, bool), rtnetlink::Error> {
     let mut answer = handle.request(request)?;
     let mut found = Vec::new();
     let mut interrupted = false;
@@ -67,5 +72,5 @@ async fn dump<T>(
             _ => {}
         }
     }
-    Ok((!interrupted).then_some(found))
+    Ok((found, !interrupted))
 }

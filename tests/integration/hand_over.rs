@@ -143,11 +143,11 @@ fn connections_of_other_addresses_and_servers_that_listen_go_on() {
 fn a_kernel_that_cannot_reset_is_no_reason_to_keep_the_vip() {
     let lab = guides_lab("[masters.m]\nvip = \"192.168.56.250/24\"\n");
     let server = lab.host("server1");
-    // The sockets are the lock, the kernel's, the announcer's, the first sweep's, that for the routes, the
-    // interface's lock, the second sweep's.
+    // The sockets are the lock, the kernel's, Sentinel's, the announcer's (two names), the first sweep's, that
+    // for the routes, the interface's lock, the second sweep's.
     for fault in [
-        "socket:error=EPROTONOSUPPORT:when=4",
-        "socket:error=EPROTONOSUPPORT:when=7",
+        "socket:error=EPROTONOSUPPORT:when=6",
+        "socket:error=EPROTONOSUPPORT:when=9",
     ] {
         server.ok("bind");
         let mut command = server.command("strace");

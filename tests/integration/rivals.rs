@@ -116,7 +116,7 @@ fn a_former_holder_that_still_has_the_vips_contests_none_of_the_new_holders_clai
         let line = lab.logged(&[&end]);
         assert!(line.contains(&two.mac("eth1")), "{line}");
     }
-    assert!(one.has("192.168.56.250/24@eth1"), "nobody has released it");
+    assert!(one.has("192.168.56.250/32@eth1"), "nobody has released it");
     assert!(answers(&sniffer, &one) <= 1);
     let ours = by(&one);
     for vip in [V4, V6] {
@@ -150,18 +150,23 @@ fn a_redis_that_has_become_a_replica_ends_the_announcer_though_sentinel_still_na
     let (one, two) = (lab.host("server1"), lab.host("server2"));
     lab.file("says", format!("{HERE} 1"));
     sentinel(&lab, "server1", "6800", "says", None);
-    let server = "redis-server --port 8000 --bind 0.0.0.0 --protected-mode no --save '' --dir / --daemonize yes --replicaof 192.168.56.102 8000";
+    let server = "redis-server --port 8000 --bind 0.0.0.0 --protected-mode no --save '' --dir / --daemonize yes";
     one.run("sh", ["-c", server]);
     let role = || {
         let mut ask = one.command("redis-cli");
         ask.args(["-p", "8000", "role"]);
         finish(ask).stdout
     };
-    eventually("the Redis is a replica", || role().starts_with("slave"));
+    eventually("the Redis is a master", || role().starts_with("master"));
     one.hook("m", HERE).success();
     eventually("it is announced", || {
         one.ok("status").contains("it is being announced")
     });
+    one.run(
+        "redis-cli",
+        ["-p", "8000", "replicaof", "192.168.56.102", "8000"],
+    );
+    eventually("the Redis is a replica", || role().starts_with("slave"));
     let sniffer = Sniffer::start(&lab.host("client"));
     claim(&two, 200);
     lab.logged(&["until the master was on another host"]);

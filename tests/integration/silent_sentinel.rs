@@ -91,7 +91,7 @@ fn a_frozen_sentinel_does_not_keep_the_vip_where_the_others_name_another_master(
     site.lab()
         .logged(&["sentinels=\"2 of 3 say 192.168.56.102:8000\"", "released="]);
     // One of three is no majority, and nor is it with the word of a Sentinel that is frozen.
-    one.ip("addr add 192.168.56.250/24 dev eth1");
+    one.ip("addr add 192.168.56.250/32 dev eth1");
     one.ip("route add blackhole 192.168.56.103/32");
     // Until the Redis of this host follows the new master.
     eventually("the Redis of server1 is a replica", || {
@@ -102,7 +102,7 @@ fn a_frozen_sentinel_does_not_keep_the_vip_where_the_others_name_another_master(
     assert!(run.took < SOON, "{run}");
     site.lab().logged(&["why=redis_is_replica", "released="]);
     // Without that Redis, too, nobody knows.
-    one.ip("addr add 192.168.56.250/24 dev eth1");
+    one.ip("addr add 192.168.56.250/32 dev eth1");
     one.run("sh", ["-c", "redis-cli -p 8000 shutdown nosave || true"]);
     let said = tries_again(&one);
     for part in [
