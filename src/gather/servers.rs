@@ -61,12 +61,13 @@ pub fn configured(config: &Config) -> Vec<IpAddr> {
         Address::Tcp(Host::Address(address), _) => Some(*address),
         _ => None,
     };
-    let called = config.hosts.values().flatten();
-    let called = called.filter_map(|host| match host {
+    let peers = config.sentinel.peers.iter().map(|peer| &peer.host);
+    let named = config.hosts.values().flatten().chain(peers);
+    let named = named.filter_map(|host| match host {
         Host::Address(address) => Some(*address),
         Host::Name(_) => None,
     });
-    sentinel.into_iter().chain(called).collect()
+    sentinel.into_iter().chain(named).collect()
 }
 
 fn addresses(host: &str) -> Vec<IpAddr> {
