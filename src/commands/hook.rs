@@ -50,7 +50,7 @@ async fn follow(failover: &Failover, config: &Config, started: Instant) -> Resul
 }
 
 /// Without a word of this host's Sentinel a call is followed unchecked, so that a stale one would be, too: a
-/// wrong `address` under [sentinel] has to be seen.
+/// wrong `address` under `[sentinel]` has to be seen.
 fn log_level(exit: Exit, task: &Task<'_>) -> Level {
     let evidence = task.evidence.as_ref();
     let word = evidence.and_then(|evidence| evidence.word.as_ref());
