@@ -283,7 +283,7 @@ impl Shared<'_> {
         };
         for (name, poll) in wanted.iter().zip(&polls) {
             if let Some(known) = poll.as_ref().ok().and_then(Poll::known) {
-                self.memory.borrow_mut().learn(name, known);
+                self.memory.borrow_mut().learn(name, known, self.config);
             }
         }
         let mut polls = polls.into_iter();
@@ -332,8 +332,9 @@ impl Shared<'_> {
                     .map(|target| target.name)
                     .unwrap_or_default();
                 let waited = divided.map(|since| since.elapsed()).unwrap_or_default();
+                let memory = self.memory.borrow().clone();
                 let gather = async |snapshot: &Snapshot<'_>| {
-                    gather::of_poll(config, name, &polled, waited, snapshot).await
+                    gather::of_poll(config, name, &polled, waited, &memory, snapshot).await
                 };
                 let settled = self.engine.settle(task, gather).await;
                 let ballot = task

@@ -9,9 +9,10 @@ mod sites;
 
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, join3};
 use tokio::time::{Instant, timeout_at};
 
+use self::remembered::Memory;
 use self::sites::{Finder, Named, at_hand, endpoint, named};
 use crate::config::{Config, SENTINEL_TIMEOUT};
 use crate::evidence::{Call, Evidence, Order, Site, Word};
@@ -29,6 +30,9 @@ pub use servers::certain;
 /// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to
 /// this host's Redis.
 const ROUND: Duration = Duration::from_millis(800);
+
+/// How long the hook waits for the Redis of this host, which can only object.
+const OWN_REDIS: Duration = Duration::from_millis(150);
 
 /// Returns what this host's Sentinel says of a master.
 ///
@@ -109,6 +113,7 @@ pub async fn sites(
             .unwrap_or_else(|_| late()),
         endpoint,
         run_id,
+        is_vouched_for: true,
     });
     let named = join_all(each).await;
     let master = config.master(name)?;
@@ -140,9 +145,11 @@ pub async fn of_call(
 ) -> Result<Evidence, Fault> {
     let (to, name) = (&failover.to, failover.master.as_str());
     let master = config.master(name)?;
-    let finder = Finder::new(config, name, master, snapshot, SENTINEL_TIMEOUT);
+    let finder = Finder::new(config, name, master, snapshot, OWN_REDIS);
     let names = [name];
-    let asked = join(told(config, &names), finder.ask_early(to)).await.0;
+    // Read while Sentinel's answer is on its way.
+    let memory = async { Memory::read() };
+    let (asked, (), memory) = join3(told(config, &names), finder.ask_early(to), memory).await;
     let told = asked.map(|mut of_each| of_each.remove(0));
     let mut known = servers::known(&told);
     let from = failover.from.as_ref();
@@ -160,7 +167,11 @@ pub async fn of_call(
     let is_other = matches!(&said, Ok(Some(said)) if said.host != to.host);
     let decides = match &said {
         Ok(Some(said)) if is_other => named(said, run_id(&known, said)).await,
-        _ => named(to, run_id(&known, to)).await,
+        _ => Named {
+            // The call alone may be anybody's.
+            is_vouched_for: matches!(said, Ok(Some(_))),
+            ..named(to, run_id(&known, to)).await
+        },
     };
     known.push(decides);
     let last = known.len() - 1;
@@ -185,6 +196,7 @@ pub async fn of_call(
     };
     let mut servers = servers::configured(config);
     servers.extend(servers::own_addresses(&told));
+    servers.extend(servers::remembered(&memory));
     servers.extend(from.iter().flat_map(|from| hosts::at_hand(&from.host)));
     servers.extend(&to_site.addresses);
     servers.extend(addresses);
@@ -206,6 +218,7 @@ pub async fn of_call(
 pub async fn of_order(config: &Config, order: Order, names: &[&str]) -> Evidence {
     let told = told(config, names).await.unwrap_or_default();
     let mut servers = servers::configured(config);
+    servers.extend(servers::remembered(&Memory::read()));
     for told in told {
         servers.extend(servers::masters(&told));
         servers.extend(servers::own_addresses(&Ok(told)));
@@ -219,7 +232,7 @@ pub async fn of_order(config: &Config, order: Order, names: &[&str]) -> Evidence
 }
 
 /// Returns what is known about a master by the word of all Sentinels, and of its Redis on this host.
-/// `waited` is for how long the Sentinels have not been of one mind.
+/// `waited` is for how long the Sentinels have not been of one mind, `memory` what was known before the poll.
 ///
 /// # Errors
 ///
@@ -230,6 +243,7 @@ pub async fn of_poll(
     name: &str,
     poll: &Poll,
     waited: Duration,
+    memory: &Memory,
     snapshot: &Snapshot<'_>,
 ) -> Result<Evidence, Fault> {
     let finder = Finder::new(config, name, config.master(name)?, snapshot, ROUND);
@@ -244,6 +258,7 @@ pub async fn of_poll(
     };
     let mut evidence = poll.evidence(&sites, said.as_ref(), &at.to_string(), waited)?;
     evidence.servers.extend(servers::configured(config));
+    evidence.servers.extend(servers::remembered(memory));
     evidence.vips = config.vips().map(|vip| vip.address).collect();
     evidence.own_redis = own_redis;
     Ok(evidence)

@@ -66,8 +66,21 @@ impl Memory {
         self.masters.get(master)
     }
 
-    /// Remembers a master as a poll found it.
-    pub fn learn(&mut self, master: &str, mut known: Known) {
+    /// Returns the host of every server.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        let all = self.masters.values();
+        let all = all.flat_map(|known| known.sentinels.iter().chain(&known.redis));
+        all.map(|one| one.host.as_str())
+    }
+
+    /// Remembers a master as a poll found it. A server that is known by a VIP is remembered only if it was before:
+    /// then the VIP is mistaken, else it was a source address for a while.
+    pub fn learn(&mut self, master: &str, mut known: Known, config: &Config) {
+        let before: Vec<String> = self.hosts().map(str::to_owned).collect();
+        let is_vip = |host: &str| config.vips().any(|vip| vip.address.to_string() == host);
+        let is_known = |one: &Listed| !is_vip(&one.host) || before.contains(&one.host);
+        known.sentinels.retain(is_known);
+        known.redis.retain(is_known);
         known.sentinels.truncate(MOST);
         known.redis.truncate(MOST);
         self.masters.insert(master.to_owned(), known);

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::hosts;
+use super::remembered::Memory;
 use super::sites::{Named, at_hand, endpoint};
 use crate::config::{Address, Config};
 use crate::exit::Fault;
@@ -53,6 +54,13 @@ pub fn certain(instances: &[Instance]) -> Vec<IpAddr> {
     };
     let own = instances.iter().filter(is_certain);
     own.flat_map(|one| addresses(&one.host)).collect()
+}
+
+/// Returns the addresses of servers that Sentinel has named before: also of those that only have a Sentinel, and
+/// where it may not be asked for its lists. No VIP gets there because it was a source address
+/// (see [`Memory::learn`]).
+pub fn remembered(memory: &Memory) -> Vec<IpAddr> {
+    memory.hosts().flat_map(addresses).collect()
 }
 
 /// Returns the addresses of servers that stand in the configuration.

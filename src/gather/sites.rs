@@ -32,6 +32,9 @@ pub struct Named {
     pub addresses: Result<Vec<IpAddr>, Fault>,
     /// Its run id, where Sentinel knows it.
     pub run_id: Option<String>,
+    /// Whether this host's Sentinel names it, now or before. Only then it is sent a password: another Sentinel may
+    /// be anybody's, and name a port of this host on which anybody listens.
+    pub is_vouched_for: bool,
 }
 
 impl Named {
@@ -42,6 +45,7 @@ impl Named {
             endpoint,
             addresses: Err(fault),
             run_id: None,
+            is_vouched_for: false,
         }
     }
 }
@@ -58,27 +62,26 @@ pub fn endpoint(host: &str, port: u16) -> Result<Endpoint, String> {
     }
 }
 
-/// Looks the addresses of a Redis up.
+/// Looks the addresses of a Redis up, which this host's Sentinel names.
 pub async fn named(endpoint: &Endpoint, run_id: Option<String>) -> Named {
     Named {
         endpoint: endpoint.clone(),
         addresses: hosts::addresses(&endpoint.host).await,
         run_id,
+        is_vouched_for: true,
     }
 }
 
-/// Returns a Redis with the addresses that are known without asking a name server.
+/// Returns a Redis that this host's Sentinel names, with the addresses that are known without asking a name
+/// server.
 pub fn at_hand(endpoint: &Endpoint, run_id: Option<String>) -> Named {
-    match hosts::at_hand(&endpoint.host) {
-        none if none.is_empty() => Named {
-            run_id,
-            ..Named::unresolved(endpoint.clone())
-        },
-        addresses => Named {
-            endpoint: endpoint.clone(),
-            addresses: Ok(addresses),
-            run_id,
-        },
+    let unresolved = Named::unresolved(endpoint.clone());
+    let found = Some(hosts::at_hand(&endpoint.host)).filter(|found| !found.is_empty());
+    Named {
+        addresses: found.map_or(unresolved.addresses, Ok),
+        endpoint: endpoint.clone(),
+        run_id,
+        is_vouched_for: true,
     }
 }
 
@@ -86,7 +89,8 @@ pub fn at_hand(endpoint: &Endpoint, run_id: Option<String>) -> Named {
 type Carriers = Result<Vec<(IpAddr, Option<u32>)>, Fault>;
 
 /// What each address answered.
-type Asked = RefCell<BTreeMap<SocketAddr, Rc<OnceCell<Result<Identity, Fault>>>>>;
+/// The key tells whether the password was sent.
+type Asked = RefCell<BTreeMap<(SocketAddr, bool), Rc<OnceCell<Result<Identity, Fault>>>>>;
 
 /// Finds the hosts of one master's Redis.
 pub struct Finder<'a> {
@@ -128,11 +132,15 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Asks the Redis at this address who it is, once.
-    async fn ask(&self, at: SocketAddr) -> Result<Identity, Fault> {
-        let cell = Rc::clone(self.asked.borrow_mut().entry(at).or_default());
+    /// Asks the Redis at this address who it is, once; with the credentials if it is known to be a Redis.
+    async fn ask(&self, at: SocketAddr, is_vouched_for: bool) -> Result<Identity, Fault> {
+        let key = (at, is_vouched_for);
+        let cell = Rc::clone(self.asked.borrow_mut().entry(key).or_default());
         let said = cell.get_or_init(async || {
-            let server = redis_server(self.config, self.master, at)?;
+            let mut server = redis_server(self.config, self.master, at)?;
+            if !is_vouched_for {
+                server = server.without_credentials();
+            }
             identity(&server, self.within)
                 .await
                 .map_err(|no| redis_fault(&no, at, self.name))
@@ -140,15 +148,21 @@ impl<'a> Finder<'a> {
         said.await.clone()
     }
 
-    /// Asks a Redis that is likely to be wanted, if its address is this host's.
+    /// Asks a Redis that is likely to be wanted, if its address is this host's, and if it takes no password: that
+    /// is sent only once Sentinel has named it.
     pub async fn ask_early(&self, endpoint: &Endpoint) {
         let Host::Address(address) = endpoint.host else {
             return;
         };
+        if self.master.redis_password.is_some() {
+            return;
+        }
         let carriers = self.snapshot.carriers(&[address]).await;
         if matches!(carriers.as_deref(), Ok([(_, Some(_))])) && !address.is_loopback() {
             // The answer is kept.
-            let _ = self.ask(SocketAddr::new(address, endpoint.port)).await;
+            let _ = self
+                .ask(SocketAddr::new(address, endpoint.port), true)
+                .await;
         }
     }
 
@@ -180,16 +194,17 @@ impl<'a> Finder<'a> {
         };
         let is_unknown_here = !(0..named.len()).any(is_here);
         let mut answers = self.ask_named(named, &carriers, &is_wanted).await;
-        let unreached = (0..named.len()).any(|place| in_hosts[place] == Some(true));
-        if is_unknown_here || unreached {
-            answers.extend(self.ask_listeners(named).await);
-        }
         let mut on_link = vec![true; named.len()];
-        if is_unknown_here && !answers.is_empty() {
+        if is_unknown_here {
             for (place, one) in named.iter().enumerate() {
                 let addresses = one.addresses.as_deref().unwrap_or_default();
                 on_link[place] = self.snapshot.are_on_link(addresses).await;
             }
+        }
+        // NAT, or [hosts]. On a plain network what listens here is no Redis of this master.
+        let is_given = in_hosts.contains(&Some(true));
+        if is_given || on_link.contains(&false) {
+            answers.extend(self.ask_listeners(named).await);
         }
         let sites = (0..named.len()).map(|place| {
             let residents = residents(&answers, place);
@@ -238,7 +253,9 @@ impl<'a> Finder<'a> {
             Some((place, *own.first()?, own))
         });
         let each = here.take(MOST_REDIS).map(async |(place, at, all)| {
-            let said = join_all(all.into_iter().map(|at| self.ask(at))).await;
+            let is_vouched_for = named[place].is_vouched_for;
+            let asked = all.into_iter().map(|at| self.ask(at, is_vouched_for));
+            let said = join_all(asked).await;
             let said = said.into_iter().reduce(|one, next| one.or(next));
             let none = || Err(Fault::passing("it has no address"));
             Answer {
@@ -253,22 +270,35 @@ impl<'a> Finder<'a> {
     /// Asks every Redis that listens on this host where one of the named ones does. One that `[hosts]` gives to
     /// this host is meant by its port.
     async fn ask_listeners(&self, named: &[Named]) -> Vec<Answer> {
-        let ports: BTreeSet<u16> = named.iter().map(|one| one.endpoint.port).collect();
+        let sentinels = self.config.sentinel.address.port();
+        let ports = named.iter().map(|one| one.endpoint.port);
+        let ports: BTreeSet<u16> = ports.chain(sentinels).collect();
         let ports: Vec<u16> = ports.into_iter().collect();
         // Where the kernel does not tell, addresses have to do.
         let found = listeners(&ports).await.unwrap_or_default();
-        let at: BTreeSet<SocketAddr> = found.into_iter().map(reachable).collect();
-        let each = at.into_iter().take(MOST_REDIS).map(async |at| {
-            let is_meant = |one: &Named| {
-                one.endpoint.port == at.port()
-                    && in_hosts(self.config, one, &self.own_name) == Some(true)
-            };
-            Answer {
-                named: named.iter().position(is_meant),
-                at,
-                said: self.ask(at).await,
-            }
-        });
+        let is_sentinels = |at: &SocketAddr| Some(at.port()) == sentinels;
+        let mut trusted = vec![0, nix::unistd::geteuid().as_raw()];
+        let sentinels_user = found.iter().filter(|(at, _)| is_sentinels(at));
+        trusted.extend(sentinels_user.map(|(_, user)| *user));
+        // Anybody may listen on a port that is free: only root's and Sentinel's user's are sent a password.
+        let at = found.into_iter().filter(|(at, _)| !is_sentinels(at));
+        let at: BTreeMap<SocketAddr, bool> = at
+            .map(|(at, user)| (reachable(at), trusted.contains(&user)))
+            .collect();
+        let each = at
+            .into_iter()
+            .take(MOST_REDIS)
+            .map(async |(at, is_trusted)| {
+                let is_meant = |one: &Named| {
+                    one.endpoint.port == at.port()
+                        && in_hosts(self.config, one, &self.own_name) == Some(true)
+                };
+                Answer {
+                    named: named.iter().position(is_meant),
+                    at,
+                    said: self.ask(at, is_trusted).await,
+                }
+            });
         join_all(each).await
     }
 }

@@ -257,12 +257,13 @@ async fn find(
     Ok(found)
 }
 
-/// Returns where this host's servers listen on these ports, an unspecified address as it is.
+/// Returns where this host's servers listen on these ports, an unspecified address as it is, and the number of
+/// the user whose socket it is.
 ///
 /// # Errors
 ///
 /// Says why the kernel does not tell.
-pub async fn listeners(ports: &[u16]) -> Result<Vec<std::net::SocketAddr>, String> {
+pub async fn listeners(ports: &[u16]) -> Result<Vec<(std::net::SocketAddr, u32)>, String> {
     let (connection, mut handle, _) =
         new_connection::<Message>(NETLINK_SOCK_DIAG).map_err(|error| error.to_string())?;
     tokio::spawn(connection);
@@ -291,7 +292,8 @@ pub async fn listeners(ports: &[u16]) -> Result<Vec<std::net::SocketAddr>, Strin
                 match message.payload {
                     NetlinkPayload::InnerMessage(Message::Found(socket)) => {
                         let id = &socket.header.socket_id;
-                        found.push(std::net::SocketAddr::new(id.source_address, id.source_port));
+                        let at = std::net::SocketAddr::new(id.source_address, id.source_port);
+                        found.push((at, socket.header.uid));
                     }
                     NetlinkPayload::Error(error) => check(error.raw_code())?,
                     _ => {}

@@ -58,6 +58,18 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Returns the same server, to be asked without a user, a password and a certificate of this host's.
+    pub fn without_credentials(self) -> Server {
+        Server {
+            username: None,
+            password: None,
+            tls: self.tls.as_ref().map(Tls::without_certificate),
+            ..self
+        }
+    }
+}
+
 /// Never shows the password.
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -395,3 +395,106 @@ fn a_sentinel_or_a_replica_known_by_the_vip_keeps_it_from_nothing() {
     host.ok("unbind");
     host.ok("bind");
 }
+
+/// Notes what it is sent on port 8000 of an address.
+fn eavesdropper(lab: &Lab, host: &Host, address: &str) -> std::path::PathBuf {
+    let heard = lab
+        .dir()
+        .join(format!("heard-{}", address.replace(':', "-")));
+    let script = format!(
+        "my $q = question($client) // ''; open my $f, '>>', '{}'; print $f $q; close $f; print $client \"-NOAUTH no\\r\\n\"; sleep 600",
+        heard.display()
+    );
+    false_sentinel(host, &format!("{address}:8000"), &script);
+    heard
+}
+
+/// Whoever listens on a port of this host is not a Redis for that.
+#[test]
+fn the_password_of_redis_goes_to_no_stranger_on_this_host() {
+    let lab = Lab::with_hosts(SERVERS);
+    let password = lab.file("password", "TOPSECRET\n");
+    fs::set_permissions(
+        &password,
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
+    let more = format!("redis_password_file = \"{}\"\n", password.display());
+    // A host that only has a Sentinel; the others are on link.
+    let redis = [
+        ("192.168.56.102", "b", "master"),
+        ("192.168.56.101", "a", "slave"),
+    ];
+    let said = Said {
+        redis: &redis,
+        sentinels: SENTINELS,
+    };
+    start_sentinels(&lab, 7000, &said);
+    lab.config(&format!(
+        "[masters.m]\nvip = \"{VIP}/24\"\n{more}[sentinel]\naddress = \"127.0.0.1:7000\"\n"
+    ));
+    let host = lab.host("server3");
+    let heard = eavesdropper(&lab, &host, "127.0.0.77");
+    host.ok("sync");
+    host.vipswitch(call("192.168.56.101", "192.168.56.102"))
+        .success();
+    assert!(!heard.exists(), "{:?}", fs::read_to_string(&heard));
+    // A call that names a port of this host, and Sentinel does not.
+    let heard = eavesdropper(&lab, &host, "192.168.56.103");
+    host.vipswitch(call("192.168.56.101", "192.168.56.103"))
+        .success();
+    let text = fs::read_to_string(&heard).unwrap_or_default();
+    assert!(!text.contains("TOPSECRET"), "{text}");
+}
+
+/// A server that only has a Sentinel, or whose lists Sentinel does not tell: it was known before.
+#[test]
+fn a_vip_that_was_a_servers_address_before_is_refused() {
+    let lab = Lab::with_hosts(SERVERS);
+    let ids = redises(&lab);
+    let redis = [
+        ("192.168.56.102", &*ids[1], "master"),
+        ("192.168.56.101", &ids[0], "slave"),
+    ];
+    let said = Said {
+        redis: &redis,
+        sentinels: SENTINELS,
+    };
+    start_sentinels(&lab, 7000, &said);
+    configure(&lab, &format!("{VIP}/24"), 7000, "");
+    for server in SERVERS {
+        lab.host(server).ok("sync");
+    }
+    let only = "while (my $question = question($client)) { print $client $question =~ /get-master/ ? \
+         \"*2\\r\\n\\$14\\r\\n192.168.56.102\\r\\n\\$4\\r\\n8000\\r\\n\" : \"-NOPERM no\\r\\n\" }";
+    for server in SERVERS {
+        false_sentinel(&lab.host(server), "7001", only);
+    }
+    configure(&lab, "192.168.56.103", 7001, "");
+    for server in SERVERS {
+        let host = lab.host(server);
+        let before = host.addresses();
+        // Of its own address a host knows that it is its only one.
+        let why = match server {
+            "server3" => "vipswitch has not bound it",
+            _ => "is a VIP in the configuration",
+        };
+        let calls: [&[&str]; 3] = [
+            &call("192.168.56.101", "192.168.56.102"),
+            &["unbind"],
+            &["bind"],
+        ];
+        let number = if server == "server3" { 2 } else { 3 };
+        for arguments in &calls[..number] {
+            let run = host.vipswitch(*arguments);
+            assert_eq!(host.addresses(), before, "{run}");
+            run.fails(2, &[why]);
+        }
+    }
+    configure(&lab, "192.168.56.103", 7000, "");
+    for server in SERVERS {
+        for _ in 0..2 {
+            assert_eq!(lab.host(server).vipswitch(["sync"]).code(), 2);
+        }
+    }
+}

@@ -54,12 +54,14 @@ pub(super) async fn ask<'a>(
 ) -> BTreeMap<&'a str, Truth> {
     let mut names: Vec<&str> = targets.iter().map(|target| target.name).collect();
     names.dedup();
-    let polls = match gather::poll(config, &names, &Memory::read()).await {
+    let memory = Memory::read();
+    let polls = match gather::poll(config, &names, &memory).await {
         Ok(polls) => polls,
         Err(fault) => vec![Err(fault); names.len()],
     };
     let each = names.into_iter().zip(polls);
-    let each = each.map(async |(name, poll)| (name, of_master(config, name, poll, kernel).await));
+    let each =
+        each.map(async |(name, poll)| (name, of_master(config, name, poll, &memory, kernel).await));
     stream::iter(each).buffered(AT_ONCE).collect().await
 }
 
@@ -67,10 +69,11 @@ async fn of_master(
     config: &Config,
     name: &str,
     poll: Result<Poll, Fault>,
+    memory: &Memory,
     kernel: &Snapshot<'_>,
 ) -> Truth {
     let evidence = match poll {
-        Ok(poll) => gather::of_poll(config, name, &poll, Duration::ZERO, kernel).await,
+        Ok(poll) => gather::of_poll(config, name, &poll, Duration::ZERO, memory, kernel).await,
         Err(fault) => Err(fault),
     };
     match evidence {

@@ -32,6 +32,8 @@ pub struct Poll {
     quorum: usize,
     /// Every Redis of the master that is known, each once, with its run id where that is known.
     pub(super) redis: Vec<(Endpoint, Option<String>)>,
+    /// Which of them this host's Sentinel names, or has named.
+    vouched_for: Vec<Endpoint>,
     /// The other Sentinels, in the order of their votes.
     sentinels: Vec<Instance>,
     /// Whether the local Sentinel said nothing.
@@ -101,6 +103,21 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
     let named_by_votes = answering
         .iter()
         .filter_map(|view| Some((named(&view.master).ok()?, view.run_id.clone())));
+    let vouched_for: Vec<Endpoint> = match &own {
+        Ok(view) => {
+            let own_replicas = replicas(&[view]).into_iter().map(|(endpoint, _)| endpoint);
+            named(&view.master)
+                .into_iter()
+                .chain(own_replicas)
+                .collect()
+        }
+        Err(silence) => {
+            let remembered = silence.known.redis.iter();
+            remembered
+                .filter_map(|one| endpoint(&one.host, one.port).ok())
+                .collect()
+        }
+    };
     let (quorum, servers, redis) = match &own {
         Ok(view) => (view.quorum, servers(&[view]), replicas(&[view])),
         Err(Silence { known, .. }) => {
@@ -122,6 +139,7 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
         quorum,
         servers,
         redis: each_once(named_by_votes.chain(redis)),
+        vouched_for,
         votes,
         addresses: BTreeMap::new(),
     }
@@ -252,6 +270,7 @@ impl Poll {
                 addresses: found.cloned().unwrap_or(unresolved.addresses),
                 endpoint: endpoint.clone(),
                 run_id: run_id.clone(),
+                is_vouched_for: self.vouched_for.contains(endpoint),
             }
         };
         self.redis.iter().map(named).collect()
