@@ -167,6 +167,15 @@ impl<'a> Run<'a> {
             ended(task).await;
         });
         shared.announcements.while_at_work(all).await;
+        if !matches!(shared.entry, Entry::Sync) && !shared.dry_run {
+            let names: BTreeSet<&str> = tasks
+                .iter()
+                .flat_map(|task| &task.targets)
+                .map(|target| target.name)
+                .collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            gather::remember_new(shared.config, &names).await;
+        }
         if matches!(shared.entry, Entry::Sync) && !shared.dry_run {
             // `check` says where this cannot be.
             let _ = shared.memory.borrow_mut().write(shared.config);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all, join3};
 use tokio::time::{Instant, timeout_at};
 
-use self::remembered::Memory;
+use self::remembered::{Known, Listed, Memory};
 use self::sites::{Finder, Named, at_hand, endpoint, named};
 use crate::config::{Config, SENTINEL_TIMEOUT};
 use crate::evidence::{Call, Evidence, Order, Site, Word};
@@ -229,6 +229,34 @@ pub async fn of_order(config: &Config, order: Order, names: &[&str]) -> Evidence
         servers,
         ..Evidence::default()
     }
+}
+
+/// Remembers what this host's Sentinel says of masters that nothing is remembered of: `sync` may find it silent
+/// before it was ever asked. What cannot be written is not remembered.
+pub async fn remember_new(config: &Config, names: &[&str]) {
+    let mut memory = Memory::read();
+    let new: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| memory.of(name).is_none())
+        .collect();
+    if new.is_empty() {
+        return;
+    }
+    let told = told(config, &new).await.unwrap_or_default();
+    for (name, told) in new.iter().zip(told) {
+        let Ok(told) = told else { continue };
+        let listed = |all: &[redis::Instance]| all.iter().map(Listed::from).collect();
+        let known = Known {
+            sentinels: listed(&told.sentinels),
+            quorum: told.quorum,
+            redis: listed(&told.servers),
+        };
+        if !known.redis.is_empty() {
+            memory.learn(name, known, config);
+        }
+    }
+    let _ = memory.write(config);
 }
 
 /// Returns what is known about a master by the word of all Sentinels, and of its Redis on this host.

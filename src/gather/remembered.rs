@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::exit::Fault;
+use crate::redis::Instance;
 use crate::trusted_file::{self, Kind};
 
 /// Where the file is. The unit of `sync` has systemd make this folder.
@@ -51,6 +52,16 @@ pub struct Listed {
     pub port: u16,
     /// Its run id, once it was known.
     pub run_id: Option<String>,
+}
+
+impl From<&Instance> for Listed {
+    fn from(one: &Instance) -> Listed {
+        Listed {
+            host: one.host.clone(),
+            port: one.port,
+            run_id: one.run_id.clone(),
+        }
+    }
 }
 
 impl Memory {

@@ -1,5 +1,6 @@
 //! The addresses that servers have of their own, none of which can be a VIP. Pure but for /etc/hosts.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::hosts;
@@ -38,22 +39,38 @@ pub fn masters(told: &Result<Told, NoAnswer>) -> Vec<IpAddr> {
 
 /// Returns the addresses that are certainly a server's own, of those that Sentinel knows: see [`certain`].
 pub fn own_addresses(told: &Answer) -> Vec<IpAddr> {
-    certain(instances(told))
+    match told {
+        Ok(Ok(told)) => certain(&told.servers, &told.sentinels),
+        _ => Vec::new(),
+    }
 }
 
-/// Returns the addresses of the replicas that are certainly their own. A VIP that has become a host's source
-/// address is known as a replica's, too, and that is not a mistake in the configuration: such a replica does not
-/// answer there once the VIP has moved, or it is the Redis that has another address as well.
-pub fn certain(instances: &[Instance]) -> Vec<IpAddr> {
+/// Returns the addresses of replicas and other Sentinels that are certainly their own. A VIP that has become a
+/// host's source address is known as theirs, too, and that is not a mistake in the configuration. Such a replica
+/// does not answer there once the VIP has moved, or it is the Redis that has another address as well. Such a
+/// Sentinel is missing at the address of its host's Redis: of all hosts with a Redis only the one that asks has a
+/// Sentinel that is not listed.
+pub fn certain(redis: &[Instance], sentinels: &[Instance]) -> Vec<IpAddr> {
+    let is = |one: &Instance, flag: &str| one.flags.iter().any(|it| it == flag);
     let is_certain = |one: &&Instance| {
-        let is = |flag: &str| one.flags.iter().any(|it| it == flag);
-        let mut same = instances
+        let mut same = redis
             .iter()
             .filter(|other| other.run_id == one.run_id && other.host != one.host);
-        is("slave") && !is("s_down") && one.run_id.is_some() && same.next().is_none()
+        is(one, "slave") && !is(one, "s_down") && one.run_id.is_some() && same.next().is_none()
     };
-    let own = instances.iter().filter(is_certain);
-    own.flat_map(|one| addresses(&one.host)).collect()
+    let replicas = redis.iter().filter(is_certain);
+    let without: BTreeSet<&str> = redis
+        .iter()
+        .map(|one| one.host.as_str())
+        .filter(|host| !sentinels.iter().any(|sentinel| sentinel.host == *host))
+        .collect();
+    let alive = sentinels
+        .iter()
+        .filter(|one| without.len() < 2 && !is(one, "s_down"));
+    replicas
+        .chain(alive)
+        .flat_map(|one| addresses(&one.host))
+        .collect()
 }
 
 /// Returns the addresses of servers that Sentinel has named before: also of those that only have a Sentinel, and
@@ -100,7 +117,7 @@ mod tests {
             one("10.0.0.3", Some("c"), "slave"),
         );
         let own = |vip: Instance| {
-            let found = certain(&[master.clone(), c.clone(), vip]);
+            let found = certain(&[master.clone(), c.clone(), vip], &[]);
             let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
             texts.join(" ")
         };
@@ -114,5 +131,34 @@ mod tests {
         assert_eq!(own(one(vip, None, "slave")), "10.0.0.3");
         // Neither does it keep the other address from being its own.
         assert_eq!(own(one(vip, Some("c"), "s_down,slave")), "");
+    }
+
+    #[test]
+    fn a_sentinel_known_by_a_source_address_is_missing_beside_its_redis() {
+        let one = |host: &str, flags: &str| Instance {
+            host: host.into(),
+            port: 1,
+            run_id: None,
+            flags: flags.split(',').map(str::to_owned).collect(),
+        };
+        let own = |redis: &[&str], sentinels: &[(&str, &str)]| {
+            let redis: Vec<Instance> = redis.iter().map(|host| one(host, "master")).collect();
+            let sentinels: Vec<Instance> = sentinels
+                .iter()
+                .map(|(host, flags)| one(host, flags))
+                .collect();
+            let found = certain(&redis, &sentinels);
+            found
+                .iter()
+                .any(|address| address.to_string() == "10.0.0.9")
+        };
+        let (a, b, vip) = ("10.0.0.1", "10.0.0.2", "10.0.0.9");
+        let up = "sentinel";
+        // Asked on a: the third host only has a Sentinel, or its Redis is down.
+        assert!(own(&[a, b], &[(b, up), (vip, up)]));
+        assert!(own(&[a, b, vip], &[(b, up), (vip, up)]));
+        // Asked on a: b was known by the VIP for a while; and it is dead.
+        assert!(!own(&[a, b, "10.0.0.3"], &[("10.0.0.3", up), (vip, up)]));
+        assert!(!own(&[a, b], &[(b, up), (vip, "s_down,sentinel")]));
     }
 }

@@ -94,6 +94,10 @@ pub struct Told {
     /// Every Redis of the master, the one that SENTINEL MASTER describes first: on the leader that is the old
     /// master until the failover ends.
     pub servers: Vec<Instance>,
+    /// The other Sentinels.
+    pub sentinels: Vec<Instance>,
+    /// How many Sentinels must agree that it is down; 0 where that was not told.
+    pub quorum: usize,
 }
 
 /// How long the lists may take once the addresses are known: a Sentinel answers what came together in one go
@@ -118,22 +122,35 @@ pub async fn told(
     let questions: Vec<Words> = every(ADDRESS)
         .chain(every("MASTER"))
         .chain(every("SLAVES"))
+        .chain(every("SENTINELS"))
         .collect();
     let mut answers = connection
         .converse_in_part(&questions, names.len(), deadline, LISTS)
         .await;
+    let sentinels = answers.split_off(3 * names.len());
     let replicas = answers.split_off(2 * names.len());
     let described = answers.split_off(names.len());
-    let each = answers.into_iter().zip(described).zip(replicas);
-    let told = each.map(|((address, described), replicas)| {
-        let described = described.ok().and_then(|described| instance(&described));
-        let replicas = replicas.and_then(|list| instances(&list));
+    let list = |answer: Result<Value, NoAnswer>| {
+        let read = answer.and_then(|list| instances(&list));
+        read.unwrap_or_default()
+    };
+    let each = answers
+        .into_iter()
+        .zip(described)
+        .zip(replicas.into_iter().zip(sentinels));
+    let told = each.map(|((address, described), (replicas, sentinels))| {
+        let described = described.ok();
+        let quorum = described
+            .as_ref()
+            .and_then(|described| field(described, "quorum"));
+        let master = described.and_then(|described| instance(&described));
         Ok(Told {
             master: read_address(address)?,
-            servers: described
-                .into_iter()
-                .chain(replicas.unwrap_or_default())
-                .collect(),
+            servers: master.into_iter().chain(list(replicas)).collect(),
+            sentinels: list(sentinels),
+            quorum: quorum
+                .and_then(|text| text.parse().ok())
+                .unwrap_or_default(),
         })
     });
     Ok(told.collect())

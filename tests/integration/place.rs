@@ -367,6 +367,43 @@ fn behind_nat_the_run_id_tells_which_host_is_meant() {
     }
 }
 
+/// The third server only has a Sentinel, or its Redis is down.
+#[test]
+fn a_vip_that_is_the_address_of_another_sentinel_is_refused() {
+    let lab = Lab::with_hosts(SERVERS);
+    let ids = redises(&lab);
+    for (port, third) in [(7000, None), (7001, Some("slave,s_down"))] {
+        let mut redis = vec![
+            ("192.168.56.102", &*ids[1], "master"),
+            ("192.168.56.101", &ids[0], "slave"),
+        ];
+        redis.extend(third.map(|flags| ("192.168.56.103", &*ids[2], flags)));
+        let said = Said {
+            redis: &redis,
+            sentinels: SENTINELS,
+        };
+        start_sentinels(&lab, port, &said);
+        configure(&lab, "192.168.56.103", port, "");
+        for server in ["server1", "server2"] {
+            let host = lab.host(server);
+            let before = host.addresses();
+            let calls: [&[&str]; 4] = [
+                &call("192.168.56.101", "192.168.56.102"),
+                &["sync"],
+                &["bind"],
+                &["unbind"],
+            ];
+            for arguments in calls {
+                eventually("it is refused", || {
+                    let run = host.vipswitch(arguments);
+                    assert_eq!(host.addresses(), before, "{run}");
+                    run.code() == 2 && run.stderr.contains("is a VIP in the configuration")
+                });
+            }
+        }
+    }
+}
+
 /// A VIP that has become a host's source address is known as a Sentinel's and as a replica's: neither is a
 /// mistake of the configuration, and neither has a say.
 #[test]

@@ -71,6 +71,27 @@ fn remembered(host: &Host) -> String {
     host.run("sh", ["-c", &script])
 }
 
+/// Nobody has run `sync` there: what a hook or `bind` has heard is remembered, too.
+#[test]
+fn a_sentinel_that_freezes_before_the_first_sync_does_not_keep_the_vip() {
+    let site = Site::new(&[M]);
+    let one = site.host("server1");
+    one.ok("bind");
+    signal(&one, "STOP");
+    fail_over_without_server1(&site);
+    assert!(one.has(M.bound), "its own hook has not run");
+    let status = one.vipswitch(["status", "--json", "--exit-code"]);
+    assert_eq!(status.code(), 2, "two hosts have the VIP: {status}");
+    for part in [
+        "\"redis_master\":\"192.168.56.102:8000\"",
+        "\"redis_master_is_here\":false",
+        "did not answer",
+    ] {
+        assert!(status.stdout.contains(part), "{status}");
+    }
+    sync_until(&one, "released", |_| !one.has(M.bound));
+}
+
 #[test]
 fn a_frozen_sentinel_does_not_keep_the_vip_where_the_others_name_another_master() {
     let site = Site::new(&[M]);

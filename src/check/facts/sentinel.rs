@@ -154,7 +154,7 @@ async fn watched(
             let sentinels = sites(others.iter().flatten(), config, snapshot, until);
             let (redises, sentinels) = join(redises, sentinels).await;
             Watched {
-                own: own_addresses(&redises, master, replicas.as_deref()),
+                own: own_addresses(&redises, master, replicas.as_deref(), others.as_deref()),
                 nowhere: not_on_an_interface(config, snapshot, &redises).await,
                 name,
                 master: (*master).clone(),
@@ -168,14 +168,20 @@ async fn watched(
     join_all(each).await
 }
 
-/// Returns the addresses of the master, and of the replicas that are certainly their own.
-fn own_addresses(redises: &[Site], master: &Value, replicas: Option<&[Value]>) -> Vec<IpAddr> {
+/// Returns the addresses of the master, and of other servers that are certainly their own.
+fn own_addresses(
+    redises: &[Site],
+    master: &Value,
+    replicas: Option<&[Value]>,
+    others: Option<&[Value]>,
+) -> Vec<IpAddr> {
+    let list = |rows: Vec<Value>| instances(&Value::Array(rows)).unwrap_or_default();
     let mut rows = vec![master.clone()];
     rows.extend_from_slice(replicas.unwrap_or_default());
-    let listed = instances(&Value::Array(rows)).unwrap_or_default();
+    let (listed, sentinels) = (list(rows), list(others.unwrap_or_default().to_vec()));
     let masters = redises.first().map(|site| site.addresses.clone());
     let mut own = masters.unwrap_or_default();
-    own.extend(gather::certain(&listed));
+    own.extend(gather::certain(&listed, &sentinels));
     own
 }
 

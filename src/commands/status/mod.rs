@@ -94,7 +94,7 @@ async fn look(
         let mut row = Status::new(target, &places, &config.sentinel, announcer);
         let truth = truths.get(target.name);
         if let Some(truth) = truth {
-            row.add_truth(&truth.said);
+            row.add_truth(truth);
         }
         looked.push(Looked::new(row, places, belongs_on, truth));
     }

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::announcing::{Announcing, ago_in_words};
+use super::truth::Truth;
 use crate::config::{Sentinel, Target};
 use crate::deeds::announcer::Known;
-use crate::evidence::Site;
-use crate::exit::{Exit, Fault};
+use crate::exit::Exit;
 use crate::gather;
 use crate::judgement::Problem;
 use crate::link::Link;
@@ -118,13 +118,20 @@ impl Status {
     }
 
     /// Adds what Sentinel says of its master.
-    pub(super) fn add_truth(&mut self, said: &Result<Option<Site>, Fault>) {
-        match said {
-            Ok(Some(site)) => {
-                self.redis_master = Some(site.endpoint.to_string());
-                // What cannot be told leaves the question open.
-                self.redis_master_is_here = gather::is_here(site);
-            }
+    pub(super) fn add_truth(&mut self, truth: &Truth) {
+        if let Some(site) = truth
+            .said
+            .as_ref()
+            .ok()
+            .and_then(Option::as_ref)
+            .or(truth.named.as_ref())
+        {
+            self.redis_master = Some(site.endpoint.to_string());
+            // What cannot be told leaves the question open.
+            self.redis_master_is_here = gather::is_here(site);
+        }
+        match &truth.said {
+            Ok(Some(_)) => {}
             Ok(None) => {
                 let unknown = format!("Sentinel does not monitor a master named {}", self.master);
                 self.sentinel_error = Some(unknown);

@@ -21,6 +21,8 @@ const AT_ONCE: usize = 32;
 pub(super) struct Truth {
     /// What this host's Sentinel says; `None` where it does not monitor it.
     pub(super) said: Result<Option<Site>, Fault>,
+    /// The master that a majority of the others names where this host's Sentinel says nothing.
+    pub(super) named: Option<Site>,
     /// What `sync` would act on.
     verdict: Result<Verdict, Fault>,
     /// The addresses of the master's host, as far as they are known.
@@ -79,16 +81,27 @@ async fn of_master(
     match evidence {
         Ok(evidence) => {
             let ballot = evidence.ballot.as_ref();
+            let silent = ballot.and_then(|ballot| ballot.votes.first()?.says.as_ref().err());
             let said = ballot.and_then(|ballot| ballot.own());
+            let named = ballot.and_then(|ballot| ballot.winner());
+            let known = said.or(named);
             Truth {
-                said: Ok(said.cloned()),
-                addresses: said.map(|site| site.addresses.clone()).unwrap_or_default(),
+                said: match silent {
+                    None => Ok(said.cloned()),
+                    Some(why) => Err(Fault::passing(format!(
+                        "Sentinel at {} did not answer: {why}",
+                        config.sentinel.address
+                    ))),
+                },
+                named: named.cloned(),
+                addresses: known.map(|site| site.addresses.clone()).unwrap_or_default(),
                 verdict: Ok(verdict(&evidence)),
             }
         }
         // It may answer the one question that the hook has.
         Err(fault) => Truth {
             said: gather::master_site(config, name, kernel).await,
+            named: None,
             addresses: Vec::new(),
             verdict: Err(fault),
         },

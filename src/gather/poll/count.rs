@@ -171,7 +171,7 @@ fn servers(views: &[&View]) -> Vec<IpAddr> {
             run_id: view.run_id.clone(),
             flags: view.flags.clone(),
         });
-        servers::certain(&known)
+        servers::certain(&known, &view.sentinels)
     };
     views.iter().flat_map(of_one).collect()
 }
