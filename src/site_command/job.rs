@@ -92,7 +92,7 @@ impl Job {
     ///
     /// A master, a VIP or a command that is not in the configuration, and circumstances that this program
     /// does not write, are permanent.
-    pub fn find<'a>(self, config: &'a Config) -> Result<(Job, &'a SiteCommand), Fault> {
+    pub fn find(self, config: &Config) -> Result<(Job, &SiteCommand), Fault> {
         let refused = |why: &str| {
             let (name, vip) = (self.name(), self.vip.address);
             Fault::permanent(format!("cannot run {name} for {vip}: {why}"))
