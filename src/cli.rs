@@ -148,15 +148,18 @@ pub struct Announcer {
     pub jobs: Vec<String>,
     /// The file with the configuration.
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub config: PathBuf,
 }
 
 /// What the process of a site's command is told.
 #[derive(Args, Clone, Debug)]
 pub struct SiteCommand {
-    /// What it runs, as JSON.
+    /// Which command of the configuration it runs, and for what, as JSON.
     #[arg(long = "job")]
     pub job: String,
+    /// The file with the configuration, which alone says what is run.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
 }
 
 /// What a tickler's process is told.
@@ -365,7 +368,7 @@ mod tests {
         };
         assert_eq!(
             (announcer.jobs, announcer.config),
-            (vec!["{}".to_owned()], Some("/x".into()))
+            (vec!["{}".to_owned()], "/x".into())
         );
     }
 

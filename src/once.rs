@@ -227,12 +227,12 @@ pub fn pairs(task: &Task<'_>) -> Vec<(&'static str, String)> {
 
 impl Shared<'_> {
     /// Tries until nothing is pending or the patience is used up. The first attempt has its `poll` already.
-    async fn retry(
+    async fn retry<'b>(
         &self,
-        task: &mut Task<'_>,
+        task: &mut Task<'b>,
         mut poll: Option<Result<Poll, Fault>>,
         waiting: &impl AsyncFn(&Fault),
-        mut commands: Queue,
+        mut commands: Queue<'b>,
     ) {
         // It is never closed, so that this does not fail.
         let _turn = self.turns.acquire().await;

@@ -26,6 +26,7 @@ use crate::evidence::Order;
 use crate::exit::{self, Exit, Fault};
 use crate::log::{self, Level};
 use crate::once::{self, Entry};
+use crate::report::quote;
 use crate::text::{escape, printable};
 
 /// Does what the arguments, without the program's name, ask for.
@@ -69,7 +70,18 @@ async fn go_on(detached: &Detached, started: Instant) -> Exit {
         Detached::SiteCommand(of) => site_command::run(of, started).await,
         Detached::Tickler(of) => tickler::run(of).await,
     };
-    done.unwrap_or_else(|error| exit::of(&error))
+    match done {
+        Ok(exit) => exit,
+        Err(error) => {
+            let exit = exit::of(&error);
+            log::line(
+                level(exit),
+                &format!("msg={}", quote(&format!("{error:#}"))),
+            )
+            .await;
+            exit
+        }
+    }
 }
 
 async fn version() -> anyhow::Result<Exit> {

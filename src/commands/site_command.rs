@@ -5,22 +5,32 @@ use std::time::Instant;
 
 use super::level;
 use crate::cli::SiteCommand;
+use crate::config;
 use crate::exit::Exit;
 use crate::log;
+use crate::once::PATIENCE;
 use crate::report::{milliseconds, pair, quote};
 use crate::site_command::job::{Ended, Job};
 use crate::text::escape;
 
-/// Runs the command, answers the run that wants it, and writes one line to the log.
+/// Runs the command that the configuration has for the job, answers the run that wants it, and writes one line to the log.
 ///
 /// # Errors
 ///
-/// A job that this program has not written. What a command fails at is in its line.
+/// A job that this program has not written. What a command fails at, or why it is refused, is in its line.
 pub(super) async fn run(of: &SiteCommand, started: Instant) -> anyhow::Result<Exit> {
     let job: Job = serde_json::from_str(&of.job)?;
     // setsid(2) fails for a process-group leader; then there is no session to leave.
     let _ = nix::unistd::setsid();
-    let ended = job.work().await;
+    let config = config::load(&of.config, &[&job.master], started + PATIENCE).await;
+    let config = config.as_ref();
+    let found = config.map_err(Clone::clone);
+    let found = found.and_then(|config| job.clone().find(config));
+    let ended = match &found {
+        Ok((job, command)) => job.work(command).await,
+        Err(fault) => Ended::not_run(Err(fault.clone())),
+    };
+    let program = found.as_ref().map_or("", |(_, command)| command.program());
     // Whoever started this may not wait for it any more.
     let _ = log::stdout(&ended.answer()).await;
     if ended.has_run || ended.result.is_err() {
@@ -29,15 +39,15 @@ pub(super) async fn run(of: &SiteCommand, started: Instant) -> anyhow::Result<Ex
         } else {
             Exit::Passing
         };
-        log::line(level(exit), &line(&job, &ended, started)).await;
+        log::line(level(exit), &line(&job, program, &ended, started)).await;
     }
     Ok(Exit::Done)
 }
 
 /// Returns a job's line.
-fn line(job: &Job, ended: &Ended, started: Instant) -> String {
+fn line(job: &Job, program: &str, ended: &Ended, started: Instant) -> String {
     let sentence = match &ended.result {
-        Ok(()) => format!("ran {} for {}", job.program(), job.vip),
+        Ok(()) => format!("ran {program} for {}", job.vip),
         Err(fault) => fault.to_string(),
     };
     let mut line = format!("msg={}", quote(&sentence));

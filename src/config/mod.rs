@@ -71,6 +71,13 @@ pub struct SiteCommand {
     pub required: bool,
 }
 
+impl SiteCommand {
+    /// Returns the program.
+    pub fn program(&self) -> &str {
+        self.argv.first().map_or("", String::as_str)
+    }
+}
+
 /// How long a command may take unless configured.
 const TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -52,8 +52,9 @@ impl Shared<'_> {
         if !is_owed(now, asked, &circumstances, told) {
             return None;
         }
-        let mut job = Job::new(target, command, here, circumstances);
+        let mut job = Job::new(target, here, circumstances);
         job.again = asked == Asked::ByOrder;
+        job.is_routine = asked == Asked::ByRoutine;
         Some((command, job))
     }
 

@@ -14,6 +14,7 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::{Entry, Shared};
+use crate::config::SiteCommand;
 use crate::engine::Task;
 use crate::exit::Fault;
 use crate::gather::Poll;
@@ -29,15 +30,15 @@ const COMMANDS_UNTIL: Duration = Duration::from_secs(50);
 const MOMENT: Duration = Duration::from_secs(1);
 
 /// A command that is to run.
-struct Due {
+struct Due<'a> {
     place: usize,
-    required: bool,
+    command: &'a SiteCommand,
     job: Job,
 }
 
 /// Where a task puts the commands that are to run, each VIP's once.
-pub(super) struct Queue {
-    to: UnboundedSender<Due>,
+pub(super) struct Queue<'a> {
+    to: UnboundedSender<Due<'a>>,
     looked_at: BTreeSet<usize>,
 }
 
@@ -54,9 +55,9 @@ struct Command {
 impl Shared<'_> {
     /// Settles a task, runs the commands of each VIP as soon as this one is settled, and fills in what came of
     /// all.
-    pub(super) async fn settle_and_tell(
+    pub(super) async fn settle_and_tell<'b>(
         &self,
-        task: &mut Task<'_>,
+        task: &mut Task<'b>,
         poll: Option<Result<Poll, Fault>>,
         waiting: &impl AsyncFn(&Fault),
     ) {
@@ -100,22 +101,23 @@ impl Shared<'_> {
         }
     }
 
-    async fn run_commands(&self, mut queue: UnboundedReceiver<Due>, results: &Results) {
+    async fn run_commands(&self, mut queue: UnboundedReceiver<Due<'_>>, results: &Results) {
         let each = stream::poll_fn(|context| queue.poll_recv(context));
         each.for_each_concurrent(None, async |due| {
-            let program = due.job.program();
+            let program = due.command.program();
             let text = format!(
                 "the command {program} has not ended yet: it goes on, and until it has succeeded it is run again by `vipswitch sync`"
             );
+            let required = due.command.required;
             let mut command = Command {
-                required: due.required,
+                required,
                 has_ended: false,
                 result: Err(Fault::passing(text)),
             };
             results.borrow_mut().insert(due.place, command);
             let result = self.run_one(&due).await;
             command = Command {
-                required: due.required,
+                required,
                 has_ended: true,
                 result,
             };
@@ -124,18 +126,18 @@ impl Shared<'_> {
         .await;
     }
 
-    async fn run_one(&self, due: &Due) -> Result<(), Fault> {
+    async fn run_one(&self, due: &Due<'_>) -> Result<(), Fault> {
         // A hook is about one master, and ends before a turn could come.
         let _turn = match self.entry {
             Entry::Hook(_) => None,
             // It is never closed, so that this does not fail.
             _ => self.commands.acquire().await.ok(),
         };
-        due.job.start()?.await
+        due.job.start(due.command, &self.config.path)?.await
     }
 
     /// Queues what the configuration wants run for the VIPs that have been settled since the last time.
-    pub(super) async fn queue_commands(&self, task: &Task<'_>, commands: &mut Queue) {
+    pub(super) async fn queue_commands<'b>(&self, task: &Task<'b>, commands: &mut Queue<'b>) {
         if self.dry_run {
             return;
         }
@@ -145,11 +147,10 @@ impl Shared<'_> {
                 continue;
             }
             if let Some((command, job)) = self.owed(task, target, outcome, did).await {
-                let required = command.required;
                 // The other end is there as long as the task is worked at.
                 let _ = commands.to.send(Due {
                     place,
-                    required,
+                    command,
                     job,
                 });
             }

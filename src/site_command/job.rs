@@ -4,6 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::net::unix::pipe::Receiver;
 use super::memory;
 use super::owed::{Circumstances, Told};
 use crate::cli::SITE_COMMAND;
-use crate::config::{SiteCommand, Target};
+use crate::config::{Config, SiteCommand, Target};
 use crate::exit::Fault;
 use crate::kernel::{Netlink, Snapshot};
 use crate::lock;
@@ -27,8 +28,10 @@ const TURN: Duration = Duration::from_secs(45);
 /// The longest answer that is read, in bytes.
 const LONGEST: u64 = 64 * 1024;
 
-/// A command for a VIP, as it is handed to its process.
+/// A command for a VIP, as it is handed to its process. It names no program: whoever may start vipswitch as
+/// root could start that process, and what runs is what the configuration says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Job {
     /// Its master's name.
     pub master: String,
@@ -38,9 +41,8 @@ pub struct Job {
     pub here: bool,
     /// Whether it runs although the site was told the same already.
     pub again: bool,
-    /// The program, by its absolute path, and its arguments.
-    argv: Vec<String>,
-    seconds: u64,
+    /// Whether `sync` wants it, which has nothing to tell but where the VIP is.
+    pub is_routine: bool,
     circumstances: Circumstances,
 }
 
@@ -64,19 +66,13 @@ struct Answer {
 
 impl Job {
     /// Returns the job of running this command.
-    pub fn new(
-        target: &Target<'_>,
-        command: &SiteCommand,
-        here: bool,
-        circumstances: Circumstances,
-    ) -> Job {
+    pub fn new(target: &Target<'_>, here: bool, circumstances: Circumstances) -> Job {
         Job {
             master: target.name.to_owned(),
             vip: target.vip,
             here,
             again: false,
-            argv: command.argv.clone(),
-            seconds: command.timeout.as_secs(),
+            is_routine: false,
             circumstances,
         }
     }
@@ -89,28 +85,59 @@ impl Job {
         }
     }
 
-    /// Returns the program.
-    pub fn program(&self) -> &str {
-        self.argv.first().map_or("", String::as_str)
+    /// Returns the job with the VIP as the configuration has it, and the command that the configuration has
+    /// for it.
+    ///
+    /// # Errors
+    ///
+    /// A master, a VIP or a command that is not in the configuration, and circumstances that this program
+    /// does not write, are permanent.
+    pub fn find(self, config: &Config) -> Result<(Job, &SiteCommand), Fault> {
+        let refused = |why: &str| {
+            let (name, vip) = (self.name(), self.vip.address);
+            Fault::permanent(format!("cannot run {name} for {vip}: {why}"))
+        };
+        let master = config.masters.get(&self.master);
+        let master = master.ok_or_else(|| refused("its master is not in the configuration"))?;
+        let vip = master
+            .vips
+            .iter()
+            .find(|vip| vip.address == self.vip.address);
+        let vip = *vip.ok_or_else(|| refused("the configuration gives its master no such VIP"))?;
+        let command = match self.here {
+            true => &master.on_take_over,
+            false => &master.on_release,
+        };
+        let command = command.as_ref();
+        let command =
+            command.ok_or_else(|| refused("the configuration gives its master no such command"))?;
+        if !self.circumstances.are_plain() {
+            return Err(refused("its circumstances are not what vipswitch writes"));
+        }
+        Ok((Job { vip, ..self }, command))
     }
 
     /// Starts its process, which outlives this one: its own executable, nothing of this one's files, folder
-    /// or environment. Returns what waits for the end.
+    /// or environment. In `configuration` it finds `command`, or what has taken its place. Returns what waits
+    /// for the end.
     ///
     /// # Errors
     ///
     /// A process that cannot be started; at the end also a command that failed. All are passing.
-    pub fn start(&self) -> Result<impl Future<Output = Result<(), Fault>> + use<>, Fault> {
-        let program = self.program().to_owned();
+    pub fn start(
+        &self,
+        command: &SiteCommand,
+        configuration: &Path,
+    ) -> Result<impl Future<Output = Result<(), Fault>> + use<>, Fault> {
+        let program = command.program().to_owned();
         let cannot = |error: io::Error| {
-            Fault::passing(format!(
-                "cannot start the command {}: {error}",
-                self.program()
-            ))
+            Fault::passing(format!("cannot start the command {program}: {error}"))
         };
+        let configuration = std::path::absolute(configuration).map_err(cannot)?;
         let mut command = Command::new("/proc/self/exe");
         command.arg(SITE_COMMAND);
         command.arg(format!("--job={}", to_json(self)));
+        command.arg("--config").arg(configuration);
         command.env_clear().current_dir("/");
         command
             .stdin(Stdio::null())
@@ -140,13 +167,8 @@ impl Job {
     /// Runs the command when those before it have ended, unless the VIP has moved on meanwhile: then it is
     /// another run's to call one. One at a time for each VIP, so that what a router is told last is what is
     /// true.
-    pub async fn work(&self) -> Ended {
-        let mut ended = Ended {
-            result: Ok(()),
-            has_run: false,
-            tries: 0,
-            not_kept: None,
-        };
+    pub async fn work(&self, command: &SiteCommand) -> Ended {
+        let mut ended = Ended::not_run(Ok(()));
         let address = self.vip.address;
         let _alone = match lock::command(address, TURN).await {
             Ok(name) => name,
@@ -167,7 +189,7 @@ impl Job {
         ended.tries = told.tries;
         let kept = memory::write(address, &told);
         ended.has_run = true;
-        ended.result = self.run().await;
+        ended.result = self.run(command, &told.circumstances).await;
         let kept = kept.and_then(|()| self.keep(told, &ended.result));
         ended.not_kept = kept.err().map(|error| error.to_string());
         ended
@@ -178,18 +200,26 @@ impl Job {
         told.master == self.master && told.here == self.here
     }
 
+    /// What a hook has told while this waited holds for `sync` as well, which knew less.
     fn is_done(&self, told: &Told) -> bool {
-        !self.again && told.done && told.circumstances == self.circumstances
+        let is_the_same = self.is_routine || told.circumstances == self.circumstances;
+        !self.again && told.done && is_the_same
     }
 
     fn begin(&self, before: Option<Told>) -> Told {
         // What was done is done; its tries do not count for the next time.
         let before = before.filter(|told| !told.done).unwrap_or_default();
+        let mut circumstances = self.circumstances.clone();
+        if circumstances.to.is_empty() {
+            // No hook's: a hook may have tried it while this waited, and knew more.
+            circumstances.from.clone_from(&before.circumstances.from);
+            circumstances.to.clone_from(&before.circumstances.to);
+        }
         Told {
             master: self.master.clone(),
             here: self.here,
             done: false,
-            circumstances: self.circumstances.clone(),
+            circumstances,
             tries: before.tries.saturating_add(1),
             failed: before.failed,
             by: std::process::id(),
@@ -207,14 +237,14 @@ impl Job {
         memory::write(address, &told)
     }
 
-    async fn run(&self) -> Result<(), Fault> {
+    async fn run(&self, command: &SiteCommand, circumstances: &Circumstances) -> Result<(), Fault> {
         let address = self.vip.address.to_string();
         let prefix = self.vip.prefix.to_string();
         let Circumstances {
             interface,
             from,
             to,
-        } = &self.circumstances;
+        } = circumstances;
         let variables = [
             ("VIPSWITCH_MASTER", self.master.as_str()),
             ("VIPSWITCH_VIP", &address),
@@ -223,7 +253,7 @@ impl Job {
             ("VIPSWITCH_FROM", from),
             ("VIPSWITCH_TO", to),
         ];
-        super::run(&self.argv, &variables, Duration::from_secs(self.seconds)).await
+        super::run(&command.argv, &variables, command.timeout).await
     }
 }
 
@@ -234,6 +264,16 @@ async fn is_bound(address: IpAddr) -> Result<bool, Fault> {
 }
 
 impl Ended {
+    /// Returns the end of a job whose command was not run.
+    pub fn not_run(result: Result<(), Fault>) -> Ended {
+        Ended {
+            result,
+            has_run: false,
+            tries: 0,
+            not_kept: None,
+        }
+    }
+
     /// Returns the answer to the run that has started this process, as one line.
     pub fn answer(&self) -> String {
         let failed = self.result.as_ref().err().map(ToString::to_string);

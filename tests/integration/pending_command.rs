@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use crate::common::redis::{MASTER_8000, SERVERS, Site};
 use crate::common::{
-    Finished, Host, Lab, PATIENCE, V4_BOUND, eventually, executable, finish, is_root, wait_for,
+    Finished, Host, Lab, NameHolder, PATIENCE, V4_BOUND, end_of, eventually, executable, finish,
+    is_root, wait_for,
 };
 
 /// The two commands: each writes what it is told into a file, and fails until another file is there.
@@ -197,6 +198,39 @@ fn a_run_that_is_killed_between_the_vip_and_its_command_leaves_the_command_to_th
     assert_eq!(commands.ran(), ["on_release 192.168.56.250 eth1"]);
     one.ok("unbind");
     assert_eq!(commands.ran(), [""; 0]);
+}
+
+#[test]
+fn a_sync_that_begins_before_a_hooks_command_has_its_turn_repeats_nothing() {
+    let site = Site::new(&[MASTER_8000]);
+    let one = site.host("server1");
+    let commands = Commands::new(site.lab());
+    commands.let_succeed();
+    site.configure(&format!(
+        "[masters.master8000]\nvip = \"192.168.56.250/24\"\n{}",
+        commands.lines(false)
+    ));
+    one.ip("addr flush dev eth1 to 192.168.56.250");
+    let holder = NameHolder::start(&one, "command/192.168.56.250");
+    one.vipswitch(TO_HERE.split(' ')).success();
+    let mut sync = one.command(executable()).arg("sync").spawn().unwrap();
+    let find = |which: &str| {
+        let script = format!("pgrep {which} -f '[s]ite-command.*is_routine.:true' || true");
+        one.run("sh", ["-c", &script]).trim().to_owned()
+    };
+    eventually("sync's command waits as well", || find("-c") == "1");
+    // It comes second.
+    let waits = find("-n");
+    one.run("kill", ["-STOP", &waits]);
+    holder.release();
+    site.lab().logged(&["msg=\"ran ", "command=on_take_over"]);
+    one.run("kill", ["-CONT", &waits]);
+    assert!(end_of(&mut sync).success());
+    assert_eq!(
+        commands.ran(),
+        ["on_take_over 192.168.56.250 eth1 192.168.56.101"]
+    );
+    assert_eq!(pending(&one), []);
 }
 
 const HOOKED: &str = "[masters.m]\nvip = \"192.168.56.250/24\"\n";

@@ -363,3 +363,140 @@ fn a_command_does_not_wait_for_another_vip_of_its_master() {
     assert!(end_of(&mut hook).success());
     assert_eq!(read(), "192.168.56.250\n192.168.57.250\n", "each once");
 }
+
+/// Starts the process of a site's command as a stranger would who may run vipswitch with any arguments.
+fn start_job(lab: &Lab, job: &str, config: &str) -> i32 {
+    let config = lab.dir().join(config);
+    let job = format!("--job={job}");
+    let words = ["site-command", &job, "--config", config.to_str().unwrap()];
+    lab.host("server1").vipswitch(words).code()
+}
+
+/// Returns a job in JSON.
+fn job(master: &str, vip: &str, here: bool, is_routine: bool, more: &str) -> String {
+    format!(
+        "{{\"master\":\"{master}\",\"vip\":\"{vip}\",\"here\":{here},\"again\":false,\"is_routine\":{is_routine},\"circumstances\":{{\"interface\":\"eth1\",\"from\":\"\",\"to\":\"\"}}{more}}}"
+    )
+}
+
+#[test]
+fn only_commands_of_the_configuration_are_run_for_what_it_knows() {
+    let lab = Lab::with_hosts(["server1"]);
+    with_commands(&lab, "");
+    let server = lab.host("server1");
+    let [taken, released, stolen] =
+        ["taken", "released", "stolen"].map(|name| lab.dir().join(name));
+    let text = std::fs::read_to_string(lab.dir().join("vipswitch.toml")).unwrap();
+    lab.file("one.toml", text.split("on_release").next().unwrap());
+    for vip in ["192.168.56.250/32", "192.168.56.251/32", "fd00::250/128"] {
+        server.ip(&format!("addr add {vip} dev eth1"));
+    }
+    let known = "192.168.56.250/24";
+    let program = format!(
+        ",\"argv\":[\"/bin/touch\",\"{}\"],\"seconds\":5",
+        stolen.display()
+    );
+    let lie = job("m", known, true, false, "").replace("eth1", "eth1\\nX=1");
+    let option = job("m", known, true, false, "").replace("\"to\":\"\"", "\"to\":\"-rf\"");
+    let (whole, part) = ("vipswitch.toml", "one.toml");
+    for (job, config, said) in [
+        (
+            job("m", known, true, false, &program),
+            whole,
+            "unknown field `argv`",
+        ),
+        (
+            job("x", known, true, false, ""),
+            whole,
+            "no master 'x' in the configuration",
+        ),
+        (
+            job("m", "192.168.56.251/24", true, false, ""),
+            whole,
+            "no such VIP",
+        ),
+        (
+            job("m", "fd00::250/64", true, false, ""),
+            whole,
+            "no such VIP",
+        ),
+        (job("m", known, false, false, ""), part, "no such command"),
+        (lie, whole, "circumstances"),
+        (option, whole, "circumstances"),
+        (
+            job("m", known, true, false, ""),
+            "absent.toml",
+            "absent.toml",
+        ),
+    ] {
+        start_job(&lab, &job, config);
+        lab.logged(&["msg=", said]);
+        assert!(
+            !taken.exists() && !released.exists() && !stolen.exists(),
+            "{job}"
+        );
+    }
+    // The prefix length is the configuration's, too.
+    assert_eq!(
+        start_job(&lab, &job("m", "192.168.56.250/8", true, false, ""), whole),
+        0
+    );
+    let told = std::fs::read_to_string(&taken).unwrap();
+    assert!(told.contains("VIPSWITCH_PREFIX=24\n"), "{told}");
+}
+
+#[test]
+fn a_command_is_the_one_of_the_configuration_of_the_moment() {
+    let lab = Lab::with_hosts(["server1"]);
+    let server = lab.host("server1");
+    let line = |name: &str| {
+        let path = lab.dir().join(name);
+        lab.config(&format!("[masters.m]\nvip = \"192.168.56.250/24\"\non_take_over = {{ command = [\"/bin/touch\", \"{}\"], required = true }}\n", path.display()));
+        path
+    };
+    let before = line("before");
+    server.ip("addr add 192.168.56.250/32 dev eth1");
+    let after = line("after");
+    let of_before = job("m", "192.168.56.250/24", true, true, "");
+    assert_eq!(start_job(&lab, &of_before, "vipswitch.toml"), 0);
+    assert!(after.exists() && !before.exists());
+}
+
+#[test]
+fn a_routine_repeats_nothing_that_a_hook_has_told_meanwhile() {
+    let lab = Lab::with_hosts(["server1"]);
+    with_commands(&lab, "");
+    let server = lab.host("server1");
+    let taken = lab.dir().join("taken");
+    server.hook("m", "192.168.56.101").success();
+    lab.logged(&["msg=\"ran ", "command=on_take_over"]);
+    std::fs::remove_file(&taken).unwrap();
+    // As `sync` has made it before the hook's command had its turn.
+    let routine = job("m", "192.168.56.250/24", true, true, "");
+    assert_eq!(start_job(&lab, &routine, "vipswitch.toml"), 0);
+    assert!(!taken.exists());
+    // One that the hook has tried in vain is run with what the hook knew.
+    let find =
+        "sed -i 's/\"done\":true/\"done\":false/' /run/vipswitch/*-192.168.56.250.command.json";
+    server.run("sh", ["-c", find]);
+    assert_eq!(start_job(&lab, &routine, "vipswitch.toml"), 0);
+    let told = std::fs::read_to_string(&taken).unwrap();
+    for part in [
+        "VIPSWITCH_FROM=192.168.56.109\n",
+        "VIPSWITCH_TO=192.168.56.101\n",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+}
+
+#[test]
+fn no_announcer_is_had_for_an_address_that_is_no_vip() {
+    let lab = Lab::with_hosts(["server1"]);
+    with_commands(&lab, "");
+    let server = lab.host("server1");
+    let config = lab.dir().join("vipswitch.toml");
+    let job = "--job={\"master\":\"m\",\"vip\":\"192.168.56.101/24\",\"ifindex\":2,\"peers\":[]}";
+    let words = ["announcer", job, "--config", config.to_str().unwrap()];
+    assert_eq!(server.vipswitch(words).code(), 2);
+    lab.logged(&["cannot announce 192.168.56.101/24: it is no VIP of the configuration"]);
+}

@@ -103,8 +103,10 @@ async fn look_after(job: &Job, pace: &Pace) -> Result<Told, Fault> {
     let mut clients = match Clients::new(&netlink, job, link.as_ref(), &connections).await {
         Ok(clients) => clients,
         Err(fault) => {
-            // Else every run would find them, and do no better.
-            kernel::reset_these(&connections).await;
+            // Else every run would find them, and do no better. Not those of an address that is here.
+            if let Ok(false) = is_here(&netlink, vip).await {
+                kernel::reset_these(&connections).await;
+            }
             return Err(fault);
         }
     };
