@@ -46,6 +46,9 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How many masters are settled at the same time: each has some files open.
 const AT_ONCE: usize = 32;
 
+/// How long a poll may wait for its task's turn: what it says is older then than a failover takes.
+const STALE: Duration = Duration::from_secs(1);
+
 /// How many site commands of a `sync` run at the same time. More than may hang: those that wait for their
 /// turn until the run ends are left to the next one.
 const COMMANDS: usize = 32;
@@ -234,17 +237,20 @@ impl Shared<'_> {
         waiting: &impl AsyncFn(&Fault),
         mut commands: Queue<'b>,
     ) {
-        // It is never closed, so that this does not fail.
-        let _turn = self.turns.acquire().await;
         let give_up = self.started + PATIENCE;
-        // Enough to find out that the kernel does not answer.
-        let hard = give_up.max(Instant::now()) + GRACE;
         let mut pause = FIRST_PAUSE;
         let mut divided = None;
         loop {
             task.phases.tries += 1;
             self.announcements.begin();
-            let attempt = self.attempt(task, poll.take(), &mut divided);
+            let before = Instant::now();
+            // For this attempt alone: masters that fail again and again must not hold up those that wait. It is
+            // never closed, so that this does not fail.
+            let turn = self.turns.acquire().await;
+            let fresh = poll.take().filter(|_| before.elapsed() < STALE);
+            let attempt = self.attempt(task, fresh, &mut divided);
+            // Enough to find out that the kernel does not answer.
+            let hard = give_up.max(Instant::now()) + GRACE;
             match timeout_at(hard.into(), attempt).await {
                 Ok(Ok(())) => {}
                 Ok(Err(fault)) => task.fail_pending(&fault),
@@ -253,6 +259,7 @@ impl Shared<'_> {
                     task.fail_pending(&Fault::passing(text));
                 }
             }
+            drop(turn);
             task.phases.done = self.started.elapsed();
             let left_behind = std::mem::take(&mut task.left_behind);
             let jobs = std::mem::take(&mut task.jobs);

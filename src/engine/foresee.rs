@@ -43,7 +43,7 @@ impl Engine {
                 sent: Vec::new(),
             },
             Action::Release(bindings) => {
-                release::refuse(netlink, target.vip, &bindings).await?;
+                release::refuse(netlink, target.vip, &bindings, &self.vips).await?;
                 Did::Released(Released {
                     interfaces: names(netlink, &bindings).await?,
                     ..Released::default()

@@ -17,16 +17,19 @@ mod task;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
 use futures_util::future::join;
+use tokio::sync::OnceCell;
 
 use crate::config::Target;
-use crate::deeds::{release, tickle};
+use crate::deeds::release::{self, Leaving};
+use crate::deeds::tickle;
 use crate::evidence::Evidence;
 use crate::exit::{Fault, Halted};
 use crate::frames::Senders;
-use crate::kernel::{Netlink, Snapshot};
+use crate::kernel::{Netlink, Snapshot, SourceRoute};
 use crate::lock::{self, Lock};
 use crate::outcome::{Did, State};
 use crate::plan::{Action, plan};
@@ -46,6 +49,8 @@ pub struct Engine {
     senders: Senders,
     /// Key: the number of the interface, and true for IPv4.
     gateways: RefCell<BTreeMap<(u32, bool), Vec<IpAddr>>>,
+    /// The routes that have a source.
+    source_routes: RefCell<Rc<OnceCell<Vec<SourceRoute>>>>,
     left_behind: LeftBehind,
 }
 
@@ -59,6 +64,7 @@ impl Engine {
             vips: BTreeSet::new(),
             senders: Senders::default(),
             gateways: RefCell::default(),
+            source_routes: RefCell::default(),
             left_behind: LeftBehind::by(vips),
         }
     }
@@ -77,6 +83,7 @@ impl Engine {
         // A socket may be on an interface that went and came back.
         self.senders.clear();
         self.gateways.borrow_mut().clear();
+        self.source_routes.take();
     }
 
     /// Tries once what is not done yet. Every VIP is announced before any is settled. `gather` gives the
@@ -126,7 +133,7 @@ impl Engine {
                 (Ok(Action::Announce(at)), _) => self.announce(&netlink, task, place, &at).await,
                 (Ok(Action::Release(from)), Some(lock)) => {
                     memory::before_release(&task.targets[place]);
-                    release(&netlink, lock, task, place, &from).await
+                    self.release(&netlink, lock, task, place, &from).await
                 }
                 (Ok(Action::Nothing), _) => Ok(self.nothing(&verdict, task, place).await),
             };
@@ -173,35 +180,53 @@ impl Engine {
         }
         done.unwrap_or_else(|| Did::Nothing(verdict.idle()))
     }
-}
 
-async fn release(
-    netlink: &Netlink,
-    lock: &Lock,
-    task: &mut Task<'_>,
-    place: usize,
-    bindings: &[Binding],
-) -> Result<Did, Fault> {
-    let vip = task.targets[place].vip;
-    let changes = &mut task.outcomes[place].so_far;
-    // Noted first: who drops this in the midst must not find later that nothing was done.
-    changes.released_here = true;
-    let (done, fault) = match release::release(netlink, lock, vip, bindings).await {
-        Ok(done) => (done, None),
-        Err(Halted { fault, done }) => (done, Some(fault)),
-    };
-    let all = &mut changes.released;
-    all.interfaces.extend(done.interfaces);
-    all.routes.extend(done.routes);
-    all.reset = std::mem::take(&mut all.reset).and(done.reset);
-    let did = match fault {
-        None => Ok(Did::Released(all.clone())),
-        Some(fault) => Err(fault),
-    };
-    if done.left_behind {
-        tell_clients(task, place, bindings.first().map(|binding| binding.ifindex));
+    async fn release(
+        &self,
+        netlink: &Netlink,
+        lock: &Lock,
+        task: &mut Task<'_>,
+        place: usize,
+        bindings: &[Binding],
+    ) -> Result<Did, Fault> {
+        let vip = task.targets[place].vip;
+        let leaving = Leaving {
+            vip,
+            bindings,
+            vips: &self.vips,
+            routes: self.routes_from(netlink, vip.address).await,
+        };
+        let changes = &mut task.outcomes[place].so_far;
+        // Noted first: who drops this in the midst must not find later that nothing was done.
+        changes.released_here = true;
+        let (done, fault) = match release::release(netlink, lock, leaving).await {
+            Ok(done) => (done, None),
+            Err(Halted { fault, done }) => (done, Some(fault)),
+        };
+        let all = &mut changes.released;
+        all.interfaces.extend(done.interfaces);
+        all.routes.extend(done.routes);
+        all.reset = std::mem::take(&mut all.reset).and(done.reset);
+        let did = match fault {
+            None => Ok(Did::Released(all.clone())),
+            Some(fault) => Err(fault),
+        };
+        if done.left_behind {
+            tell_clients(task, place, bindings.first().map(|binding| binding.ifindex));
+        }
+        did
     }
-    did
+
+    /// Returns the routes that have a VIP as their source. All VIPs share one list: it may be long.
+    async fn routes_from(&self, netlink: &Netlink, vip: IpAddr) -> Result<Vec<SourceRoute>, Fault> {
+        if vip.is_ipv6() {
+            return Ok(Vec::new());
+        }
+        let list = Rc::clone(&self.source_routes.borrow());
+        let all = list.get_or_try_init(|| netlink.source_routes()).await?;
+        let has = |route: &&SourceRoute| route.source().map(IpAddr::V4) == Some(vip);
+        Ok(all.iter().filter(has).cloned().collect())
+    }
 }
 
 /// Has the clients of a VIP's connections told that it is gone.

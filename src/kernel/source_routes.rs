@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::StreamExt as _;
 use rtnetlink::packet_core::{
-    DecodeError, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
-    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    DecodeError, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE,
+    NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
 };
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags,
@@ -61,11 +62,12 @@ impl Netlink {
     }
 
     /// Puts a route without its source in the place of one, at once: the kernel then takes the host's own.
+    /// Returns whether it had to be added: false where there was one like it.
     ///
     /// # Errors
     ///
     /// A netlink fault.
-    pub async fn free_route(&self, route: &SourceRoute) -> Result<(), Fault> {
+    pub async fn free_route(&self, route: &SourceRoute) -> Result<bool, Fault> {
         let mut old = cleaned(&route.0);
         let mut new = old.clone();
         let is_source = |one: &RouteAttribute| matches!(one, RouteAttribute::PrefSource(_));
@@ -73,20 +75,38 @@ impl Netlink {
         // Before the other one of its kind, so that at no moment there is none.
         let tried = || format!("keep the route {route}");
         let new = RouteNetlinkMessage::NewRoute(new);
-        self.answer(tried, ask(self.handle.clone(), new, NLM_F_CREATE))
+        let added = self
+            .answer(tried, ask(self.handle.clone(), new, NLM_F_CREATE))
             .await?;
         // In the main table it would go with the address.
         old.header.flags = RouteFlags::empty();
         let old = RouteNetlinkMessage::DelRoute(old);
-        self.answer(tried, ask(self.handle.clone(), old, 0)).await
+        self.answer(tried, ask(self.handle.clone(), old, 0)).await?;
+        Ok(added)
+    }
+
+    /// Puts a route with its source back: in the place of the one without, if that was `added` for it.
+    ///
+    /// # Errors
+    ///
+    /// A netlink fault.
+    pub async fn put_route_back(&self, route: &SourceRoute, added: bool) -> Result<(), Fault> {
+        let tried = || format!("put the route {route} back");
+        let message = RouteNetlinkMessage::NewRoute(cleaned(&route.0));
+        // The one that was added stands before all others of its kind, and the first is replaced
+        // (`fib_table_insert` in net/ipv4/fib_trie.c).
+        let flags = NLM_F_CREATE | if added { NLM_F_REPLACE } else { 0 };
+        let asked = ask(self.handle.clone(), message, flags);
+        self.answer(tried, asked).await.map(|_| ())
     }
 }
 
+/// Returns whether it changed anything: false where it was so already.
 async fn ask(
     mut handle: rtnetlink::Handle,
     message: RouteNetlinkMessage,
     flags: u16,
-) -> Result<(), rtnetlink::Error> {
+) -> Result<bool, rtnetlink::Error> {
     let mut request = NetlinkMessage::from(message);
     request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
     let mut answer = handle.request(request)?;
@@ -97,12 +117,12 @@ async fn ask(
             let error = rtnetlink::Error::NetlinkError(error);
             // There already, or gone already: what was wanted.
             return match kernel_error::number(&error) {
-                Some(nix::errno::Errno::EEXIST | nix::errno::Errno::ESRCH) => Ok(()),
+                Some(nix::errno::Errno::EEXIST | nix::errno::Errno::ESRCH) => Ok(false),
                 _ => Err(error),
             };
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Returns a route as the kernel takes it: without what it only tells.

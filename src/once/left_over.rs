@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::config::{self, Config};
-use crate::deeds::release;
+use crate::deeds::release::{self, Leaving};
 use crate::exit::{Fault, Halted};
 use crate::kernel::{Address, Netlink, Snapshot};
 use crate::lock;
@@ -100,7 +100,13 @@ async fn release_one(
             ..Released::default()
         }));
     };
-    match release::release(netlink, lock, vip, &bindings).await {
+    let leaving = Leaving {
+        vip,
+        bindings: &bindings,
+        vips: &config.vips().map(|one| one.address).collect(),
+        routes: netlink.routes_from(vip.address).await,
+    };
+    match release::release(netlink, lock, leaving).await {
         Ok(released) => Ok(Some(released)),
         Err(Halted { fault, .. }) => Err(fault),
     }

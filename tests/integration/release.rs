@@ -1,6 +1,10 @@
 //! A release: which addresses go, and which stay.
 
-use crate::common::{BOTH, ONLY_V4, eventually, guides_lab};
+use std::process::Stdio;
+
+use crate::common::{
+    ADD_MARKED, BOTH, NameHolder, ONLY_V4, eventually, executable, finish, guides_lab,
+};
 
 #[test]
 fn a_release_removes_every_binding_of_the_vip() {
@@ -29,8 +33,11 @@ fn the_hosts_own_address_survives_a_vip_that_was_there_before_it() {
     };
     server.run("sh", ["-c", "echo 0 > /proc/sys/net/ipv4/conf/all/promote_secondaries; echo 0 > /proc/sys/net/ipv4/conf/eth1/promote_secondaries"]);
     server.ip("addr del 192.168.56.101/24 dev eth1");
-    server.ip("addr add 192.168.56.251/24 dev eth1");
-    server.ip("addr add 192.168.56.250/24 dev eth1");
+    // With the mark, as vipswitch binds them where there is no other address: without it nothing would tell them
+    // from the host's own, and they stay.
+    for vip in ["192.168.56.251", "192.168.56.250"] {
+        server.run("perl", ["-e", ADD_MARKED, vip, "24", "eth1"]);
+    }
     server
         .ip("addr add 192.168.56.101/24 dev eth1 label eth1:own valid_lft 9999 preferred_lft 9999");
     server.ip("addr add 192.168.56.25/24 dev eth1");
@@ -221,6 +228,126 @@ fn an_interfaces_only_address_is_not_removed_unless_we_have_bound_it() {
         server.ok("unbind");
         assert!(!server.addresses().iter().any(|one| one.contains("250/")));
         assert!(server.has(&format!("{own}@eth1")));
+    }
+}
+
+#[test]
+fn a_primary_address_of_the_hosts_own_is_not_removed_unless_we_have_bound_it() {
+    let other = "192.168.56.251";
+    let lab = guides_lab(&format!(
+        "[masters.m]\nvip = \"192.168.56.101/24\"\n[masters.n]\nvip = \"{other}/24\"\n"
+    ));
+    let server = lab.host("server1");
+    server.ip("addr add 192.168.56.30/24 dev eth1");
+    let said = [
+        "will not remove 192.168.56.101/24 from eth1",
+        "it is the primary address there and 192.168.56.30 its secondary",
+        "remove it by hand: ip addr del 192.168.56.101/24 dev eth1",
+    ];
+    let before = server.addresses();
+    server.vipswitch(["unbind", "m"]).fails(2, &said);
+    server
+        .vipswitch(["unbind", "m", "--dry-run"])
+        .fails(2, &said);
+    server.hook("m", "192.168.56.102").fails(2, &said);
+    assert_eq!(server.addresses(), before);
+    // Another VIP keeps the host in no network: its only own address stays, too.
+    server.ip("addr del 192.168.56.30/24 dev eth1");
+    server.ip(&format!("addr add {other}/24 dev eth1"));
+    let before = server.addresses();
+    server
+        .hook("m", "192.168.56.102")
+        .fails(2, &["will not remove", "no other IPv4 address"]);
+    assert_eq!(server.addresses(), before);
+    // A secondary of the host's own goes, with and without the mark.
+    server.hook("n", "192.168.56.102").success();
+    server.run("perl", ["-e", ADD_MARKED, other, "24", "eth1"]);
+    server.hook("n", "192.168.56.102").success();
+    assert!(!server.has(&format!("{other}/24@eth1")));
+    assert!(server.has("192.168.56.101/24@eth1"));
+}
+
+#[test]
+fn routes_stay_as_they_are_while_the_vip_cannot_be_removed() {
+    let lab = guides_lab(ONLY_V4);
+    let server = lab.host("server1");
+    server.ok("bind");
+    for route in [
+        "10.1.0.0/16 via 192.168.56.103 src 192.168.56.250",
+        "10.2.0.0/16 via 192.168.56.103 src 192.168.56.250 table 100",
+        "10.3.0.0/16 via 192.168.56.103",
+    ] {
+        server.ip(&format!("route add {route}"));
+    }
+    server.ip("route append 10.3.0.0/16 via 192.168.56.103 src 192.168.56.250");
+    let routes = || server.ip("route show table all");
+    let sorted = |text: String| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let before = sorted(routes());
+    // A run that has to wait for the interface before it removes the VIP.
+    let ifindex = server.json("link show dev eth1")[0]["ifindex"].clone();
+    let holder = NameHolder::start(&server, &format!("interface/{ifindex}"));
+    let mut unbind = server.command("strace");
+    let trace = lab.unique("trace");
+    unbind
+        .args(["-f", "-qq", "-e", "trace=connect", "-o"])
+        .arg(&trace);
+    unbind
+        .arg(executable())
+        .arg("unbind")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut unbind = unbind.spawn().unwrap();
+    eventually("it waits for the interface", || {
+        let calls = std::fs::read_to_string(&trace).unwrap_or_default();
+        calls.contains("vipswitch/interface/")
+    });
+    assert!(server.has("192.168.56.250/32@eth1"));
+    assert_eq!(sorted(routes()), before);
+    unbind.kill().unwrap();
+    unbind.wait().unwrap();
+    holder.release();
+    server.ok("unbind");
+    let after = routes();
+    assert!(!after.contains(".250"), "{after}");
+    assert_eq!(after.matches("10.3.0.0/16").count(), 1, "{after}");
+}
+
+#[test]
+fn a_request_that_fails_leaves_neither_a_route_from_the_vip_nor_one_too_many() {
+    let lab = guides_lab(ONLY_V4);
+    let server = lab.host("server1");
+    for nth in 1..=30 {
+        server.ok("bind -q");
+        server.ip("route replace 10.1.0.0/16 via 192.168.56.103 src 192.168.56.250");
+        server.ip("route replace 10.2.0.0/16 via 192.168.56.103");
+        server.ip("route append 10.2.0.0/16 via 192.168.56.103 src 192.168.56.250");
+        let mut unbind = server.command("strace");
+        let fault = format!("inject=sendto:error=ENOBUFS:when={nth}");
+        unbind.args([
+            "-f",
+            "-b",
+            "execve",
+            "-qq",
+            "-e",
+            "trace=sendto",
+            "-e",
+            &fault,
+        ]);
+        unbind.arg(executable()).arg("unbind");
+        let run = finish(unbind);
+        let after = server.ip("route show table all");
+        assert!(!after.contains(".250"), "{nth}: {run}{after}");
+        for kept in ["10.1.0.0/16", "10.2.0.0/16"] {
+            assert_eq!(after.matches(kept).count(), 1, "{nth}: {run}{after}");
+        }
+        if !run.stderr.contains("(INJECTED)") {
+            assert!(nth > 8, "{run}");
+            return;
+        }
     }
 }
 

@@ -206,6 +206,54 @@ fn no_master_waits_for_another() {
 }
 
 #[test]
+fn more_masters_that_fail_than_are_settled_at_once_hold_up_no_healthy_one() {
+    let lab = Lab::with_hosts(["server1"]);
+    let server = lab.host("server1");
+    let failing = (1..=40).map(|one| (format!("failing{one}"), false, one));
+    let healthy = (41..=60).map(|one| (format!("healthy{one}"), true, one));
+    let masters: Vec<(String, bool, u8)> = failing.chain(healthy).collect();
+    let mut text = String::new();
+    for (name, _, one) in &masters {
+        let _ = writeln!(
+            text,
+            "[masters.{name}]\nvip = \"192.168.56.{}/24\"",
+            110 + one
+        );
+    }
+    configure(&lab, &text, "address = \"127.0.0.1:7000\"");
+    // Nobody listens at the failing ones' port.
+    let mut says = Vec::new();
+    for (name, is_healthy, _) in &masters {
+        let port = if *is_healthy { 8000 } else { 8009 };
+        says.push(Says {
+            name,
+            master: ("192.168.56.101", port),
+            ..ALONE
+        });
+    }
+    sentinel(&server, "7000", &id('a'), &says, "");
+    redis(&server, 8000, "");
+    let mut sync = start(&server);
+    let seen = wait_for(PATIENCE, || {
+        let addresses = server.addresses();
+        let mut healthy = 151..=170;
+        let bound = healthy.all(|one| addresses.contains(&format!("192.168.56.{one}/32@eth1")));
+        let still_runs = sync.try_wait().unwrap().is_none();
+        (bound || !still_runs).then_some(bound && still_runs)
+    });
+    assert_eq!(seen, Some(true), "all healthy ones are bound while it runs");
+    let given_up = lab.runs();
+    let given_up = given_up.iter().filter(|line| line.contains("failing"));
+    assert_eq!(
+        given_up.clone().count(),
+        0,
+        "still tried: {:?}",
+        given_up.collect::<Vec<_>>()
+    );
+    assert_ne!(crate::common::end_of(&mut sync).code(), Some(0));
+}
+
+#[test]
 fn a_silent_name_server_holds_up_neither_sync_nor_a_hook() {
     let lab = Lab::with_hosts(["server1", "server2"]);
     let server = lab.host("server1");

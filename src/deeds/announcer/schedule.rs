@@ -61,11 +61,16 @@ impl Schedule {
 
     /// Returns when something is to be done next: a round, an answer that had to wait, or the end.
     pub fn next(&self) -> Duration {
-        let round = self.rounds.last().copied().unwrap_or(self.end);
+        let round = self.next_round();
         match self.answered.first() {
             Some(first) if self.owes_answer => round.min(*first + SECOND),
             _ => round,
         }
+    }
+
+    /// Returns when its next round is to go out, or when it is over.
+    pub fn next_round(&self) -> Duration {
+        self.rounds.last().copied().unwrap_or(self.end)
     }
 
     /// Returns whether it is over at `now`.
@@ -75,10 +80,14 @@ impl Schedule {
 
     /// Returns whether anything is due at `now`: a round, or an answer that may be given.
     pub fn is_anything_due(&self, now: Duration) -> bool {
-        let is_round = self.owes_round || self.rounds.last().is_some_and(|round| *round <= now);
         let recent = |answered: &&Duration| now.saturating_sub(**answered) < SECOND;
         let may_answer = self.answered.iter().filter(recent).count() < ANSWERS_PER_SECOND;
-        is_round || self.owes_answer && may_answer
+        self.is_round_due(now) || self.owes_answer && may_answer
+    }
+
+    /// Returns whether a round is due at `now`. It stays so until [`is_due`](Self::is_due) has said so.
+    pub fn is_round_due(&self, now: Duration) -> bool {
+        self.owes_round || self.rounds.last().is_some_and(|round| *round <= now)
     }
 
     /// Returns whether a round is due at `now`, once for all that are.

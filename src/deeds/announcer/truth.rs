@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// What a voice may do about a VIP that another host claims, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
-    /// It is being asked what is true; the voice is woken then.
+    /// Answer no claim yet: it is being asked what is true; the voice is woken then.
     Asked,
     /// Contest the claim: the master is here, or an operator wants the VIP here.
     Granted,
@@ -103,6 +103,14 @@ impl<'a> Truth<'a> {
         }
     }
 
+    /// Returns whether what was last known of a job's master, however old, says that its VIP belongs elsewhere.
+    pub fn was_against(&self, job: &Job) -> bool {
+        let known = self.known.borrow();
+        known
+            .get(&job.master)
+            .is_some_and(|known| leave(known.holder, known.first, job.is_ordered) == Leave::Refused)
+    }
+
     fn fresh(&self, master: &str) -> Option<Known> {
         let known = self.known.borrow().get(master).copied();
         known.filter(|known| known.at.elapsed() < FRESH)
@@ -128,6 +136,11 @@ impl<'a> Truth<'a> {
             wanted.iter().for_each(|name| told(name));
             sleep(PAUSE).await;
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn note_elsewhere(&self, master: &str) {
+        self.note(master, Holder::Elsewhere);
     }
 
     fn note(&self, master: &str, holder: Holder) {

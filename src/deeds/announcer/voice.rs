@@ -147,9 +147,10 @@ impl<'a> Voice<'a> {
                 Leave::Granted => {}
                 Leave::RoundsOnly => self.state.borrow_mut().schedule.forget_answer(),
                 Leave::Refused => return Ok(ELSEWHERE),
+                // One forged claim must not silence the rounds for as long as the Sentinels are silent.
+                Leave::Asked if self.may_go_on(now) => {}
                 Leave::Asked => {
-                    let end = self.started + self.state.borrow().schedule.end();
-                    let _ = timeout_at(end.into(), self.bell.notified()).await;
+                    self.wait_for_a_round(now).await;
                     continue;
                 }
             }
@@ -171,6 +172,23 @@ impl<'a> Voice<'a> {
             true => self.truth.leave(self.job),
             false => Leave::Granted,
         }
+    }
+
+    /// Returns whether a round is due that may go out while it is being asked what is true.
+    fn may_go_on(&self, now: Duration) -> bool {
+        self.state.borrow().schedule.is_round_due(now) && !self.truth.was_against(self.job)
+    }
+
+    /// Waits for what was asked, at most until the next round is due that is not due yet.
+    async fn wait_for_a_round(&self, now: Duration) {
+        let until = {
+            let schedule = &self.state.borrow().schedule;
+            match schedule.is_round_due(now) {
+                true => schedule.end(),
+                false => schedule.next_round(),
+            }
+        };
+        let _ = timeout_at((self.started + until).into(), self.bell.notified()).await;
     }
 
     /// Returns the peers that are to be asked beside what is due now, if anything is.
@@ -247,5 +265,47 @@ impl<'a> Voice<'a> {
     pub fn end(&self, outcome: Outcome) {
         self.state.borrow_mut().end.get_or_insert(outcome);
         self.bell.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+    use crate::vip::Vip;
+
+    #[test]
+    fn while_it_is_asked_what_is_true_due_rounds_go_out_and_answers_do_not() {
+        let text = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
+        let config = config::parse(text, Path::new("/x")).unwrap();
+        let truth = Truth::new(Some(&config));
+        let job = Job {
+            master: "m".into(),
+            vip: Vip::parse("192.168.56.250/24").unwrap(),
+            ifindex: 2,
+            peers: Vec::new(),
+            is_ordered: false,
+        };
+        let seconds = Duration::from_secs;
+        let voice = Voice::new(&job, Schedule::new(seconds(15)), &truth, Instant::now());
+        {
+            let mut state = voice.state.borrow_mut();
+            state.summary.rival("02:00:00:00:00:01");
+            assert!(state.schedule.is_due(Duration::from_millis(100)));
+            state.schedule.owe_answer();
+        }
+        // An answer alone waits.
+        let now = Duration::from_millis(200);
+        assert_eq!(voice.leave(now), Leave::Asked);
+        assert!(!voice.may_go_on(now));
+        let now = Duration::from_millis(1200);
+        assert_eq!(voice.leave(now), Leave::Asked);
+        assert!(voice.may_go_on(now) && voice.due(now).is_some());
+        assert!(!voice.may_go_on(now), "once");
+        // What was known last is old, and was no leave.
+        truth.note_elsewhere("m");
+        assert!(!voice.may_go_on(seconds(3)));
     }
 }

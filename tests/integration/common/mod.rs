@@ -612,6 +612,20 @@ $| = 1; print "held"; <STDIN>;
     }
 }
 
+/// Perl that adds an IPv4 address with vipswitch's mark to an interface: `ADDRESS PREFIX-LENGTH INTERFACE`. The
+/// `ip` of Debian 12 knows of no marks.
+pub const ADD_MARKED: &str = r#"
+use Socket;
+my ($address, $length, $interface) = @ARGV;
+my ($index) = qx(ip -o link show $interface) =~ /^(\d+)/;
+my $ip = inet_aton($address);
+my $body = pack("CCCCL", 2, $length, 0, 0, $index) . pack("SSa4SSa4SSCx3", 8, 1, $ip, 8, 2, $ip, 5, 11, 118);
+socket(my $s, 16, 3, 0) or die $!;
+send($s, pack("LSSLL", 16 + length $body, 20, 0x605, 1, 0) . $body, 0, pack("SSLL", 16, 0, 0, 0)) or die $!;
+recv($s, my $answer, 999, 0) // die $!;
+my $error = unpack("x16l", $answer) and die "cannot add it: $error";
+"#;
+
 /// Whether this process is root where it runs.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
