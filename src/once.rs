@@ -159,7 +159,12 @@ impl<'a> Run<'a> {
         let polls = match shared.entry {
             Entry::Sync => {
                 shared.memory.replace(Memory::read());
-                shared.poll(tasks).await
+                let polls = shared.poll(tasks).await;
+                if !shared.dry_run {
+                    // Before commands that may take long; `check` says where this cannot be.
+                    let _ = shared.memory.borrow_mut().write(shared.config);
+                }
+                polls
             }
             _ => tasks.iter().map(|_| None).collect(),
         };

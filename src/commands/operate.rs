@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{afterwards, config_path, level, load, print};
+use super::{afterwards, level, load, print};
 use crate::cli::{Chosen, Options};
 use crate::config::{Config, Target};
 use crate::engine::Task;
@@ -99,8 +99,7 @@ pub(super) async fn run(
 
 /// Releases what an earlier configuration has left here, and tells of it. Returns how that ended.
 async fn let_go(config: &Config, options: &Options, started: Instant) -> Exit {
-    let path = config_path(options);
-    let outcomes = match release_left_over(config, &path, options.dry_run).await {
+    let outcomes = match release_left_over(config, options.dry_run).await {
         Ok(outcomes) => outcomes,
         Err(fault) => {
             log::stderr(&fault.to_string()).await;

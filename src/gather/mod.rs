@@ -240,10 +240,11 @@ pub async fn remember_new(config: &Config, names: &[&str]) {
         .copied()
         .filter(|name| memory.of(name).is_none())
         .collect();
-    if new.is_empty() {
-        return;
-    }
-    let told = told(config, &new).await.unwrap_or_default();
+    memory.note_vips(config, |_| true);
+    let told = match new.is_empty() {
+        true => Vec::new(),
+        false => told(config, &new).await.unwrap_or_default(),
+    };
     for (name, told) in new.iter().zip(told) {
         let Ok(told) = told else { continue };
         let listed = |all: &[redis::Instance]| all.iter().map(Listed::from).collect();

@@ -2,9 +2,10 @@
 //! Sentinel does not answer: a small file that `sync` writes and only those may have written who could
 //! change this host's addresses anyway. What is not there or cannot be read is not remembered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -30,6 +31,9 @@ const LEFT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     masters: BTreeMap<String, Known>,
+    /// The VIPs that each configuration has named, by its path, until they have gone.
+    #[serde(default)]
+    named: BTreeMap<PathBuf, BTreeSet<IpAddr>>,
 }
 
 /// What is remembered of one master.
@@ -95,6 +99,22 @@ impl Memory {
         known.sentinels.truncate(MOST);
         known.redis.truncate(MOST);
         self.masters.insert(master.to_owned(), known);
+    }
+
+    /// Returns whether a configuration that has this path has named this VIP, and no other one has.
+    pub fn was_named_by(&self, path: &Path, vip: IpAddr) -> bool {
+        let mut by = self.named.iter().filter(|(_, vips)| vips.contains(&vip));
+        by.next().is_some_and(|(first, _)| first == path) && by.next().is_none()
+    }
+
+    /// Notes the VIPs of a configuration. Those that it does not name any more are kept as long as they are here.
+    pub fn note_vips(&mut self, config: &Config, is_here: impl Fn(IpAddr) -> bool) {
+        if self.named.len() >= MOST && !self.named.contains_key(&config.path) {
+            return;
+        }
+        let named = self.named.entry(config.path.clone()).or_default();
+        named.retain(|vip| is_here(*vip));
+        named.extend(config.vips().map(|vip| vip.address));
     }
 
     /// Writes it down if it is not what is written there. Masters that are not configured any more are

@@ -1,11 +1,14 @@
 //! What an earlier configuration has left: addresses with our mark that no master has any more.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
 
 use crate::config::{self, Config};
 use crate::deeds::release::{self, Leaving};
 use crate::exit::{Fault, Halted};
+use crate::gather::remembered::Memory;
 use crate::kernel::{Address, Netlink, Snapshot};
 use crate::lock;
 use crate::outcome::{Did, Outcome, Released, State};
@@ -14,13 +17,15 @@ use crate::vip::Vip;
 /// What the reports call the master of an address that has none.
 pub const NO_MASTER: &str = "(no master)";
 
-/// Returns the addresses with our mark that no master of the configuration has, each once for each prefix length.
+/// Returns the addresses with our mark that the configuration has named and does not name any more, each once. The
+/// mark does not tell which configuration an address is from: one that another file has named, too, is not here.
 /// A kernel before 5.18 has no marks, and so none of these.
-pub fn left_over(addresses: &[Address], config: &Config) -> Vec<Vip> {
+pub fn left_over(addresses: &[Address], config: &Config, memory: &Memory) -> Vec<Vip> {
     let is_configured = |one: &Address| config.vips().any(|vip| vip.address == one.local);
+    let was_named = |one: &Address| memory.was_named_by(&config.path, one.local);
     let mut found: Vec<Vip> = addresses
         .iter()
-        .filter(|one| one.is_ours && !is_configured(one))
+        .filter(|one| one.is_ours && !is_configured(one) && was_named(one))
         .map(|one| Vip {
             address: one.local,
             prefix: one.subnet.prefix,
@@ -31,37 +36,42 @@ pub fn left_over(addresses: &[Address], config: &Config) -> Vec<Vip> {
     found
 }
 
-/// Releases what an earlier configuration has left on this host. The mark does not tell which configuration an
-/// address is from: only the host's own file, at [`config::DEFAULT_PATH`], says that it has no master. Returns
-/// what came of each.
+/// How long a file must have been without a VIP: one that is being written may be whole by chance.
+const SURE: Duration = Duration::from_secs(1);
+
+/// Releases what an earlier state of the configuration has left on this host. Returns what came of each.
 ///
 /// # Errors
 ///
 /// A netlink fault.
-pub async fn release_left_over(
-    config: &Config,
-    path: &Path,
-    dry_run: bool,
-) -> Result<Vec<Outcome>, Fault> {
-    if path != Path::new(config::DEFAULT_PATH) {
-        return Ok(Vec::new());
-    }
+pub async fn release_left_over(config: &Config, dry_run: bool) -> Result<Vec<Outcome>, Fault> {
     let netlink = Netlink::open()?;
     let mut addresses = netlink.addresses([0; 4].into()).await?;
     addresses.extend(netlink.addresses([0; 16].into()).await?);
+    let mut memory = Memory::read();
+    let all = left_over(&addresses, config, &memory);
+    if !all.is_empty() && !dry_run {
+        sleep(SURE).await;
+    }
     let mut outcomes = Vec::new();
-    for vip in left_over(&addresses, config) {
+    for vip in all {
         let mut outcome = Outcome::new(NO_MASTER, vip);
-        match release_one(&netlink, vip, path, dry_run).await {
+        match release_one(&netlink, vip, &config.path, dry_run).await {
             Ok(Some(released)) => {
                 outcome.so_far.released_here = true;
                 outcome.state = State::Done(Did::Released(released));
+                addresses.retain(|one| one.local != vip.address || dry_run);
             }
             // Another run was faster, or the configuration knows it by now.
             Ok(None) => continue,
             Err(fault) => outcome.state = State::from(fault),
         }
         outcomes.push(outcome);
+    }
+    if !dry_run {
+        memory.note_vips(config, |vip| addresses.iter().any(|one| one.local == vip));
+        // `check` says where this cannot be.
+        let _ = memory.write(config);
     }
     Ok(outcomes)
 }
@@ -141,8 +151,17 @@ mod tests {
             address("10.0.0.8/32", true),
             address("fd00::8/64", true),
         ];
-        let found = left_over(&addresses, &config);
+        let mut memory = Memory::default();
+        assert_eq!(left_over(&addresses, &config, &memory), []);
+        let before = "[masters.m]\nvip = [\"10.0.0.8\", \"fd00::8\", \"10.0.0.1\"]\n";
+        let before = |path: &str| config::parse(before, Path::new(path)).unwrap();
+        memory.note_vips(&before("/x"), |_| false);
+        memory.note_vips(&config, |_| true);
+        let found = left_over(&addresses, &config, &memory);
         let expected = ["10.0.0.8/24", "fd00::8/64"].map(|text| Vip::parse(text).unwrap());
         assert_eq!(found, expected);
+        // Another file has named them as well: nobody can tell whose they are.
+        memory.note_vips(&before("/y"), |_| true);
+        assert_eq!(left_over(&addresses, &config, &memory), []);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::common::redis::{MASTER_8000, Master, SERVERS, Site, address};
 use crate::common::sniffer::Sniffer;
-use crate::common::{Finished, Host, Lab, PATIENCE, executable, false_sentinel, finish, wait_for};
+use crate::common::{Host, Lab, PATIENCE, false_sentinel, finish, wait_for};
 
 const M: Master = MASTER_8000;
 
@@ -368,18 +368,6 @@ fn a_master_that_sentinel_does_not_know_is_a_mistake() {
     finish(command).fails(1, &["Sentinel at 127.0.0.1:7001 did not answer"]);
 }
 
-/// Runs vipswitch where this lab's configuration is at its default path.
-fn at_default_path(site: &Site, host: &Host, words: &str) -> Finished {
-    let script = format!(
-        "mount -t tmpfs -o mode=755 none /etc && cp {} /etc/vipswitch.toml && unset VIPSWITCH_CONFIG && exec {} {words}",
-        site.dir().join("vipswitch.toml").display(),
-        executable().display(),
-    );
-    let mut command = host.command("unshare");
-    command.args(["--mount", "sh", "-c", &script]);
-    finish(command)
-}
-
 #[test]
 fn a_vip_that_the_configuration_has_no_more_is_released() {
     let site = Site::new(&[M]);
@@ -409,27 +397,35 @@ fn a_vip_that_the_configuration_has_no_more_is_released() {
             .any(|row| row["vip"] == "fd00::240" && row["problem"].is_string()),
         "{rows:?}"
     );
-    // One master alone, another file, and a dry run.
-    at_default_path(&site, &one, "sync master8000").success();
-    one.ok("sync");
-    let said = at_default_path(&site, &one, "sync --dry-run").success();
+    let status = one.vipswitch(["status", "--exit-code"]);
+    assert_eq!(status.code(), 1, "{status}");
+    // What another file names is that one's.
+    let other = site.lab().file(
+        "other.toml",
+        "[masters.other]\nvip = \"192.168.56.242/24\"\n[sentinel]\naddress = \"127.0.0.1:6800\"\n",
+    );
+    one.ok(&format!("bind --config {}", other.display()));
+    // One master alone, and a dry run.
+    one.ok("sync master8000");
+    let said = one.ok("sync --dry-run");
     assert!(
         said.contains("(no master): would release 192.168.56.240/32 from eth1"),
         "{said}"
     );
     assert!(old.iter().all(|vip| has(vip)), "{:?}", one.addresses());
-    let said = at_default_path(&site, &one, "sync --json").success();
+    let said = one.ok("sync --json");
     let released = said
         .lines()
         .filter(|line| line.contains("\"action\":\"released\""));
     assert_eq!(released.count(), 2, "{said}");
     assert!(!old.iter().any(|vip| has(vip)), "{:?}", one.addresses());
     assert!(has("192.168.56.241/24") && has("fd00::241/64") && has("192.168.56.250/32"));
+    assert!(has("192.168.56.242/32"), "{:?}", one.addresses());
     site.lab().logged(&[
         "released=192.168.56.240/32@eth1,fd00::240/64@eth1",
         "why=left_over",
         "exit=0",
     ]);
-    let said = at_default_path(&site, &one, "sync").success();
+    let said = one.ok("sync");
     assert!(!said.contains("no master"), "{said}");
 }

@@ -69,6 +69,8 @@ pub struct Facts {
     pub others: Vec<Tried>,
     /// Whether `sync` can remember them.
     pub memory: Result<(), Fault>,
+    /// What is remembered.
+    pub remembered: remembered::Memory,
     /// What this host's Redis servers say.
     pub redises: Vec<Redis>,
     pub log_listens: bool,
@@ -111,6 +113,7 @@ impl Facts {
             reached,
             others,
             memory: remembered::check(),
+            remembered: remembered::Memory::read(),
             redises,
         }
     }

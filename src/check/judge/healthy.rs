@@ -16,6 +16,7 @@ use crate::check::facts::{Facts, Own};
 use crate::evidence::Site;
 use crate::failover::{Endpoint, Host};
 use crate::gather::Tried;
+use crate::gather::remembered::Memory;
 use crate::kernel::Address;
 use crate::link::Link;
 use crate::redis::Value;
@@ -170,6 +171,11 @@ pub fn healthy() -> Facts {
         role: Ok(()),
         min_replicas: Some(1),
     };
+    // An earlier state of the configuration.
+    let mut remembered = Memory::default();
+    let before = "[masters.m]\nvip = '10.0.0.8'\n";
+    let before = crate::config::parse(before, Path::new("/x")).unwrap();
+    remembered.note_vips(&before, |_| true);
     Facts {
         config: crate::config::parse(config, Path::new("/x")).unwrap(),
         own: Own {
@@ -191,6 +197,7 @@ pub fn healthy() -> Facts {
             said: Ok(()),
         }],
         memory: Ok(()),
+        remembered,
         redises: vec![redis],
         log_listens: true,
     }

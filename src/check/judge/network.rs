@@ -6,7 +6,6 @@ use crate::check::facts::Facts;
 use crate::check::facts::interface::Interface;
 use crate::check::facts::network::{Kernel, Place, Trial};
 use crate::check::finding::{Findings, Verdict, error, fault, unknown, warning};
-use crate::config::DEFAULT_PATH;
 use crate::exit::Exit;
 use crate::gather::is_here;
 use crate::judgement::{Known, Problem, problems};
@@ -22,12 +21,10 @@ pub fn judge(facts: &Facts, findings: &mut Findings) {
     };
     findings.add("netlink", "", trial(&kernel.change));
     findings.add("reset", "", reset(&kernel.reset));
-    for vip in left_over(&kernel.addresses, &facts.config) {
+    for vip in left_over(&kernel.addresses, &facts.config, &facts.remembered) {
         let left_over = warning(
             "vipswitch has bound it here, and no master of this configuration has it",
-            format!(
-                "`vipswitch sync` releases it where this is the host's own configuration, {DEFAULT_PATH}; from another one: ip addr del"
-            ),
+            "`vipswitch sync` releases it.",
         );
         findings.add("left-over", vip, left_over);
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::exit::Fault;
+use crate::gather::remembered::Memory;
 use crate::kernel::Netlink;
 use crate::once::left_over::left_over;
 use crate::report::to_json;
@@ -21,7 +22,7 @@ struct Row {
     problem: &'static str,
 }
 
-const PROBLEM: &str = "vipswitch has bound it here and no master of the configuration has it. `vipswitch sync` releases it, if this is the host's own configuration.";
+const PROBLEM: &str = "vipswitch has bound it here and no master of the configuration has it. `vipswitch sync` releases it.";
 
 /// Returns a line, or a JSON object, for each.
 ///
@@ -33,7 +34,7 @@ pub(super) async fn rows(config: &Config, json: bool, colours: bool) -> Result<S
     let mut addresses = netlink.addresses([0; 4].into()).await?;
     addresses.extend(netlink.addresses([0; 16].into()).await?);
     let mut text = String::new();
-    for vip in left_over(&addresses, config) {
+    for vip in left_over(&addresses, config, &Memory::read()) {
         if json {
             text += &to_json(&Row {
                 master: None,
