@@ -165,8 +165,12 @@ fn the_others_and_the_redis_of_this_host_bring_the_vip_without_its_sentinel() {
     site.lab()
         .logged(&["sentinels=\"2 of 3 say 192.168.56.102:8000\"", "took_over="]);
     site.check_held_by(&M, Some("server2"));
-    // A poll without its own Sentinel leaves nothing behind.
-    assert_eq!(remembered(&two), "");
+    // A poll without its own Sentinel teaches nothing of servers.
+    let known = remembered(&two);
+    assert!(
+        known.is_empty() || known.contains("\"masters\":{}"),
+        "{known}"
+    );
     // One that nobody else answers for is not enough.
     two.ip("addr flush dev eth1 to 192.168.56.250");
     stop(&one);
