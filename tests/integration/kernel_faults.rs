@@ -39,7 +39,7 @@ fn a_blocked_or_forbidden_socket_is_permanent_and_named() {
         ("EAFNOSUPPORT", "RestrictAddressFamilies="),
         ("EACCES", "SELinux"),
     ] {
-        let runs: Vec<Finished> = (1..=5)
+        let runs: Vec<Finished> = (1..=9)
             .map(|nth| with_fault(&server, &format!("socket:error={errno}:when={nth}"), &CALL))
             // Without the first, which is the lock's, it goes on.
             .filter(|run| run.code() != 0)
