@@ -174,31 +174,31 @@ impl<'a> Finder<'a> {
     }
 
     /// Returns where each named Redis is, in their order, and every Redis of this host that may be one of them.
-    /// Of the named ones on this host those are asked for which `is_wanted` says so.
+    /// Of the named ones on this host those are asked for which `is_wanted` says so; where the others are is found
+    /// out only as far as that matters for these.
     pub async fn find(
         &self,
         named: &[Named],
         is_wanted: impl Fn(usize) -> bool,
     ) -> (Vec<Site>, Vec<OwnRedis>) {
-        let mut carriers = Vec::with_capacity(named.len());
-        for one in named {
-            carriers.push(match &one.addresses {
-                Ok(addresses) => self.snapshot.carriers(addresses).await,
-                Err(fault) => Err(fault.clone()),
-            });
+        let mut carriers: Vec<Carriers> = vec![Ok(Vec::new()); named.len()];
+        let mut is_known_here = false;
+        for place in (0..named.len()).filter(|place| is_wanted(*place)) {
+            carriers[place] = self.carriers(&named[place]).await;
+            is_known_here |= is_on_an_interface(&carriers[place]);
+        }
+        // For an address that is not this host's the kernel has to list all.
+        if !is_known_here {
+            for place in (0..named.len()).filter(|place| !is_wanted(*place)) {
+                carriers[place] = self.carriers(&named[place]).await;
+            }
         }
         let in_hosts: Vec<Option<bool>> = named
             .iter()
             .map(|one| in_hosts(self.config, one, &self.own_name))
             .collect();
-        let is_here = |place: usize| {
-            let known = carriers[place].as_deref().unwrap_or_default();
-            in_hosts[place].unwrap_or_else(|| {
-                known
-                    .iter()
-                    .any(|(address, carrier)| carrier.is_some() && !address.is_loopback())
-            })
-        };
+        let is_here =
+            |place: usize| in_hosts[place].unwrap_or_else(|| is_on_an_interface(&carriers[place]));
         let is_unknown_here = !(0..named.len()).any(is_here);
         let mut answers = self.ask_named(named, &carriers, &is_wanted).await;
         let mut on_link = vec![true; named.len()];
@@ -236,6 +236,13 @@ impl<'a> Finder<'a> {
         let own = answers.into_iter().map(|answer| own(&sites, answer));
         let own = own.collect();
         (sites, own)
+    }
+
+    async fn carriers(&self, named: &Named) -> Carriers {
+        match &named.addresses {
+            Ok(addresses) => self.snapshot.carriers(addresses).await,
+            Err(fault) => Err(fault.clone()),
+        }
     }
 
     /// Asks the named Redis whose addresses are this host's. A name may have addresses on which it does not
@@ -308,6 +315,12 @@ impl<'a> Finder<'a> {
             });
         join_all(each).await
     }
+}
+
+fn is_on_an_interface(carriers: &Carriers) -> bool {
+    let known = carriers.as_deref().unwrap_or_default();
+    let mut real = known.iter().filter(|(address, _)| !address.is_loopback());
+    real.any(|(_, carrier)| carrier.is_some())
 }
 
 /// Returns where a server is, by its addresses alone.
