@@ -46,6 +46,7 @@ pub fn argv(data: &[u8]) {
             assert_shown(&failover.to.to_string());
         }
         Ok(Command::Operator(cli)) => drop(format!("{cli:?}")),
+        Ok(Command::Detached(of)) => drop(format!("{of:?}")),
         Err(Stop::Call(fault)) => {
             assert_eq!(fault.kind, Kind::Permanent);
             assert_fault(&fault);

@@ -93,13 +93,18 @@ stage() {
     done
     put 644 packaging/systemd/vipswitch-sync.service "$root/usr/lib/systemd/system/vipswitch-sync.service"
     put 644 packaging/systemd/vipswitch-sync.timer "$root/usr/lib/systemd/system/vipswitch-sync.timer"
+    # The name that everybody tries first: systemctl status vipswitch.
+    ln -s vipswitch-sync.service "$root/usr/lib/systemd/system/vipswitch.service"
     put 644 packaging/systemd/tmpfiles.conf "$root/usr/lib/tmpfiles.d/vipswitch.conf"
+    for file in NetworkManager/dispatcher.d networkd-dispatcher/routable.d; do
+        put 755 packaging/network/interface-up "$root/usr/lib/$file/50-vipswitch"
+    done
     put 644 "$work/documents/vipswitch.8" "$root/usr/share/man/man8/vipswitch.8"
     put 644 "$work/documents/vipswitch.toml.5" "$root/usr/share/man/man5/vipswitch.toml.5"
     gzip -n9 "$root"/usr/share/man/man?/*
     put 644 "$work/documents/vipswitch.bash" "$root/usr/share/bash-completion/completions/vipswitch"
     put 644 "$work/documents/vipswitch.fish" "$root/usr/share/fish/vendor_completions.d/vipswitch.fish"
-    put 644 README.md "$doc/README.md"
+    for file in README.md SECURITY.md docs/*.md; do put 644 "$file" "$doc/$file"; done
     put 644 "$work/THIRD-PARTY" "$doc/THIRD-PARTY"
     gzip -n9 "$doc/THIRD-PARTY"
     for file in examples/three-servers/*; do
@@ -120,6 +125,7 @@ build_deb() {
     local root=$work/deb doc=$work/deb/usr/share/doc/vipswitch name
     stage "$root"
     put 644 "$work/documents/_vipswitch" "$root/usr/share/zsh/vendor-completions/_vipswitch"
+    put 755 packaging/network/interface-up "$root/etc/network/if-up.d/vipswitch"
     put 644 CHANGELOG.md "$doc/changelog"
     printf 'vipswitch (%s) unstable; urgency=medium\n\n  * See changelog.gz.\n\n -- %s  %s\n' "$version" \
         "$(sed -n 's/^Maintainer: //p' packaging/deb/control)" "$(date -d "@$SOURCE_DATE_EPOCH" -R)" >"$doc/changelog.Debian"
@@ -132,7 +138,7 @@ build_deb() {
     sed -e "s/@VERSION@/$version/; s/@ARCHITECTURE@/$deb_architecture/" \
         -e "s/@SIZE@/$(find "$root" -type f -printf '%s\n' | awk '{ kib += int(($1 + 1023) / 1024) } END { print kib }')/" \
         packaging/deb/control >"$root/DEBIAN/control"
-    echo /etc/vipswitch.toml >"$root/DEBIAN/conffiles"
+    printf '%s\n' /etc/vipswitch.toml /etc/network/if-up.d/vipswitch >"$root/DEBIAN/conffiles"
     put 644 packaging/deb/triggers "$root/DEBIAN/triggers"
     for name in postinst prerm postrm; do
         script "packaging/deb/$name" >"$root/DEBIAN/$name"
@@ -173,6 +179,7 @@ build_tar() {
     local name=vipswitch-$version-$machine root
     root=$work/tar/$name
     stage "$root/files"
+    put 755 packaging/network/interface-up "$root/files/etc/network/if-up.d/vipswitch"
     # install.sh puts it into a folder of the administrator's choice.
     mv "$root/files/usr/lib/vipswitch/vipswitch" "$root/files/usr/bin/vipswitch"
     rmdir "$root/files/usr/lib/vipswitch"
@@ -181,7 +188,7 @@ build_tar() {
     for file in CHANGELOG.md LICENSE-MIT LICENSE-APACHE; do
         put 644 "$file" "$root/files/usr/share/doc/vipswitch/$file"
     done
-    put 644 README.md "$root/README.md"
+    for file in README.md SECURITY.md docs/*.md; do put 644 "$file" "$root/$file"; done
     script packaging/install.sh >"$root/install.sh"
     chmod 755 "$root/install.sh"
     tar --create --sort=name --format=ustar --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \

@@ -28,30 +28,40 @@ case $prefix in
 /usr | /usr/local) units=$prefix/lib/systemd/system tmpfiles=$prefix/lib/tmpfiles.d ;;
 *) units=/etc/systemd/system tmpfiles=/etc/tmpfiles.d ;;
 esac
+# And these below /usr and /etc.
+case $prefix in
+/usr) network=/usr/lib ;;
+*) network=/etc ;;
+esac
 
 # Prints where a file of the package goes.
 place_of() {
     case $1 in
     usr/lib/systemd/system/*) echo "$root$units/${1#usr/lib/systemd/system/}" ;;
     usr/lib/tmpfiles.d/*) echo "$root$tmpfiles/${1#usr/lib/tmpfiles.d/}" ;;
+    usr/lib/NetworkManager/* | usr/lib/networkd-dispatcher/*) echo "$root$network/${1#usr/lib/}" ;;
     usr/*) echo "$root$prefix/${1#usr/}" ;;
     *) echo "$root/$1" ;;
     esac
 }
 
-each_file() { (cd "$files" && find . -type f | sed 's|^\./||' | sort); }
+each_file() { (cd "$files" && find . ! -type d | sed 's|^\./||' | sort); }
 
 install_file() {
     place=$(place_of "$1")
     case $1 in
-    etc/*)
+    etc/vipswitch.toml)
         [ ! -e "$place" ] || return 0
         mode=640
         ;;
-    usr/bin/*) mode=755 ;;
+    etc/network/* | usr/bin/* | usr/lib/NetworkManager/* | usr/lib/networkd-dispatcher/*) mode=755 ;;
     *) mode=644 ;;
     esac
     mkdir -p "$(dirname "$place")"
+    if [ -h "$files/$1" ]; then
+        ln -sfn "$(readlink "$files/$1")" "$place"
+        return 0
+    fi
     case $1 in
     usr/lib/systemd/* | usr/share/doc/vipswitch/examples/*)
         sed "s|/usr/bin/vipswitch|$prefix/bin/vipswitch|g" "$files/$1" >"$place.new"
@@ -64,9 +74,7 @@ install_file() {
 }
 
 remove_file() {
-    case $1 in
-    etc/*) return 0 ;;
-    esac
+    [ "$1" != etc/vipswitch.toml ] || return 0
     place=$(place_of "$1")
     rm -f "$place"
     # Only folders that are nobody else's.

@@ -25,8 +25,11 @@ use crate::privilege::{self, Capability};
 const PREFIX: &str = "vipswitch";
 
 /// How long a name may be held by a socket that nobody can connect to: a socket that is just
-/// being made, or a stranger's.
-const UNANSWERED: Duration = Duration::from_millis(50);
+/// being made, or a stranger's. For who has no other lock to go by.
+pub const UNANSWERED: Duration = Duration::from_millis(50);
+
+/// How often a name is tried at least: the first time its holder may be just going.
+const TRIES: u32 = 3;
 
 /// How often is looked where the kernel gives no notice.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -45,11 +48,14 @@ pub enum Wanted {
 }
 
 impl Name {
-    /// Takes the name of `kind` and `which`, if nobody has it.
-    pub async fn want(kind: &str, which: &str) -> Wanted {
+    /// Takes the name of `kind` and `which`, if nobody has it. A holder that cannot be reached may be just
+    /// being made, for which this waits as long as `unanswered`.
+    pub async fn want(kind: &str, which: &str, unanswered: Duration) -> Wanted {
         let name = format!("{PREFIX}/{kind}/{which}");
-        let until = Instant::now() + UNANSWERED;
+        let until = Instant::now() + unanswered;
+        let mut tries = 0;
         loop {
+            tries += 1;
             match SocketAddr::from_abstract_name(&name).and_then(|at| UnixListener::bind_addr(&at))
             {
                 Ok(listener) => return Wanted::Mine(Name(listener)),
@@ -60,6 +66,7 @@ impl Name {
                 Ok(stream) if is_trusted(&stream) => return Wanted::Held(stream),
                 Ok(_) => return Wanted::Denied,
                 // Between its bind and its listen, or it has just gone, or too many wait for it.
+                Err(_) if tries < TRIES => {}
                 Err(_) if Instant::now() < until => sleep(PAUSE).await,
                 Err(_) => return Wanted::Denied,
             }
@@ -82,6 +89,12 @@ pub fn ask(kind: &str, which: &str) -> Option<UnixStream> {
     holder(&format!("{PREFIX}/{kind}/{which}"))
         .ok()
         .filter(is_trusted)
+}
+
+/// Returns the number of the process at the other end, if that is in this pid namespace.
+pub fn process(stream: &impl AsFd) -> Option<i32> {
+    let peer = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+    Some(peer.pid()).filter(|pid| *pid != 0)
 }
 
 /// Waits for the end of somebody's hold, for `patience` at most. Returns whether it came.

@@ -33,6 +33,12 @@ Example:
 
 Exit codes: 0 all is in place, 1 with warnings, 2 with errors.";
 
+const STATUS: &str = "\
+Example:
+  vipswitch status --json
+
+Exit codes: 0 whatever is wrong. With --exit-code 0 all is well, 1 with warnings, 2 with errors.";
+
 /// Moves a virtual IP to the host of the current Redis or Valkey master
 #[derive(Debug, Parser)]
 #[command(
@@ -78,6 +84,17 @@ pub struct Masters {
     pub masters: Vec<String>,
 }
 
+/// The masters that an order is about, which takes over or releases: never all of them by oversight.
+#[derive(Args, Clone, Debug)]
+pub struct Chosen {
+    /// The master-name, as in sentinel.conf; may be left out where only one is configured
+    #[arg(value_name = "MASTER", conflicts_with = "all")]
+    pub masters: Vec<String>,
+    /// Every configured master
+    #[arg(long)]
+    pub all: bool,
+}
+
 /// What `announce` is about.
 #[derive(Args, Clone, Debug)]
 pub struct Announce {
@@ -89,10 +106,66 @@ pub struct Announce {
     pub time: Option<Duration>,
 }
 
+/// What `status` is about.
+#[derive(Args, Clone, Debug)]
+pub struct Status {
+    /// What it tells of.
+    #[command(flatten)]
+    pub of: Masters,
+    /// Exit 0 if all is well, 1 with warnings, 2 with errors
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// What other runs of vipswitch start, detached. It is no command of the operator's, so that no help, no
+/// completion and no suggestion names it.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "vipswitch")]
+pub enum Detached {
+    /// Go on announcing VIPs.
+    #[command(name = ANNOUNCER)]
+    Announcer(Announcer),
+    /// Run a command of the site's own.
+    #[command(name = SITE_COMMAND)]
+    SiteCommand(SiteCommand),
+    /// Tell clients that a VIP is gone.
+    #[command(name = TICKLER)]
+    Tickler(Tickler),
+}
+
+/// The first argument of an announcer's process.
+pub const ANNOUNCER: &str = "announcer";
+/// The first argument of the process of a site's command.
+pub const SITE_COMMAND: &str = "site-command";
+/// The first argument of a tickler's process.
+pub const TICKLER: &str = "tickler";
+
 /// What an announcer's process is told.
 #[derive(Args, Clone, Debug)]
 pub struct Announcer {
     /// A VIP that it announces, as JSON.
+    #[arg(long = "job", required = true)]
+    pub jobs: Vec<String>,
+    /// The file with the configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// What the process of a site's command is told.
+#[derive(Args, Clone, Debug)]
+pub struct SiteCommand {
+    /// Which command of the configuration it runs, and for what, as JSON.
+    #[arg(long = "job")]
+    pub job: String,
+    /// The file with the configuration, which alone says what is run.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// What a tickler's process is told.
+#[derive(Args, Clone, Debug)]
+pub struct Tickler {
+    /// A VIP whose clients it tells, as JSON.
     #[arg(long = "job", required = true)]
     pub jobs: Vec<String>,
 }
@@ -121,25 +194,25 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub enum Verb {
     /// Take the VIP over, on this host, whatever Sentinel says
     #[command(after_help = "Example:\n  vipswitch bind master8000")]
-    Bind(Masters),
+    Bind(Chosen),
     /// Release the VIP from this host
     #[command(after_help = "Example:\n  vipswitch unbind master8000 --dry-run")]
-    Unbind(Masters),
+    Unbind(Chosen),
     /// Announce again what this host holds
     #[command(after_help = "Example:\n  vipswitch announce")]
     Announce(Announce),
     /// Tell who is master, who holds the VIP, and who else claims it
-    #[command(after_help = "Example:\n  vipswitch status --json")]
-    Status(Masters),
+    #[command(after_help = STATUS)]
+    Status(Status),
     /// Make this host agree with the Sentinels, once (boot, timers)
     #[command(after_help = SYNC)]
     Sync(Masters),
     /// Tell whether the hook will work on this host
     #[command(after_help = CHECK)]
     Check,
-    /// Go on announcing VIPs; started by the other commands
+    /// Print the version
     #[command(hide = true)]
-    Announcer(Announcer),
+    Version,
     /// Print completions for a shell
     #[command(
         after_help = "Example:\n  vipswitch completions bash > /etc/bash_completion.d/vipswitch"
@@ -168,6 +241,8 @@ pub enum Command {
     Hook(Failover),
     /// An operator's.
     Operator(Cli),
+    /// Another run of vipswitch leaves something to be gone on with.
+    Detached(Detached),
 }
 
 /// Why the arguments mean nothing, or ask for text alone.
@@ -190,7 +265,24 @@ pub fn parse(arguments: &[OsString]) -> Result<Command, Stop> {
             .map(Command::Hook)
             .map_err(Stop::Call);
     }
-    let named = std::iter::once(OsString::from("vipswitch")).chain(arguments.iter().cloned());
+    // Not clap's own, which would be one line too many on the screen.
+    let asked = match arguments {
+        [help, verb @ ..] if help == "help" && verb.len() < 2 => {
+            [verb, &["--help".into()]].concat()
+        }
+        _ => arguments.to_vec(),
+    };
+    let named = std::iter::once(OsString::from("vipswitch")).chain(asked);
+    let is_detached = |word: &OsString| {
+        [ANNOUNCER, SITE_COMMAND, TICKLER]
+            .iter()
+            .any(|verb| word == verb)
+    };
+    if arguments.first().is_some_and(is_detached) {
+        return Detached::try_parse_from(named)
+            .map(Command::Detached)
+            .map_err(Stop::Clap);
+    }
     match Cli::try_parse_from(named) {
         Ok(cli) => Ok(Command::Operator(cli)),
         Err(error) => Err(meant_as_call(arguments, &error).map_or(Stop::Clap(error), Stop::Call)),
@@ -259,6 +351,25 @@ mod tests {
             };
             assert_eq!(failover.master, name);
         }
+    }
+
+    #[test]
+    fn a_mistyped_command_is_not_told_of_the_announcer() {
+        for line in ["anouncer", "announcr", "nouncer --job={}", "--help"] {
+            let Err(Stop::Clap(error)) = parse(&words(line)) else {
+                panic!("{line}")
+            };
+            assert!(!error.render().to_string().contains(ANNOUNCER), "{error}");
+        }
+        let Ok(Command::Detached(Detached::Announcer(announcer))) =
+            parse(&words("announcer --job={} --config=/x"))
+        else {
+            panic!("it is not known")
+        };
+        assert_eq!(
+            (announcer.jobs, announcer.config),
+            (vec!["{}".to_owned()], "/x".into())
+        );
     }
 
     #[test]

@@ -2,12 +2,12 @@
 //! here asks, waits or looks at a clock. What follows from it is the verdict's to say.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::exit::Fault;
 use crate::failover::Endpoint;
-use crate::link::LOOPBACK;
+use crate::place::Place;
 
 /// How long a minority with a higher epoch is waited for: three hello periods
 /// (`SENTINEL_PUBLISH_PERIOD` in sentinel.c is 2 s). Until then the others may just not have heard of a
@@ -44,15 +44,6 @@ pub enum Order {
     Announce,
 }
 
-/// Where a host is, seen from this one. Never judged by role or by comparing text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// It is this host. The interface that carries its address, unless that is the loopback.
-    Here(Option<u32>),
-    /// It is another host.
-    Elsewhere,
-}
-
 /// A Redis as somebody names it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Site {
@@ -60,13 +51,18 @@ pub struct Site {
     pub endpoint: Endpoint,
     /// The addresses of its host; empty where the name does not resolve.
     pub addresses: Vec<IpAddr>,
+    /// Its run id, where Sentinel knows it.
+    pub run_id: Option<String>,
     /// Whether that is this host, or why that cannot be told.
     pub place: Result<Place, Fault>,
 }
 
 impl Site {
-    /// Returns whether both name the same Redis: one port, and one host by name or by address.
+    /// Returns whether both name the same Redis: one run id, or one port and one host by name or by address.
     pub fn is_same(&self, other: &Site) -> bool {
+        if self.run_id.is_some() && self.run_id == other.run_id {
+            return true;
+        }
         let same_host = self.endpoint.host == other.endpoint.host
             || self
                 .addresses
@@ -133,6 +129,8 @@ pub struct OwnRedis {
     pub site: Site,
     /// What it says, or why it says nothing.
     pub role: Result<Role, Fault>,
+    /// Its run id, where it may be asked for that.
+    pub run_id: Option<String>,
 }
 
 /// What one Sentinel says about a master.
@@ -206,12 +204,13 @@ impl Ballot {
     /// has no say about a Sentinel that it does not list: two of five would be a majority to a local
     /// Sentinel that was just started.
     fn members(&self) -> usize {
+        self.votes.iter().filter(|vote| self.counts(vote)).count()
+    }
+
+    fn counts(&self, vote: &Vote) -> bool {
         let answering = self.sites().count();
-        let counts = |vote: &&Vote| {
-            let may_know = answering - usize::from(!vote.listed_here && answering > 0);
-            vote.says.is_ok() || 2 * vote.known_to > may_know
-        };
-        self.votes.iter().filter(counts).count()
+        let may_know = answering - usize::from(!vote.listed_here && answering > 0);
+        vote.says.is_ok() || 2 * vote.known_to > may_know
     }
 
     fn sites(&self) -> impl Iterator<Item = &Site> {
@@ -230,90 +229,47 @@ impl fmt::Display for Ballot {
             return write!(f, "{number} of {all} say {}", master.endpoint);
         }
         let answering = self.sites().count();
-        for Vote {
-            who,
-            says,
-            epoch,
-            known_to,
-            ..
-        } in &self.votes
-        {
-            match says {
-                Ok(site) => write!(f, "{who} says {} since failover {epoch}, ", site.endpoint)?,
-                Err(why) => {
+        for vote in self.votes.iter().take(SHOWN) {
+            let Vote { who, known_to, .. } = vote;
+            match &vote.says {
+                Ok(site) => {
                     write!(
                         f,
-                        "{who} does not answer ({why}; known to {known_to} of {answering}), "
+                        "{who} says {} since failover {}, ",
+                        site.endpoint, vote.epoch
+                    )?;
+                }
+                Err(why) => {
+                    let counts = if self.counts(vote) {
+                        "counts"
+                    } else {
+                        "does not count"
+                    };
+                    write!(
+                        f,
+                        "{who} does not answer ({why}) and {counts}, as {known_to} of {answering} know it, "
                     )?;
                 }
             }
         }
-        write!(f, "{} must agree", self.needed())
-    }
-}
-
-/// Returns where a host is that has these addresses; `carriers` has the interface of each address that is
-/// this host's. `is_own_name` is whether the host was named by this host's own name, which may stand for
-/// a loopback address (Debian writes 127.0.1.1 into /etc/hosts).
-///
-/// # Errors
-///
-/// An address that every host has is permanent. Addresses of which only some are this host's are
-/// passing: then the name stands for two hosts, and both would think that they are meant.
-pub fn place(carriers: &[(IpAddr, Option<u32>)], is_own_name: bool) -> Result<Place, Fault> {
-    if let Some((address, _)) = carriers
-        .iter()
-        .find(|(address, _)| is_everywhere(*address, is_own_name))
-    {
-        return Err(Fault::permanent(format!(
-            "TO-IP {address} is the same on every host, so that each would think the master is here, or none"
-        ))
-        .remedy("Monitor the master in sentinel.conf by an address that the other hosts reach."));
-    }
-    let here = carriers.iter().find(|(_, carrier)| carrier.is_some());
-    let elsewhere = carriers.iter().find(|(_, carrier)| carrier.is_none());
-    match (here, elsewhere) {
-        (Some((here, _)), Some((away, _))) => Err(Fault::passing(format!(
-            "TO-IP is {here}, which is this host's, and {away}, which is not"
-        ))
-        .remedy("Give the name addresses of one host only, or let Redis announce addresses.")),
-        (Some((_, ifindex)), None) => {
-            Ok(Place::Here(ifindex.filter(|ifindex| *ifindex != LOOPBACK)))
+        if self.votes.len() > SHOWN {
+            write!(f, "and {} more; ", self.votes.len() - SHOWN)?;
         }
-        (None, _) => Ok(Place::Elsewhere),
+        write!(
+            f,
+            "of the {} that count {} must agree",
+            self.members(),
+            self.needed()
+        )
     }
 }
 
-fn is_everywhere(address: IpAddr, is_own_name: bool) -> bool {
-    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
-    address.is_loopback() && !is_own_name
-        || address.is_unspecified()
-        || address.is_multicast()
-        || broadcast
-}
-
-/// Returns whether a name is this host's own, `own`: both may be with or without their domain.
-pub fn is_own_name(name: &str, own: &str) -> bool {
-    let short = |name: &str| {
-        name.split('.')
-            .next()
-            .unwrap_or_default()
-            .to_ascii_lowercase()
-    };
-    let (name, own) = (name.trim_end_matches('.'), own.trim_end_matches('.'));
-    let both_full = name.contains('.') && own.contains('.');
-    let same = if both_full {
-        name.eq_ignore_ascii_case(own)
-    } else {
-        short(name) == short(own)
-    };
-    same && !own.is_empty() && short(own) != "localhost"
-}
+/// How many Sentinels are named one by one.
+const SHOWN: usize = 9;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Kind;
     use crate::failover::Host;
 
     /// A Redis by the name of its host: `a` and `A` have the same address, `!` and `?` none.
@@ -329,6 +285,7 @@ mod tests {
                 port: 6379,
             },
             addresses,
+            run_id: None,
             place: Ok(Place::Elsewhere),
         }
     }
@@ -412,6 +369,26 @@ mod tests {
     }
 
     #[test]
+    fn who_counts_and_why_is_told_in_bounded_words() {
+        let mut some = ballot(&[Some("a"), Some("b"), None, None], 2);
+        some.votes[2].known_to = 2;
+        some.votes[3].known_to = 1;
+        assert_eq!(
+            some.to_string(),
+            "10.0.0.0:26379 says a:6379 since failover 7, 10.0.0.1:26379 says b:6379 since failover 7, \
+             10.0.0.2:26379 does not answer (silent) and counts, as 2 of 2 know it, \
+             10.0.0.3:26379 does not answer (silent) and does not count, as 1 of 2 know it, \
+             of the 3 that count 2 must agree"
+        );
+        let many = ballot(&[None; 500], 2).to_string();
+        assert!(
+            many.contains("and 491 more; of the 500 that count 251 must agree"),
+            "{many}"
+        );
+        assert!(many.len() < 1500, "{many}");
+    }
+
+    #[test]
     fn a_local_sentinel_that_knows_few_others_does_not_make_them_a_majority() {
         let mut few = ballot(&[Some("a"), Some("a"), None, None, None], 2);
         for vote in &mut few.votes[2..] {
@@ -453,7 +430,8 @@ mod tests {
             votes: vec![
                 vote(0, Some("a"), 7, 2),
                 vote(1, Some("b"), 7, 2),
-                vote(2, None, 0, 1),
+                vote(2, None, 0, 2),
+                vote(3, None, 0, 1),
             ],
             quorum: 2,
             waited: Duration::ZERO,
@@ -461,54 +439,12 @@ mod tests {
         assert_eq!(
             split.to_string(),
             "10.0.0.0:26379 says a:6379 since failover 7, 10.0.0.1:26379 says b:6379 since failover 7, \
-             10.0.0.2:26379 does not answer (silent; known to 1 of 2), 2 must agree"
+             10.0.0.2:26379 does not answer (silent) and counts, as 2 of 2 know it, \
+             10.0.0.3:26379 does not answer (silent) and does not count, as 1 of 2 know it, \
+             of the 3 that count 2 must agree"
         );
-    }
-
-    #[test]
-    fn a_host_is_here_if_its_addresses_are() {
-        let at = |text: &str, carrier| (text.parse::<IpAddr>().unwrap(), carrier);
-        let (here, away) = (at("10.0.0.1", Some(2)), at("10.0.0.2", None));
-        assert_eq!(place(&[here], false), Ok(Place::Here(Some(2))));
-        assert_eq!(place(&[away], false), Ok(Place::Elsewhere));
-        assert_eq!(
-            place(&[at("10.0.0.1", Some(LOOPBACK))], false),
-            Ok(Place::Here(None))
-        );
-        assert_eq!(place(&[here, away], false).unwrap_err().kind, Kind::Passing);
-        assert_eq!(
-            place(&[at("127.0.1.1", Some(LOOPBACK))], true),
-            Ok(Place::Here(None))
-        );
-        for everywhere in [
-            "127.0.0.1",
-            "::1",
-            "0.0.0.0",
-            "::",
-            "224.0.0.1",
-            "255.255.255.255",
-        ] {
-            let fault = place(&[at(everywhere, Some(1))], false).unwrap_err();
-            assert_eq!(fault.kind, Kind::Permanent, "{everywhere}");
-        }
-    }
-
-    #[test]
-    fn a_name_is_this_hosts_own_with_and_without_its_domain() {
-        for (name, own, same) in [
-            ("server1", "server1", true),
-            ("SERVER1.example.com.", "server1", true),
-            ("server1", "server1.example.com", true),
-            ("server1.example.com", "Server1.Example.Com", true),
-            ("server1.example.org", "server1.example.com", false),
-            ("server2", "server1", false),
-            ("server", "server1", false),
-            ("localhost", "localhost", false),
-            ("LOCALHOST", "server1", false),
-            ("ip6-localhost", "server1", false),
-            ("", "", false),
-        ] {
-            assert_eq!(is_own_name(name, own), same, "{name} {own}");
-        }
+        let many = ballot(&[None; 500], 2).to_string();
+        let end = "and 491 more; of the 500 that count 251 must agree";
+        assert!(many.ends_with(end) && many.len() < 1500, "{many}");
     }
 }

@@ -27,6 +27,14 @@ impl Exit {
 
     /// Returns the end of a run in which several things were done: a passing fault among them
     /// asks for another run, even beside a permanent one, because that run can still mend it.
+    ///
+    /// ```
+    /// use vipswitch::exit::{Exit, Kind};
+    /// // Not the highest number wins.
+    /// let exit = Exit::of_all([None, Some(Kind::Permanent), Some(Kind::Passing)]);
+    /// assert_eq!((exit, exit.code()), (Exit::Passing, 1));
+    /// assert_eq!(Exit::of_all([None]), Exit::Done);
+    /// ```
     pub fn of_all(kinds: impl IntoIterator<Item = Option<Kind>>) -> Exit {
         let mut exit = Exit::Done;
         for kind in kinds.into_iter().flatten() {
@@ -158,6 +166,17 @@ impl<T: Default> From<Fault> for Halted<T> {
 /// Returns the exit code for an error, by its kind if it has a kind. A fault without a kind counts as
 /// passing, because a dropped call loses the VIP for good and a
 /// superfluous retry loses half a minute.
+///
+/// ```
+/// use anyhow::Context as _;
+/// use vipswitch::exit::{self, Exit, Fault};
+/// // Context goes around a fault. Text made of it would lose the kind.
+/// let refused = Err::<(), _>(Fault::permanent("refused"));
+/// let error = refused.clone().context("tried").unwrap_err();
+/// assert_eq!(exit::of(&error), Exit::Permanent);
+/// let text = anyhow::anyhow!("{}", refused.unwrap_err());
+/// assert_eq!(exit::of(&text), Exit::Passing);
+/// ```
 pub fn of(error: &anyhow::Error) -> Exit {
     error
         .downcast_ref::<Fault>()

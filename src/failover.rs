@@ -47,6 +47,15 @@ impl fmt::Display for Host {
 
 impl Host {
     /// Reads an address or a name, `None` if it is neither.
+    ///
+    /// ```
+    /// use vipswitch::failover::Host;
+    /// // One host has one form, so that hosts can be compared.
+    /// assert_eq!(Host::read("::ffff:10.0.0.1"), Host::read("10.0.0.1"));
+    /// assert_eq!(Host::read("redis-1"), Some(Host::Name("redis-1".into())));
+    /// // A mistyped address is not a name.
+    /// assert_eq!(Host::read("10.0.0.256"), None);
+    /// ```
     pub fn read(text: &str) -> Option<Host> {
         match text.parse::<IpAddr>() {
             Ok(address) => Some(Host::Address(address.to_canonical())),
@@ -82,8 +91,10 @@ pub struct Failover {
     pub role: Role,
     /// `start` since Redis 2.8; anything else is accepted, as nothing depends on it.
     pub state: String,
-    /// The old master, where Sentinel knew one.
+    /// The old master, where Sentinel knew one and names it in a way that can be read.
     pub from: Option<Endpoint>,
+    /// FROM-IP and FROM-PORT as they came where they cannot be read, for the log.
+    pub unread_from: Option<String>,
     /// The new master.
     pub to: Endpoint,
 }
@@ -97,6 +108,13 @@ pub const USAGE: &str = "vipswitch MASTER leader|observer STATE FROM-IP FROM-POR
 impl Failover {
     /// Returns whether these arguments are Sentinel's call: exactly seven, the second of them
     /// a role. Decided before anything else looks, so that a master named `bind` works.
+    ///
+    /// ```
+    /// use vipswitch::failover::Failover;
+    /// let words = |line: &str| line.split(' ').map(Into::into).collect::<Vec<_>>();
+    /// assert!(Failover::is_call(&words("bind leader start 10.0.0.1 6379 10.0.0.2 6379")));
+    /// assert!(!Failover::is_call(&words("bind leader")));
+    /// ```
     pub fn is_call(arguments: &[OsString]) -> bool {
         arguments.len() == 7 && ROLES.iter().any(|(word, _)| arguments[1] == *word)
     }
@@ -105,20 +123,21 @@ impl Failover {
     ///
     /// # Errors
     ///
-    /// Every one is permanent and names the argument: the same arguments will never be better.
+    /// Every one is permanent and names the argument: the same arguments will never be better. FROM has
+    /// none, as it decides nothing.
     pub fn parse(arguments: &[OsString]) -> Result<Failover, Fault> {
-        let words: Vec<&str> = arguments
-            .iter()
-            .zip(
-                NAMES
-                    .into_iter()
-                    .chain(std::iter::repeat("a further argument")),
-            )
-            .map(|(argument, name)| text(argument, name))
-            .collect::<Result<_, _>>()?;
-        let [master, role, state, from, from_port, to, to_port] = words[..] else {
-            return Err(wrong_number(words.len()));
+        let [master, role, state, from, from_port, to, to_port] = arguments else {
+            return Err(wrong_number(arguments.len()));
         };
+        let [master, role, state, to, to_port] = [
+            text(master, "MASTER")?,
+            text(role, "ROLE")?,
+            text(state, "STATE")?,
+            text(to, "TO-IP")?,
+            text(to_port, "TO-PORT")?,
+        ];
+        let (from, from_port) = (from.to_string_lossy(), from_port.to_string_lossy());
+        let from_read = from_endpoint(&from, &from_port);
         let role = ROLES
             .iter()
             .find(|(word, _)| *word == role)
@@ -128,7 +147,8 @@ impl Failover {
             master: master_name(master)?.to_owned(),
             role,
             state: state.to_owned(),
-            from: from_endpoint(from, from_port)?,
+            unread_from: from_read.is_err().then(|| format!("{from} {from_port}")),
+            from: from_read.unwrap_or_default(),
             to: to_endpoint(to, to_port)?,
         })
     }
@@ -147,16 +167,6 @@ pub fn wrong_number(number: usize) -> Fault {
     ))
     .remedy(format!("It looks like this: {USAGE}."))
 }
-
-const NAMES: [&str; 7] = [
-    "MASTER",
-    "ROLE",
-    "STATE",
-    "FROM-IP",
-    "FROM-PORT",
-    "TO-IP",
-    "TO-PORT",
-];
 
 fn text<'a>(argument: &'a OsString, name: &str) -> Result<&'a str, Fault> {
     argument.to_str().ok_or_else(|| {
@@ -296,6 +306,23 @@ mod tests {
     }
 
     #[test]
+    fn a_from_that_cannot_be_read_decides_nothing() {
+        for (place, value, shown) in [
+            (3, "fe80::1%eth0", "fe80::1%eth0 6379"),
+            (3, "10.0.0.256", "10.0.0.256 6379"),
+            (4, "", "10.0.0.1 "),
+            (4, "+1", "10.0.0.1 +1"),
+            (4, "65536", "10.0.0.1 65536"),
+        ] {
+            let failover = with(place, value).unwrap();
+            assert_eq!(failover.from, None);
+            assert_eq!(failover.unread_from.as_deref(), Some(shown));
+            assert!(failover.carries_information());
+        }
+        assert_eq!(with(3, "").unwrap().unread_from, None);
+    }
+
+    #[test]
     fn mapped_addresses_are_unmapped_and_names_kept() {
         let to = |value| with(5, value).unwrap().to.host;
         assert_eq!(
@@ -320,13 +347,6 @@ mod tests {
                 "sentinel",
                 "ROLE \"sentinel\" is neither leader nor observer",
             ),
-            (
-                3,
-                "10.0.0.256",
-                "FROM-IP \"10.0.0.256\" is neither an address nor a host name",
-            ),
-            (4, "", "FROM-PORT \"\" is empty"),
-            (4, "+1", "FROM-PORT \"+1\" is not a port number"),
             (5, "", "TO-IP \"\" is empty"),
             (5, "[fd00::2]", "TO-IP \"[fd00::2]\" is neither"),
             (5, "10.0.0", "TO-IP \"10.0.0\" is neither"),

@@ -5,7 +5,7 @@ use std::fmt;
 
 use pnet_base::MacAddr;
 
-use crate::exit::Fault;
+use crate::exit::{Exit, Fault, Kind};
 
 /// What is known about one VIP.
 pub struct Known<'a> {
@@ -19,6 +19,8 @@ pub struct Known<'a> {
     pub redis_is_here: Option<bool>,
     /// The hardware addresses of other hosts that claim it, where the network was asked.
     pub claimed_by: Option<&'a [MacAddr]>,
+    /// Why `sync` could decide nothing, if it was found out that it could not.
+    pub undecided: Option<&'a Fault>,
 }
 
 /// One thing that is wrong about a VIP.
@@ -43,6 +45,8 @@ pub enum Problem {
     StillHere,
     /// The master is on another host, and no host claims the VIP.
     Nowhere,
+    /// Nobody can tell where it belongs: Sentinel does not answer, has no such master, or has no majority.
+    Undecided(Fault),
 }
 
 /// Returns what is wrong about a VIP, the gravest first. What only follows from another problem is
@@ -59,7 +63,20 @@ pub fn problems(known: &Known) -> Vec<Problem> {
         .iter()
         .find(|(ifindex, _)| *ifindex != belongs_on)
         .map(|(_, name)| Problem::Misplaced((*name).to_owned()));
-    misplaced.into_iter().chain(holder_problem(known)).collect()
+    let mut all: Vec<Problem> = misplaced.into_iter().chain(holder_problem(known)).collect();
+    if let Some(fault) = known.undecided {
+        // What `sync` would mend it cannot mend now.
+        let follows = |problem: &Problem| {
+            fault.kind == Kind::Permanent
+                || matches!(
+                    problem,
+                    Problem::NotHere(_) | Problem::StillHere | Problem::Nowhere
+                )
+        };
+        let place = all.iter().position(follows).unwrap_or(all.len());
+        all.insert(place, Problem::Undecided(fault.clone()));
+    }
+    all
 }
 
 fn holder_problem(known: &Known) -> Option<Problem> {
@@ -83,10 +100,22 @@ fn holder_problem(known: &Known) -> Option<Problem> {
 }
 
 impl Problem {
+    /// Returns how a command ends that is to tell by its exit code how grave this is: 1 for a warning, which
+    /// may pass or is mended by `sync`, 2 for an error. `check` and `status --exit-code` do so.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Problem::NoInterface(_) | Problem::SeveralClaim { .. } => Exit::Permanent,
+            Problem::Misplaced(_) | Problem::NotHere(_) | Problem::StillHere | Problem::Nowhere => {
+                Exit::Passing
+            }
+            Problem::Undecided(fault) => fault.kind.into(),
+        }
+    }
+
     /// Returns what is wrong.
     pub fn text(&self) -> String {
         match self {
-            Problem::NoInterface(fault) => fault.cause().to_owned(),
+            Problem::NoInterface(fault) | Problem::Undecided(fault) => fault.cause().to_owned(),
             Problem::Misplaced(interface) => format!("the VIP does not belong on {interface}"),
             Problem::SeveralClaim {
                 here: true, others, ..
@@ -112,7 +141,9 @@ impl Problem {
     /// Returns what to do.
     pub fn remedy(&self) -> String {
         match self {
-            Problem::NoInterface(fault) => fault.what_to_do().unwrap_or_default(),
+            Problem::NoInterface(fault) | Problem::Undecided(fault) => {
+                fault.what_to_do().unwrap_or_default()
+            }
             Problem::Misplaced(_) => "`vipswitch bind` moves it.",
             Problem::SeveralClaim {
                 here: true,
@@ -135,7 +166,7 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::NoInterface(fault) => fault.fmt(f),
+            Problem::NoInterface(fault) | Problem::Undecided(fault) => fault.fmt(f),
             _ => write!(f, "{}. {}", self.text(), self.remedy()),
         }
     }
@@ -199,6 +230,7 @@ mod tests {
                 master_is_here,
                 redis_is_here: master_is_here,
                 claimed_by,
+                undecided: None,
             };
             assert_eq!(
                 problems(&known),
@@ -218,10 +250,42 @@ mod tests {
                 master_is_here: Some(false),
                 redis_is_here,
                 claimed_by: None,
+                undecided: None,
             };
             let found = problems(&known);
             assert_eq!(!found.is_empty(), wrong);
             assert!(found.iter().all(|one| one.text() == "no interface"));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_decided_goes_before_what_sync_would_mend() {
+        let known = |undecided| Known {
+            belongs_on: Ok(2),
+            bound: vec![(2, "eth2")],
+            master_is_here: Some(false),
+            redis_is_here: None,
+            claimed_by: None,
+            undecided: Some(undecided),
+        };
+        let (passing, permanent) = (Fault::passing("silent"), Fault::permanent("unknown"));
+        assert_eq!(
+            problems(&known(&passing)),
+            [Problem::Undecided(passing.clone()), Problem::StillHere]
+        );
+        let claimed = Known {
+            claimed_by: Some(&[A]),
+            ..known(&passing)
+        };
+        let [Problem::SeveralClaim { .. }, Problem::Undecided(_)] = &problems(&claimed)[..] else {
+            panic!("{:?}", problems(&claimed))
+        };
+        assert_eq!(
+            problems(&known(&permanent)),
+            [Problem::Undecided(permanent.clone()), Problem::StillHere]
+        );
+        assert_eq!(Problem::Undecided(passing).exit().code(), 1);
+        assert_eq!(Problem::Undecided(permanent).exit().code(), 2);
+        assert_eq!(Problem::Nowhere.exit().code(), 1);
     }
 }

@@ -5,7 +5,9 @@
 //! instead: every run holds flock(2) on a sysctl of the network namespace that only root, or a process with
 //! CAP_NET_ADMIN there, can open (`net_ctl_permissions` in the kernel's net/sysctl_net.c), shared
 //! while it has all its names, and alone where a name is denied. The names are the same for every
-//! sandbox, the file only for those who see the same mount of /proc.
+//! sandbox, the file only for those who see the same mount of /proc. With the file no name is waited for on
+//! which nobody listens: whoever is just about to listen waits for the file. The site's commands have a file
+//! of their own, so that a slow command holds no VIP up.
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
@@ -20,6 +22,9 @@ use crate::exit::Fault;
 /// Root's alone (mode 0600), one for each network namespace since Linux 4.15, and there wherever
 /// IPv4 is.
 const FILE: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
+
+/// The same for the site's commands, wherever IPv6 is (mode 0600, net/ipv6/addrconf.c).
+const COMMANDS_FILE: &str = "/proc/sys/net/ipv6/conf/all/stable_secret";
 
 /// How long another run may hold a lock. It takes milliseconds; a name server, a kernel or a
 /// Sentinel that hangs makes it longer.
@@ -44,15 +49,16 @@ pub struct Lock {
 /// A lock that is held for longer than 10 s is a passing fault.
 pub async fn vips(vips: impl Iterator<Item = IpAddr>) -> Result<Lock, Fault> {
     let until = Instant::now() + PATIENCE;
+    // Who cannot open it cannot change addresses either, or has no /proc.
+    let file = File::open(FILE).ok();
+    let unanswered = unanswered(file.as_ref());
     // In one order, so that no two runs wait for each other.
     let each: BTreeSet<IpAddr> = vips.collect();
     let mut names = Vec::new();
     for vip in &each {
-        names.extend(take("vip", &vip.to_string(), until).await?);
+        names.extend(take("vip", &vip.to_string(), until, unanswered).await?);
     }
     let has_names = names.len() == each.len();
-    // Who cannot open it cannot change addresses either, or has no /proc.
-    let file = File::open(FILE).ok();
     let lock = Lock {
         has_names,
         _names: names,
@@ -62,14 +68,36 @@ pub async fn vips(vips: impl Iterator<Item = IpAddr>) -> Result<Lock, Fault> {
     Ok(lock)
 }
 
-/// Waits until no site command of this VIP runs, for `patience` at most. Returns `None` where a
-/// stranger has the name: then nobody waits.
+/// How long a name is waited for on which nobody listens.
+fn unanswered(file: Option<&File>) -> Duration {
+    file.map_or(abstract_lock::UNANSWERED, |_| Duration::ZERO)
+}
+
+/// The lock of a VIP's site commands, held until it is dropped.
+#[must_use]
+pub struct CommandLock {
+    _name: Option<Name>,
+    _file: Option<File>,
+}
+
+/// Waits until no site command of this VIP runs, for `patience` at most. Where a stranger has the name,
+/// until no site command runs at all.
 ///
 /// # Errors
 ///
 /// A lock that is held for longer is a passing fault.
-pub async fn command(vip: IpAddr, patience: Duration) -> Result<Option<Name>, Fault> {
-    take("command", &vip.to_string(), Instant::now() + patience).await
+pub async fn command(vip: IpAddr, patience: Duration) -> Result<CommandLock, Fault> {
+    let until = Instant::now() + patience;
+    let file = File::open(COMMANDS_FILE).ok();
+    let unanswered = unanswered(file.as_ref());
+    let name = take("command", &vip.to_string(), until, unanswered).await?;
+    if let Some(file) = &file {
+        hold(file, COMMANDS_FILE, name.is_none(), until).await?;
+    }
+    Ok(CommandLock {
+        _name: name,
+        _file: file,
+    })
 }
 
 impl Lock {
@@ -90,7 +118,13 @@ impl Lock {
         if !self.has_names {
             return Ok(None);
         }
-        let name = take("interface", &ifindex.to_string(), until).await?;
+        let name = take(
+            "interface",
+            &ifindex.to_string(),
+            until,
+            unanswered(self.file.as_ref()),
+        )
+        .await?;
         if name.is_none() {
             self.hold_file(true, until).await?;
         }
@@ -99,31 +133,41 @@ impl Lock {
 
     /// Waits for the file's lock, alone or shared with others.
     async fn hold_file(&self, alone: bool, until: Instant) -> Result<(), Fault> {
-        let Some(file) = &self.file else {
-            return Ok(());
+        match &self.file {
+            Some(file) => hold(file, FILE, alone, until).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Waits for a file's lock, alone or shared with others.
+async fn hold(file: &File, path: &str, alone: bool, until: Instant) -> Result<(), Fault> {
+    loop {
+        let tried = if alone {
+            file.try_lock()
+        } else {
+            file.try_lock_shared()
         };
-        loop {
-            let tried = if alone {
-                file.try_lock()
-            } else {
-                file.try_lock_shared()
-            };
-            match tried {
-                // A file system without locks has none for anybody.
-                Ok(()) | Err(TryLockError::Error(_)) => return Ok(()),
-                Err(TryLockError::WouldBlock) if Instant::now() > until => {
-                    return Err(overdue(FILE).remedy(format!("See who: lslocks, or fuser {FILE}")));
-                }
-                Err(TryLockError::WouldBlock) => sleep(PAUSE).await,
+        match tried {
+            // A file system without locks has none for anybody.
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() > until => {
+                return Err(overdue(path).remedy(format!("See who: lslocks, or fuser {path}")));
             }
+            Err(TryLockError::WouldBlock) => sleep(PAUSE).await,
         }
     }
 }
 
 /// Returns `None` where a stranger has the name.
-async fn take(kind: &str, which: &str, until: Instant) -> Result<Option<Name>, Fault> {
+async fn take(
+    kind: &str,
+    which: &str,
+    until: Instant,
+    unanswered: Duration,
+) -> Result<Option<Name>, Fault> {
     loop {
-        let held = match Name::want(kind, which).await {
+        let held = match Name::want(kind, which, unanswered).await {
             Wanted::Mine(name) => return Ok(Some(name)),
             Wanted::Denied => return Ok(None),
             Wanted::Held(held) => held,

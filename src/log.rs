@@ -17,8 +17,8 @@ use crate::text::{escape, printable};
 /// How serious a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// All is as it should be.
-    Info,
+    /// All is as it should be, and something was done or asked for.
+    Notice,
     /// It will be tried again.
     Warning,
     /// It will not mend itself.
@@ -30,6 +30,9 @@ const SOCKETS: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
 
 /// How long a daemon, or a reader of stderr, that does not read may hold a line up.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long a reader of stdout may make no room at all.
+const STDOUT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often is looked whether a reader has made room: a file or a terminal cannot be waited for.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -56,36 +59,33 @@ pub async fn stderr(text: &str) {
 pub async fn stderr_lines(lines: &[String]) {
     let text = format!("{}\n", lines.join("\n"));
     // A reader that has gone, or does not read, misses it.
-    let _ = write(&mut io::stderr(), text.as_bytes(), Some(PATIENCE)).await;
+    let _ = write(&mut io::stderr(), text.as_bytes(), PATIENCE).await;
 }
 
 /// Shows text on the terminal that stderr is, control sequences and all.
 pub async fn terminal(text: &str) {
-    let _ = write(&mut io::stderr(), text.as_bytes(), Some(PATIENCE)).await;
+    let _ = write(&mut io::stderr(), text.as_bytes(), PATIENCE).await;
 }
 
-/// Writes text to stdout, and waits for a slow reader.
+/// Writes text to stdout, and waits for a slow reader (a pager, a slow line), but not for one that has
+/// stopped reading: a timer's run must end.
 ///
 /// # Errors
 ///
-/// Those of write(2).
+/// Those of write(2), and a reader that makes no room for 5 s.
 pub async fn stdout(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout();
-    write(&mut stdout, text.as_bytes(), None).await?;
+    write(&mut stdout, text.as_bytes(), STDOUT_PATIENCE).await?;
     stdout.flush()
 }
 
 /// Writes all bytes as their reader makes room for them, for at most `patience` where one piece must wait.
-async fn write<W: Write + AsFd>(
-    to: &mut W,
-    bytes: &[u8],
-    patience: Option<Duration>,
-) -> io::Result<()> {
+async fn write<W: Write + AsFd>(to: &mut W, bytes: &[u8], patience: Duration) -> io::Result<()> {
     // A pipe that can be written to takes PIPE_BUF bytes at once.
     for piece in bytes.chunks(PIPE_BUF) {
-        let give_up = patience.map(|patience| Instant::now() + patience);
+        let give_up = Instant::now() + patience;
         while !has_room(to) {
-            if give_up.is_some_and(|give_up| Instant::now() > give_up) {
+            if Instant::now() > give_up {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             sleep(PAUSE).await;
@@ -124,7 +124,9 @@ fn record(level: Level, text: &str) -> Vec<u8> {
         pid: std::process::id(),
     };
     let severity = match level {
-        Level::Info => Severity::LOG_INFO,
+        // Not info, as which systemd tells of each start and end of the timer's runs: the service keeps
+        // that out of the journal by its level.
+        Level::Notice => Severity::LOG_NOTICE,
         Level::Warning => Severity::LOG_WARNING,
         Level::Error => Severity::LOG_ERR,
     };

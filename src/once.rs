@@ -3,8 +3,12 @@
 //! else.
 
 mod announcements;
+pub mod left_over;
+mod owed_command;
 mod site_commands;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -14,14 +18,16 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout_at};
 
 use self::announcements::Announcements;
+use self::site_commands::Queue;
 use crate::config::{Config, Target};
 use crate::engine::{Engine, Expected, Task};
-use crate::evidence::{Evidence, Order};
+use crate::evidence::Order;
 use crate::exit::{Exit, Fault};
 use crate::failover::{Failover, Host};
+use crate::gather::remembered::Memory;
 use crate::gather::{self, Poll};
 use crate::hosts;
-use crate::kernel::{Netlink, Snapshot};
+use crate::kernel::Snapshot;
 use crate::outcome::Outcome;
 use crate::verdict::Verdict;
 
@@ -40,8 +46,12 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How many masters are settled at the same time: each has some files open.
 const AT_ONCE: usize = 32;
 
-/// How many site commands run at the same time.
-const COMMANDS: usize = 8;
+/// How long a poll may wait for its task's turn: what it says is older then than a failover takes.
+const STALE: Duration = Duration::from_secs(1);
+
+/// How many site commands of a `sync` run at the same time. More than may hang: those that wait for their
+/// turn until the run ends are left to the next one.
+const COMMANDS: usize = 32;
 
 /// What a run was started for.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +81,12 @@ struct Shared<'a> {
     /// Its packet sockets stay open to the end: closing one waits for the kernel, about 11 ms.
     engine: Engine,
     announcements: Announcements,
+    /// So many tasks are settled at the same time.
+    turns: Semaphore,
     /// So many site commands run at the same time.
     commands: Semaphore,
+    /// Who is asked where this host's Sentinel is silent.
+    memory: RefCell<Memory>,
 }
 
 impl<'a> Run<'a> {
@@ -110,6 +124,8 @@ impl<'a> Run<'a> {
                 masters.map(task).collect()
             }
         };
+        let vips = tasks.iter().flat_map(|task| &task.targets);
+        let vips = vips.map(|target| target.vip.address).collect();
         let loaded = started.elapsed();
         tasks
             .iter_mut()
@@ -120,9 +136,12 @@ impl<'a> Run<'a> {
                 config,
                 dry_run,
                 started,
-                engine: Engine::new(started, dry_run),
-                announcements: Announcements::default(),
+                engine: Engine::new(started, dry_run, vips)
+                    .knowing(config.vips().map(|vip| vip.address)),
+                announcements: Announcements::new(&config.path),
+                turns: Semaphore::new(AT_ONCE),
                 commands: Semaphore::new(COMMANDS),
+                memory: RefCell::default(),
             },
             tasks,
         }
@@ -138,16 +157,37 @@ impl<'a> Run<'a> {
         let Run { shared, tasks } = self;
         let shared = &*shared;
         let polls = match shared.entry {
-            Entry::Sync => poll(shared.config, tasks).await,
+            Entry::Sync => {
+                shared.memory.replace(Memory::read());
+                let polls = shared.poll(tasks).await;
+                if !shared.dry_run {
+                    // Before commands that may take long; `check` says where this cannot be.
+                    let _ = shared.memory.borrow_mut().write(shared.config);
+                }
+                polls
+            }
             _ => tasks.iter().map(|_| None).collect(),
         };
         let each = stream::iter(tasks.iter_mut().zip(polls));
-        let all = each.for_each_concurrent(AT_ONCE, async |(task, poll)| {
-            shared.retry(task, poll, &waiting).await;
-            shared.run_site_commands(task).await;
+        // A command holds up no other task: the limit is that of settling alone.
+        let all = each.for_each_concurrent(None, async |(task, poll)| {
+            shared.settle_and_tell(task, poll, &waiting).await;
             ended(task).await;
         });
         shared.announcements.while_at_work(all).await;
+        if !matches!(shared.entry, Entry::Sync) && !shared.dry_run {
+            let names: BTreeSet<&str> = tasks
+                .iter()
+                .flat_map(|task| &task.targets)
+                .map(|target| target.name)
+                .collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            gather::remember_new(shared.config, &names).await;
+        }
+        if matches!(shared.entry, Entry::Sync) && !shared.dry_run {
+            // `check` says where this cannot be.
+            let _ = shared.memory.borrow_mut().write(shared.config);
+        }
         Exit::worst(self.tasks.iter().map(Task::exit))
     }
 
@@ -195,21 +235,27 @@ pub fn pairs(task: &Task<'_>) -> Vec<(&'static str, String)> {
 
 impl Shared<'_> {
     /// Tries until nothing is pending or the patience is used up. The first attempt has its `poll` already.
-    async fn retry(
+    async fn retry<'b>(
         &self,
-        task: &mut Task<'_>,
+        task: &mut Task<'b>,
         mut poll: Option<Result<Poll, Fault>>,
         waiting: &impl AsyncFn(&Fault),
+        mut commands: Queue<'b>,
     ) {
         let give_up = self.started + PATIENCE;
-        // Enough to find out that the kernel does not answer.
-        let hard = give_up.max(Instant::now()) + GRACE;
         let mut pause = FIRST_PAUSE;
         let mut divided = None;
         loop {
             task.phases.tries += 1;
             self.announcements.begin();
-            let attempt = self.attempt(task, poll.take(), &mut divided);
+            let before = Instant::now();
+            // For this attempt alone: masters that fail again and again must not hold up those that wait. It is
+            // never closed, so that this does not fail.
+            let turn = self.turns.acquire().await;
+            let fresh = poll.take().filter(|_| before.elapsed() < STALE);
+            let attempt = self.attempt(task, fresh, &mut divided);
+            // Enough to find out that the kernel does not answer.
+            let hard = give_up.max(Instant::now()) + GRACE;
             match timeout_at(hard.into(), attempt).await {
                 Ok(Ok(())) => {}
                 Ok(Err(fault)) => task.fail_pending(&fault),
@@ -218,10 +264,14 @@ impl Shared<'_> {
                     task.fail_pending(&Fault::passing(text));
                 }
             }
+            drop(turn);
             task.phases.done = self.started.elapsed();
-            if let Err(fault) = self.announcements.end(std::mem::take(&mut task.jobs)) {
+            let left_behind = std::mem::take(&mut task.left_behind);
+            let jobs = std::mem::take(&mut task.jobs);
+            if let Err(fault) = self.announcements.end(jobs, left_behind) {
                 task.unannounced.get_or_insert(fault);
             }
+            self.queue_commands(task, &mut commands).await;
             let Some(fault) = task.pending().and_then(Outcome::fault) else {
                 return;
             };
@@ -239,6 +289,31 @@ impl Shared<'_> {
         }
     }
 
+    /// Asks the Sentinels about every master that is still to be tried. Not under the lock: a hook must not
+    /// have to wait until a Sentinel that is out of reach is given up.
+    async fn poll(&self, tasks: &[Task<'_>]) -> Vec<Option<Result<Poll, Fault>>> {
+        let names = tasks
+            .iter()
+            .map(|task| task.pending().map(|outcome| outcome.master.as_str()));
+        let names: Vec<Option<&str>> = names.collect();
+        let wanted: Vec<&str> = names.iter().flatten().copied().collect();
+        let memory = self.memory.borrow().clone();
+        let polls = match gather::poll(self.config, &wanted, &memory).await {
+            Ok(polls) => polls,
+            Err(fault) => vec![Err(fault); wanted.len()],
+        };
+        for (name, poll) in wanted.iter().zip(&polls) {
+            if let Some(known) = poll.as_ref().ok().and_then(Poll::known) {
+                self.memory.borrow_mut().learn(name, known, self.config);
+            }
+        }
+        let mut polls = polls.into_iter();
+        names
+            .iter()
+            .map(|name| name.and_then(|_| polls.next()))
+            .collect()
+    }
+
     /// Tries once what is not done yet. `divided` is since when the Sentinels have not been of one mind.
     async fn attempt(
         &self,
@@ -254,25 +329,21 @@ impl Shared<'_> {
                     .as_ref()
                     .and_then(|evidence| evidence.word.clone());
                 let gather = async |snapshot: &Snapshot<'_>| {
-                    Ok(gather::of_call(config, failover, before, snapshot).await)
+                    gather::of_call(config, failover, before, snapshot).await
                 };
                 self.engine.settle(task, gather).await
             }
             Entry::Operator(order) => {
-                let evidence = Evidence {
-                    order: Some(order),
-                    ..Evidence::default()
-                };
-                let gather = async |_: &Snapshot<'_>| Ok(evidence);
+                let names: BTreeSet<&str> = task.targets.iter().map(|target| target.name).collect();
+                let names: Vec<&str> = names.into_iter().collect();
+                let gather =
+                    async |_: &Snapshot<'_>| Ok(gather::of_order(config, order, &names).await);
                 self.engine.settle(task, gather).await
             }
             Entry::Sync => {
                 let polled = match polled {
                     Some(polled) => Some(polled),
-                    None => poll(config, std::slice::from_ref(task))
-                        .await
-                        .pop()
-                        .flatten(),
+                    None => self.poll(std::slice::from_ref(task)).await.pop().flatten(),
                 };
                 let not_asked = || Err(Fault::passing("the Sentinels were not asked"));
                 let polled = polled.unwrap_or_else(not_asked)?;
@@ -282,8 +353,9 @@ impl Shared<'_> {
                     .map(|target| target.name)
                     .unwrap_or_default();
                 let waited = divided.map(|since| since.elapsed()).unwrap_or_default();
+                let memory = self.memory.borrow().clone();
                 let gather = async |snapshot: &Snapshot<'_>| {
-                    gather::of_poll(config, name, &polled, waited, snapshot).await
+                    gather::of_poll(config, name, &polled, waited, &memory, snapshot).await
                 };
                 let settled = self.engine.settle(task, gather).await;
                 let ballot = task
@@ -296,29 +368,4 @@ impl Shared<'_> {
             }
         }
     }
-}
-
-/// Asks the Sentinels about every master that is still to be tried. Not under the lock: a hook must not have
-/// to wait until a Sentinel that is out of reach is given up.
-async fn poll(config: &Config, tasks: &[Task<'_>]) -> Vec<Option<Result<Poll, Fault>>> {
-    let names = tasks
-        .iter()
-        .map(|task| task.pending().map(|outcome| outcome.master.as_str()));
-    let names: Vec<Option<&str>> = names.collect();
-    let wanted: Vec<&str> = names.iter().flatten().copied().collect();
-    let mut polls = match gather::poll(config, &wanted).await {
-        Ok(polls) => polls,
-        Err(fault) => vec![Err(fault); wanted.len()],
-    }
-    .into_iter();
-    names
-        .iter()
-        .map(|name| name.and_then(|_| polls.next()))
-        .collect()
-}
-
-/// Whether an address is bound on this host now.
-async fn is_bound(address: IpAddr) -> Result<bool, Fault> {
-    let netlink = Netlink::open()?;
-    Ok(!Snapshot::new(&netlink).bindings(address).await?.is_empty())
 }

@@ -1,5 +1,6 @@
 //! What was done, as data: the report puts it into words.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -64,6 +65,26 @@ pub struct Outcome {
     pub command_failed: Option<(Fault, bool)>,
 }
 
+/// What is mended about a VIP that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mended {
+    /// It was to expire, or could be chosen as a source.
+    Lifetime,
+    /// It had a subnet of this prefix length and could become the source address of that.
+    Subnet(u8),
+}
+
+impl fmt::Display for Mended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mended::Lifetime => f.write_str("with no lifetime now"),
+            Mended::Subnet(prefix) => {
+                write!(f, "no longer as /{prefix}, so that it is no source address")
+            }
+        }
+    }
+}
+
 /// How far a VIP has come.
 #[derive(Clone, Debug, PartialEq)]
 pub enum State {
@@ -91,6 +112,8 @@ pub struct Changes {
     pub added: bool,
     /// The interfaces that it was removed from, as it did not belong there.
     pub moved_from: Vec<String>,
+    /// What was mended where it was.
+    pub mended: BTreeSet<Mended>,
     /// Whether its release was begun.
     pub released_here: bool,
     /// What its release has done.
@@ -142,6 +165,7 @@ impl Outcome {
         self.did().is_some()
             && self.command_failed.is_none()
             && !self.so_far.is_news()
+            && self.so_far.mended.is_empty()
             && !self.so_far.released_here
     }
 }
@@ -159,6 +183,8 @@ pub enum Did {
         already: Option<u8>,
         /// Interfaces that it was removed from.
         moved_from: Vec<String>,
+        /// What was mended where it was.
+        mended: BTreeSet<Mended>,
         /// What was sent.
         sent: Sent,
     },
@@ -229,6 +255,10 @@ pub struct Released {
     pub interfaces: Vec<String>,
     /// What came of resetting its connections.
     pub reset: Reset,
+    /// Routes that had it as their source, and what came of each.
+    pub routes: Vec<String>,
+    /// Whether connections may have come in between the reset and the removal, whose clients are to be told.
+    pub left_behind: bool,
 }
 
 /// What came of resetting the connections of an address.

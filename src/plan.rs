@@ -12,9 +12,28 @@ pub struct Goal {
     pub ifindex: u32,
     /// Why that one.
     pub chosen: Chosen,
-    /// The prefix length with which it is there already, adopted as it is.
-    pub adopt: Option<u8>,
+    /// The prefix length that it is to have.
+    pub prefix: u8,
+    /// How it is there already.
+    pub adopt: Option<Binding>,
 }
+
+impl Goal {
+    /// Returns whether it is there as it is to be.
+    pub fn is_met(&self) -> bool {
+        self.adopt
+            .is_some_and(|there| there.prefix == self.prefix && there.lasts)
+    }
+
+    /// Returns whether a binding of the VIP on its interface is one too many: with a subnet, beside the one
+    /// without.
+    pub fn is_too_wide(&self, binding: &Binding) -> bool {
+        binding.peer.is_ipv4() && self.prefix == WHOLE && binding.prefix < WHOLE
+    }
+}
+
+/// The prefix length of an IPv4 address without a subnet.
+const WHOLE: u8 = 32;
 
 /// What is to be done about one VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,14 +75,28 @@ pub fn plan(verdict: &Verdict, vip: &Vip, seen: &Candidates) -> Result<Action, F
 
 fn take_over(vip: &Vip, seen: &Candidates, carries_to: Option<u32>) -> Result<Action, Fault> {
     let (ifindex, chosen) = choose_interface(vip, seen, carries_to)?;
-    let there = seen
-        .bound
-        .iter()
-        .find(|binding| binding.ifindex == ifindex && binding.usable);
+    let usable = |binding: &&Binding| binding.ifindex == ifindex && binding.usable;
+    let there = || seen.bound.iter().filter(usable);
+    // With a subnet of its own it can become the address from which this host speaks to that subnet, for as long
+    // as it is there: the kernel takes the first of a subnet (`inet_insert_ifa` in net/ipv4/devinet.c), and the
+    // host's own comes and goes. Without the host's own, it is the one that makes the subnet's route. An IPv6 VIP
+    // is deprecated, and so never chosen while there is another.
+    let is_whole = vip.address.is_ipv4() && seen.subnets.contains(&ifindex);
+    let adopt = match is_whole {
+        true => there().find(|binding| binding.prefix == WHOLE),
+        false => None,
+    };
+    let adopt = adopt.or(there().next()).copied();
+    let prefix = match adopt {
+        _ if is_whole => WHOLE,
+        Some(there) => there.prefix,
+        None => vip.prefix,
+    };
     Ok(Action::TakeOver(Goal {
         ifindex,
         chosen,
-        adopt: there.map(|binding| binding.prefix),
+        prefix,
+        adopt,
     }))
 }
 
@@ -84,23 +117,32 @@ mod tests {
         prefix: 24,
         peer: PEER,
         usable: true,
+        lasts: true,
+        is_ours: true,
     };
     const ON_9: Binding = Binding {
         ifindex: 9,
         prefix: 32,
         peer: PEER,
         usable: true,
+        lasts: true,
+        is_ours: true,
     };
     const DAD_FAILED: Binding = Binding {
         ifindex: 2,
         prefix: 24,
         peer: PEER,
         usable: false,
+        lasts: true,
+        is_ours: true,
     };
+    const WHOLE_ON_2: Binding = Binding { prefix: 32, ..ON_2 };
 
-    fn take_over(ifindex: u32, chosen: Chosen, adopt: Option<u8>) -> Option<Action> {
+    /// Where it is to be, with which prefix length, and what is there.
+    fn take_over(at: (u32, u8), chosen: Chosen, adopt: Option<Binding>) -> Option<Action> {
         Some(Action::TakeOver(Goal {
-            ifindex,
+            ifindex: at.0,
+            prefix: at.1,
             chosen,
             adopt,
         }))
@@ -113,29 +155,30 @@ mod tests {
         use Chosen::{BoundThere, CarriesTo, Configured, Subnet};
         let eth2 = Some(("eth2", Some(2)));
         let gone = Some(("eth7", None));
+        let new = |ifindex, prefix, chosen| take_over((ifindex, prefix), chosen, None);
+        let there = |binding: Binding, prefix, chosen| {
+            take_over((binding.ifindex, prefix), chosen, Some(binding))
+        };
         let table = [
-            (HERE, &[][..], None, Some(2), take_over(2, Subnet, None)),
-            (HERE, &[ON_2], None, Some(2), take_over(2, Subnet, Some(24))),
-            (HERE, &[ON_9], None, Some(2), take_over(2, Subnet, None)),
-            (HERE, &[ON_9], None, Some(9), take_over(9, Subnet, Some(32))),
+            (HERE, &[][..], None, Some(2), new(2, 32, Subnet)),
+            (HERE, &[ON_2], None, Some(2), there(ON_2, 32, Subnet)),
+            (HERE, &[ON_9], None, Some(2), new(2, 32, Subnet)),
+            (HERE, &[ON_9], None, Some(9), there(ON_9, 32, Subnet)),
+            (HERE, &[ON_2, ON_9], None, Some(2), there(ON_2, 32, Subnet)),
             (
                 HERE,
-                &[ON_2, ON_9],
+                &[ON_2, WHOLE_ON_2],
                 None,
                 Some(2),
-                take_over(2, Subnet, Some(24)),
+                there(WHOLE_ON_2, 32, Subnet),
             ),
-            (
-                HERE,
-                &[DAD_FAILED],
-                None,
-                Some(2),
-                take_over(2, Subnet, None),
-            ),
-            (HERE, &[], None, None, take_over(3, CarriesTo, None)),
-            (HERE, &[ON_9], None, None, take_over(3, CarriesTo, None)),
-            (HERE, &[], eth2, Some(9), take_over(2, Configured, None)),
-            (HERE, &[ON_9], eth2, Some(9), take_over(2, Configured, None)),
+            (HERE, &[DAD_FAILED], None, Some(2), new(2, 32, Subnet)),
+            (HERE, &[], None, None, new(3, 24, CarriesTo)),
+            (HERE, &[ON_9], None, None, new(3, 24, CarriesTo)),
+            // The host has no address of its own there: the VIP makes the route of its subnet.
+            (HERE, &[], eth2, Some(9), new(2, 24, Configured)),
+            (HERE, &[ON_2], eth2, Some(9), there(ON_2, 24, Configured)),
+            (HERE, &[ON_9], eth2, Some(9), new(2, 24, Configured)),
             (HERE, &[], gone, Some(9), None),
             (HERE, &[ON_9], gone, Some(9), None),
             (BIND, &[], None, None, None),
@@ -164,15 +207,9 @@ mod tests {
             (AWAY, &[ON_9], gone, None, Some(Action::Release(vec![ON_9]))),
             (NO_NEWS, &[], None, Some(2), Some(Action::Nothing)),
             (NO_NEWS, &[ON_2], None, Some(2), Some(Action::Nothing)),
-            (BIND, &[], None, Some(2), take_over(2, Subnet, None)),
-            (BIND, &[], eth2, None, take_over(2, Configured, None)),
-            (
-                BIND,
-                &[ON_9],
-                None,
-                None,
-                take_over(9, BoundThere, Some(32)),
-            ),
+            (BIND, &[], None, Some(2), new(2, 32, Subnet)),
+            (BIND, &[], eth2, None, new(2, 24, Configured)),
+            (BIND, &[ON_9], None, None, there(ON_9, 32, BoundThere)),
             (BIND, &[], None, None, None),
             (UNBIND, &[], None, Some(2), Some(Action::Nothing)),
             (

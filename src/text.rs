@@ -5,6 +5,16 @@ const SHOWN: usize = 256;
 
 /// Returns text from outside made safe to quote in a message: quotes, backslashes and whatever
 /// does not print escaped, and cut where it is too long.
+///
+/// Once, where the text comes in: what is escaped twice cannot be read.
+///
+/// ```
+/// use vipswitch::text::{escape, printable};
+/// let name = "a\" exit=0\u{1b}[31m";
+/// assert_eq!(escape(name), r#"a\" exit=0\u{1b}[31m"#);
+/// // The last guard leaves what is escaped as it is.
+/// assert_eq!(printable(&escape(name)), escape(name));
+/// ```
 pub fn escape(text: &str) -> String {
     let (shown, cut) = match text.char_indices().nth(SHOWN) {
         None => (text, ""),

@@ -1,21 +1,20 @@
 //! Files that this process may believe: nobody but root and its own user can have written them
 //! or put them in their place.
 
-use std::fs::{File, Metadata};
+mod way;
+
+use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use rustix::fs::{Mode, OFlags, openat};
 
 use crate::exit::{self, Fault};
 
 /// The largest file that is read, in bytes. Sixty masters fill about 5 KiB.
 pub const MAX_SIZE: u64 = 1 << 20;
-
-/// How many symbolic links may lead to a file, one after the other (as the kernel's MAXSYMLINKS).
-const MAX_LINKS: usize = 40;
 
 /// What a file is to its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +29,8 @@ pub enum Kind {
     Certificate,
     /// A private key, which not everyone may read.
     Key,
+    /// What an earlier run has written down, which anyone may read.
+    Memory,
 }
 
 /// Reads a text file.
@@ -47,6 +48,7 @@ pub fn read(path: &Path, kind: Kind) -> Result<String, Fault> {
         Kind::Password => "the password file",
         Kind::Certificate => "the certificate file",
         Kind::Key => "the key file",
+        Kind::Memory => "what is remembered in",
     };
     read_bytes(path, kind).and_then(text).map_err(|refusal| {
         let text = format!("cannot use {what} {}: {}", path.display(), refusal.why);
@@ -70,7 +72,9 @@ pub fn read(path: &Path, kind: Kind) -> Result<String, Fault> {
 pub fn check_program(path: &Path) -> Result<(), String> {
     let check = || -> Result<(), Refusal> {
         let root = Path::new("/").metadata()?.uid();
-        only_theirs(&[0, own_user(), root], path, &path.metadata()?)
+        let users = [0, own_user(), root];
+        let stat = way::walk(path, &users)?.stat;
+        writable_only_by(&users, "it", path, stat.st_uid, stat.st_mode)
     };
     check().map_err(|refusal| match refusal.remedy {
         Some(remedy) => format!("{}. {remedy}", refusal.why),
@@ -83,6 +87,8 @@ struct Refusal {
     kind: exit::Kind,
     why: String,
     remedy: Option<String>,
+    /// What the kernel said, if it did.
+    error: Option<io::ErrorKind>,
 }
 
 impl Refusal {
@@ -91,6 +97,7 @@ impl Refusal {
             kind: exit::Kind::Permanent,
             why: why.into(),
             remedy: None,
+            error: None,
         }
     }
 
@@ -107,6 +114,7 @@ impl From<io::Error> for Refusal {
             InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
         };
         let mut refusal = Refusal::new(error.to_string());
+        refusal.error = Some(error.kind());
         let leads_nowhere = [
             InvalidFilename,
             InvalidInput,
@@ -124,13 +132,14 @@ impl From<io::Error> for Refusal {
 }
 
 fn read_bytes(path: &Path, kind: Kind) -> Result<Vec<u8>, Refusal> {
-    let file = open(path, kind)?;
+    let users = [0, own_user()];
+    let file = open(path, &users).map_err(|refusal| advised(refusal, kind))?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(Refusal::new("it is not a regular file"));
     }
-    only_theirs(&[0, own_user()], path, &metadata)?;
-    let is_public = matches!(kind, Kind::Configuration | Kind::Certificate);
+    writable_only_by(&users, "it", path, metadata.uid(), metadata.mode())?;
+    let is_public = matches!(kind, Kind::Configuration | Kind::Certificate | Kind::Memory);
     if !is_public && metadata.mode() & 0o007 != 0 {
         let remedy = format!("Take that away: chmod o= {}", path.display());
         return Err(Refusal::new("everyone can read it").remedy(remedy));
@@ -140,27 +149,28 @@ fn read_bytes(path: &Path, kind: Kind) -> Result<Vec<u8>, Refusal> {
     Ok(bytes)
 }
 
-fn open(path: &Path, kind: Kind) -> Result<File, Refusal> {
+fn open(path: &Path, users: &[u32]) -> Result<File, Refusal> {
+    let end = way::walk(path, users)?;
     // Non-blocking, so that a FIFO in its place does not hold the run up.
-    let opened = File::options()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path);
-    opened.map_err(|error| {
-        let remedy = match (error.kind(), kind) {
-            (io::ErrorKind::NotFound, Kind::Configuration | Kind::Secrets) => {
-                "Create it, or name another file with --config or VIPSWITCH_CONFIG."
-            }
-            (io::ErrorKind::NotFound, Kind::Password | Kind::Certificate | Kind::Key) => {
-                "Create it, or correct its path in the configuration."
-            }
-            (io::ErrorKind::PermissionDenied, _) => {
-                "The user who runs vipswitch must be able to read it."
-            }
-            _ => return Refusal::from(error),
-        };
-        Refusal::from(error).remedy(remedy)
-    })
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = openat(&end.folder, &end.name, flags, Mode::empty());
+    Ok(opened.map_err(io::Error::from)?.into())
+}
+
+fn advised(refusal: Refusal, kind: Kind) -> Refusal {
+    let remedy = match (refusal.error, kind) {
+        (Some(io::ErrorKind::NotFound), Kind::Configuration | Kind::Secrets) => {
+            "Create it, or name another file with --config or VIPSWITCH_CONFIG."
+        }
+        (Some(io::ErrorKind::NotFound), Kind::Password | Kind::Certificate | Kind::Key) => {
+            "Create it, or correct its path in the configuration."
+        }
+        (Some(io::ErrorKind::PermissionDenied), _) => {
+            "The user who runs vipswitch must be able to read it."
+        }
+        _ => return refusal,
+    };
+    refusal.remedy(remedy)
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, Refusal> {
@@ -178,66 +188,27 @@ fn text(bytes: Vec<u8>) -> Result<String, Refusal> {
     })
 }
 
-/// Returns the folder of the file, and of every symbolic link on the way to it: a user who
-/// can write to such a folder decides which file is read.
-fn folders(path: &Path) -> Result<Vec<PathBuf>, Refusal> {
-    let mut path = path.to_owned();
-    let mut folders = Vec::new();
-    for _ in 0..MAX_LINKS {
-        let folder = parent(&path).canonicalize()?;
-        let is_link = path.symlink_metadata()?.is_symlink();
-        folders.push(folder.clone());
-        if !is_link {
-            return Ok(folders);
-        }
-        path = folder.join(path.read_link()?);
-    }
-    Err(Refusal::new("too many symbolic links lead to it"))
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-        Some(folder) => folder,
-        None => path,
-    }
-}
-
 fn own_user() -> u32 {
     nix::unistd::geteuid().as_raw()
-}
-
-/// Checks that nobody but these users can write to a file, or put another in its place.
-fn only_theirs(users: &[u32], path: &Path, file: &Metadata) -> Result<(), Refusal> {
-    writable_only_by(users, "it", path, file)?;
-    for folder in folders(path)? {
-        let name = format!("its folder {}", folder.display());
-        writable_only_by(users, &name, &folder, &folder.metadata()?)?;
-    }
-    Ok(())
 }
 
 fn writable_only_by(
     users: &[u32],
     name: &str,
     path: &Path,
-    metadata: &Metadata,
+    uid: u32,
+    mode: u32,
 ) -> Result<(), Refusal> {
     let path = path.display();
-    if !users.contains(&metadata.uid()) {
-        let why = format!(
-            "{name} belongs to user id {}, who could write to it",
-            metadata.uid()
-        );
+    if !users.contains(&uid) {
+        let why = format!("{name} belongs to user id {uid}, who could write to it");
         return Err(Refusal::new(why).remedy(format!("Make it root's: chown root {path}")));
     }
-    if metadata.mode() & 0o022 != 0 {
-        let why = format!(
-            "{name} can be written by others (mode {:04o})",
-            metadata.mode() & 0o7777
-        );
+    if mode & 0o022 != 0 {
+        let shown = mode & 0o7777;
+        let why = format!("{name} can be written by others (mode {shown:04o})");
         // Not to be done to /tmp.
-        let remedy = match metadata.mode() & 0o1000 {
+        let remedy = match mode & 0o1000 {
             0 => format!("Take that away: chmod go-w {path}"),
             _ => "Put it into a folder that only root can write to, such as /etc.".to_owned(),
         };

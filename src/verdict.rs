@@ -2,8 +2,9 @@
 //! that decides: hook, `sync` and the operator's commands go through it. What is then to be done on this host
 //! is the plan's to say.
 
-use crate::evidence::{Evidence, Order, Place, Role, Site, Word};
+use crate::evidence::{Evidence, Order, Role, Site, Word};
 use crate::exit::Fault;
+use crate::place::Place;
 
 /// Where a VIP belongs.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +64,15 @@ const ROWS: [fn(&Evidence) -> Option<Verdict>; 6] = [
 ];
 
 /// Returns where the VIPs of a master belong, by what is known.
+///
+/// ```
+/// use vipswitch::evidence::{Evidence, Order};
+/// use vipswitch::verdict::{Verdict, Why, verdict};
+/// // Without evidence nothing is moved: a VIP is not released because nobody answers.
+/// assert_eq!(verdict(&Evidence::default()), Verdict::Stays(Why::NothingKnown));
+/// let ordered = Evidence { order: Some(Order::Unbind), ..Evidence::default() };
+/// assert_eq!(verdict(&ordered), Verdict::Elsewhere(Why::Ordered));
+/// ```
 pub fn verdict(evidence: &Evidence) -> Verdict {
     let decided = ROWS.iter().find_map(|row| row(evidence));
     decided.unwrap_or(Verdict::Stays(Why::NothingKnown))
@@ -221,6 +231,7 @@ mod tests {
                 port: 6379,
             },
             addresses: vec![address],
+            run_id: None,
             place: Ok(if host == HERE {
                 Place::Here(Some(3))
             } else {
@@ -254,6 +265,7 @@ mod tests {
         vec![OwnRedis {
             site: site(HERE),
             role,
+            run_id: None,
         }]
     }
 
@@ -429,10 +441,12 @@ mod tests {
                 OwnRedis {
                     site: other(6380),
                     role: Ok(first),
+                    run_id: None,
                 },
                 OwnRedis {
                     site: other(6379),
                     role: second,
+                    run_id: None,
                 },
             ]
         };

@@ -30,6 +30,15 @@ impl Vip {
     /// # Errors
     ///
     /// Says, as the end of a sentence that starts with the text, why this is no VIP.
+    ///
+    /// ```
+    /// use vipswitch::vip::Vip;
+    /// assert_eq!(Vip::parse("10.0.0.250").unwrap().to_string(), "10.0.0.250/32");
+    /// assert_eq!(Vip::parse("fd00::250/64").unwrap().prefix, 64);
+    /// // With its prefix length an address may be the subnet's own.
+    /// assert!(Vip::parse("10.0.0.0").is_ok() && Vip::parse("10.0.0.0/24").is_err());
+    /// assert!(Vip::parse("::ffff:10.0.0.250").is_err());
+    /// ```
     pub fn parse(text: &str) -> Result<Vip, String> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
@@ -119,6 +128,13 @@ pub struct Subnet {
 
 impl Subnet {
     /// Returns whether `address` lies in this subnet. A subnet of one address holds only that.
+    ///
+    /// ```
+    /// use vipswitch::vip::Subnet;
+    /// let subnet = |prefix| Subnet { address: "10.0.0.2".parse().unwrap(), prefix };
+    /// assert!(subnet(24).holds("10.0.0.25".parse().unwrap()));
+    /// assert!(!subnet(32).holds("10.0.0.25".parse().unwrap()));
+    /// ```
     pub fn holds(&self, address: IpAddr) -> bool {
         let mask = !self.host_mask();
         bits(self.address) == bits(address) && number(self.address) & mask == number(address) & mask
@@ -154,6 +170,10 @@ pub struct Binding {
     pub peer: IpAddr,
     /// Whether it works: false while, and after, duplicate address detection finds another.
     pub usable: bool,
+    /// Whether it stays as it is: no lifetime ends it, and an IPv6 one is never chosen as a source.
+    pub lasts: bool,
+    /// Whether it bears our mark.
+    pub is_ours: bool,
 }
 
 /// What may say on which interface a VIP belongs. Interfaces are given by the kernel's number.
@@ -161,7 +181,8 @@ pub struct Binding {
 pub struct Candidates<'a> {
     /// The interface that the configuration names, and its number if there is such a one.
     pub configured: Option<(&'a str, Option<u32>)>,
-    /// The interfaces whose subnet holds the VIP, the smallest subnet first.
+    /// The interfaces with an address of their own, no VIP, whose subnet holds the VIP; the smallest subnet
+    /// first.
     pub subnets: Vec<u32>,
     /// Where the VIP is bound.
     pub bound: Vec<Binding>,
@@ -312,6 +333,8 @@ mod tests {
             ifindex,
             prefix: 24,
             usable: true,
+            lasts: true,
+            is_ours: true,
         };
         let among = |configured, subnets: &[u32], bound: &[u32]| Candidates {
             configured,

@@ -1,5 +1,5 @@
-//! Man pages and completions: the commands from clap's definition, the configuration's keys from
-//! the sample that the packages install. Neither is listed a second time here.
+//! Man pages, completions and docs/configuration.md: the commands from clap's definition, the
+//! configuration's keys from the sample that the packages install. Neither is listed a second time here.
 
 use std::fmt::Write as _;
 use std::io;
@@ -15,6 +15,13 @@ pub const SAMPLE: &str = include_str!("../vipswitch.toml");
 
 /// Where the packages find what this makes.
 pub const FOLDER: &str = "packaging/documents/generated";
+
+/// Where the page about the configuration is for those who read the sources.
+pub const CONFIGURATION: &str = "docs/configuration.md";
+
+/// What the sample does not say, before its keys and after.
+const BEFORE_KEYS: &str = include_str!("before.md");
+const AFTER_KEYS: &str = include_str!("after.md");
 
 /// What clap does not know, before its commands and after.
 const BEFORE: &str = include_str!("before.roff");
@@ -141,23 +148,60 @@ fn with_examples(help: &str) -> String {
     roff
 }
 
-/// Returns vipswitch.toml(5): in the sample, blocks between empty lines, text behind `# `, settings
-/// behind `#`.
+/// A block of the sample: text behind `# `, and a setting, or the name of a table, behind `#`.
+struct Block<'a> {
+    /// An empty line of it starts a paragraph.
+    prose: Vec<&'a str>,
+    setting: Vec<&'a str>,
+}
+
+/// Returns the blocks of the sample, which stand between empty lines.
+fn blocks() -> impl Iterator<Item = Block<'static>> {
+    let is_prose = |line: &&str| *line == "#" || line.starts_with("# ");
+    SAMPLE.trim().split("\n\n").map(move |block| {
+        let (prose, setting): (Vec<&str>, Vec<&str>) = block.lines().partition(is_prose);
+        Block {
+            prose: prose
+                .into_iter()
+                .map(|line| line.trim_start_matches('#').trim())
+                .collect(),
+            setting: setting
+                .into_iter()
+                .map(|line| line.trim_start_matches('#'))
+                .collect(),
+        }
+    })
+}
+
+/// Returns docs/configuration.md.
+pub fn configuration_markdown() -> String {
+    let mut page = BEFORE_KEYS.to_owned();
+    // The first one is about the sample itself.
+    for Block { prose, setting } in blocks().skip(1) {
+        match setting.first() {
+            Some(table) if table.starts_with('[') => page += &format!("### `{table}`\n\n"),
+            Some(line) => {
+                let key = line.split(' ').next().unwrap_or_default();
+                page += &format!("#### `{key}`\n\n");
+            }
+            None => {}
+        }
+        page += &format!("{}\n\n", prose.join("\n"));
+        // A table's name alone is its heading.
+        if setting.len() > 1 || setting.iter().any(|line| !line.starts_with('[')) {
+            page += &format!("```toml\n{}\n```\n\n", setting.join("\n"));
+        }
+    }
+    page + AFTER_KEYS
+}
+
+/// Returns vipswitch.toml(5).
 fn configuration_page() -> String {
     let mut page = title("VIPSWITCH.TOML", 5, "File Formats");
     page += ".SH NAME\nvipswitch.toml \\- which virtual IP belongs to which master\n";
     page += ".SH SYNOPSIS\n.I /etc/vipswitch.toml\n.SH DESCRIPTION\n";
-    for (number, block) in SAMPLE.trim().split("\n\n").enumerate() {
-        let is_prose = |line: &&str| *line == "#" || line.starts_with("# ");
-        let prose: Vec<&str> = block
-            .lines()
-            .filter(is_prose)
-            .map(|line| line.trim_start_matches('#').trim())
-            .collect();
-        let mut setting = block
-            .lines()
-            .filter(|line| !is_prose(line))
-            .map(|line| line.trim_start_matches('#'));
+    for (number, Block { prose, setting }) in blocks().enumerate() {
+        let mut setting = setting.into_iter();
         match setting.next() {
             None if number == 0 => page += &paragraphs(&prose[..]),
             None => page += &format!(".PP\n{}", paragraphs(&prose)),
@@ -167,6 +211,12 @@ fn configuration_page() -> String {
                     escape(table),
                     paragraphs(&prose)
                 );
+                // Keys that are names of the site's own stand with their table.
+                if setting.len() > 0 {
+                    page += ".PP\n.EX\n";
+                    page += &setting.fold(text(table) + "\n", |all, line| all + &text(line) + "\n");
+                    page += ".EE\n";
+                }
             }
             Some(line) => {
                 let key = line.split(' ').next().unwrap_or_default();

@@ -21,7 +21,7 @@ pub enum Level {
     Error,
 }
 
-/// What one check has found, under the field names that the README documents.
+/// What one check has found, under the field names that docs/json.md documents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The stable name of the check.

@@ -64,13 +64,13 @@ pub(super) async fn compare_with_sentinel(config: &Config, run: &Run<'_>, bound:
     let Ok(netlink) = Netlink::open() else { return };
     let snapshot = Snapshot::new(&netlink);
     for name in masters {
-        let master = match gather::master_of(config, name).await {
-            Ok(Some(master)) => master,
+        let site = match gather::master_site(config, name, &snapshot).await {
+            Ok(Some(site)) => site,
             Ok(None) => continue,
             // Without Sentinel's word there is nothing to compare with.
             Err(_) => return,
         };
-        let site = gather::site(&snapshot, &master).await;
+        let master = &site.endpoint;
         let (host, undone) = match (bound, gather::is_here(&site)) {
             (true, Some(false)) => ("another host", "would release the VIP here"),
             (false, Some(true)) => ("this host", "would bring the VIP back"),

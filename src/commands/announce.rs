@@ -31,9 +31,10 @@ pub(super) async fn run(
 ) -> anyhow::Result<Exit> {
     let exit = operate::run(
         Entry::Operator(Order::Announce),
-        &announce.of,
+        &announce.of.masters,
         options,
         started,
+        |_| Ok(()),
     )
     .await?;
     match announce.time {
@@ -50,10 +51,16 @@ async fn go_on(
     options: &Options,
     started: Instant,
 ) -> anyhow::Result<Exit> {
-    let config = load(options, started).await?;
+    let config = load(options, &announce.of.masters, started).await?;
     let targets = Target::of(&config, &announce.of.masters)?;
     let jobs = jobs(&targets).await?;
-    let ended = announcer::work(&jobs, &Schedule::every_second(time), async |_, _| {}).await;
+    let ended = announcer::work(
+        &jobs,
+        &Schedule::every_second(time),
+        Some(&config),
+        async |_, _| {},
+    )
+    .await;
     let mut exit = Exit::Done;
     for (job, ended) in jobs.iter().zip(ended) {
         tell(job, &ended.summary, options).await?;
@@ -92,7 +99,7 @@ async fn tell(job: &Job, summary: &Summary, options: &Options) -> anyhow::Result
     print(&(text + "\n")).await
 }
 
-/// The JSON object for one VIP, as the README documents it.
+/// The JSON object for one VIP, as docs/json.md documents it.
 #[derive(Serialize)]
 struct Told<'a> {
     master: &'a str,
@@ -117,13 +124,15 @@ async fn jobs(targets: &[Target<'_>]) -> Result<Vec<Job>, Fault> {
             {
                 continue;
             }
-            let gateways = netlink.gateways(ifindex, vip.address).await?;
-            let peers = take_over::peers(vip, &target.master.announce_to, &gateways);
+            let known = &target.master.announce_to;
+            let gateways = netlink.gateways(ifindex, vip.address, known).await?;
+            let peers = take_over::peers(vip, known, &gateways);
             jobs.push(Job {
                 master: target.name.to_owned(),
                 vip: target.vip,
                 ifindex: binding.ifindex,
                 peers,
+                is_ordered: true,
             });
         }
     }

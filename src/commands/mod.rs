@@ -9,7 +9,9 @@ mod check;
 mod completions;
 mod hook;
 mod operate;
+mod site_command;
 mod status;
+mod tickler;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
@@ -17,15 +19,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use tokio::time::sleep;
 
-use crate::cli::{self, Command, Options, Stop, Verb};
+use crate::cli::{self, Command, Detached, Options, Stop, Verb};
 use crate::config::{self, Config};
 use crate::evidence::Order;
-use crate::exit::Kind;
 use crate::exit::{self, Exit, Fault};
 use crate::log::{self, Level};
 use crate::once::{self, Entry};
+use crate::report::quote;
 use crate::text::{escape, printable};
 
 /// Does what the arguments, without the program's name, ask for.
@@ -37,19 +38,20 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
     };
     let cli = match command {
         Command::Hook(failover) => return hook::run(&failover, started).await,
+        Command::Detached(detached) => return go_on(&detached, started).await,
         Command::Operator(cli) => cli,
     };
     let options = &cli.options;
     let done = match &cli.verb {
-        Verb::Bind(of) => operate::run(Entry::Operator(Order::Bind), of, options, started).await,
-        Verb::Unbind(of) => {
-            operate::run(Entry::Operator(Order::Unbind), of, options, started).await
+        Verb::Bind(of) => operate::order(Order::Bind, of, options, started).await,
+        Verb::Unbind(of) => operate::order(Order::Unbind, of, options, started).await,
+        Verb::Sync(of) => {
+            operate::run(Entry::Sync, &of.masters, options, started, |_| Ok(())).await
         }
-        Verb::Sync(of) => operate::run(Entry::Sync, of, options, started).await,
         Verb::Announce(announce) => announce::run(announce, options, started).await,
-        Verb::Announcer(of) => announcer::run(of).await,
         Verb::Status(of) => status::run(of, options, started).await,
         Verb::Check => check::run(options).await,
+        Verb::Version => version().await,
         Verb::Completions { shell } => completions::run(*shell).await,
     };
     match done {
@@ -61,22 +63,40 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
     }
 }
 
-/// Reads the configuration that the options, the environment or the default name.
-/// Passing faults are retried for as long as a run has patience.
-async fn load(options: &Options, started: Instant) -> Result<Config, Fault> {
-    let path = config_path(options);
-    let mut pause = once::FIRST_PAUSE;
-    loop {
-        match config::load(&path) {
-            Err(fault)
-                if fault.kind == Kind::Passing && started.elapsed() + pause < once::PATIENCE =>
-            {
-                sleep(pause).await;
-                pause = (pause * 2).min(once::LONGEST_PAUSE);
-            }
-            result => return result,
+/// Goes on with what another run has left. Nobody reads what it prints.
+async fn go_on(detached: &Detached, started: Instant) -> Exit {
+    let done = match detached {
+        Detached::Announcer(of) => announcer::run(of).await,
+        Detached::SiteCommand(of) => site_command::run(of, started).await,
+        Detached::Tickler(of) => tickler::run(of).await,
+    };
+    match done {
+        Ok(exit) => exit,
+        Err(error) => {
+            let exit = exit::of(&error);
+            log::line(
+                level(exit),
+                &format!("msg={}", quote(&format!("{error:#}"))),
+            )
+            .await;
+            exit
         }
     }
+}
+
+async fn version() -> anyhow::Result<Exit> {
+    print(concat!("vipswitch ", env!("CARGO_PKG_VERSION"), "\n")).await?;
+    Ok(Exit::Done)
+}
+
+/// Reads the configuration that the options, the environment or the default name, with these masters in it.
+/// Passing faults are retried for as long as a run has patience.
+async fn load(
+    options: &Options,
+    masters: &[impl AsRef<str>],
+    started: Instant,
+) -> Result<Config, Fault> {
+    config::load(&config_path(options), masters, started + once::PATIENCE).await
 }
 
 /// Returns the configuration's path: the options', the environment's, or the default.
@@ -153,7 +173,7 @@ async fn print(text: &str) -> anyhow::Result<()> {
 /// Returns the level of the log line of a run that ended so.
 fn level(exit: Exit) -> Level {
     match exit {
-        Exit::Done => Level::Info,
+        Exit::Done => Level::Notice,
         Exit::Passing => Level::Warning,
         Exit::Permanent => Level::Error,
     }

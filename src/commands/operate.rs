@@ -1,32 +1,64 @@
 //! `bind`, `unbind`, `announce` and `sync`: what an operator or a timer asks for, told line by line.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{afterwards, level, load, print};
-use crate::cli::{Masters, Options};
-use crate::config::Target;
+use crate::cli::{Chosen, Options};
+use crate::config::{Config, Target};
 use crate::engine::Task;
 use crate::evidence::Order;
 use crate::exit::{Exit, Fault};
 use crate::log;
+use crate::once::left_over::release_left_over;
 use crate::once::{self, Entry, PATIENCE, Run};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Phases};
 use crate::report::{log_line, milliseconds};
-use crate::text::printable;
+use crate::text::{escape, printable};
 
-/// Carries out what is asked for these masters. Returns how it ended.
+/// Carries out an order about the masters that the operator has chosen. Returns how it ended.
+///
+/// # Errors
+///
+/// Those of [`run`], and no choice among several masters.
+pub(super) async fn order(
+    order: Order,
+    of: &Chosen,
+    options: &Options,
+    started: Instant,
+) -> anyhow::Result<Exit> {
+    let is_chosen = of.all || !of.masters.is_empty();
+    let allow = |config: &Config| match is_chosen || config.masters.len() == 1 {
+        true => Ok(()),
+        false => Err(unchosen(config)),
+    };
+    run(Entry::Operator(order), &of.masters, options, started, allow).await
+}
+
+/// To take over, or release, all that a server knows is hardly ever meant.
+fn unchosen(config: &Config) -> Fault {
+    let names: Vec<String> = config.masters.keys().map(|name| escape(name)).collect();
+    Fault::permanent("several masters are configured and none is named").remedy(format!(
+        "Name those that are meant, of {}, or give --all.",
+        names.join(", ")
+    ))
+}
+
+/// Carries out what is asked for these masters, or for every one if none is named, where the configuration
+/// allows it. Returns how it ended.
 ///
 /// # Errors
 ///
 /// A configuration that cannot be used, or an unknown master.
 pub(super) async fn run(
     entry: Entry<'_>,
-    of: &Masters,
+    masters: &[String],
     options: &Options,
     started: Instant,
+    allow: impl Fn(&Config) -> Result<(), Fault>,
 ) -> anyhow::Result<Exit> {
-    let config = load(options, started).await?;
-    let targets = Target::of(&config, &of.masters)?;
+    let config = load(options, masters, started).await?;
+    allow(&config)?;
+    let targets = Target::of(&config, masters)?;
     let mut run = Run::new(entry, &config, targets, started, options.dry_run);
     let waiting = async |fault: &Fault| {
         if !options.quiet {
@@ -39,6 +71,12 @@ pub(super) async fn run(
     let ended = async |task: &Task<'_>| write_log(task, entry, options).await;
     let exit = run.carry_out(waiting, ended).await;
     tell(&run.tasks, options).await;
+    let exit = match entry {
+        Entry::Sync if masters.is_empty() => {
+            Exit::worst([exit, let_go(&config, options, started).await])
+        }
+        _ => exit,
+    };
     if let Some(fault) = run.unannounced() {
         log::stderr(&fault.to_string()).await;
     }
@@ -57,6 +95,36 @@ pub(super) async fn run(
         log::stderr(&fault.to_string()).await;
     }
     Ok(exit)
+}
+
+/// Releases what an earlier configuration has left here, and tells of it. Returns how that ended.
+async fn let_go(config: &Config, options: &Options, started: Instant) -> Exit {
+    let outcomes = match release_left_over(config, options.dry_run).await {
+        Ok(outcomes) => outcomes,
+        Err(fault) => {
+            log::stderr(&fault.to_string()).await;
+            return Exit::from(fault.kind);
+        }
+    };
+    if outcomes.is_empty() {
+        return Exit::Done;
+    }
+    let faults = outcomes.iter().map(|outcome| outcome.fault());
+    let exit = Exit::of_all(faults.map(|fault| fault.map(|fault| fault.kind)));
+    let phases = Phases {
+        done: started.elapsed(),
+        tries: 1,
+        ..Phases::default()
+    };
+    let call = [("why", "left_over".to_owned())];
+    let line = log_line(&call, &outcomes, &phases, exit.code());
+    let logged = options.dry_run || log::line(level(exit), &line).await;
+    if options.verbose && logged {
+        log::stderr(&line).await;
+    }
+    let each = outcomes.iter().map(|outcome| (outcome, phases.done));
+    tell_each(each, options).await;
+    exit
 }
 
 /// Writes the log line of a task; on demand to stderr, too.
@@ -78,13 +146,19 @@ async fn write_log(task: &Task<'_>, entry: Entry<'_>, options: &Options) {
 /// The VIPs are as they should be even where nobody can be told, so that failing to print does
 /// not change how the run ends.
 async fn tell(tasks: &[Task<'_>], options: &Options) {
+    let of_task = |task: &'_ Task<'_>| task.phases.done;
+    let each = tasks.iter().flat_map(|task| {
+        let outcomes = task.outcomes.iter();
+        outcomes.map(move |outcome| (outcome, of_task(task)))
+    });
+    tell_each(each, options).await;
+}
+
+/// Tells what came of each VIP, and how long it took.
+async fn tell_each(each: impl Iterator<Item = (&Outcome, Duration)>, options: &Options) {
     let mut text = String::new();
-    let all = tasks
-        .iter()
-        .flat_map(|task| task.outcomes.iter().map(move |outcome| (task, outcome)));
-    for (task, outcome) in all {
+    for (outcome, done) in each {
         let master = &outcome.master;
-        let done = task.phases.done;
         if options.json {
             text += &outcome.json(options.dry_run, done);
             text.push('\n');

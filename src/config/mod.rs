@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::exit::Fault;
-use crate::failover::Host;
+use tokio::time::sleep;
+
+use crate::exit::{Fault, Kind};
+use crate::failover::{Endpoint, Host};
+use crate::place::is_own_name;
 use crate::text::escape;
 use crate::trusted_file;
 use crate::vip::Vip;
@@ -24,12 +27,16 @@ pub const DEFAULT_PATH: &str = "/etc/vipswitch.toml";
 /// Everything that the configuration says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// The file that it was read from.
+    pub path: PathBuf,
     /// Each master by its master-name.
     pub masters: BTreeMap<String, Master>,
     /// This host's Sentinel.
     pub sentinel: Sentinel,
     /// The files of TLS, where Sentinel or a Redis wants it.
     pub tls: Option<Tls>,
+    /// What Sentinel calls each host, by the host's name, where no interface has that address (NAT).
+    pub hosts: BTreeMap<String, Vec<Host>>,
 }
 
 /// One master and the addresses that follow it.
@@ -64,6 +71,13 @@ pub struct SiteCommand {
     pub required: bool,
 }
 
+impl SiteCommand {
+    /// Returns the program.
+    pub fn program(&self) -> &str {
+        self.argv.first().map_or("", String::as_str)
+    }
+}
+
 /// How long a command may take unless configured.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -80,8 +94,10 @@ pub struct Sentinel {
     pub username: Option<String>,
     /// The password, where it needs one.
     pub password: Option<Password>,
-    /// Whether it wants TLS.
+    /// Whether it and the other Sentinels want TLS; there is none on a Unix socket.
     pub tls: bool,
+    /// The Sentinels of the other hosts that may be sent the password, and are asked where this host's is silent.
+    pub peers: Vec<Endpoint>,
 }
 
 /// Where Sentinel listens.
@@ -199,6 +215,15 @@ impl Config {
         })
     }
 
+    /// Returns whether `[hosts]` gives one of these to the host of this name, `own`, or to another; `None`
+    /// where it names none of them.
+    pub fn is_own(&self, named: &[Host], own: &str) -> Option<bool> {
+        let has = |hosts: &Vec<Host>| hosts.iter().any(|host| named.contains(host));
+        let mut owners = self.hosts.iter().filter(|(_, hosts)| has(hosts));
+        let owner = owners.next().map(|(name, _)| name)?;
+        Some(is_own_name(owner, own))
+    }
+
     /// Whether a password stands in the configuration itself.
     fn has_password(&self) -> bool {
         matches!(self.sentinel.password, Some(Password::Here(_)))
@@ -251,19 +276,54 @@ fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// Reads and parses the configuration file.
+/// How long a file that makes no sense is read again, from the first look on: an editor, `cp` or a
+/// configuration tool is hardly ever half-way for longer.
+const BEING_WRITTEN: Duration = Duration::from_secs(1);
+
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Reads the configuration, with these masters in it. A file that cannot be used is read again for a second:
+/// it may be half written, or missing until an editor has renamed the new one; and after a passing
+/// fault until `give_up`.
 ///
 /// # Errors
 ///
-/// Every one is permanent but failures to read that may pass: those of [`trusted_file::read`] and
-/// [`parse()`]. A file with a password in it that everyone can read is refused.
-pub fn load(path: &Path) -> Result<Config, Fault> {
+/// Those of [`trusted_file::read`] and [`parse()`], and a master that is not there. A file with a
+/// password in it that everyone can read is refused. Every one is permanent but failures to read that
+/// may pass.
+pub async fn load(
+    path: &Path,
+    masters: &[impl AsRef<str>],
+    give_up: Instant,
+) -> Result<Config, Fault> {
+    let written = Instant::now() + BEING_WRITTEN;
+    loop {
+        let fault = match read(path, masters) {
+            Ok(config) => return Ok(config),
+            Err(fault) => fault,
+        };
+        let until = match fault.kind {
+            Kind::Passing => give_up.max(written),
+            Kind::Permanent => written,
+        };
+        if Instant::now() + PAUSE > until {
+            return Err(fault);
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+fn read(path: &Path, masters: &[impl AsRef<str>]) -> Result<Config, Fault> {
     let config = parse(
         &trusted_file::read(path, trusted_file::Kind::Configuration)?,
         path,
     )?;
     if config.has_password() {
         trusted_file::read(path, trusted_file::Kind::Secrets)?;
+    }
+    for name in masters {
+        config.master(name.as_ref())?;
     }
     Ok(config)
 }

@@ -16,7 +16,7 @@ use super::{
     SiteCommand, TIMEOUT, Tls, nearest,
 };
 use crate::exit::Fault;
-use crate::failover::Host;
+use crate::failover::{Endpoint, Host};
 use crate::text::escape;
 use crate::vip::Vip;
 
@@ -28,6 +28,8 @@ struct Tables {
     masters: BTreeMap<Spanned<String>, MasterTable>,
     sentinel: Option<SentinelTable>,
     tls: Option<TlsTable>,
+    #[serde(default)]
+    hosts: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +101,8 @@ struct SentinelTable {
     password: Option<Spanned<String>>,
     password_file: Option<Spanned<String>>,
     tls: Option<Spanned<bool>>,
+    #[serde(default)]
+    peers: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -142,10 +146,30 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Fault> {
         );
     }
     Ok(Config {
+        path: path.to_owned(),
         masters,
         sentinel: source.sentinel(file.sentinel, tls.as_ref())?,
         tls,
+        hosts: source.hosts(file.hosts, &holders)?,
     })
+}
+
+/// The rules of `dev_valid_name` in the kernel's net/core/dev.c: at most 15 bytes (IFNAMSIZ with its final
+/// zero), not `.` or `..`, no slash, colon or white space.
+fn is_interface_name(text: &str) -> bool {
+    let is_wrong = |c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control();
+    (1..16).contains(&text.len()) && text != "." && text != ".." && !text.contains(is_wrong)
+}
+
+/// Returns the interface's name in a text that somebody has copied: `eth1@if3` or `2: eth1:` from `ip link`,
+/// the label `eth1:0` of an address.
+fn meant_interface(text: &str) -> Option<&str> {
+    let unnumbered = match text.split_once(": ") {
+        Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => rest,
+        _ => text,
+    };
+    let name = unnumbered.trim().split(['@', ':']).next()?;
+    is_interface_name(name).then_some(name)
 }
 
 /// The text that is being read, for messages that name a place in it.
@@ -273,26 +297,22 @@ impl Source<'_> {
             })
     }
 
-    /// The rules of `dev_valid_name` in the kernel's net/core/dev.c: at most 15 bytes
-    /// (IFNAMSIZ with its final zero), not `.` or `..`, no slash, colon or white space.
+    /// Reads the name of an interface. The kernel would take an at sign, but nobody names one so: `ip link`
+    /// shows the interface at the other end behind it.
     fn interface(&self, name: Spanned<String>) -> Result<String, Fault> {
         let text = name.get_ref();
-        let valid = (1..16).contains(&text.len())
-            && text != "."
-            && text != ".."
-            && !text
-                .chars()
-                .any(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control());
-        if !valid {
-            return Err(self.at(
-                name.span(),
-                format!(
-                    "`interface` \"{}\" is no name that an interface can have",
-                    escape(text)
-                ),
-            ));
+        if is_interface_name(text) && !text.contains('@') {
+            return Ok(name.into_inner());
         }
-        Ok(name.into_inner())
+        let what = format!(
+            "`interface` \"{}\" is no name that an interface can have",
+            escape(text)
+        );
+        let fault = self.at(name.span(), what);
+        Err(match meant_interface(text) {
+            Some(meant) => fault.remedy(format!("Write \"{}\".", escape(meant))),
+            None => fault.remedy("`ip -br link` shows the names, of at most 15 bytes."),
+        })
     }
 
     fn sentinel(
@@ -306,23 +326,37 @@ impl Source<'_> {
                 username: None,
                 password: None,
                 tls: false,
+                peers: Vec::new(),
             });
         };
         let address = match table.address {
             None => DEFAULT_SENTINEL,
             Some(text) => self.address(&text)?,
         };
-        if let (Address::Unix(_), Some(wanted)) = (&address, &table.tls)
-            && *wanted.get_ref()
-        {
-            return Err(self.at(wanted.span(), "there is no TLS on a Unix socket"));
-        }
         Ok(Sentinel {
             address,
             username: table.username,
             password: self.password(table.password, table.password_file)?,
             tls: self.wants_tls(table.tls, tls)?,
+            peers: table
+                .peers
+                .iter()
+                .map(|peer| self.sentinel_peer(peer))
+                .collect::<Result<_, _>>()?,
         })
+    }
+
+    fn sentinel_peer(&self, text: &Spanned<String>) -> Result<Endpoint, Fault> {
+        match address(text.get_ref()) {
+            Some(Address::Tcp(host, port)) => Ok(Endpoint { host, port }),
+            _ => {
+                let what = format!(
+                    "`peers` \"{}\" is not ADDRESS:PORT, such as \"192.168.56.102:26379\" or \"[fd00::102]:26379\", nor NAME:PORT",
+                    escape(text.get_ref())
+                );
+                Err(self.at(text.span(), what))
+            }
+        }
     }
 
     fn address(&self, text: &Spanned<String>) -> Result<Address, Fault> {
@@ -333,6 +367,54 @@ impl Source<'_> {
             );
             self.at(text.span(), what)
         })
+    }
+
+    /// Reads what Sentinel calls each host. `vips` has the master of each VIP.
+    fn hosts(
+        &self,
+        table: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
+        vips: &HashMap<IpAddr, String>,
+    ) -> Result<BTreeMap<String, Vec<Host>>, Fault> {
+        let mut hosts: BTreeMap<String, Vec<Host>> = BTreeMap::new();
+        for (name, called) in table {
+            if !matches!(Host::read(name.get_ref()), Some(Host::Name(_))) {
+                let shown = escape(name.get_ref());
+                let what =
+                    format!("\"{shown}\" is not the name of a host, as `hostname` prints it");
+                return Err(self.at(name.span(), what));
+            }
+            let mut list = Vec::with_capacity(called.len());
+            for text in called {
+                let host = self.called(&text, vips)?;
+                let mut others = hosts.iter().filter(|(_, list)| list.contains(&host));
+                if let Some((other, _)) = others.next() {
+                    let what = format!("{host} is already one of host \"{}\"", escape(other));
+                    return Err(self.at(text.span(), what));
+                }
+                list.push(host);
+            }
+            hosts.insert(name.into_inner(), list);
+        }
+        Ok(hosts)
+    }
+
+    fn called(
+        &self,
+        text: &Spanned<String>,
+        vips: &HashMap<IpAddr, String>,
+    ) -> Result<Host, Fault> {
+        let shown = escape(text.get_ref());
+        let why = match Host::read(text.get_ref()) {
+            None => "is neither an address nor a name",
+            Some(Host::Address(address)) if vips.contains_key(&address) => "is a VIP",
+            Some(Host::Address(address))
+                if address.is_loopback() || address.is_unspecified() || address.is_multicast() =>
+            {
+                "is not the address of one host"
+            }
+            Some(host) => return Ok(host),
+        };
+        Err(self.at(text.span(), format!("`hosts`: \"{shown}\" {why}")))
     }
 
     fn tls(&self, table: TlsTable) -> Result<Tls, Fault> {
@@ -517,6 +599,45 @@ mod tests {
     }
 
     #[test]
+    fn peers_are_addresses_or_names_with_a_port() {
+        let peers = |list: &str| {
+            let text = format!("{GOOD}[sentinel]\npeers = [{list}]\n");
+            read(&text).map(|config| config.sentinel.peers)
+        };
+        let named = peers(
+            "'192.168.56.102:6800', 'redis3:6801', '[fd00::103]:6802', '[::ffff:10.0.0.4]:1'",
+        );
+        let named: Vec<String> = named.unwrap().iter().map(ToString::to_string).collect();
+        let expected = [
+            "192.168.56.102:6800",
+            "redis3:6801",
+            "[fd00::103]:6802",
+            "10.0.0.4:1",
+        ];
+        assert_eq!(named, expected);
+        assert_eq!(peers("").unwrap(), []);
+        for wrong in [
+            "192.168.56.102",
+            "/run/s.sock",
+            "fd00::103:6802",
+            "a b:1",
+            ":6800",
+            "x:0",
+        ] {
+            let fault = peers(&format!("'10.0.0.1:1', '{wrong}'")).unwrap_err();
+            let begins = format!("v.toml:4:24: `peers` \"{wrong}\" is not ADDRESS:PORT");
+            assert!(fault.to_string().starts_with(&begins), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_sentinel_on_a_unix_socket_may_have_others_with_tls() {
+        let text =
+            format!("{GOOD}[sentinel]\naddress = '/s'\ntls = true\n[tls]\nca_file = '/ca'\n");
+        assert!(read(&text).unwrap().sentinel.tls);
+    }
+
+    #[test]
     fn sentinel_listens_at_an_address_a_name_or_a_socket() {
         let listens = |address: &str| {
             let text = format!("{GOOD}[sentinel]\naddress = '{address}'\n");
@@ -601,10 +722,6 @@ mod tests {
                 with("[sentinel]\ntls = true\n"),
                 "v.toml:4:7: `tls = true` needs",
             ),
-            (
-                with("[sentinel]\naddress = '/s'\ntls = true\n[tls]\nca_file = '/ca'\n"),
-                "v.toml:5:7: there is no TLS on a Unix socket",
-            ),
             (with("[tls]\n"), "v.toml:3:1: missing field `ca_file`"),
             (
                 with("[tls]\nca_file = 'ca'\n"),
@@ -620,6 +737,60 @@ mod tests {
             ),
         ] {
             assert_refused(&[(&text, message)]);
+        }
+    }
+
+    #[test]
+    fn hosts_say_what_sentinel_calls_each() {
+        let config = read(&format!(
+            "{GOOD}[hosts]\nredis1 = ['203.0.113.101', '::ffff:203.0.113.9']\n'redis2.example.com' = ['nat2.example']\n"
+        ))
+        .unwrap();
+        let host = |text: &str| Host::read(text).unwrap();
+        for (named, own, is_own) in [
+            ("203.0.113.101", "redis1", Some(true)),
+            ("203.0.113.101", "REDIS1.example.com", Some(true)),
+            ("203.0.113.9", "redis1", Some(true)),
+            ("203.0.113.101", "redis2", Some(false)),
+            ("nat2.example", "redis2", Some(true)),
+            ("203.0.113.102", "redis1", None),
+        ] {
+            let said = config.is_own(&[host("10.9.9.9"), host(named)], own);
+            assert_eq!(said, is_own, "{named} {own}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_say_nothing_of_one_host_are_refused() {
+        let with = |text: &str| format!("{GOOD}[hosts]\n{text}");
+        for (text, message) in [
+            (
+                "redis1 = ['10.0.0.9', '10.0.0.9 ']",
+                "v.toml:4:23: `hosts`: \"10.0.0.9 \" is neither an address nor a name",
+            ),
+            (
+                "a = ['127.0.0.1']",
+                "v.toml:4:6: `hosts`: \"127.0.0.1\" is not the address of one host",
+            ),
+            (
+                "a = ['::']",
+                "v.toml:4:6: `hosts`: \"::\" is not the address of one host",
+            ),
+            (
+                "a = ['10.0.0.250']",
+                "v.toml:4:6: `hosts`: \"10.0.0.250\" is a VIP",
+            ),
+            (
+                "a = ['1.2.3.4']\nb = ['1.2.3.4']",
+                "v.toml:5:6: 1.2.3.4 is already one of host \"a\"",
+            ),
+            (
+                "'10.0.0.9' = []",
+                "v.toml:4:1: \"10.0.0.9\" is not the name of a host",
+            ),
+            ("a = '1.2.3.4'", "v.toml:4:5: invalid type"),
+        ] {
+            assert_refused(&[(&with(text), message)]);
         }
     }
 
@@ -639,7 +810,7 @@ mod tests {
         assert_refused(&[
             (
                 "[master.m]",
-                "v.toml:1:2: unknown field `master`, expected one of `masters`, `sentinel`, `tls`. Did you mean `masters`?",
+                "v.toml:1:2: unknown field `master`, expected one of `masters`, `sentinel`, `tls`, `hosts`. Did you mean `masters`?",
             ),
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterfaces = 'e'",
@@ -706,26 +877,6 @@ mod tests {
                 "v.toml:2:7: fe80::250 is link-local: every link has its own",
             ),
             (
-                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'sixteen-bytes-xx'",
-                "v.toml:3:13: `interface` \"sixteen-bytes-xx\" is no name",
-            ),
-            (
-                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'a/b'",
-                "v.toml:3:13: `interface`",
-            ),
-            (
-                "[masters.m]\nvip = '10.0.0.1'\ninterface = '..'",
-                "v.toml:3:13: `interface`",
-            ),
-            (
-                "[masters.m]\nvip = '10.0.0.1'\ninterface = ''",
-                "v.toml:3:13: `interface`",
-            ),
-            (
-                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'é h'",
-                "v.toml:3:13: `interface`",
-            ),
-            (
                 "[masters.m]\nvip = '10.0.0.1'\nannounce_to = ['router']",
                 "v.toml:3:16: `announce_to` \"router\" is not the address of a neighbour",
             ),
@@ -759,6 +910,52 @@ mod tests {
             ),
             ("# nothing\n", "v.toml names no master"),
             ("", "v.toml names no master"),
+        ]);
+    }
+
+    #[test]
+    fn a_name_that_no_interface_has_is_refused_with_the_one_that_is_meant() {
+        assert_refused(&[
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'sixteen-bytes-xx'",
+                "v.toml:3:13: `interface` \"sixteen-bytes-xx\" is no name",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'eth1@if3'",
+                "v.toml:3:13: `interface` \"eth1@if3\" is no name that an interface can have. Write \"eth1\".",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'enp0s31f6.1000@enp0s31f6'",
+                "v.toml:3:13: `interface` \"enp0s31f6.1000@enp0s31f6\" is no name that an interface can have. Write \"enp0s31f6.1000\".",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'eth1:0'",
+                "v.toml:3:13: `interface` \"eth1:0\" is no name that an interface can have. Write \"eth1\".",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = '2: eth1@if3: '",
+                "v.toml:3:13: `interface` \"2: eth1@if3: \" is no name that an interface can have. Write \"eth1\".",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = '@if3'",
+                "v.toml:3:13: `interface` \"@if3\" is no name that an interface can have. `ip -br link` shows",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'a/b'",
+                "v.toml:3:13: `interface`",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = '..'",
+                "v.toml:3:13: `interface`",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = ''",
+                "v.toml:3:13: `interface`",
+            ),
+            (
+                "[masters.m]\nvip = '10.0.0.1'\ninterface = 'é h'",
+                "v.toml:3:13: `interface`",
+            ),
         ]);
     }
 

@@ -11,6 +11,7 @@ use crate::kernel::{Added, Netlink, Route, Snapshot};
 use crate::link::Link;
 use crate::lock::Lock;
 use crate::outcome::Sent;
+use crate::plan::Goal;
 use crate::vip::{Binding, Vip};
 
 /// An announcement of a VIP that is ready to go: only binding and sending are left.
@@ -52,7 +53,7 @@ impl Prepared {
         })
     }
 
-    /// Binds the VIP, unless it is `there` already, and sends the announcement. Returns whether this has
+    /// Binds the VIP, unless it is there already, and sends the announcement. Returns whether this has
     /// bound it, and what went out; so it does in the error.
     ///
     /// # Errors
@@ -61,12 +62,9 @@ impl Prepared {
     pub async fn bind_and_announce(
         &self,
         netlink: &Netlink,
-        there: bool,
+        goal: &Goal,
     ) -> Result<(bool, Sent), Halted<bool>> {
-        let added = match there {
-            true => false,
-            false => bind(netlink, &self.link, self.vip).await?,
-        };
+        let added = self.bind(netlink, goal).await?;
         match self.announce() {
             Ok(sent) => Ok((added, sent)),
             Err(fault) => {
@@ -79,6 +77,28 @@ impl Prepared {
                     done: added,
                 })
             }
+        }
+    }
+
+    /// Binds the VIP as it is to be. Returns whether it was not there before in any form.
+    async fn bind(&self, netlink: &Netlink, goal: &Goal) -> Result<bool, Fault> {
+        let vip = Vip {
+            prefix: goal.prefix,
+            ..self.vip
+        };
+        match goal.adopt {
+            None => bind(netlink, &self.link, vip).await,
+            Some(there) if there.prefix != goal.prefix => {
+                netlink.add_address(&self.link, &vip).await?;
+                Ok(false)
+            }
+            Some(there) if !there.lasts => {
+                netlink
+                    .renew_address(&self.link, vip.address, there)
+                    .await?;
+                Ok(false)
+            }
+            Some(_) => Ok(false),
         }
     }
 
@@ -152,8 +172,17 @@ pub fn peers(vip: Vip, known: &[IpAddr], gateways: &[IpAddr]) -> Vec<IpAddr> {
 /// A host has one or two gateways; a router may have hundreds.
 const MOST_GATEWAYS: usize = 8;
 
-/// Removes the VIP from where it does not belong, and verifies that it is on `link`. Returns the names of
-/// the interfaces that it was removed from; so it does in the error.
+/// What was put right about a VIP that is there.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// The names of the interfaces that it was removed from.
+    pub removed: Vec<String>,
+    /// The prefix length of a subnet that it had on its own interface.
+    pub narrowed: Option<u8>,
+}
+
+/// Removes the VIP from where it does not belong, and verifies that it is on `link`, as it is to be. Returns
+/// what it has done; so it does in the error.
 ///
 /// # Errors
 ///
@@ -163,20 +192,37 @@ pub async fn settle(
     lock: &Lock,
     vip: Vip,
     link: &Link,
-) -> Result<Vec<String>, Halted<Vec<String>>> {
+    goal: &Goal,
+) -> Result<Settled, Halted<Settled>> {
     let bindings = Snapshot::new(netlink).bindings(vip.address).await?;
     let (here, stray): (Vec<Binding>, Vec<Binding>) = bindings
         .into_iter()
         .partition(|binding| binding.ifindex == link.index);
-    let removed = release::remove(netlink, lock, vip.address, &stray).await?;
-    if here.iter().any(|binding| binding.usable) {
-        return Ok(removed);
+    let mut done = Settled::default();
+    match release::remove(netlink, lock, vip.address, &stray).await {
+        Ok(removed) => done.removed = removed,
+        Err(Halted {
+            fault,
+            done: removed,
+        }) => {
+            done.removed = removed;
+            return Err(Halted { fault, done });
+        }
+    }
+    let (wide, fit): (Vec<Binding>, Vec<Binding>) = here
+        .into_iter()
+        .partition(|binding| goal.is_too_wide(binding));
+    if fit.iter().any(|binding| binding.usable) {
+        // Last, so that at no moment the address is not there.
+        if let Err(Halted { fault, .. }) = release::remove(netlink, lock, vip.address, &wide).await
+        {
+            return Err(Halted { fault, done });
+        }
+        done.narrowed = wide.first().map(|binding| binding.prefix);
+        return Ok(done);
     }
     let text = format!("{vip} was bound to {} and is gone again", link.name);
     let fault = Fault::passing(text)
         .remedy("Something else removes it: a network manager, or another script.");
-    Err(Halted {
-        fault,
-        done: removed,
-    })
+    Err(Halted { fault, done })
 }

@@ -2,9 +2,10 @@
 
 use super::Engine;
 use crate::config::Target;
+use crate::deeds::release;
 use crate::exit::Fault;
 use crate::kernel::{Netlink, Snapshot};
-use crate::outcome::{Did, Released, Sent};
+use crate::outcome::{Did, Mended, Released, Sent};
 use crate::plan::Action;
 use crate::verdict::Verdict;
 use crate::vip::Binding;
@@ -21,15 +22,19 @@ impl Engine {
         Ok(match action {
             Action::TakeOver(goal) => {
                 let bound = Snapshot::new(netlink).bindings(target.vip.address).await?;
-                let stray: Vec<Binding> = bound
+                let (here, stray): (Vec<Binding>, Vec<Binding>) = bound
                     .into_iter()
-                    .filter(|binding| binding.ifindex != goal.ifindex)
-                    .collect();
+                    .partition(|binding| binding.ifindex == goal.ifindex);
+                let expires = goal.adopt.is_some_and(|there| !there.lasts);
+                let wide = here.iter().find(|binding| goal.is_too_wide(binding));
+                let mended = expires.then_some(Mended::Lifetime).into_iter();
+                let mended = mended.chain(wide.map(|binding| Mended::Subnet(binding.prefix)));
                 Did::TookOver {
                     interface: name(netlink, goal.ifindex).await?,
                     chosen: goal.chosen,
-                    already: goal.adopt,
+                    already: goal.adopt.map(|_| goal.prefix),
                     moved_from: names(netlink, &stray).await?,
+                    mended: mended.collect(),
                     sent: Sent::Frames(0),
                 }
             }
@@ -37,10 +42,13 @@ impl Engine {
                 interfaces: names(netlink, &bindings).await?,
                 sent: Vec::new(),
             },
-            Action::Release(bindings) => Did::Released(Released {
-                interfaces: names(netlink, &bindings).await?,
-                ..Released::default()
-            }),
+            Action::Release(bindings) => {
+                release::refuse(netlink, target.vip, &bindings, &self.vips).await?;
+                Did::Released(Released {
+                    interfaces: names(netlink, &bindings).await?,
+                    ..Released::default()
+                })
+            }
             Action::Nothing => Did::Nothing(verdict.idle()),
         })
     }

@@ -10,47 +10,71 @@
 //! any await and repeated at any time.
 
 mod foresee;
+mod left_behind;
 mod take_over;
 mod task;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
 use futures_util::future::join;
+use tokio::sync::OnceCell;
 
 use crate::config::Target;
-use crate::deeds::release;
+use crate::deeds::release::{self, Leaving};
+use crate::deeds::tickle;
 use crate::evidence::Evidence;
 use crate::exit::{Fault, Halted};
 use crate::frames::Senders;
-use crate::kernel::{Netlink, Snapshot, reset_connections};
+use crate::kernel::{Netlink, Snapshot, SourceRoute};
 use crate::lock::{self, Lock};
-use crate::outcome::{Changes, Did, Outcome, State};
+use crate::outcome::{Did, State};
 use crate::plan::{Action, plan};
+use crate::site_command::memory;
 use crate::verdict::{Verdict, verdict};
-use crate::vip::{Binding, Vip};
+use crate::vip::Binding;
 
+use left_behind::LeftBehind;
 pub use task::{Expected, Task};
 
 /// What attempts have in common: packet sockets, and what was looked up once.
 pub struct Engine {
     started: Instant,
     dry_run: bool,
+    /// All VIPs of the configuration: none is an interface's own address.
+    vips: BTreeSet<IpAddr>,
     senders: Senders,
     /// Key: the number of the interface, and true for IPv4.
     gateways: RefCell<BTreeMap<(u32, bool), Vec<IpAddr>>>,
+    /// The routes that have a source.
+    source_routes: RefCell<Rc<OnceCell<Vec<SourceRoute>>>>,
+    left_behind: LeftBehind,
 }
 
 impl Engine {
     /// Returns an engine whose owner was started at `started`. A dry run plans and changes nothing.
-    pub fn new(started: Instant, dry_run: bool) -> Engine {
+    /// `vips` are those that attempts will be about, as far as is known.
+    pub fn new(started: Instant, dry_run: bool, vips: Vec<IpAddr>) -> Engine {
         Engine {
             started,
             dry_run,
+            vips: BTreeSet::new(),
             senders: Senders::default(),
             gateways: RefCell::default(),
+            source_routes: RefCell::default(),
+            left_behind: LeftBehind::by(vips),
+        }
+    }
+
+    /// Returns it with these VIPs, all of the configuration: none of them is an interface's own address.
+    #[must_use]
+    pub fn knowing(self, vips: impl Iterator<Item = IpAddr>) -> Engine {
+        Engine {
+            vips: vips.collect(),
+            ..self
         }
     }
 
@@ -59,6 +83,7 @@ impl Engine {
         // A socket may be on an interface that went and came back.
         self.senders.clear();
         self.gateways.borrow_mut().clear();
+        self.source_routes.take();
     }
 
     /// Tries once what is not done yet. Every VIP is announced before any is settled. `gather` gives the
@@ -75,7 +100,7 @@ impl Engine {
     ) -> Result<(), Fault> {
         let lock = self.lock(task).await?;
         let netlink = Netlink::open()?;
-        let snapshot = Snapshot::new(&netlink);
+        let snapshot = Snapshot::knowing(&netlink, self.vips.clone());
         let (evidence, mut ready) =
             join(gather(&snapshot), self.get_ready(&netlink, &snapshot, task)).await;
         let evidence = task.evidence.insert(evidence?);
@@ -107,10 +132,10 @@ impl Engine {
                 }
                 (Ok(Action::Announce(at)), _) => self.announce(&netlink, task, place, &at).await,
                 (Ok(Action::Release(from)), Some(lock)) => {
-                    let changes = &mut task.outcomes[place].so_far;
-                    release(&netlink, lock, vip, &from, changes).await
+                    memory::before_release(&task.targets[place]);
+                    self.release(&netlink, lock, task, place, &from).await
                 }
-                (Ok(Action::Nothing), _) => Ok(nothing(&verdict, &task.outcomes[place]).await),
+                (Ok(Action::Nothing), _) => Ok(self.nothing(&verdict, task, place).await),
             };
             task.outcomes[place].state = result.map_or_else(State::from, State::Done);
         }
@@ -140,38 +165,76 @@ impl Engine {
         task.unlocked |= !lock.is_held();
         Ok(Some(lock))
     }
+
+    async fn nothing(&self, verdict: &Verdict, task: &mut Task<'_>, place: usize) -> Did {
+        let vip = task.targets[place].vip.address;
+        let so_far = &task.outcomes[place].so_far;
+        let done = so_far
+            .released_here
+            .then(|| Did::Released(so_far.released.clone()));
+        // What a run has left that was killed, or an attempt that was dropped, before its clients were told.
+        if matches!(verdict, Verdict::Elsewhere(_))
+            && self.left_behind.has(vip, so_far.released_here).await
+        {
+            tell_clients(task, place, None);
+        }
+        done.unwrap_or_else(|| Did::Nothing(verdict.idle()))
+    }
+
+    async fn release(
+        &self,
+        netlink: &Netlink,
+        lock: &Lock,
+        task: &mut Task<'_>,
+        place: usize,
+        bindings: &[Binding],
+    ) -> Result<Did, Fault> {
+        let vip = task.targets[place].vip;
+        let leaving = Leaving {
+            vip,
+            bindings,
+            vips: &self.vips,
+            routes: self.routes_from(netlink, vip.address).await,
+        };
+        let changes = &mut task.outcomes[place].so_far;
+        // Noted first: who drops this in the midst must not find later that nothing was done.
+        changes.released_here = true;
+        let (done, fault) = match release::release(netlink, lock, leaving).await {
+            Ok(done) => (done, None),
+            Err(Halted { fault, done }) => (done, Some(fault)),
+        };
+        let all = &mut changes.released;
+        all.interfaces.extend(done.interfaces);
+        all.routes.extend(done.routes);
+        all.reset = std::mem::take(&mut all.reset).and(done.reset);
+        let did = match fault {
+            None => Ok(Did::Released(all.clone())),
+            Some(fault) => Err(fault),
+        };
+        if done.left_behind {
+            tell_clients(task, place, bindings.first().map(|binding| binding.ifindex));
+        }
+        did
+    }
+
+    /// Returns the routes that have a VIP as their source. All VIPs share one list: it may be long.
+    async fn routes_from(&self, netlink: &Netlink, vip: IpAddr) -> Result<Vec<SourceRoute>, Fault> {
+        if vip.is_ipv6() {
+            return Ok(Vec::new());
+        }
+        let list = Rc::clone(&self.source_routes.borrow());
+        let all = list.get_or_try_init(|| netlink.source_routes()).await?;
+        let has = |route: &&SourceRoute| route.source().map(IpAddr::V4) == Some(vip);
+        Ok(all.iter().filter(has).cloned().collect())
+    }
 }
 
-async fn release(
-    netlink: &Netlink,
-    lock: &Lock,
-    vip: Vip,
-    bindings: &[Binding],
-    changes: &mut Changes,
-) -> Result<Did, Fault> {
-    // Noted first: who drops this in the midst must not find later that nothing was done.
-    changes.released_here = true;
-    let (done, fault) = match release::release(netlink, lock, vip, bindings).await {
-        Ok(done) => (done, None),
-        Err(Halted { fault, done }) => (done, Some(fault)),
-    };
-    let all = &mut changes.released;
-    all.interfaces.extend(done.interfaces);
-    all.reset = std::mem::take(&mut all.reset).and(done.reset);
-    match fault {
-        None => Ok(Did::Released(all.clone())),
-        Some(fault) => Err(fault),
-    }
-}
-
-async fn nothing(verdict: &Verdict, outcome: &Outcome) -> Did {
-    let released = &outcome.so_far.released;
-    if outcome.so_far.released_here {
-        return Did::Released(released.clone());
-    }
-    if matches!(verdict, Verdict::Elsewhere(_)) {
-        // What a run has left that was killed before its last sweep.
-        let _ = reset_connections(outcome.vip.address).await;
-    }
-    Did::Nothing(verdict.idle())
+/// Has the clients of a VIP's connections told that it is gone.
+fn tell_clients(task: &mut Task<'_>, place: usize, ifindex: Option<u32>) {
+    let target = &task.targets[place];
+    task.left_behind.push(tickle::Job {
+        master: target.name.to_owned(),
+        vip: target.vip,
+        ifindex,
+    });
 }

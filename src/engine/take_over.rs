@@ -11,8 +11,9 @@ use crate::deeds::take_over::{self, Prepared};
 use crate::exit::{Fault, Halted};
 use crate::kernel::{Netlink, Snapshot};
 use crate::lock::Lock;
-use crate::outcome::{Did, Sent};
+use crate::outcome::{Did, Mended, Sent};
 use crate::plan::Goal;
+use crate::site_command::memory;
 use crate::vip::{Binding, Candidates, choose_interface};
 
 /// A take-over whose frames are out.
@@ -80,16 +81,18 @@ impl Engine {
             Some(prepared) => prepared,
             None => Prepared::new(netlink, &self.senders, vip, goal.ifindex).await?,
         };
+        if goal.adopt.is_none() {
+            memory::before_take_over(&task.targets[place]);
+        }
         let changes = &mut task.outcomes[place].so_far;
         let before = changes.added;
         // Noted first: an attempt that is dropped in the midst has bound it all the same.
         changes.added |= goal.adopt.is_none();
-        match prepared
-            .bind_and_announce(netlink, goal.adopt.is_some())
-            .await
-        {
+        match prepared.bind_and_announce(netlink, &goal).await {
             Ok((added, sent)) => {
                 changes.added = before | added;
+                let lasts = goal.adopt.is_none_or(|there| there.lasts);
+                changes.mended.extend((!lasts).then_some(Mended::Lifetime));
                 task.phases
                     .announced
                     .get_or_insert_with(|| self.started.elapsed());
@@ -127,15 +130,14 @@ impl Engine {
         let peers = self.peers(netlink, link.index, &target, &task.peers).await;
         let asked = prepared.ask(&peers);
         let changes = &mut task.outcomes[place].so_far;
-        match take_over::settle(netlink, lock, target.vip, link).await {
-            Ok(removed) => changes.moved_from.extend(removed),
-            Err(Halted {
-                fault,
-                done: removed,
-            }) => {
-                changes.moved_from.extend(removed);
-                return Err(fault);
-            }
+        let (done, fault) = match take_over::settle(netlink, lock, target.vip, link, &goal).await {
+            Ok(done) => (done, None),
+            Err(Halted { fault, done }) => (done, Some(fault)),
+        };
+        changes.moved_from.extend(done.removed);
+        changes.mended.extend(done.narrowed.map(Mended::Subnet));
+        if let Some(fault) = fault {
+            return Err(fault);
         }
         // `sync` runs every half minute: that it has announced the VIP once more is enough.
         if link.mac.is_some() && (changes.is_news() || !task.is_routine) {
@@ -144,14 +146,16 @@ impl Engine {
                 vip: target.vip,
                 ifindex: link.index,
                 peers,
+                is_ordered: task
+                    .evidence
+                    .as_ref()
+                    .is_some_and(|known| known.order.is_some()),
             });
         }
         Ok(Did::TookOver {
-            already: goal
-                .adopt
-                .or(Some(target.vip.prefix))
-                .filter(|_| !changes.added),
+            already: Some(goal.prefix).filter(|_| !changes.added),
             moved_from: changes.moved_from.clone(),
+            mended: changes.mended.clone(),
             interface: prepared.link.name,
             chosen: goal.chosen,
             sent: sent.and(asked.unwrap_or(0)),
@@ -159,7 +163,7 @@ impl Engine {
     }
 
     /// Returns the neighbours whose answers prove that the network delivers to a VIP here. The
-    /// gateways are looked up once for all VIPs of an interface: a router has many routes.
+    /// gateways are looked up once for all VIPs of an interface.
     async fn peers(
         &self,
         netlink: &Netlink,
@@ -179,7 +183,7 @@ impl Engine {
             Some(gateways) => gateways,
             None => {
                 let found = netlink
-                    .gateways(ifindex, vip.address)
+                    .gateways(ifindex, vip.address, &known)
                     .await
                     .unwrap_or_default();
                 self.gateways.borrow_mut().insert(key, found.clone());

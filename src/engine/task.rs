@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::Target;
 use crate::deeds::announcer::Job;
+use crate::deeds::tickle;
 use crate::evidence::Evidence;
 use crate::exit::{Exit, Fault};
 use crate::outcome::{Outcome, Phases, State};
@@ -31,6 +32,8 @@ pub struct Task<'a> {
     pub unlocked: bool,
     /// What is to be announced further.
     pub jobs: Vec<Job>,
+    /// Which VIPs have left connections behind.
+    pub left_behind: Vec<tickle::Job>,
     /// Why further announcements could not be arranged.
     pub unannounced: Option<Fault>,
 }
@@ -52,6 +55,7 @@ impl<'a> Task<'a> {
             phases: Phases::default(),
             unlocked: false,
             jobs: Vec::new(),
+            left_behind: Vec::new(),
             unannounced: None,
         }
     }

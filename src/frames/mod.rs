@@ -1,12 +1,13 @@
 //! Tells the network which interface a VIP is on: frames ([`arp`], [`ndp`]), the packet socket
-//! that carries them, and the probe that asks who else claims the VIP. Knows neither the
-//! configuration nor Sentinel.
+//! that carries them, and the probe that asks who else claims the VIP; and tells clients that they
+//! lost it ([`tcp`], the IP socket). Knows neither the configuration nor Sentinel.
 
 pub mod arp;
+mod ip_socket;
 pub mod ndp;
-mod probe;
-
 mod packet_socket;
+mod probe;
+pub mod tcp;
 
 use std::net::IpAddr;
 
@@ -14,6 +15,7 @@ use pnet_base::MacAddr;
 
 use crate::link::Link;
 
+pub use ip_socket::IpSocket;
 pub use packet_socket::{PacketSocket, Senders};
 pub use probe::{Question, claimants};
 

@@ -1,31 +1,38 @@
 //! Gathers evidence: asks the Sentinels, Redis, name servers and the kernel what is true about a master.
 //! Says nothing about what follows from it.
 
+mod newest;
 mod poll;
+pub mod remembered;
+mod servers;
+mod sites;
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
-use tokio::time::Instant;
+use futures_util::future::{join, join_all, join3};
+use tokio::time::{Instant, timeout_at};
 
-use self::poll::endpoint;
-use crate::config::{Config, Master, SENTINEL_TIMEOUT};
-use crate::evidence::{self, Call, Evidence, OwnRedis, Place, Role, Site, Word};
+use self::remembered::{Known, Listed, Memory};
+use self::sites::{Finder, Named, at_hand, endpoint, named};
+use crate::config::{Config, SENTINEL_TIMEOUT};
+use crate::evidence::{Call, Evidence, Order, Site, Word};
 use crate::exit::Fault;
-use crate::failover::{Endpoint, Failover, Host};
+use crate::failover::{Endpoint, Failover};
 use crate::hosts;
 use crate::kernel::Snapshot;
-use crate::redis::{self, NoAnswer, redis_fault, redis_server, sentinel_fault, sentinel_server};
+use crate::place::Place;
+use crate::redis::{self, NoAnswer, Told, sentinel_fault, sentinel_server};
 
-pub use poll::{Asked, Poll, count, poll};
+pub use newest::newest;
+pub use poll::{Asked, Poll, Silence, Tried, count, poll, try_others};
+pub use servers::certain;
 
 /// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to
 /// this host's Redis.
 const ROUND: Duration = Duration::from_millis(800);
 
-/// How many Redis of this host are asked for their role.
-const MOST_REDIS: usize = 8;
+/// How long the hook waits for the Redis of this host, which can only object.
+const OWN_REDIS: Duration = Duration::from_millis(150);
 
 /// Returns what this host's Sentinel says of a master.
 ///
@@ -47,135 +54,243 @@ pub async fn master_of(config: &Config, name: &str) -> Result<Option<Endpoint>, 
     }
 }
 
-/// Returns the site of a Redis: its addresses, and whether they are this host's.
-pub async fn site(snapshot: &Snapshot<'_>, endpoint: &Endpoint) -> Site {
-    match hosts::addresses(&endpoint.host).await {
-        Ok(addresses) => place(snapshot, endpoint, addresses).await,
-        Err(fault) => unplaced(endpoint, fault),
-    }
+/// Returns what this host's Sentinel says of these masters, as far as it may be asked.
+async fn told(config: &Config, names: &[&str]) -> Result<Vec<Result<Told, NoAnswer>>, Fault> {
+    let until = Instant::now() + SENTINEL_TIMEOUT;
+    let server = sentinel_server(config, until).await?;
+    let left = until.saturating_duration_since(Instant::now());
+    let told = redis::told(&server, names, left).await;
+    told.map_err(|no| sentinel_fault(&no, &config.sentinel.address))
 }
 
-async fn place(snapshot: &Snapshot<'_>, endpoint: &Endpoint, addresses: Vec<IpAddr>) -> Site {
-    let is_own_name = match &endpoint.host {
-        Host::Name(name) => evidence::is_own_name(name, &hosts::own_name()),
-        Host::Address(_) => false,
+/// Returns where the master is that this host's Sentinel names, by everything that tells which host that is.
+///
+/// # Errors
+///
+/// Those of [`master_of`]. A master that Sentinel does not monitor is `None`.
+pub async fn master_site(
+    config: &Config,
+    name: &str,
+    snapshot: &Snapshot<'_>,
+) -> Result<Option<Site>, Fault> {
+    let master = config.master(name)?;
+    let answer = told(config, &[name])
+        .await
+        .map(|mut of_each| of_each.remove(0));
+    let mut known = servers::known(&answer);
+    let said = match answer? {
+        Ok(told) => endpoint(&told.master.host, told.master.port),
+        Err(NoAnswer::NoSuchMaster) => return Ok(None),
+        Err(no) => return Err(sentinel_fault(&no, &config.sentinel.address)),
     };
-    let carriers = snapshot.carriers(&addresses).await;
-    Site {
-        endpoint: endpoint.clone(),
-        addresses,
-        place: carriers.and_then(|carriers| evidence::place(&carriers, is_own_name)),
-    }
+    let said =
+        said.map_err(|why| sentinel_fault(&NoAnswer::Unexpected(why), &config.sentinel.address))?;
+    let run_id = run_id(&known, &said);
+    known.push(named(&said, run_id).await);
+    let finder = Finder::new(config, name, master, snapshot, SENTINEL_TIMEOUT);
+    let last = known.len() - 1;
+    let (mut sites, _) = finder.find(&known, |place| place == last).await;
+    Ok(Some(sites.remove(last)))
 }
 
-fn unplaced(endpoint: &Endpoint, fault: Fault) -> Site {
-    Site {
-        endpoint: endpoint.clone(),
-        addresses: Vec::new(),
-        place: Err(fault),
-    }
+/// Returns where each Redis of the master `name` is, as Sentinel lists it: by its run id, too. Names have until
+/// then to resolve.
+///
+/// # Errors
+///
+/// A master that is not configured is permanent.
+pub async fn sites(
+    config: &Config,
+    name: &str,
+    snapshot: &Snapshot<'_>,
+    listed: Vec<(Endpoint, Option<String>)>,
+    until: Instant,
+) -> Result<Vec<Site>, Fault> {
+    let late = || Err(Fault::passing("its name was not resolved in time"));
+    let each = listed.into_iter().map(async |(endpoint, run_id)| Named {
+        addresses: timeout_at(until, hosts::addresses(&endpoint.host))
+            .await
+            .unwrap_or_else(|_| late()),
+        endpoint,
+        run_id,
+        is_vouched_for: true,
+    });
+    let named = join_all(each).await;
+    let master = config.master(name)?;
+    let finder = Finder::new(config, name, master, snapshot, SENTINEL_TIMEOUT);
+    Ok(finder.find(&named, |_| true).await.0)
+}
+
+/// Returns where a Redis or a Sentinel is, by its address or its name alone.
+pub async fn site(config: &Config, snapshot: &Snapshot<'_>, endpoint: &Endpoint) -> Site {
+    sites::by_address(config, snapshot, named(endpoint, None).await).await
+}
+
+fn run_id(known: &[Named], of: &Endpoint) -> Option<String> {
+    let mut same = known.iter().filter(|one| one.endpoint == *of);
+    same.find_map(|one| one.run_id.clone())
 }
 
 /// Returns what is known about Sentinel's call. `before` is what this host's Sentinel said in an earlier
 /// attempt: its word of a moment ago is better than none.
+///
+/// # Errors
+///
+/// A master that is not configured is permanent.
 pub async fn of_call(
     config: &Config,
     failover: &Failover,
     before: Option<Word>,
     snapshot: &Snapshot<'_>,
-) -> Evidence {
-    let to = &failover.to;
-    // A name is looked up only once it is known that it matters.
-    let at_hand = async {
-        match to.host {
-            Host::Address(address) => Some(place(snapshot, to, vec![address]).await),
-            Host::Name(_) => None,
-        }
-    };
-    let (said, at_hand) = join(master_of(config, &failover.master), at_hand).await;
-    let word = match said {
-        Ok(None) => Word::Unmonitored,
-        Ok(Some(said)) if said.host == to.host => Word::Agrees,
-        Ok(Some(said)) => Word::Says(site(snapshot, &said).await),
+) -> Result<Evidence, Fault> {
+    let (to, name) = (&failover.to, failover.master.as_str());
+    let master = config.master(name)?;
+    let finder = Finder::new(config, name, master, snapshot, OWN_REDIS);
+    let names = [name];
+    // Read while Sentinel's answer is on its way.
+    let memory = async { Memory::read() };
+    let (asked, (), memory) = join3(told(config, &names), finder.ask_early(to), memory).await;
+    let told = asked.map(|mut of_each| of_each.remove(0));
+    let mut known = servers::known(&told);
+    let from = failover.from.as_ref();
+    known.extend(from.map(|from| at_hand(from, run_id(&known, from))));
+    let said = match &told {
+        Ok(Ok(told)) => endpoint(&told.master.host, told.master.port).map(Some),
+        Ok(Err(NoAnswer::NoSuchMaster)) => Ok(None),
+        Ok(Err(no)) => Err(sentinel_fault(no, &config.sentinel.address)
+            .cause()
+            .to_owned()),
         // Also a password file that cannot be used: the VIP is not to stay behind for that.
-        Err(fault) => Word::Silent(fault.cause().to_owned()),
+        Err(fault) => Err(fault.cause().to_owned()),
+    };
+    // The Redis that decides is the last; a name is looked up only once it is known that it matters.
+    let is_other = matches!(&said, Ok(Some(said)) if said.host != to.host);
+    let decides = match &said {
+        Ok(Some(said)) if is_other => named(said, run_id(&known, said)).await,
+        _ => Named {
+            // The call alone may be anybody's.
+            is_vouched_for: matches!(said, Ok(Some(_))),
+            ..named(to, run_id(&known, to)).await
+        },
+    };
+    known.push(decides);
+    let last = known.len() - 1;
+    let (mut sites, own_redis) = finder.find(&known, |place| place == last).await;
+    let site = sites.remove(last);
+    let addresses = site.addresses.clone();
+    let unknown = |endpoint: &Endpoint| Site {
+        endpoint: endpoint.clone(),
+        addresses: hosts::at_hand(&endpoint.host),
+        run_id: None,
+        place: Err(Fault::passing("its name was not looked up")),
+    };
+    let (to_site, word) = match said {
+        Ok(Some(_)) if is_other => (unknown(to), Word::Says(site)),
+        Ok(Some(_)) => (site, Word::Agrees),
+        Ok(None) => (site, Word::Unmonitored),
+        Err(why) => (site, Word::Silent(why)),
     };
     let word = match (before, word) {
         (Some(known @ (Word::Says(_) | Word::Agrees)), Word::Silent(_)) => known,
         (_, word) => word,
     };
-    let to = match (at_hand, &word) {
-        (Some(site), _) => site,
-        (None, Word::Says(_)) => unplaced(to, Fault::passing("its name was not looked up")),
-        (None, _) => site(snapshot, to).await,
-    };
-    let mut servers = to.addresses.clone();
-    if let Word::Says(site) = &word {
-        // The call is stale: the address in it does not matter any more.
-        servers.clone_from(&site.addresses);
-    }
-    Evidence {
+    let mut servers = servers::configured(config);
+    servers.extend(servers::own_addresses(&told));
+    servers.extend(servers::remembered(&memory));
+    servers.extend(from.iter().flat_map(|from| hosts::at_hand(&from.host)));
+    servers.extend(&to_site.addresses);
+    servers.extend(addresses);
+    Ok(Evidence {
         vips: config.vips().map(|vip| vip.address).collect(),
         servers,
         call: Some(Call {
-            to,
+            to: to_site,
             carries_information: failover.carries_information(),
         }),
         word: Some(word),
+        own_redis,
+        ..Evidence::default()
+    })
+}
+
+/// Returns what is known where an operator gives an order: no more than what keeps a mistake from being obeyed. A
+/// Sentinel that does not answer is passed over.
+pub async fn of_order(config: &Config, order: Order, names: &[&str]) -> Evidence {
+    let told = told(config, names).await.unwrap_or_default();
+    let mut servers = servers::configured(config);
+    servers.extend(servers::remembered(&Memory::read()));
+    for told in told {
+        servers.extend(servers::masters(&told));
+        servers.extend(servers::own_addresses(&Ok(told)));
+    }
+    Evidence {
+        order: Some(order),
+        vips: config.vips().map(|vip| vip.address).collect(),
+        servers,
         ..Evidence::default()
     }
 }
 
+/// Remembers what this host's Sentinel says of masters that nothing is remembered of: `sync` may find it silent
+/// before it was ever asked. What cannot be written is not remembered.
+pub async fn remember_new(config: &Config, names: &[&str]) {
+    let mut memory = Memory::read();
+    let new: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| memory.of(name).is_none())
+        .collect();
+    memory.note_vips(config, |_| true);
+    let told = match new.is_empty() {
+        true => Vec::new(),
+        false => told(config, &new).await.unwrap_or_default(),
+    };
+    for (name, told) in new.iter().zip(told) {
+        let Ok(told) = told else { continue };
+        let listed = |all: &[redis::Instance]| all.iter().map(Listed::from).collect();
+        let known = Known {
+            sentinels: listed(&told.sentinels),
+            quorum: told.quorum,
+            redis: listed(&told.servers),
+        };
+        if !known.redis.is_empty() {
+            memory.learn(name, known, config);
+        }
+    }
+    let _ = memory.write(config);
+}
+
 /// Returns what is known about a master by the word of all Sentinels, and of its Redis on this host.
-/// `waited` is for how long the Sentinels have not been of one mind.
+/// `waited` is for how long the Sentinels have not been of one mind, `memory` what was known before the poll.
 ///
 /// # Errors
 ///
-/// This host's Sentinel now says another master than in the poll, or does not answer: a hook may have come
-/// first, while this run waited for the lock. Passing.
+/// This host's Sentinel now says another master than in the poll, or answered then and does not now: a hook
+/// may have come first, while this run waited for the lock. Passing.
 pub async fn of_poll(
     config: &Config,
     name: &str,
     poll: &Poll,
     waited: Duration,
+    memory: &Memory,
     snapshot: &Snapshot<'_>,
 ) -> Result<Evidence, Fault> {
-    let master = config.master(name)?;
-    let mut sites: Vec<Site> = Vec::new();
-    for endpoint in poll.redis() {
-        if !sites.iter().any(|site| site.endpoint == *endpoint) {
-            sites.push(match poll.addresses(endpoint) {
-                Ok(addresses) => place(snapshot, endpoint, addresses).await,
-                Err(fault) => unplaced(endpoint, fault),
-            });
-        }
-    }
-    let own = sites.iter().filter(|site| site.is_here()).take(MOST_REDIS);
-    let roles = join_all(own.map(|site| role(config, name, master, site)));
-    let (said, own_redis) = join(master_of(config, name), roles).await;
+    let finder = Finder::new(config, name, config.master(name)?, snapshot, ROUND);
+    let named = poll.named();
+    let find = finder.find(&named, |_| true);
+    let (said, (sites, own_redis)) = join(master_of(config, name), find).await;
     let at = &config.sentinel.address;
-    let mut evidence = poll.evidence(&sites, said?.as_ref(), &at.to_string(), waited)?;
+    // Where it was silent in the poll, it may be so still.
+    let said = match said {
+        Err(_) if poll.is_without_local() => None,
+        said => said?,
+    };
+    let mut evidence = poll.evidence(&sites, said.as_ref(), &at.to_string(), waited)?;
+    evidence.servers.extend(servers::configured(config));
+    evidence.servers.extend(servers::remembered(memory));
     evidence.vips = config.vips().map(|vip| vip.address).collect();
     evidence.own_redis = own_redis;
     Ok(evidence)
-}
-
-/// Asks a Redis of this host for its role. A name may have addresses on which it does not listen, such as
-/// 127.0.1.1: one answer is enough.
-async fn role(config: &Config, name: &str, master: &Master, site: &Site) -> OwnRedis {
-    let ask = async |address: IpAddr| -> Result<Role, Fault> {
-        let at = SocketAddr::new(address, site.endpoint.port);
-        let server = redis_server(config, master, at)?;
-        redis::role(&server, ROUND)
-            .await
-            .map_err(|no| redis_fault(&no, at, name))
-    };
-    let each = join_all(site.addresses.iter().map(|address| ask(*address))).await;
-    let said = each.into_iter().reduce(|one, next| one.or(next));
-    OwnRedis {
-        site: site.clone(),
-        role: said.unwrap_or_else(|| Err(Fault::passing("it has no address"))),
-    }
 }
 
 /// Returns whether a site is on this host, if that can be told.

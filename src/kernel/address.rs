@@ -1,12 +1,9 @@
 //! Addresses: the list of them, adding one, deleting exactly one.
 
+use std::fs;
 use std::net::IpAddr;
 
-use futures_util::StreamExt as _;
 use nix::errno::Errno;
-use rtnetlink::packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
@@ -22,6 +19,15 @@ use crate::vip::{Binding, Subnet, Vip};
 /// kernel's (include/uapi/linux/if_addr.h); no others are registered. This is an ASCII `v`.
 const OWNER: u8 = 118;
 
+/// Returns whether the kernel keeps our mark on an address: Linux 5.18 or later.
+pub fn has_marks() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let parts = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    parts.collect::<Vec<_>>() >= vec![5, 18]
+}
+
 /// One address of this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -35,6 +41,8 @@ pub struct Address {
     pub usable: bool,
     /// Whether the kernel removes it with its primary, unless it promotes secondaries.
     pub secondary: bool,
+    /// Whether it stays as it is: no lifetime ends it, and an IPv6 one is never chosen as a source.
+    pub lasts: bool,
     /// Whether it bears the mark of the addresses that we add, on a kernel that has marks.
     pub is_ours: bool,
 }
@@ -53,24 +61,16 @@ impl Netlink {
     ///
     /// # Errors
     ///
-    /// A netlink fault. A list that changed while it was read is a passing one, as some of it may
-    /// be missing.
+    /// A netlink fault.
     pub async fn addresses(&self, like: IpAddr) -> Result<Vec<Address>, Fault> {
         let mut message = AddressMessage::default();
         message.header.family = family(like);
-        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetAddress(message));
-        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let tried = || "list the addresses of this host".to_owned();
-        match self
-            .answer(tried, list(self.handle.clone(), request))
-            .await?
-        {
-            Some(addresses) => Ok(addresses),
-            None => Err(Fault::passing(format!(
-                "cannot {}: they change all the time",
-                tried()
-            ))),
-        }
+        let request = RouteNetlinkMessage::GetAddress(message);
+        self.list("addresses", request, |message| match message {
+            RouteNetlinkMessage::NewAddress(message) => read(&message),
+            _ => None,
+        })
+        .await
     }
 
     /// Binds a VIP to an interface. An IPv6 address is usable at once (`nodad`: detection of
@@ -97,19 +97,41 @@ impl Netlink {
     async fn add(&self, ifindex: u32, vip: &Vip, tagged: bool) -> Result<Added, rtnetlink::Error> {
         let mut request = self.handle.address().add(ifindex, vip.address, vip.prefix);
         let attributes = &mut request.message_mut().attributes;
-        if tagged {
-            attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(OWNER)));
-        }
-        if vip.address.is_ipv6() {
-            attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-            attributes.push(AddressAttribute::CacheInfo(never_preferred()));
-        }
+        attributes.extend(forever(vip.address, tagged));
         match request.execute().await {
             Ok(()) => Ok(Added::New),
             // Somebody, or an earlier run, has bound it: what was wanted.
             Err(error) if is(&error, &[Errno::EEXIST]) => Ok(Added::Already),
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes a binding of `address` stay as it is: takes a lifetime from it, and keeps an IPv6 one from being a
+    /// source. Its mark, or that it has none, is kept.
+    ///
+    /// # Errors
+    ///
+    /// A netlink fault.
+    pub async fn renew_address(
+        &self,
+        link: &Link,
+        address: IpAddr,
+        binding: Binding,
+    ) -> Result<(), Fault> {
+        let Binding { prefix, peer, .. } = binding;
+        let mut request = self.handle.address().add(link.index, address, prefix);
+        request = request.replace();
+        let message = request.message_mut();
+        // rtnetlink knows of no peer. The kernel finds the address by both (`find_matching_ifa` in
+        // net/ipv4/devinet.c).
+        for attribute in &mut message.attributes {
+            if let AddressAttribute::Address(of) = attribute {
+                *of = peer;
+            }
+        }
+        message.attributes.extend(forever(address, binding.is_ours));
+        let tried = || format!("take the lifetime from {address}/{prefix} on {}", link.name);
+        self.answer(tried, request.execute()).await
     }
 
     /// Removes exactly this binding of `address`. The kernel compares address, prefix length
@@ -149,31 +171,6 @@ impl Netlink {
     }
 }
 
-/// Reads a list of addresses to its end; `None` if the kernel says that it was interrupted. By
-/// hand, because rtnetlink's own does not pass that on.
-async fn list(
-    mut handle: rtnetlink::Handle,
-    request: NetlinkMessage<RouteNetlinkMessage>,
-) -> Result<Option<Vec<Address>>, rtnetlink::Error> {
-    let mut answer = handle.request(request)?;
-    let mut addresses = Vec::new();
-    let mut interrupted = false;
-    while let Some(message) = answer.next().await {
-        interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
-        match message.payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message)) => {
-                addresses.extend(read(&message))
-            }
-            NetlinkPayload::Error(error) if error.code.is_some() => {
-                return Err(rtnetlink::Error::NetlinkError(error));
-            }
-            NetlinkPayload::Overrun(_) => interrupted = true,
-            _ => {}
-        }
-    }
-    Ok((!interrupted).then_some(addresses))
-}
-
 fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,
@@ -189,6 +186,8 @@ pub(super) fn read(message: &AddressMessage) -> Option<Address> {
     let mut local = None;
     let mut address = None;
     let mut is_ours = false;
+    // An address without is one without end.
+    let mut lifetimes = (u32::MAX, u32::MAX);
     // The header has room for the first eight flags only.
     let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     for attribute in &message.attributes {
@@ -196,6 +195,7 @@ pub(super) fn read(message: &AddressMessage) -> Option<Address> {
             AddressAttribute::Local(ip) => local = Some(*ip),
             AddressAttribute::Address(ip) => address = Some(*ip),
             AddressAttribute::Flags(all) => flags = *all,
+            AddressAttribute::CacheInfo(of) => lifetimes = (of.ifa_valid, of.ifa_preferred),
             AddressAttribute::Protocol(AddressProtocol::Other(OWNER)) => is_ours = true,
             _ => {}
         }
@@ -213,8 +213,20 @@ pub(super) fn read(message: &AddressMessage) -> Option<Address> {
         usable: !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed),
         // For IPv6 the same bit says temporary.
         secondary: local.is_ipv4() && flags.contains(AddressFlags::Secondary),
+        lasts: lifetimes.0 == u32::MAX && (local.is_ipv4() || lifetimes.1 == 0),
         is_ours,
     })
+}
+
+/// What an address is to have that stays.
+fn forever(address: IpAddr, tagged: bool) -> Vec<AddressAttribute> {
+    let tag = AddressAttribute::Protocol(AddressProtocol::Other(OWNER));
+    let mut attributes: Vec<AddressAttribute> = tagged.then_some(tag).into_iter().collect();
+    if address.is_ipv6() {
+        attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        attributes.push(AddressAttribute::CacheInfo(never_preferred()));
+    }
+    attributes
 }
 
 /// Valid for ever, preferred never. The kernel takes u32::MAX seconds for ever.

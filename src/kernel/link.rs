@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use pnet_base::MacAddr;
 use rtnetlink::LinkGetRequest;
 use rtnetlink::packet_core::{DefaultNla, Emitable as _, NLA_F_NESTED};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, LinkAttribute, LinkFlags, LinkLayerType, LinkMessage,
 };
@@ -52,10 +53,12 @@ impl Netlink {
     ///
     /// A netlink fault.
     pub async fn links(&self) -> Result<Vec<Link>, Fault> {
-        let all = self.handle.link().get().execute();
-        let all = all.map_ok(|message| read(&message)).try_collect();
-        self.answer(|| "list the interfaces of this host".into(), all)
-            .await
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        self.list("interfaces", request, |message| match message {
+            RouteNetlinkMessage::NewLink(message) => Some(read(&message)),
+            _ => None,
+        })
+        .await
     }
 
     /// Sets the sysctl `promote_secondaries` of an interface. Unless it is 0 the kernel keeps the

@@ -2,11 +2,14 @@
 //! configuration nor Sentinel. What an errno means is said once, in [`kernel_error`](mod@crate::kernel_error).
 
 mod address;
+mod dump;
 mod events;
 mod link;
 mod route;
 mod snapshot;
+mod socket_filter;
 mod sockets;
+mod source_routes;
 
 use std::time::Duration;
 
@@ -14,11 +17,12 @@ use tokio::task::JoinHandle;
 
 use crate::exit::Fault;
 use crate::kernel_error;
-pub use address::{Added, Address};
+pub use address::{Added, Address, has_marks};
 pub use events::{Event, events};
 pub use route::Route;
 pub use snapshot::Snapshot;
-pub use sockets::{reset_connections, try_reset};
+pub use sockets::{Connection, connections, listeners, reset_connections, reset_these, try_reset};
+pub use source_routes::SourceRoute;
 
 /// How long one request may wait for its answer. The kernel answers in microseconds; a reply
 /// that was lost (ENOBUFS on our socket) never comes.

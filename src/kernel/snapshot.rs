@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -17,6 +17,7 @@ use crate::vip::{Binding, Candidates, bits};
 /// The kernel at one moment: nothing is asked twice, also where several ask at the same time.
 pub struct Snapshot<'a> {
     netlink: &'a Netlink,
+    vips: BTreeSet<IpAddr>,
     carriers: RefCell<BTreeMap<IpAddr, Rc<OnceCell<Option<u32>>>>>,
     v4: OnceCell<Vec<Address>>,
     v6: OnceCell<Vec<Address>>,
@@ -25,8 +26,15 @@ pub struct Snapshot<'a> {
 impl<'a> Snapshot<'a> {
     /// Returns a snapshot for which nothing was asked yet.
     pub fn new(netlink: &'a Netlink) -> Self {
+        Snapshot::knowing(netlink, BTreeSet::new())
+    }
+
+    /// Returns a snapshot for which nothing was asked yet, and which takes none of these `vips` for an
+    /// interface's own address.
+    pub fn knowing(netlink: &'a Netlink, vips: BTreeSet<IpAddr>) -> Self {
         Snapshot {
             netlink,
+            vips,
             carriers: RefCell::default(),
             v4: OnceCell::new(),
             v6: OnceCell::new(),
@@ -51,6 +59,20 @@ impl<'a> Snapshot<'a> {
         Ok(carriers)
     }
 
+    /// Returns whether any of these addresses lies in a subnet of this host. What cannot be asked counts as no.
+    pub async fn are_on_link(&self, addresses: &[IpAddr]) -> bool {
+        for &address in addresses {
+            if self
+                .subnets(address)
+                .await
+                .is_ok_and(|found| !found.is_empty())
+            {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Returns the interface that has this address, if one has.
     async fn carrier(&self, address: IpAddr) -> Result<Option<u32>, Fault> {
         if address.is_loopback() {
@@ -68,7 +90,8 @@ impl<'a> Snapshot<'a> {
     }
 
     /// Returns what a take-over needs to know about a VIP, if the routing table alone tells it: the one
-    /// subnet that it lies in. `None` where the VIP is on this host already or in no subnet of its.
+    /// subnet that it lies in. `None` where the VIP is on this host already, in no subnet of its, or where the
+    /// list of addresses has to be asked.
     ///
     /// # Errors
     ///
@@ -78,16 +101,24 @@ impl<'a> Snapshot<'a> {
         vip: IpAddr,
         interface: Option<&'b str>,
     ) -> Result<Option<Candidates<'b>>, Fault> {
-        let Route::OnLink(ifindex) = self.netlink.route(vip).await? else {
+        let Route::OnLink(ifindex, source) = self.netlink.route(vip).await? else {
             return Ok(None);
         };
         // The kernel makes the route of an IPv6 address a moment after the address (`addrconf_dad_work` in
-        // net/ipv6/addrconf.c): the VIP may be here without one.
-        if vip.is_ipv6() && !self.bindings(vip).await?.is_empty() {
+        // net/ipv6/addrconf.c): the VIP may be here without one. And its routes do not tell whose they are.
+        if vip.is_ipv6() {
+            let seen = self.see(vip, interface).await?;
+            let tells = seen.bound.is_empty() && !seen.subnets.is_empty();
+            return Ok(Some(seen).filter(|_| tells));
+        }
+        let configured = self.configured(interface).await?;
+        let elsewhere = configured.is_some_and(|(_, configured)| configured != Some(ifindex));
+        let is_a_vips = source.is_none_or(|source| self.vips.contains(&source));
+        if elsewhere || is_a_vips {
             return Ok(None);
         }
         Ok(Some(Candidates {
-            configured: self.configured(interface).await?,
+            configured,
             subnets: vec![ifindex],
             bound: Vec::new(),
         }))
@@ -105,7 +136,7 @@ impl<'a> Snapshot<'a> {
     ) -> Result<Candidates<'b>, Fault> {
         Ok(Candidates {
             configured: self.configured(interface).await?,
-            subnets: subnets(self.addresses(vip).await?, vip),
+            subnets: self.subnets(vip).await?,
             bound: self.bindings(vip).await?,
         })
     }
@@ -136,6 +167,8 @@ impl<'a> Snapshot<'a> {
             prefix: one.subnet.prefix,
             peer: one.subnet.address,
             usable: one.usable,
+            lasts: one.lasts,
+            is_ours: one.is_ours,
         };
         Ok(same.map(binding).collect())
     }
@@ -147,18 +180,19 @@ impl<'a> Snapshot<'a> {
             .await?;
         Ok(addresses)
     }
-}
 
-/// Returns the interfaces that have a subnet with the VIP in it, the smallest subnet first. The
-/// VIP's own binding counts for nothing: it would keep itself wherever it was put by mistake.
-fn subnets(addresses: &[Address], vip: IpAddr) -> Vec<u32> {
-    let mut holding: Vec<&Address> = addresses
-        .iter()
-        .filter(|address| address.ifindex != LOOPBACK && address.local != vip)
-        .filter(|address| {
-            (1..bits(vip)).contains(&address.subnet.prefix) && address.subnet.holds(vip)
-        })
-        .collect();
-    holding.sort_by_key(|address| (Reverse(address.subnet.prefix), address.ifindex));
-    holding.into_iter().map(|address| address.ifindex).collect()
+    /// Returns the interfaces that have a subnet with the VIP in it, the smallest subnet first. No VIP counts,
+    /// this one or another: it would keep itself, or two would keep each other, wherever they were put by
+    /// mistake.
+    async fn subnets(&self, vip: IpAddr) -> Result<Vec<u32>, Fault> {
+        let is_vip =
+            |one: &Address| one.is_ours || one.local == vip || self.vips.contains(&one.local);
+        let all = self.addresses(vip).await?.iter();
+        let mut holding: Vec<&Address> = all
+            .filter(|one| one.ifindex != LOOPBACK && !is_vip(one))
+            .filter(|one| (1..bits(vip)).contains(&one.subnet.prefix) && one.subnet.holds(vip))
+            .collect();
+        holding.sort_by_key(|one| (Reverse(one.subnet.prefix), one.ifindex));
+        Ok(holding.into_iter().map(|one| one.ifindex).collect())
+    }
 }

@@ -4,7 +4,7 @@
 //! send it from.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr as Endpoint, SocketAddrV6};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -25,7 +25,7 @@ use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::ANSWER;
+use super::{ANSWER, socket_filter};
 use crate::outcome::Reset;
 
 /// How often a broken or lost answer is asked for again.
@@ -62,6 +62,88 @@ pub async fn reset_connections(address: IpAddr) -> Reset {
     done
 }
 
+/// A TCP connection of an address of this host, or one that is being made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// This end. The address of an IPv4-mapped socket is the IPv4 one.
+    pub local: Endpoint,
+    /// The other end, likewise. A link-local one has the interface's number as its scope.
+    pub peer: Endpoint,
+    family: u8,
+    socket: SocketId,
+}
+
+impl Connection {
+    fn new(family: u8, socket: SocketId) -> Connection {
+        let local = socket.source_address.to_canonical();
+        let peer = match socket.destination_address.to_canonical() {
+            IpAddr::V6(peer) if peer.is_unicast_link_local() => {
+                SocketAddrV6::new(peer, socket.destination_port, 0, socket.interface_id).into()
+            }
+            peer => Endpoint::new(peer, socket.destination_port),
+        };
+        Connection {
+            local: Endpoint::new(local, socket.source_port),
+            peer,
+            family,
+            socket,
+        }
+    }
+}
+
+/// Returns the connections that have one of `addresses` as their local address, IPv4-mapped ones
+/// included. The kernel looks through its sockets once for all addresses and each family.
+///
+/// # Errors
+///
+/// Says why not.
+pub async fn connections(addresses: &[IpAddr]) -> Result<Vec<Connection>, String> {
+    let find_all = async {
+        let (connection, mut handle, _) =
+            new_connection::<Message>(NETLINK_SOCK_DIAG).map_err(|error| error.to_string())?;
+        let connection = tokio::spawn(connection);
+        let mut all = Vec::new();
+        for some in addresses.chunks(socket_filter::MOST) {
+            for family in families(some) {
+                let found = find(&mut handle, family, some).await?;
+                all.extend(
+                    found
+                        .into_iter()
+                        .map(|socket| Connection::new(family, socket)),
+                );
+            }
+        }
+        match connection.is_finished() {
+            true => Err("the connection to the kernel broke".into()),
+            false => Ok(all),
+        }
+    };
+    let late = || Err(format!("{} s were not enough", SWEEP.as_secs()));
+    timeout(SWEEP, find_all).await.unwrap_or_else(|_| late())
+}
+
+/// Resets these connections. One that is gone is passed over.
+pub async fn reset_these(connections: &[Connection]) -> Reset {
+    let mut done = Reset::default();
+    match new_connection::<Message>(NETLINK_SOCK_DIAG) {
+        Err(error) => done.why_not_all = Some(error.to_string()),
+        Ok((connection, handle, _)) => {
+            tokio::spawn(connection);
+            let sockets = connections
+                .iter()
+                .map(|one| (one.family, one.socket.clone()));
+            let sockets: Vec<_> = sockets.collect();
+            if timeout(SWEEP, destroy_all(&handle, &sockets, &mut done))
+                .await
+                .is_err()
+            {
+                done.why_not_all = Some(format!("{} s were not enough", SWEEP.as_secs()));
+            }
+        }
+    }
+    done
+}
+
 /// Tries whether connections can be reset at all, on one between two sockets of this process on
 /// the loopback, and on no other.
 ///
@@ -88,7 +170,7 @@ async fn reset_one(from: u16, to: u16) -> Result<(), String> {
         new_connection::<Message>(NETLINK_SOCK_DIAG).map_err(|error| error.to_string())?;
     tokio::spawn(connection);
     let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let found = connections(&mut handle, AF_INET, localhost).await?;
+    let found = find(&mut handle, AF_INET, &[localhost]).await?;
     let is_own = |socket: &SocketId| {
         socket.source_port == from
             && socket.destination_port == to
@@ -108,33 +190,45 @@ async fn reset(address: IpAddr, done: &mut Reset) -> Result<bool, String> {
     let (connection, mut handle, _) =
         new_connection::<Message>(NETLINK_SOCK_DIAG).map_err(|error| error.to_string())?;
     let connection = tokio::spawn(connection);
-    let families: &[u8] = if address.is_ipv4() {
-        &[AF_INET, AF_INET6]
-    } else {
-        &[AF_INET6]
-    };
-    for &family in families {
-        let found = connections(&mut handle, family, address).await?;
-        for some in found.chunks(AT_ONCE) {
-            let each = some
-                .iter()
-                .map(|socket| destroy(handle.clone(), family, socket.clone()));
-            for destroyed in join_all(each).await {
-                match destroyed {
-                    Ok(was_there) => done.number += usize::from(was_there),
-                    // The others are still to be reset.
-                    Err(why) => done.why_not_all = done.why_not_all.take().or(Some(why)),
-                }
-            }
-        }
+    for family in families(&[address]) {
+        let found = find(&mut handle, family, &[address]).await?;
+        let found: Vec<_> = found.into_iter().map(|socket| (family, socket)).collect();
+        destroy_all(&handle, &found, done).await;
     }
     Ok(!connection.is_finished())
 }
 
-async fn connections(
+/// The families whose sockets may have one of these addresses.
+fn families(addresses: &[IpAddr]) -> impl Iterator<Item = u8> + use<> {
+    let v4 = addresses.iter().any(IpAddr::is_ipv4).then_some(AF_INET);
+    v4.into_iter().chain([AF_INET6])
+}
+
+async fn destroy_all(
+    handle: &ConnectionHandle<Message>,
+    sockets: &[(u8, SocketId)],
+    done: &mut Reset,
+) {
+    for some in sockets.chunks(AT_ONCE) {
+        let each = some
+            .iter()
+            .map(|(family, socket)| destroy(handle.clone(), *family, socket.clone()));
+        for destroyed in join_all(each).await {
+            match destroyed {
+                Ok(was_there) => done.number += usize::from(was_there),
+                // The others are still to be reset.
+                Err(why) => done.why_not_all = done.why_not_all.take().or(Some(why)),
+            }
+        }
+    }
+}
+
+/// Returns the sockets of one family that have one of these addresses as their own. There may be
+/// [`socket_filter::MOST`] of them.
+async fn find(
     handle: &mut ConnectionHandle<Message>,
     family: u8,
-    address: IpAddr,
+    addresses: &[IpAddr],
 ) -> Result<Vec<SocketId>, String> {
     let socket_id = if family == AF_INET {
         SocketId::new_v4()
@@ -146,12 +240,13 @@ async fn connections(
         socket_id,
         StateFlags::all() - StateFlags::LISTEN - StateFlags::TIME_WAIT,
     );
-    let mut answer = ask(handle, Message::Find(all), NLM_F_REQUEST | NLM_F_DUMP)?;
+    let find = Message::Find(all, socket_filter::of_sources(addresses));
+    let mut answer = ask(handle, find, NLM_F_REQUEST | NLM_F_DUMP)?;
     let mut found = Vec::new();
     while let Some(message) = answer.next().await {
         match message.payload {
             NetlinkPayload::InnerMessage(Message::Found(socket))
-                if socket.header.socket_id.source_address.to_canonical() == address =>
+                if addresses.contains(&socket.header.socket_id.source_address.to_canonical()) =>
             {
                 found.push(socket.header.socket_id);
             }
@@ -160,6 +255,57 @@ async fn connections(
         }
     }
     Ok(found)
+}
+
+/// Returns where this host's servers listen on these ports, an unspecified address as it is, and the number of
+/// the user whose socket it is.
+///
+/// # Errors
+///
+/// Says why the kernel does not tell.
+pub async fn listeners(ports: &[u16]) -> Result<Vec<(std::net::SocketAddr, u32)>, String> {
+    let (connection, mut handle, _) =
+        new_connection::<Message>(NETLINK_SOCK_DIAG).map_err(|error| error.to_string())?;
+    tokio::spawn(connection);
+    let asked = async {
+        let mut found = Vec::new();
+        let families = [
+            (AF_INET, SocketId::new_v4 as fn() -> SocketId),
+            (AF_INET6, SocketId::new_v6),
+        ];
+        for (port, (family, id)) in ports
+            .iter()
+            .flat_map(|port| families.map(|one| (*port, one)))
+        {
+            // The kernel lists only the sockets of that port (`inet_diag_dump_icsk` in net/ipv4/inet_diag.c).
+            let of_port = SocketId {
+                source_port: port,
+                ..id()
+            };
+            let listening = request(family, of_port, StateFlags::LISTEN);
+            let mut answer = ask(
+                &mut handle,
+                Message::Find(listening, Vec::new()),
+                NLM_F_REQUEST | NLM_F_DUMP,
+            )?;
+            while let Some(message) = answer.next().await {
+                match message.payload {
+                    NetlinkPayload::InnerMessage(Message::Found(socket)) => {
+                        let id = &socket.header.socket_id;
+                        let at = std::net::SocketAddr::new(id.source_address, id.source_port);
+                        found.push((at, socket.header.uid));
+                    }
+                    NetlinkPayload::Error(error) => check(error.raw_code())?,
+                    _ => {}
+                }
+            }
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    };
+    let late = || Err("the kernel did not answer".into());
+    timeout(ANSWER, asked).await.unwrap_or_else(|_| late())
 }
 
 /// Returns whether the socket was still there to be destroyed.
@@ -220,7 +366,8 @@ fn check(code: i32) -> Result<(), String> {
 /// A message of sock_diag. The crate for its packets has no name for destroying.
 #[derive(Clone, Debug)]
 enum Message {
-    Find(InetRequest),
+    /// With the filter that follows it.
+    Find(InetRequest, Vec<u8>),
     Destroy(InetRequest),
     Found(Box<InetResponse>),
 }
@@ -229,20 +376,27 @@ impl NetlinkSerializable for Message {
     fn message_type(&self) -> u16 {
         match self {
             Message::Destroy(_) => SOCK_DESTROY,
-            Message::Find(_) | Message::Found(_) => SOCK_DIAG_BY_FAMILY,
+            Message::Find(..) | Message::Found(_) => SOCK_DIAG_BY_FAMILY,
         }
     }
 
     fn buffer_len(&self) -> usize {
         match self {
-            Message::Find(request) | Message::Destroy(request) => request.buffer_len(),
+            Message::Find(request, filter) => request.buffer_len() + filter.len(),
+            Message::Destroy(request) => request.buffer_len(),
             Message::Found(_) => 0,
         }
     }
 
     fn serialize(&self, buffer: &mut [u8]) {
-        if let Message::Find(request) | Message::Destroy(request) = self {
-            request.emit(buffer);
+        match self {
+            Message::Find(request, filter) => {
+                let (first, last) = buffer.split_at_mut(request.buffer_len());
+                request.emit(first);
+                last.copy_from_slice(filter);
+            }
+            Message::Destroy(request) => request.emit(buffer),
+            Message::Found(_) => {}
         }
     }
 }

@@ -1,8 +1,10 @@
-//! The further announcements of a run: they are left to one process of its own, which is started as soon as
-//! no attempt is going on, or a moment after the first VIP needs it.
+//! The further announcements of a run, and its VIPs' clients that are still to be told: each is left to one
+//! process of its own, which is started as soon as no attempt is going on, or a moment after the first VIP
+//! needs it.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::deeds::announcer::{self, Job};
+use crate::deeds::tickle;
 use crate::exit::Fault;
 
 /// How long the jobs of one task wait for those of others. The announcer's first round is due 100 ms after the
@@ -20,7 +23,10 @@ const MOMENT: Duration = Duration::from_millis(50);
 /// What is still to be handed to an announcer.
 #[derive(Default)]
 pub(super) struct Announcements {
+    /// The file with the configuration, in which the announcer finds whom to ask what is true.
+    configuration: PathBuf,
     jobs: RefCell<Vec<Job>>,
+    left_behind: RefCell<Vec<tickle::Job>>,
     /// How many attempts are going on.
     attempts: Cell<usize>,
     came: Notify,
@@ -31,6 +37,14 @@ pub(super) struct Announcements {
 }
 
 impl Announcements {
+    /// Returns that nothing is to be handed on. The announcers find in `configuration` whom to ask what is true.
+    pub fn new(configuration: &Path) -> Announcements {
+        Announcements {
+            configuration: configuration.to_owned(),
+            ..Announcements::default()
+        }
+    }
+
     /// Notes that an attempt begins.
     pub fn begin(&self) {
         self.attempts.set(self.attempts.get() + 1);
@@ -40,10 +54,11 @@ impl Announcements {
     ///
     /// # Errors
     ///
-    /// An announcer that cannot be started.
-    pub fn end(&self, jobs: Vec<Job>) -> Result<(), Fault> {
+    /// A process that cannot be started.
+    pub fn end(&self, jobs: Vec<Job>, left_behind: Vec<tickle::Job>) -> Result<(), Fault> {
         self.attempts.set(self.attempts.get().saturating_sub(1));
         self.jobs.borrow_mut().extend(jobs);
+        self.left_behind.borrow_mut().extend(left_behind);
         match self.attempts.get() {
             0 => self.detach(),
             _ => {
@@ -71,14 +86,15 @@ impl Announcements {
     }
 
     fn detach(&self) -> Result<(), Fault> {
+        let left_behind = tickle::detach(&self.left_behind.take());
         let jobs = self.jobs.take();
         if jobs.is_empty() {
-            return Ok(());
+            return left_behind;
         }
-        announcer::detach(&jobs)?;
+        announcer::detach(&jobs, &self.configuration)?;
         let asking = jobs.iter().filter(|job| !job.peers.is_empty());
         let asking = asking.map(|job| (job.vip.address, job.ifindex));
         self.asking.borrow_mut().extend(asking);
-        Ok(())
+        left_behind
     }
 }

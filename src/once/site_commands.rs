@@ -1,154 +1,161 @@
-//! The site's own commands after a run: each VIP's when the network knows of it. No VIP's command waits for
-//! another's.
+//! The site's own commands of a run: each VIP's as soon as this VIP is settled. No VIP waits for a command,
+//! and no slot of Sentinel's: the hook leaves behind what takes longer than a moment.
 
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::future::{Either, select};
+use futures_util::stream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::yield_now;
+use tokio::time::timeout;
 
-use super::{Entry, Shared, is_bound};
-use crate::config::{SiteCommand, Target};
+use super::{Entry, Shared};
+use crate::config::SiteCommand;
 use crate::engine::Task;
-use crate::evidence::Word;
 use crate::exit::Fault;
-use crate::kernel::{Netlink, Snapshot};
-use crate::lock;
-use crate::outcome::{Did, Outcome};
-use crate::site_command;
-use crate::verdict::Verdict;
+use crate::gather::Poll;
+use crate::site_command::job::Job;
 
-/// When the last of the site's own commands has to have ended, since the start: Sentinel kills the
-/// run after 60 s.
+/// When `sync` or an operator's command no longer waits for the site's own, since the start:
+/// vipswitch-sync.service may take 55 s.
 const COMMANDS_UNTIL: Duration = Duration::from_secs(50);
+
+/// How long the hook waits for `required` commands once all VIPs are settled. Sentinel runs 16 hooks at the
+/// same time: the VIPs of 60 masters must not wait for the commands of the first 16. A command that takes
+/// longer goes on, and Sentinel's next try, or `sync`, finds out what came of it.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// A command that is to run.
 struct Due<'a> {
     place: usize,
     command: &'a SiteCommand,
-    /// Whether it is for a VIP that is here.
-    here: bool,
-    variables: [(&'static str, String); 6],
-    address: IpAddr,
+    job: Job,
+}
+
+/// Where a task puts the commands that are to run, each VIP's once.
+pub(super) struct Queue<'a> {
+    to: UnboundedSender<Due<'a>>,
+    looked_at: BTreeSet<usize>,
+}
+
+/// How commands ended, by the VIP's place in the task.
+type Results = RefCell<BTreeMap<usize, Command>>;
+
+/// A command that was begun, or waits for its turn.
+struct Command {
+    required: bool,
+    has_ended: bool,
+    result: Result<(), Fault>,
 }
 
 impl Shared<'_> {
-    /// Runs what the configuration wants run after each VIP that was taken over or released; after a release
-    /// also where FROM is this host and an earlier run has released it, as its command may have failed.
-    pub(super) async fn run_site_commands(&self, task: &mut Task<'_>) {
+    /// Settles a task, runs the commands of each VIP as soon as this one is settled, and fills in what came of
+    /// all.
+    pub(super) async fn settle_and_tell<'b>(
+        &self,
+        task: &mut Task<'b>,
+        poll: Option<Result<Poll, Fault>>,
+        waiting: &impl AsyncFn(&Fault),
+    ) {
+        let results = Results::default();
+        let (to, queue) = unbounded_channel();
+        let commands = Queue {
+            to,
+            looked_at: BTreeSet::new(),
+        };
+        {
+            let all = pin!(self.run_commands(queue, &results));
+            let settle = pin!(self.retry(task, poll, waiting, commands));
+            match select(settle, all).await {
+                // What has not ended by then is left behind.
+                Either::Left(((), all)) => drop(timeout(self.patience(&results), all).await),
+                Either::Right(((), settle)) => settle.await,
+            }
+        }
+        let results = results.into_inner();
+        if !results.is_empty() && results.values().all(|command| command.has_ended) {
+            task.phases.commands = Some(self.started.elapsed());
+        }
+        let is_hook = matches!(self.entry, Entry::Hook(_));
+        for (place, command) in results {
+            // The hook did not wait for it, which is no news.
+            if command.has_ended || command.required || !is_hook {
+                let failed = command.result.err();
+                task.outcomes[place].command_failed = failed.map(|fault| (fault, command.required));
+            }
+        }
+    }
+
+    /// Returns how long commands are waited for once all VIPs are settled.
+    fn patience(&self, results: &Results) -> Duration {
+        let is_hook = matches!(self.entry, Entry::Hook(_));
+        let is_required = results.borrow().values().any(|command| command.required);
+        match is_hook {
+            true if is_required => MOMENT,
+            true => Duration::ZERO,
+            false => COMMANDS_UNTIL.saturating_sub(self.started.elapsed()),
+        }
+    }
+
+    async fn run_commands(&self, mut queue: UnboundedReceiver<Due<'_>>, results: &Results) {
+        let each = stream::poll_fn(|context| queue.poll_recv(context));
+        each.for_each_concurrent(None, async |due| {
+            let program = due.command.program();
+            let text = format!(
+                "the command {program} has not ended yet: it goes on, and until it has succeeded it is run again by `vipswitch sync`"
+            );
+            let required = due.command.required;
+            let mut command = Command {
+                required,
+                has_ended: false,
+                result: Err(Fault::passing(text)),
+            };
+            results.borrow_mut().insert(due.place, command);
+            let result = self.run_one(&due).await;
+            command = Command {
+                required,
+                has_ended: true,
+                result,
+            };
+            results.borrow_mut().insert(due.place, command);
+        })
+        .await;
+    }
+
+    async fn run_one(&self, due: &Due<'_>) -> Result<(), Fault> {
+        // A hook is about one master, and ends before a turn could come.
+        let _turn = match self.entry {
+            Entry::Hook(_) => None,
+            // It is never closed, so that this does not fail.
+            _ => self.commands.acquire().await.ok(),
+        };
+        due.job.start(due.command, &self.config.path)?.await
+    }
+
+    /// Queues what the configuration wants run for the VIPs that have been settled since the last time.
+    pub(super) async fn queue_commands<'b>(&self, task: &Task<'b>, commands: &mut Queue<'b>) {
         if self.dry_run {
             return;
         }
-        let owes_release = self.has_left_this_host(task).await;
-        let each = task.targets.iter().zip(&task.outcomes).enumerate();
-        let due = each.filter_map(|(place, (target, outcome))| {
-            let (command, here, interface) = command(task, target, outcome, owes_release)?;
-            let variables = self.variables(task, target, interface);
-            let address = target.vip.address;
-            Some(Due {
-                place,
-                command,
-                here,
-                variables,
-                address,
-            })
-        });
-        let due: Vec<Due> = due.collect();
-        if due.is_empty() {
-            return;
-        }
-        let until = self.started + COMMANDS_UNTIL;
-        let results = join_all(due.iter().map(|due| self.run_one(due, until))).await;
-        task.phases.commands = Some(self.started.elapsed());
-        let failed = |(due, result): (&Due, Result<(), Fault>)| {
-            let failed = result.err().map(|fault| (fault, due.command.required));
-            (due.place, failed)
-        };
-        let failed: Vec<_> = due.iter().zip(results).map(failed).collect();
-        for (place, failed) in failed {
-            task.outcomes[place].command_failed = failed;
-        }
-    }
-
-    /// Runs a command, unless another run has moved the VIP on meanwhile: then it is that run's to call one.
-    /// One at a time for each VIP, so that what a router is told last is what is true.
-    async fn run_one(&self, due: &Due<'_>, until: Instant) -> Result<(), Fault> {
-        let left = || until.saturating_duration_since(Instant::now());
-        let _alone = lock::command(due.address, left()).await?;
-        // It is never closed, so that this does not fail.
-        let _turn = self.commands.acquire().await;
-        if is_bound(due.address)
-            .await
-            .is_ok_and(|bound| bound != due.here)
-        {
-            return Ok(());
-        }
-        site_command::run(due.command, &due.variables, left()).await
-    }
-
-    /// Returns whether Sentinel's call says that the master was on this host and is not any more.
-    async fn has_left_this_host(&self, task: &Task<'_>) -> bool {
-        let is_hook = matches!(self.entry, Entry::Hook(_));
-        if !is_hook || !matches!(task.verdict, Some(Verdict::Elsewhere(_))) {
-            return false;
-        }
-        let Ok(netlink) = Netlink::open() else {
-            return false;
-        };
-        let carriers = Snapshot::new(&netlink).carriers(&task.peers).await;
-        carriers
-            .is_ok_and(|from| !from.is_empty() && from.iter().all(|(_, carrier)| carrier.is_some()))
-    }
-
-    /// Returns what a site's own command finds in its environment. TO is where the master is by Sentinel's
-    /// word of now.
-    fn variables(
-        &self,
-        task: &Task<'_>,
-        target: &Target<'_>,
-        interface: String,
-    ) -> [(&'static str, String); 6] {
-        let (from, to) = match self.entry {
-            Entry::Hook(failover) => {
-                let from = failover.from.as_ref().map(|from| from.host.to_string());
-                let word = task
-                    .evidence
-                    .as_ref()
-                    .and_then(|evidence| evidence.word.as_ref());
-                let to = match word {
-                    Some(Word::Says(site)) => site.endpoint.host.to_string(),
-                    _ => failover.to.host.to_string(),
-                };
-                (from.unwrap_or_default(), to)
+        for (place, (target, outcome)) in task.targets.iter().zip(&task.outcomes).enumerate() {
+            let Some(did) = outcome.did() else { continue };
+            if !commands.looked_at.insert(place) {
+                continue;
             }
-            Entry::Operator(_) | Entry::Sync => (String::new(), String::new()),
-        };
-        [
-            ("VIPSWITCH_MASTER", target.name.to_owned()),
-            ("VIPSWITCH_VIP", target.vip.address.to_string()),
-            ("VIPSWITCH_PREFIX", target.vip.prefix.to_string()),
-            ("VIPSWITCH_INTERFACE", interface),
-            ("VIPSWITCH_FROM", from),
-            ("VIPSWITCH_TO", to),
-        ]
+            if let Some((command, job)) = self.owed(task, target, outcome, did).await {
+                // The other end is there as long as the task is worked at.
+                let _ = commands.to.send(Due {
+                    place,
+                    command,
+                    job,
+                });
+            }
+        }
+        // So that they are begun before a pause, or the end.
+        yield_now().await;
     }
-}
-
-/// Returns which command a VIP needs now, whether it is one for a VIP that is here, and where the VIP is or
-/// was.
-fn command<'a>(
-    task: &Task<'_>,
-    target: &Target<'a>,
-    outcome: &Outcome,
-    owes_release: bool,
-) -> Option<(&'a SiteCommand, bool, String)> {
-    let master = target.master;
-    let (command, here, interface) = match outcome.did()? {
-        // `sync` runs every half minute; the command ran when the VIP was bound.
-        Did::TookOver { .. } if task.is_routine && !outcome.so_far.is_news() => return None,
-        Did::TookOver { interface, .. } => (&master.on_take_over, true, interface.clone()),
-        Did::Released(released) => (&master.on_release, false, released.interfaces.join(" ")),
-        Did::Nothing(_) if owes_release => (&master.on_release, false, String::new()),
-        Did::Nothing(_) | Did::Announced { .. } => return None,
-    };
-    Some((command.as_ref()?, here, interface))
 }

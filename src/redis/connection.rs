@@ -1,20 +1,21 @@
 //! One connection. What was sent and received stays with it, so that a question may be dropped at
 //! any await: its replies are skipped when the next one is asked.
 
-use std::io;
 use std::mem;
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::select_ok;
+use futures_util::future::{Either, select};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::no_answer::NoAnswer;
 use super::reply::{ANSWER_LIMIT, Decoder, Value};
 use super::server::{Endpoint, Server};
+use super::socket::connect;
 use super::stream::{Stream, words};
-use super::tls;
+use super::tls::{self, Tls};
+use super::what_listens::{speaks_plain_text, speaks_tls};
 use super::{Answers, Words};
 
 /// How much is read at once, in bytes.
@@ -23,6 +24,9 @@ const CHUNK: usize = 1 << 14;
 /// How many bytes each answer of a conversation may have on the average, where there are many: a Sentinel
 /// that describes 25 others needs as much.
 const FOR_EACH: usize = 1 << 15;
+
+/// How long a server that ended the connection may take to show whether it wants TLS.
+const A_LOOK: Duration = Duration::from_millis(200);
 
 /// A connection to a server.
 pub struct Connection {
@@ -41,8 +45,8 @@ pub struct Connection {
     secret: Option<String>,
     /// Why nothing can be asked any more.
     ended: Option<NoAnswer>,
-    /// Whether it is plain TCP and nothing has arrived: a server that wants TLS ends it so.
-    may_want_tls: bool,
+    /// The server, where it is asked in plain text and nothing has arrived: one that wants TLS ends it so.
+    may_want_tls: Option<Server>,
 }
 
 impl Connection {
@@ -85,12 +89,7 @@ impl Connection {
     ) -> Result<Connection, NoAnswer> {
         let mut stream = deadline.keep(connect(server)).await?;
         if let Some(tls) = &server.tls {
-            let agreed = match deadline.keep(tls.connect(stream)).await {
-                // A Redis without TLS waits for the end of a line.
-                Err(NoAnswer::Silent(_)) => Err(tls::not_in_time(deadline.all())),
-                agreed => agreed,
-            };
-            stream = Box::new(agreed?);
+            stream = deadline.agree(server, tls, stream).await?;
         }
         let mut connection = Connection {
             stream,
@@ -104,7 +103,9 @@ impl Connection {
                 .clone()
                 .filter(|password| !password.is_empty()),
             ended: None,
-            may_want_tls: server.tls.is_none() && matches!(server.endpoint, Endpoint::Tcp(_)),
+            may_want_tls: Some(server.clone()).filter(|server| {
+                server.tls.is_none() && matches!(server.endpoint, Endpoint::Tcp(_))
+            }),
         };
         if let Some(password) = &server.password {
             let mut words = vec!["AUTH"];
@@ -118,11 +119,52 @@ impl Connection {
 
     /// [`Connection::ask`].
     pub(super) async fn converse(&mut self, questions: &[Words], deadline: Deadline) -> Answers {
-        deadline.keep(self.ask_all(questions)).await
+        let (answers, end) = self.converse_partly(questions, deadline).await;
+        end.map(|()| answers)
     }
 
-    async fn ask_all(&mut self, questions: &[Words]) -> Answers {
-        // The replies to AUTH and to questions that were dropped.
+    /// Asks all questions at once. Returns what each was answered as far as the conversation came; where it
+    /// ended early, why. After the `first` answers the others have the time `rest`.
+    pub(super) async fn converse_in_part(
+        &mut self,
+        questions: &[Words],
+        first: usize,
+        deadline: Deadline,
+        rest: Duration,
+    ) -> Vec<Result<Value, NoAnswer>> {
+        let mut answers = Vec::with_capacity(questions.len());
+        let asked = async {
+            self.send_all(questions).await?;
+            self.read_into(&mut answers, first).await
+        };
+        let mut heard = deadline.keep(asked).await;
+        if heard.is_ok() {
+            let others = self.read_into(&mut answers, questions.len());
+            heard = Deadline::within(rest).keep(others).await;
+        }
+        if let Err(no) = heard {
+            answers.resize(questions.len(), Err(no));
+        }
+        answers
+    }
+
+    /// Asks all questions at once. Returns what was answered until then, and why not all was.
+    pub(super) async fn converse_partly(
+        &mut self,
+        questions: &[Words],
+        deadline: Deadline,
+    ) -> (Vec<Result<Value, NoAnswer>>, Result<(), NoAnswer>) {
+        let mut answers = Vec::with_capacity(questions.len());
+        let asked = async {
+            self.send_all(questions).await?;
+            self.read_into(&mut answers, questions.len()).await
+        };
+        let end = deadline.keep(asked).await;
+        (answers, end)
+    }
+
+    /// Sends questions, and reads the replies to AUTH and to questions that were dropped.
+    async fn send_all(&mut self, questions: &[Words]) -> Result<(), NoAnswer> {
         let earlier = self.expected;
         for words in questions {
             self.queue(words);
@@ -131,13 +173,23 @@ impl Connection {
         for _ in 0..earlier {
             let _ = self.reply().await?;
         }
-        let mut answers: Vec<Result<Value, NoAnswer>> = Vec::with_capacity(questions.len());
-        let limit = ANSWER_LIMIT.max(FOR_EACH * questions.len());
-        let mut size = 0;
-        for _ in questions {
+        Ok(())
+    }
+
+    /// Reads answers until there are so many. They are filled in one by one, as this may be dropped before the
+    /// last.
+    async fn read_into(
+        &mut self,
+        answers: &mut Vec<Result<Value, NoAnswer>>,
+        number: usize,
+    ) -> Result<(), NoAnswer> {
+        let limit = ANSWER_LIMIT.max(FOR_EACH * number);
+        let size_of = |answer: &Result<Value, NoAnswer>| answer.as_ref().map_or(0, Value::size);
+        let mut size: usize = answers.iter().map(size_of).sum();
+        while answers.len() < number {
             match (self.reply().await, answers.last()) {
                 (Ok(answer), _) => {
-                    size += answer.as_ref().map_or(0, Value::size);
+                    size += size_of(&answer);
                     if size > limit {
                         self.ended = Some(NoAnswer::TooLong);
                         return Err(NoAnswer::TooLong);
@@ -149,7 +201,7 @@ impl Connection {
                 (Err(no), _) => return Err(no),
             }
         }
-        Ok(answers)
+        Ok(())
     }
 
     /// Adds a question to what is still to be sent.
@@ -214,49 +266,29 @@ impl Connection {
             // Exactly, or the buffer doubles beyond the limit.
             self.received.reserve_exact(CHUNK);
             match self.stream.read_buf(&mut self.received).await {
-                Ok(0) => return Err(self.broken("the connection ended")),
-                Ok(_) => self.may_want_tls = false,
+                Ok(0) => return Err(self.broken("the connection ended").await),
+                Ok(_) => self.may_want_tls = None,
                 Err(error) => {
-                    let tls = tls::no_agreement(&error);
-                    return Err(tls.unwrap_or_else(|| self.broken(&words(&error))));
+                    return Err(match tls::no_agreement(&error) {
+                        Some(no) => no,
+                        None => self.broken(&words(&error)).await,
+                    });
                 }
             }
         }
     }
 
-    fn broken(&self, what: &str) -> NoAnswer {
-        let when = match (self.received.is_empty(), self.may_want_tls) {
-            (true, true) => "before an answer: it may want TLS",
-            (true, false) => "before an answer",
-            (false, _) => "in the middle of an answer",
+    async fn broken(&mut self, what: &str) -> NoAnswer {
+        if let Some(server) = self.may_want_tls.take()
+            && let Ok(true) = timeout(A_LOOK, speaks_tls(&server)).await
+        {
+            return NoAnswer::WantsTls;
+        }
+        let when = match self.received.is_empty() {
+            true => "before an answer",
+            false => "in the middle of an answer",
         };
         NoAnswer::Broken(format!("{what} {when}"))
-    }
-}
-
-/// Connects to the server, to the first of its addresses that accepts.
-async fn connect(server: &Server) -> Result<Box<dyn Stream>, NoAnswer> {
-    let unreachable = |error: io::Error| NoAnswer::Unreachable(words(&error));
-    let tcp = |address| {
-        Box::pin(async move {
-            let stream = TcpStream::connect(address).await?;
-            // The end of a TLS handshake would hold back the question until it is acknowledged.
-            stream.set_nodelay(true)?;
-            Ok::<_, io::Error>(stream)
-        })
-    };
-    match &server.endpoint {
-        Endpoint::Unix(path) => {
-            let stream = UnixStream::connect(path).await.map_err(unreachable)?;
-            Ok(Box::new(stream))
-        }
-        Endpoint::Tcp(address) => {
-            let all = [address].into_iter().chain(&server.further);
-            let (stream, _) = select_ok(all.copied().map(tcp))
-                .await
-                .map_err(unreachable)?;
-            Ok(Box::new(stream))
-        }
     }
 }
 
@@ -289,6 +321,31 @@ impl Deadline {
     /// Returns the time for the whole conversation.
     fn all(self) -> Duration {
         self.until.saturating_duration_since(self.began)
+    }
+
+    /// Agrees on TLS. A Redis without TLS waits for the end of a line: where an agreement takes long, it is
+    /// asked in plain text beside.
+    async fn agree(
+        self,
+        server: &Server,
+        tls: &Tls,
+        stream: Box<dyn Stream>,
+    ) -> Result<Box<dyn Stream>, NoAnswer> {
+        let agreement = pin!(self.keep(tls.connect(stream)));
+        let doubt = pin!(async {
+            sleep_until(self.began + self.all() / 2).await;
+            speaks_plain_text(server).await
+        });
+        let agreed = match select(agreement, doubt).await {
+            Either::Left((agreed, _)) => agreed,
+            Either::Right((true, _)) => return Err(NoAnswer::NoTls),
+            Either::Right((false, agreement)) => agreement.await,
+        };
+        match agreed {
+            Ok(agreed) => Ok(Box::new(agreed)),
+            Err(NoAnswer::Silent(_)) => Err(tls::not_in_time(self.all())),
+            Err(no) => Err(no),
+        }
     }
 
     async fn keep<T>(

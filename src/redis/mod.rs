@@ -3,23 +3,27 @@
 
 mod certificate;
 mod connection;
+mod fault;
 mod no_answer;
 pub mod reply;
 mod role;
 mod sentinel;
 mod server;
+mod socket;
 mod stream;
 mod tls;
+mod what_listens;
 
 use std::time::Duration;
 
 pub use connection::Connection;
 use connection::Deadline;
-pub use no_answer::{NoAnswer, not_monitored, redis_fault, sentinel_fault};
+pub use fault::{not_monitored, redis_fault, sentinel_fault};
+pub use no_answer::NoAnswer;
 pub use reply::{Value, field, text};
-pub use role::role;
-pub use sentinel::{Instance, MasterAddress, View, master_address, views};
-pub use server::{Endpoint, Server, redis_server, sentinel_server};
+pub use role::{Identity, identity, role};
+pub use sentinel::{Instance, MasterAddress, Told, View, instances, master_address, told, views};
+pub use server::{Access, Endpoint, Server, redis_server, sentinel_server};
 pub use tls::Tls;
 
 /// Reads answers that have arrived. Public for `fuzz/` and its corpora.

@@ -21,7 +21,13 @@ pub enum NoAnswer {
     TooLong,
     /// What listens there speaks another protocol.
     NotRedis(String),
-    /// No agreement on TLS: a certificate, or a server without TLS.
+    /// It was asked in plain text, and wants TLS.
+    WantsTls,
+    /// It was asked in TLS, and speaks plain text.
+    NoTls,
+    /// No agreement on TLS: a certificate that one side does not accept.
+    Certificate(String),
+    /// No agreement on TLS for another reason.
     Tls(String),
     /// The server does not accept the user and the password, or has none.
     AuthRefused(String),
@@ -56,14 +62,17 @@ impl NoAnswer {
         }
     }
 
-    /// Returns whether another try can succeed while nobody changes anything. An agreement on TLS
-    /// can, as certificates are renewed; so can a wrong protocol, as ports are reused at a restart.
+    /// Returns whether another try can succeed while nobody changes anything. A wrong protocol can, as ports
+    /// are reused at a restart. A certificate cannot: whoever renews it does not wait for this run's retries.
     pub fn kind(&self) -> Kind {
         match self {
             NoAnswer::AuthRefused(_)
             | NoAnswer::AuthMissing(_)
             | NoAnswer::NotAllowed(_)
             | NoAnswer::NoSuchMaster
+            | NoAnswer::WantsTls
+            | NoAnswer::NoTls
+            | NoAnswer::Certificate(_)
             | NoAnswer::UnknownCommand(_) => Kind::Permanent,
             NoAnswer::Unreachable(_)
             | NoAnswer::Silent(_)
@@ -77,7 +86,8 @@ impl NoAnswer {
         }
     }
 
-    fn fault(&self, text: String, remedy: impl Into<String>) -> Fault {
+    /// Returns the fault that it is to this run.
+    pub(super) fn fault(&self, text: String, remedy: impl Into<String>) -> Fault {
         let fault = match self.kind() {
             Kind::Passing => Fault::passing(text),
             Kind::Permanent => Fault::permanent(text),
@@ -128,6 +138,7 @@ impl From<Malformed> for NoAnswer {
         match malformed {
             Malformed::TooLong => NoAnswer::TooLong,
             Malformed::NotRedis(what) => NoAnswer::NotRedis(what),
+            Malformed::Tls => NoAnswer::WantsTls,
         }
     }
 }
@@ -148,7 +159,11 @@ impl fmt::Display for NoAnswer {
             // Texts of ours, in which what came from outside is escaped.
             NoAnswer::Unreachable(text) | NoAnswer::Broken(text) => f.write_str(text),
             NoAnswer::NotRedis(text) => write!(f, "not the Redis protocol: {text}"),
-            NoAnswer::Tls(text) => write!(f, "no agreement on TLS: {text}"),
+            NoAnswer::WantsTls => f.write_str("it wants TLS, and was asked in plain text"),
+            NoAnswer::NoTls => f.write_str("it does not speak TLS, and was asked in TLS"),
+            NoAnswer::Certificate(text) | NoAnswer::Tls(text) => {
+                write!(f, "no agreement on TLS: {text}")
+            }
             NoAnswer::Unexpected(text) => write!(f, "an unexpected answer: {text}"),
             NoAnswer::NotASentinel => f.write_str("it does not know the command SENTINEL"),
             NoAnswer::NoSuchMaster => f.write_str("it does not monitor this master"),
@@ -167,106 +182,6 @@ fn without_arguments(text: String) -> String {
         Some(end) => text[..end].to_owned(),
         None => text,
     }
-}
-
-/// Returns the fault of a Sentinel that gave no answer. For [`NoAnswer::NoSuchMaster`],
-/// [`not_monitored`] has the master's name, too.
-pub fn sentinel_fault(no: &NoAnswer, at: impl fmt::Display) -> Fault {
-    let unanswered = format!("Sentinel at {at} did not answer: {no}");
-    let (text, remedy) = match no {
-        NoAnswer::NoSuchMaster => (
-            format!("Sentinel at {at} does not monitor this master"),
-            SAME_NAME,
-        ),
-        NoAnswer::NotASentinel => (
-            unanswered,
-            "What listens there is no Sentinel: correct `address` under [sentinel] in the configuration.",
-        ),
-        NoAnswer::AuthRefused(_) => (
-            format!("Sentinel at {at} refused the password: {no}"),
-            "Correct username and password, or password_file, under [sentinel] in the configuration; without a password there, leave them out.",
-        ),
-        NoAnswer::AuthMissing(_) => (
-            unanswered,
-            "Set username and password_file under [sentinel] in the configuration.",
-        ),
-        NoAnswer::NotAllowed(_) => (
-            unanswered,
-            "The user under [sentinel] in the configuration needs +sentinel|get-master-addr-by-name +sentinel|master +sentinel|sentinels at this Sentinel.",
-        ),
-        NoAnswer::UnknownCommand(_) => (
-            unanswered,
-            "vipswitch needs the commands of Sentinel in Redis 3.2 or later.",
-        ),
-        NoAnswer::Tls(_) => (
-            unanswered,
-            "Correct `tls` under [sentinel], or the files under [tls], in the configuration.",
-        ),
-        NoAnswer::NotRedis(_) | NoAnswer::TooLong | NoAnswer::Unexpected(_) => (
-            unanswered,
-            "Correct `address` under [sentinel] in the configuration, or `tls` if Sentinel wants TLS there.",
-        ),
-        NoAnswer::Broken(_) => (
-            unanswered,
-            "Is Sentinel running, and is `address` under [sentinel] in the configuration where it listens? If it wants TLS: `tls = true` under [sentinel].",
-        ),
-        NoAnswer::Unreachable(_) | NoAnswer::Silent(_) | NoAnswer::Refused(_) => (
-            unanswered,
-            "Is Sentinel running, and is `address` under [sentinel] in the configuration where it listens?",
-        ),
-    };
-    no.fault(text, remedy)
-}
-
-const SAME_NAME: &str = "The master-name in vipswitch.toml and in sentinel.conf must be the same.";
-
-/// Returns the fault of a Sentinel that does not monitor a master of this name.
-pub fn not_monitored(at: impl fmt::Display, master: &str) -> Fault {
-    let master = escape(master);
-    let text = format!("Sentinel at {at} does not monitor a master named \"{master}\"");
-    NoAnswer::NoSuchMaster.fault(text, SAME_NAME)
-}
-
-/// Returns the fault of a master's Redis that did not tell its role.
-pub fn redis_fault(no: &NoAnswer, at: impl fmt::Display, master: &str) -> Fault {
-    let master = escape(master);
-    let untold = format!("the Redis at {at} does not tell its role: {no}");
-    let (text, remedy) = match no {
-        NoAnswer::AuthRefused(_) => (
-            format!("the Redis at {at} refused the password: {no}"),
-            format!(
-                "Correct redis_username and redis_password_file of master \"{master}\" in the configuration, or what is in that file."
-            ),
-        ),
-        NoAnswer::AuthMissing(_) => (
-            untold,
-            format!(
-                "Set redis_password_file, and redis_username if it needs one, for master \"{master}\" in the configuration."
-            ),
-        ),
-        NoAnswer::NotAllowed(_) => (
-            untold,
-            format!("The redis_username of master \"{master}\" needs +role there."),
-        ),
-        NoAnswer::UnknownCommand(_) => (
-            untold,
-            "It must know the command ROLE or INFO: see rename-command in redis.conf.".into(),
-        ),
-        NoAnswer::Tls(_) | NoAnswer::NotRedis(_) => (
-            untold,
-            format!(
-                "Correct `tls` of master \"{master}\", or the files under [tls], in the configuration."
-            ),
-        ),
-        NoAnswer::Broken(_) => (
-            untold,
-            format!(
-                "Is it running? If it wants TLS: `tls = true` of master \"{master}\" in the configuration."
-            ),
-        ),
-        _ => (untold, "Is it running?".into()),
-    };
-    no.fault(text, remedy)
 }
 
 #[cfg(test)]
@@ -391,37 +306,6 @@ mod tests {
         assert_eq!(
             shown(Duration::from_micros(299_996)),
             "nothing within 300 ms"
-        );
-    }
-
-    #[test]
-    fn a_fault_says_what_to_do() {
-        let said = |no: &NoAnswer| sentinel_fault(no, "127.0.0.1:26379").to_string();
-        let wrong =
-            NoAnswer::of_error("WRONGPASS invalid username-password pair or user is disabled.");
-        assert_eq!(
-            said(&wrong),
-            "Sentinel at 127.0.0.1:26379 refused the password: WRONGPASS invalid username-password pair or user is disabled. \
-             Correct username and password, or password_file, under [sentinel] in the configuration; without a password there, leave them out."
-        );
-        let refused = NoAnswer::Unreachable("connection refused".into());
-        assert_eq!(
-            said(&refused),
-            "Sentinel at 127.0.0.1:26379 did not answer: connection refused. \
-             Is Sentinel running, and is `address` under [sentinel] in the configuration where it listens?"
-        );
-        assert_eq!(
-            not_monitored("127.0.0.1:26379", "a\"b").to_string(),
-            "Sentinel at 127.0.0.1:26379 does not monitor a master named \"a\\\"b\". \
-             The master-name in vipswitch.toml and in sentinel.conf must be the same."
-        );
-        let missing = NoAnswer::of_error("NOAUTH Authentication required.");
-        let fault = redis_fault(&missing, "10.0.0.1:6379", "m");
-        assert_eq!(fault.kind, Kind::Permanent);
-        assert_eq!(
-            fault.to_string(),
-            "the Redis at 10.0.0.1:6379 does not tell its role: NOAUTH Authentication required. \
-             Set redis_password_file, and redis_username if it needs one, for master \"m\" in the configuration."
         );
     }
 }

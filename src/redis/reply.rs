@@ -50,6 +50,8 @@ pub enum Malformed {
     TooLong,
     /// Not this protocol, and what it is instead.
     NotRedis(String),
+    /// A TLS alert: the server wants TLS.
+    Tls,
 }
 
 /// Returns the first reply in these bytes and the number of bytes that it fills; `None` if more
@@ -165,7 +167,7 @@ impl Decoder {
         };
         // Before the line is there: other protocols have none.
         if !b"+-:$*".contains(kind) {
-            return Err(Malformed::NotRedis(what_instead(&bytes[self.used..])));
+            return Err(what_instead(&bytes[self.used..]));
         }
         let Some(line) = self.line(bytes)? else {
             return Ok(None);
@@ -249,17 +251,17 @@ const QUOTED: usize = 40;
 
 /// The type of an alert among TLS records (RFC 8446 section 5.1), with which a server that wants TLS
 /// answers plain text.
-const TLS_ALERT: u8 = 21;
+pub(super) const TLS_ALERT: u8 = 21;
 
 /// Returns what bytes are that do not begin a reply.
-fn what_instead(bytes: &[u8]) -> String {
+fn what_instead(bytes: &[u8]) -> Malformed {
     if bytes[0] == TLS_ALERT {
-        return "a TLS alert: the server wants TLS".into();
+        return Malformed::Tls;
     }
     let line = bytes.split(|byte| *byte == b'\r' || *byte == b'\n').next();
     let line = line.unwrap_or_default();
     let text = String::from_utf8_lossy(&line[..line.len().min(QUOTED)]);
-    format!("\"{}\"", escape(&text))
+    Malformed::NotRedis(format!("\"{}\"", escape(&text)))
 }
 
 /// Returns a value as text, if it is a text or a number.
@@ -374,7 +376,6 @@ mod tests {
             ),
             (b"H", "\"H\""),
             (b"SSH-2.0-x\n", "\"SSH-2.0-x\""),
-            (b"\x15\x03\x01\x00\x02\x02\x46", "the server wants TLS"),
             (b"\x00\xff", "\"\\0"),
             // RESP3, for which nobody asks.
             (b"%1\r\n", "\"%1\""),
@@ -393,6 +394,13 @@ mod tests {
                 other => panic!("{shown}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_tls_alert_is_a_server_that_wants_tls() {
+        let alert = b"\x15\x03\x01\x00\x02\x02\x46";
+        assert_eq!(decode(alert), Err(Malformed::Tls));
+        assert_eq!(decode(&alert[..1]), Err(Malformed::Tls));
     }
 
     #[test]
@@ -445,6 +453,7 @@ mod tests {
                 }
                 (Ok(None), Ok(None))
                 | (Err(Malformed::TooLong), Err(Malformed::TooLong))
+                | (Err(Malformed::Tls), Err(Malformed::Tls))
                 | (Err(Malformed::NotRedis(_)), Err(Malformed::NotRedis(_))) => {}
                 (at_once, one_by_one) => prop_assert!(false, "{at_once:?} {one_by_one:?}"),
             }

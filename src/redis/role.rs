@@ -20,24 +20,95 @@ impl Role {
     }
 }
 
-/// Asks a Redis for its role. Where ROLE has been renamed away, INFO tells it.
+/// What a Redis says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its role.
+    pub role: Role,
+    /// The number of its process that it made up when it started, where it may be asked for that.
+    pub run_id: Option<String>,
+    /// How long it has been running, where it may be asked for that.
+    pub uptime: Option<Duration>,
+}
+
+/// Asks a Redis for its role. Where ROLE has been renamed away, or the user may not ask it, INFO tells it.
 ///
 /// # Errors
 ///
 /// Why there is no answer.
 pub async fn role(server: &Server, within: Duration) -> Result<Role, NoAnswer> {
-    let deadline = Deadline::within(within);
-    let mut connection = Connection::connect(server, deadline).await?;
-    let mut ask = async |words: &[&str]| {
-        let words: Words = words.iter().map(|&word| word.to_owned()).collect();
-        let mut answers = connection.converse(&[words], deadline).await?;
-        let none = || Err(NoAnswer::Unexpected("none".into()));
-        answers.pop().unwrap_or_else(none)
-    };
-    match ask(&["ROLE"]).await {
-        Err(NoAnswer::UnknownCommand(_)) => of_info(&ask(&["INFO", "replication"]).await?),
-        answer => of_role(&answer?),
+    let mut talk = Talk::open(server, within).await?;
+    let answer = talk.ask(&[ROLE]).await?;
+    talk.role(&answer[0]).await
+}
+
+/// Asks a Redis who it is.
+///
+/// # Errors
+///
+/// Why its role is not known.
+pub async fn identity(server: &Server, within: Duration) -> Result<Identity, NoAnswer> {
+    let mut talk = Talk::open(server, within).await?;
+    let answers = talk.ask(&[ROLE, &["INFO", "server"]]).await?;
+    let info = answers[1].as_ref().ok().and_then(text).unwrap_or_default();
+    let seconds = line(&info, "uptime_in_seconds").and_then(|text| text.parse().ok());
+    Ok(Identity {
+        role: talk.role(&answers[0]).await?,
+        run_id: line(&info, "run_id").map(str::to_owned),
+        uptime: seconds.map(Duration::from_secs),
+    })
+}
+
+const ROLE: &[&str] = &["ROLE"];
+
+/// A connection and when everything on it has to be said.
+struct Talk {
+    connection: Connection,
+    deadline: Deadline,
+}
+
+impl Talk {
+    async fn open(server: &Server, within: Duration) -> Result<Talk, NoAnswer> {
+        let deadline = Deadline::within(within);
+        let connection = Connection::connect(server, deadline).await?;
+        Ok(Talk {
+            connection,
+            deadline,
+        })
     }
+
+    /// Returns as many answers as there are questions.
+    async fn ask(
+        &mut self,
+        questions: &[&[&str]],
+    ) -> Result<Vec<Result<Value, NoAnswer>>, NoAnswer> {
+        let words = |question: &&[&str]| question.iter().map(|&word| word.to_owned()).collect();
+        let asked: Vec<Words> = questions.iter().map(words).collect();
+        let mut answers = self.connection.converse(&asked, self.deadline).await?;
+        let none = || Err(NoAnswer::Unexpected("none".into()));
+        answers.resize_with(questions.len(), none);
+        Ok(answers)
+    }
+
+    async fn role(&mut self, said: &Result<Value, NoAnswer>) -> Result<Role, NoAnswer> {
+        match said {
+            Err(NoAnswer::UnknownCommand(_)) => of_info(&self.info().await?),
+            Err(no @ NoAnswer::NotAllowed(_)) => match self.info().await {
+                Ok(answer) => of_info(&answer),
+                Err(_) => Err(no.clone()),
+            },
+            answer => of_role(answer.as_ref().map_err(Clone::clone)?),
+        }
+    }
+
+    async fn info(&mut self) -> Result<Value, NoAnswer> {
+        self.ask(&[&["INFO", "replication"]]).await?.remove(0)
+    }
+}
+
+fn line<'a>(info: &'a str, key: &str) -> Option<&'a str> {
+    let value = |line: &'a str| line.strip_prefix(key)?.strip_prefix(':');
+    info.lines().find_map(value).map(str::trim)
 }
 
 /// Reads the answer to ROLE, a list that begins with the role.

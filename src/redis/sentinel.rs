@@ -1,12 +1,18 @@
 //! Questions to a Sentinel, with answers as types.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
+use tokio::time::timeout;
+
+use super::connection::{Connection, Deadline};
 use super::no_answer::NoAnswer;
 use super::reply::{Value, field, text};
 use super::server::Server;
 use super::{Words, ask};
+use crate::exit::Kind;
 use crate::text::escape;
 
 /// Where a Sentinel says that a master is.
@@ -48,7 +54,7 @@ pub struct View {
     pub replicas: Vec<Instance>,
     /// Why the list of Sentinels is empty: the ACL user may not ask for it.
     pub withheld: Option<NoAnswer>,
-    /// The master's run id, once Sentinel knows it.
+    /// The run id of [`View::master`], once Sentinel knows it.
     pub run_id: Option<String>,
 }
 
@@ -80,24 +86,141 @@ pub async fn master_address(
     read_address(first(answers))
 }
 
-/// Returns all that a Sentinel says about these masters, asked at once on one connection.
+/// What a Sentinel says about one master as far as it may be asked: only the address is always told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Where the master is.
+    pub master: MasterAddress,
+    /// Every Redis of the master, the one that SENTINEL MASTER describes first: on the leader that is the old
+    /// master until the failover ends.
+    pub servers: Vec<Instance>,
+    /// The other Sentinels.
+    pub sentinels: Vec<Instance>,
+    /// How many Sentinels must agree that it is down; 0 where that was not told.
+    pub quorum: usize,
+}
+
+/// How long the lists may take once the addresses are known: a Sentinel answers what came together in one go
+/// (`processInputBuffer` in networking.c), and a VIP waits for them.
+const LISTS: Duration = Duration::from_millis(50);
+
+/// Returns what a Sentinel says about these masters, as far as it may be asked and answers in time.
 ///
 /// # Errors
 ///
-/// A conversation that did not come to its end within this time.
+/// A Sentinel that cannot be reached. For one master: why its address is not known; a master that is not
+/// monitored is [`NoAnswer::NoSuchMaster`].
+pub async fn told(
+    server: &Server,
+    names: &[&str],
+    within: Duration,
+) -> Result<Vec<Result<Told, NoAnswer>>, NoAnswer> {
+    let deadline = Deadline::within(within);
+    let mut connection = Connection::connect(server, deadline).await?;
+    // The addresses first: they alone have to be known.
+    let every = |what: &'static str| names.iter().map(move |name| question(what, name));
+    let questions: Vec<Words> = every(ADDRESS)
+        .chain(every("MASTER"))
+        .chain(every("SLAVES"))
+        .chain(every("SENTINELS"))
+        .collect();
+    let mut answers = connection
+        .converse_in_part(&questions, names.len(), deadline, LISTS)
+        .await;
+    let sentinels = answers.split_off(3 * names.len());
+    let replicas = answers.split_off(2 * names.len());
+    let described = answers.split_off(names.len());
+    let list = |answer: Result<Value, NoAnswer>| {
+        let read = answer.and_then(|list| instances(&list));
+        read.unwrap_or_default()
+    };
+    let each = answers
+        .into_iter()
+        .zip(described)
+        .zip(replicas.into_iter().zip(sentinels));
+    let told = each.map(|((address, described), (replicas, sentinels))| {
+        let described = described.ok();
+        let quorum = described
+            .as_ref()
+            .and_then(|described| field(described, "quorum"));
+        let master = described.and_then(|described| instance(&described));
+        Ok(Told {
+            master: read_address(address)?,
+            servers: master.into_iter().chain(list(replicas)).collect(),
+            sentinels: list(sentinels),
+            quorum: quorum
+                .and_then(|text| text.parse().ok())
+                .unwrap_or_default(),
+        })
+    });
+    Ok(told.collect())
+}
+
+/// Returns all that a Sentinel says about these masters, asked at once on one connection within this time. An
+/// answer that ends the conversation (too long, none at all) is the answer about its master alone: the
+/// masters after that one are asked again, each on a connection of its own, within the same time once more.
+///
+/// # Errors
+///
+/// A conversation that did not begin, or a server that answers about no master.
 pub async fn views(
     server: &Server,
     names: &[&str],
     within: Duration,
 ) -> Result<Vec<Result<View, NoAnswer>>, NoAnswer> {
-    let of_one = |name: &&str| VIEW.map(|what| question(what, name));
-    let questions: Vec<Words> = names.iter().flat_map(of_one).collect();
-    let mut answers = ask(server, &questions, within).await?.into_iter();
-    let of_one = |_: &&str| {
-        let mut next = || first(answers.next());
-        view([next(), next(), next(), next()])
-    };
-    Ok(names.iter().map(of_one).collect())
+    let deadline = Deadline::within(within);
+    let mut connection = Connection::connect(server, deadline).await?;
+    let questions: Vec<Words> = names.iter().flat_map(|name| about(name)).collect();
+    let (answers, end) = connection.converse_partly(&questions, deadline).await;
+    drop(connection);
+    let answered = answers.len() / VIEW.len();
+    let mut views = read_all(answers);
+    let Err(why) = end else { return Ok(views) };
+    let rest = &names[(answered + 1).min(names.len())..];
+    if rest.is_empty() || why.kind() == Kind::Permanent {
+        views.resize(names.len(), Err(why));
+        return Ok(views);
+    }
+    // Nothing at all: it is frozen, unless it answers about another master.
+    if answered == 0 {
+        let last = view_alone(server, rest[rest.len() - 1], within / 2).await;
+        if !matches!(last, Ok(_) | Err(NoAnswer::NoSuchMaster)) {
+            return Err(why);
+        }
+    }
+    views.push(Err(why));
+    let mut further = vec![Err(NoAnswer::Silent(within)); rest.len()];
+    let each = stream::iter(rest.iter().zip(&mut further));
+    let each = each.for_each_concurrent(AT_ONCE, async |(name, view)| {
+        *view = view_alone(server, name, within).await;
+    });
+    let _ = timeout(within, each).await;
+    views.append(&mut further);
+    Ok(views)
+}
+
+/// How many connections ask for what one conversation did not tell.
+const AT_ONCE: usize = 4;
+
+fn about(name: &str) -> [Words; 4] {
+    VIEW.map(|what| question(what, name))
+}
+
+async fn view_alone(server: &Server, name: &str, within: Duration) -> Result<View, NoAnswer> {
+    let answers = ask(server, &about(name), within).await?;
+    read_all(answers)
+        .pop()
+        .unwrap_or_else(|| Err(NoAnswer::Unexpected("none".into())))
+}
+
+/// Reads the answers about one master after another, as far as they are whole.
+fn read_all(answers: Vec<Result<Value, NoAnswer>>) -> Vec<Result<View, NoAnswer>> {
+    let mut answers = answers.into_iter();
+    let mut views = Vec::new();
+    while let [Some(one), Some(two), Some(three), Some(four)] = [(); 4].map(|()| answers.next()) {
+        views.push(view([one, two, three, four]));
+    }
+    views
 }
 
 const ADDRESS: &str = "get-master-addr-by-name";
@@ -152,7 +275,9 @@ pub fn view(answers: [Result<Value, NoAnswer>; 4]) -> Result<View, NoAnswer> {
         Err(no) => Err(no),
     };
     let (sentinels, withheld) = list(sentinels)?;
+    let replicas = list(replicas)?.0;
     Ok(View {
+        run_id: run_id_of(&master, &described, &replicas),
         master,
         config_epoch: number("config-epoch").unwrap_or_default(),
         quorum: saturating(number("quorum").unwrap_or(1)),
@@ -160,10 +285,25 @@ pub fn view(answers: [Result<Value, NoAnswer>; 4]) -> Result<View, NoAnswer> {
         failover_timeout: time("failover-timeout"),
         flags: flags(&described),
         sentinels,
-        replicas: list(replicas)?.0,
-        run_id: run_id(&described),
+        replicas,
         withheld,
     })
+}
+
+/// On the leader SENTINEL MASTER describes the old master until the failover ends, and the new one is among the
+/// replicas.
+fn run_id_of(master: &MasterAddress, described: &Value, replicas: &[Instance]) -> Option<String> {
+    let is_it = |host: &str, port: u16| host == master.host && port == master.port;
+    let described_at = field(described, "ip").zip(field(described, "port"));
+    match described_at {
+        Some((host, port)) if port.parse().is_ok_and(|port| is_it(&host, port)) => {
+            run_id(described)
+        }
+        _ => {
+            let mut same = replicas.iter().filter(|one| is_it(&one.host, one.port));
+            same.next()?.run_id.clone()
+        }
+    }
 }
 
 fn saturating(number: u64) -> usize {
@@ -172,19 +312,28 @@ fn saturating(number: u64) -> usize {
 
 /// Reads a list of descriptions.
 pub fn instances(answer: &Value) -> Result<Vec<Instance>, NoAnswer> {
-    let instance = |one: &Value| {
-        Some(Instance {
-            host: field(one, "ip")?,
-            port: field(one, "port")?.parse().ok()?,
-            run_id: run_id(one),
-            flags: flags(one),
-        })
-    };
     let Value::Array(list) = answer else {
         return Err(unexpected(answer));
     };
     let read = |one| instance(one).ok_or_else(|| unexpected(one));
     list.iter().map(read).collect()
+}
+
+fn instance(described: &Value) -> Option<Instance> {
+    Some(Instance {
+        host: canonical(field(described, "ip")?),
+        port: field(described, "port")?.parse().ok()?,
+        run_id: run_id(described),
+        flags: flags(described),
+    })
+}
+
+/// Returns an address as it is written everywhere, an IPv4-mapped one unmapped; a name as it is.
+fn canonical(host: String) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => host,
+    }
 }
 
 fn run_id(described: &Value) -> Option<String> {

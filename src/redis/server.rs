@@ -58,6 +58,18 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Returns the same server, to be asked without a user, a password and a certificate of this host's.
+    pub fn without_credentials(self) -> Server {
+        Server {
+            username: None,
+            password: None,
+            tls: self.tls.as_ref().map(Tls::without_certificate),
+            ..self
+        }
+    }
+}
+
 /// Never shows the password.
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,6 +80,50 @@ impl fmt::Debug for Server {
             .field("password", &self.password.as_ref().map(|_| "…"))
             .field("tls", &self.tls.is_some())
             .finish()
+    }
+}
+
+/// What is shown to Sentinels: to this host's and to those of `peers`, or none of it to the others, whose
+/// addresses anybody can have forged who may publish on a monitored Redis.
+#[derive(Clone)]
+pub struct Access {
+    username: Option<String>,
+    password: Option<String>,
+    tls: Option<Tls>,
+}
+
+impl Access {
+    /// Reads the files of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Files that cannot be used are permanent.
+    pub fn load(config: &Config) -> Result<Access, Fault> {
+        let sentinel = &config.sentinel;
+        Ok(Access {
+            username: sentinel.username.clone(),
+            password: sentinel.password.as_ref().map(Password::read).transpose()?,
+            tls: tls(config, sentinel.tls)?,
+        })
+    }
+
+    /// Returns the same without user, password and certificate.
+    pub fn without_credentials(&self) -> Access {
+        Access {
+            username: None,
+            password: None,
+            tls: self.tls.as_ref().map(Tls::without_certificate),
+        }
+    }
+
+    /// Returns a Sentinel that is asked so.
+    pub fn to(&self, at: SocketAddr) -> Server {
+        Server {
+            username: self.username.clone(),
+            password: self.password.clone(),
+            tls: self.tls.clone(),
+            ..Server::at(Endpoint::Tcp(at))
+        }
     }
 }
 
@@ -92,12 +148,18 @@ pub async fn sentinel_server(config: &Config, until: Instant) -> Result<Server, 
             (Endpoint::Tcp(first), addresses.collect())
         }
     };
+    let Access {
+        username,
+        password,
+        tls,
+    } = Access::load(config)?;
     Ok(Server {
+        // A Unix socket has none; the Sentinels of the other hosts may.
+        tls: tls.filter(|_| matches!(endpoint, Endpoint::Tcp(_))),
         endpoint,
         further,
-        username: sentinel.username.clone(),
-        password: sentinel.password.as_ref().map(Password::read).transpose()?,
-        tls: tls(config, sentinel.tls)?,
+        username,
+        password,
     })
 }
 

@@ -190,7 +190,7 @@ fn memory(name: &str) -> usize {
 fn a_connection_that_ends_midway_is_broken() {
     block_on(async {
         for (said, when) in [
-            ("", "before an answer: it may want TLS"),
+            ("", "before an answer"),
             ("*2\r\n$5\r\nmas", "in the middle of an answer"),
         ] {
             let server = listener(move |mut stream| async move {
@@ -232,7 +232,6 @@ fn what_speaks_another_protocol_is_not_redis() {
     block_on(async {
         for said in [
             &b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"[..],
-            b"\x15\x03\x01\x00\x02\x02\x46",
             b"\0\0\0garbage",
             b"$x\r\n",
         ] {
@@ -257,8 +256,49 @@ fn what_answers_a_tls_hello_in_plain_text_does_not_speak_tls() {
             tls: Some(Tls::load(&files).unwrap()),
             ..says("HTTP/1.1 400 Bad Request\r\n\r\n").await
         };
-        let no_tls = NoAnswer::Tls("the server does not speak TLS".into());
-        assert_eq!(ask_role(&server, PATIENCE).await, Err(no_tls));
+        assert_eq!(ask_role(&server, PATIENCE).await, Err(NoAnswer::NoTls));
+        // A Redis waits for the end of a line, and answers a question beside.
+        let waits = listener(|mut stream| async move {
+            let mut first = [0; 1];
+            if stream.read_exact(&mut first).await.is_ok() && first == *b"*" {
+                let _ = stream.write_all(b"+PONG\r\n").await;
+            }
+            sleep(PATIENCE).await;
+        });
+        let server = Server {
+            tls: server.tls,
+            ..waits.await
+        };
+        let started = Instant::now();
+        let answer = ask_role(&server, Duration::from_millis(800)).await;
+        assert_eq!(answer, Err(NoAnswer::NoTls), "{:?}", started.elapsed());
+    });
+}
+
+#[test]
+fn what_ends_a_question_in_plain_text_and_answers_a_tls_hello_wants_tls() {
+    block_on(async {
+        for answer in [
+            &b"\x15\x03\x03\x00\x02\x02\x28"[..],
+            b"\x16\x03\x03\x00\x7a\x02",
+        ] {
+            let server = listener(move |mut stream| async move {
+                let mut first = [0; 1];
+                if stream.read_exact(&mut first).await.is_ok() && first == [22] {
+                    let _ = stream.write_all(answer).await;
+                }
+            })
+            .await;
+            let wants = Err(NoAnswer::WantsTls);
+            assert_eq!(ask_role(&server, PATIENCE).await, wants);
+            let with_password = Server {
+                password: Some("secret".into()),
+                ..server
+            };
+            assert_eq!(ask_role(&with_password, PATIENCE).await, wants);
+        }
+        let alert = says(b"\x15\x03\x01\x00\x02\x02\x46").await;
+        assert_eq!(ask_role(&alert, PATIENCE).await, Err(NoAnswer::WantsTls));
     });
 }
 
@@ -405,7 +445,8 @@ fn a_view_has_what_sentinel_says_and_why_a_list_is_missing() {
         assert_eq!(view.down_after, Some(Duration::from_secs(5)));
         assert_eq!(view.failover_timeout, None);
         assert_eq!(view.flags, ["master", "o_down"]);
-        assert_eq!(view.run_id.as_deref(), Some("abc"));
+        // That of the old master does not belong to the new one.
+        assert_eq!(view.run_id, None);
         let expected = Instance {
             host: "10.0.0.2".into(),
             port: 26379,
@@ -433,6 +474,23 @@ fn where_role_is_renamed_info_tells_it() {
         })
         .await;
         assert_eq!(role(&server, PATIENCE).await, Ok(Role::Master));
+        // An ACL user who may not ask for it.
+        for (may_ask_info, expected) in [(true, Ok(Role::Replica)), (false, Err("NOPERM no role"))]
+        {
+            let server = listener(move |mut stream| async move {
+                hear(&mut stream).await;
+                stream.write_all(b"-NOPERM no role\r\n").await.unwrap();
+                hear(&mut stream).await;
+                let said: &[u8] = match may_ask_info {
+                    true => b"$12\r\nrole:slave\r\n\r\n",
+                    false => b"-NOPERM no info\r\n",
+                };
+                stream.write_all(said).await.unwrap();
+            })
+            .await;
+            let expected = expected.map_err(|text| NoAnswer::NotAllowed(text.into()));
+            assert_eq!(role(&server, PATIENCE).await, expected);
+        }
         let sentinel = says("*2\r\n$8\r\nsentinel\r\n*0\r\n").await;
         let other = Role::Other("sentinel".into());
         assert_eq!(role(&sentinel, PATIENCE).await, Ok(other));

@@ -12,7 +12,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
-use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
+use tokio_rustls::rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature_with_raw_key,
 };
@@ -63,6 +63,13 @@ impl Tls {
         Ok(Tls(Arc::new(config)))
     }
 
+    /// Returns the same without a certificate to show.
+    pub fn without_certificate(&self) -> Tls {
+        let mut config = ClientConfig::clone(&self.0);
+        config.client_auth_cert_resolver = Arc::new(NoCertificate);
+        Tls(Arc::new(config))
+    }
+
     /// Agrees on TLS with the server at the other end of a stream.
     pub(super) async fn connect(
         &self,
@@ -78,6 +85,20 @@ impl Tls {
                     || NoAnswer::Broken(format!("{} before TLS was agreed", words(&error)));
                 no_agreement(&error).unwrap_or_else(broken)
             })
+    }
+}
+
+/// Shows no certificate.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
     }
 }
 
@@ -248,25 +269,93 @@ pub(super) fn not_in_time(time: Duration) -> NoAnswer {
 /// Returns why TLS failed, `None` if an error is another one.
 pub(super) fn no_agreement(error: &io::Error) -> Option<NoAnswer> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
-    Some(NoAnswer::Tls(match error {
-        Error::InvalidMessage(_) => "the server does not speak TLS".into(),
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "the CA of ca_file has not signed the server's certificate".into()
-        }
-        Error::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        ) => "the server's certificate has expired".into(),
+    let certificate = |text: &str| NoAnswer::Certificate(text.to_owned());
+    Some(match error {
+        Error::InvalidMessage(_) => NoAnswer::NoTls,
+        // By this host's clock, which may just be set.
         Error::InvalidCertificate(
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => "the server's certificate is not valid yet, by this host's clock".into(),
-        Error::AlertReceived(
-            AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
-        ) => "the server wants a certificate of its CA (cert_file, key_file)".into(),
-        Error::AlertReceived(AlertDescription::UnknownCA) => {
+        ) => {
+            NoAnswer::Tls("the server's certificate is not valid yet, by this host's clock".into())
+        }
+        Error::InvalidCertificate(error) => NoAnswer::Certificate(unaccepted(error)),
+        Error::NoCertificatesPresented => certificate("the server shows no certificate"),
+        Error::PeerIncompatible(_)
+        | Error::AlertReceived(
+            AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity,
+        ) => certificate("no version or cipher of TLS that both know (TLS 1.2 or 1.3 here)"),
+        Error::AlertReceived(alert) => refused(*alert),
+        error => NoAnswer::Tls(escape(&error.to_string())),
+    })
+}
+
+/// Returns what is wrong with the server's certificate.
+fn unaccepted(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnknownIssuer => {
+            "the CA of ca_file has not signed the server's certificate".into()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the server's certificate has expired".into()
+        }
+        CertificateError::BadSignature => {
+            "the signature in the server's certificate is not that of the CA of ca_file".into()
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "the server's certificate is signed in a way that is not accepted (SHA-1, or an RSA key below 2048 bits)".into()
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "the server's certificate is not for servers (extendedKeyUsage without serverAuth)".into()
+        }
+        CertificateError::BadEncoding => "the server's certificate cannot be read".into(),
+        CertificateError::Other(error) if error.to_string() == "CaUsedAsEndEntity" => {
+            "the server shows a CA's certificate (CA:TRUE) as its own, and it is not the one in ca_file".into()
+        }
+        error => {
+            let text = match error {
+                CertificateError::Other(error) => error.to_string(),
+                error => error.to_string(),
+            };
+            format!("the server's certificate is not accepted: {}", escape(&spaced(&text)))
+        }
+    }
+}
+
+/// Returns why the server does not accept the certificate that it was shown, or that it was shown none.
+fn refused(alert: AlertDescription) -> NoAnswer {
+    NoAnswer::Certificate(match alert {
+        AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure => {
+            "the server wants a certificate of its CA (cert_file, key_file)".into()
+        }
+        AlertDescription::UnknownCA => {
             "the server's CA has not signed the certificate of cert_file".into()
         }
-        error => escape(&error.to_string()),
-    }))
+        AlertDescription::CertificateExpired => "the certificate of cert_file has expired".into(),
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::DecryptError => {
+            "the server does not accept the certificate of cert_file".into()
+        }
+        alert => {
+            let text = spaced(&format!("{alert:?}"));
+            return NoAnswer::Tls(format!("the server ended it: {}", escape(&text)));
+        }
+    })
+}
+
+/// Returns a name in the library's way, `LikeThis`, as words.
+fn spaced(name: &str) -> String {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && words.ends_with(char::is_lowercase) {
+            words.push(' ');
+        }
+        words.extend(letter.to_lowercase());
+    }
+    words
 }
 
 #[cfg(test)]

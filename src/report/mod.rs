@@ -42,14 +42,16 @@ impl Outcome {
                 already: Some(prefix),
                 sent,
                 moved_from,
+                mended,
                 ..
             } => {
                 let there = Vip {
                     prefix: *prefix,
                     ..*vip
                 };
+                let mended: String = mended.iter().map(|how| format!(", {how}")).collect();
                 format!(
-                    "{there} was already on {interface}, announced it again ({sent}){}",
+                    "{there} was already on {interface}{mended}, announced it again ({sent}){}",
                     moved(moved_from)
                 )
             }
@@ -72,9 +74,15 @@ impl Outcome {
                     .map(|(on, sent)| format!("on {on} ({sent})"));
                 format!("announced {vip} {}", each.collect::<Vec<_>>().join(", "))
             }
-            Did::Released(Released { interfaces, reset }) => {
+            Did::Released(Released {
+                interfaces,
+                reset,
+                routes,
+                ..
+            }) => {
+                let routes: String = routes.iter().map(|route| format!("; {route}")).collect();
                 format!(
-                    "released {vip} from {} ({})",
+                    "released {vip} from {} ({}){routes}",
                     interfaces.join(", "),
                     resets(reset)
                 )
@@ -83,7 +91,7 @@ impl Outcome {
         }
     }
 
-    /// Returns the JSON object for one VIP, as the README documents it.
+    /// Returns the JSON object for one VIP, as docs/json.md documents it.
     pub fn json(&self, dry_run: bool, took: Duration) -> String {
         let did = self.did();
         to_json(&Json {
@@ -134,14 +142,19 @@ fn would(did: &Did, vip: &Vip) -> String {
             interface,
             already: Some(prefix),
             moved_from,
+            mended,
             ..
         } => {
             let there = Vip {
                 prefix: *prefix,
                 ..*vip
             };
+            let mended: String = mended
+                .iter()
+                .map(|how| format!(", would be {how}"))
+                .collect();
             format!(
-                "{there} is already on {interface}, would announce it again{}",
+                "{there} is already on {interface}{mended}, would announce it again{}",
                 would_move(moved_from)
             )
         }

@@ -96,10 +96,10 @@ fn the_announcer_ends_when_the_vip_goes_and_sends_nothing_more() {
     let lab = lab(BOTH);
     let server = lab.host("server1");
     let sniffer = Sniffer::start(&lab.host("client"));
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("the announcers are at work", || at_work(&server));
     sniffer.wait(V4, 4);
-    server.ip("addr del 192.168.56.250/24 dev eth1");
+    server.ip("addr del 192.168.56.250/32 dev eth1");
     server.ip("addr del fd00::250/64 dev eth1");
     eventually("both have ended", || announcers(&lab).len() == 2);
     for line in announcers(&lab) {
@@ -109,9 +109,9 @@ fn the_announcer_ends_when_the_vip_goes_and_sends_nothing_more() {
     let before = sniffer.settled(&server, V4).len();
     assert_eq!(sniffer.settled(&server, V4).len(), before);
     // A release ends it as well.
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("the announcers are at work", || at_work(&server));
-    server.ok("unbind");
+    server.ok("unbind --all");
     eventually("both have ended", || announcers(&lab).len() == 4);
 }
 
@@ -153,7 +153,7 @@ fn a_rival_is_answered_at_once_and_named() {
         "[masters.m]\nvip = [\"192.168.56.250/24\", \"fd00::250/64\"]\nannounce_to = [\"192.168.56.103\"]\n",
     );
     let (one, two) = (lab.host("server1"), lab.host("server2"));
-    one.ok("bind");
+    one.ok("bind --all");
     eventually("the announcers are at work", || at_work(&one));
     let sniffer = Sniffer::start(&lab.host("client"));
     // The other host claims it, by the old script's means.
@@ -174,7 +174,7 @@ fn a_rival_is_answered_at_once_and_named() {
     });
     two.ip("addr del 192.168.56.250/24 dev eth1");
     two.ip("addr del fd00::250/64 dev eth1");
-    one.ok("unbind");
+    one.ok("unbind --all");
     lab.logged(&["vip=192.168.56.250/24", &format!("rivals={theirs}")]);
     lab.logged(&["vip=fd00::250/64", &format!("rivals={theirs}")]);
 }
@@ -188,7 +188,7 @@ fn a_link_that_comes_up_later_is_announced_on() {
         server.json("link show eth1")[0]["operstate"] != "UP"
     });
     let sniffer = Sniffer::start(&lab.host("client"));
-    assert!(server.ok("bind").contains("no carrier"));
+    assert!(server.ok("bind --all").contains("no carrier"));
     assert!(sniffer.about(V4).is_empty());
     eventually("both announcers are at work", || {
         let status = server.ok("status");
@@ -225,7 +225,7 @@ fn announce_for_a_while_tells_who_answered() {
 fn an_ipv6_take_over_asks_its_neighbours_as_well() {
     let lab = lab("[masters.m]\nvip = \"fd00::250/64\"\nannounce_to = [\"fd00::103\"]\n");
     let server = lab.host("server1");
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("the announcer is at work", || at_work(&server));
     // The answer goes to the VIP; the peer's table has it now.
     eventually("the client knows it", || {
@@ -236,7 +236,7 @@ fn an_ipv6_take_over_asks_its_neighbours_as_well() {
             .ok("status")
             .contains("confirmed by fd00::103 after ")
     });
-    server.ok("unbind");
+    server.ok("unbind --all");
     lab.logged(&["confirmed by fd00::103 after "]);
 }
 
@@ -257,7 +257,7 @@ fn the_newest_announcer_takes_the_place_of_an_older_one_and_begins_anew() {
         server.run("sh", ["-c", count]).trim() == "1"
     });
     assert!(server.ok("status").contains("it is being announced"));
-    server.ok("unbind");
+    server.ok("unbind --all");
     eventually("it has ended", || !at_work(&server));
     eventually("all have told", || announcers(&lab).len() == 5);
     let replaced = announcers(&lab)
@@ -271,7 +271,7 @@ fn the_newest_announcer_takes_the_place_of_an_older_one_and_begins_anew() {
 fn an_announcer_is_not_sent_away_by_a_stranger() {
     let lab = lab(ONE);
     let server = lab.host("server1");
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("it is at work", || {
         server.ok("status").contains("it is being announced")
     });
@@ -292,7 +292,7 @@ fn an_announcer_is_not_sent_away_by_a_stranger() {
         eventually("it is still at work", stays);
     }
     // This process's own user may. Another announcer, as one lives for 15 s only.
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("the new one is at work", || at_work(&server));
     let before = announcers(&lab).len();
     eventually("it ends", || {
@@ -306,7 +306,7 @@ fn an_announcer_is_not_sent_away_by_a_stranger() {
 fn status_shows_the_announcer_at_work_and_its_last_result() {
     let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
     let server = lab.host("server1");
-    server.ok("bind");
+    server.ok("bind --all");
     let status = || server.ok("status");
     eventually("it is confirmed", || {
         status().contains("it is being announced, confirmed by 192.168.56.103 after ")
@@ -352,7 +352,7 @@ fn by(mac: &str) -> impl Fn(&Frame) -> bool + use<> {
 fn a_rival_that_does_not_stop_is_answered_ten_times_a_second_and_does_not_have_the_last_word() {
     let lab = lab(ONE);
     let (one, two) = (lab.host("server1"), lab.host("server2"));
-    one.ok("bind");
+    one.ok("bind --all");
     eventually("it is at work", || {
         one.ok("status").contains("it is being announced")
     });
@@ -389,12 +389,12 @@ fn two_holders_that_answer_each_other_come_to_an_end() {
     let (one, two) = (lab.host("server1"), lab.host("server2"));
     let sniffer = Sniffer::start(&lab.host("client"));
     let started = Instant::now();
-    one.ok("bind");
-    two.ok("bind");
+    one.ok("bind --all");
+    two.ok("bind --all");
     eventually("each knows its rival", || {
         announced_with_rival(&one) && announced_with_rival(&two)
     });
-    two.ok("unbind");
+    two.ok("unbind --all");
     eventually("one is left", || announcers(&lab).len() == 1);
     // Ten answers a second from each side, of two frames each, and the rounds: without a limit they
     // would be thousands.
@@ -417,12 +417,12 @@ fn this_hosts_own_other_interface_is_no_rival() {
     lab.wire("server1", "eth2");
     let server = lab.host("server1");
     server.ip("link set eth2 up");
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("it is at work", || {
         server.ok("status").contains("it is being announced")
     });
     claim(&lab.host("server2"), &server.mac("eth2"), 3);
-    server.ok("unbind");
+    server.ok("unbind --all");
     lab.logged(&["msg=\"announced ", "rivals=none"]);
 }
 
@@ -430,7 +430,7 @@ fn this_hosts_own_other_interface_is_no_rival() {
 fn another_hardware_address_is_announced_at_once() {
     let lab = lab(ONE);
     let server = lab.host("server1");
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("it is at work", || {
         server.ok("status").contains("it is being announced")
     });
@@ -442,7 +442,7 @@ fn another_hardware_address_is_announced_at_once() {
         sniffer.about(V4).iter().any(by("02:00:00:00:aa:99"))
     });
     println!("{:?}", started.elapsed());
-    server.ok("unbind");
+    server.ok("unbind --all");
     lab.logged(&["msg=\"announced ", "rivals=none"]);
 }
 
@@ -454,14 +454,14 @@ fn an_advertisement_says_router_only_where_the_host_is_one() {
         let file = "/proc/sys/net/ipv6/conf/eth1/forwarding";
         server.run("sh", ["-c", &format!("echo {forwarding} >{file}")]);
         let sniffer = Sniffer::start(&lab.host("client"));
-        server.ok("bind");
+        server.ok("bind --all");
         let advertisement = || {
             let frames = sniffer.about("fd00::250").into_iter();
             frames.rev().find(|frame| frame.is_icmpv6(136))
         };
         let advertisement = wait_for(PATIENCE, advertisement).expect("an advertisement");
         assert_eq!(advertisement.bytes[58], flags);
-        server.ok("unbind");
+        server.ok("unbind --all");
     }
 }
 
@@ -469,7 +469,7 @@ fn an_advertisement_says_router_only_where_the_host_is_one() {
 fn an_ipv6_announcer_sleeps_while_other_traffic_passes() {
     let lab = lab("[masters.m]\nvip = \"fd00::250/64\"\n");
     let server = lab.host("server1");
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("it is at work", || {
         server.ok("status").contains("it is being announced")
     });
@@ -494,7 +494,7 @@ fn an_ipv6_announcer_sleeps_while_other_traffic_passes() {
 fn announce_for_takes_the_place_of_the_detached_one_and_speaks_json() {
     let lab = lab("[masters.m]\nvip = \"192.168.56.250/24\"\nannounce_to = [\"192.168.56.103\"]\n");
     let server = lab.host("server1");
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("it is at work", || {
         server.ok("status").contains("it is being announced")
     });
@@ -519,7 +519,7 @@ fn bind_on_a_terminal_shows_that_it_waits_for_a_neighbour() {
     let command = format!("{} bind", executable().display());
     // On a busy machine the answer may be there before the first look, or after the last.
     eventually("it is shown that it waits, and who answered", || {
-        server.ok("unbind");
+        server.ok("unbind --all");
         let mut terminal = server.command("script");
         terminal.args(["-qec", &command, "/dev/null"]);
         let shown = finish(terminal).success();
@@ -551,7 +551,7 @@ fn bind_where_sentinel_names_another_host_says_so() {
         &crate::common::says_master_is("192.168.56.101"),
     );
     lab.config(&format!("{ONE}[sentinel]\naddress = \"127.0.0.1:6801\"\n"));
-    let run = server.vipswitch(["bind"]);
+    let run = server.vipswitch(["bind", "--all"]);
     assert!(run.stderr.is_empty(), "{run}");
     // Nor does it agree with a release then, which a timer undoes.
     says(
@@ -593,7 +593,7 @@ fn one_process_announces_all_vips_of_a_run() {
     let lab = two_interfaces();
     let server = lab.host("server1");
     let sniffer = Sniffer::start(&lab.host("client"));
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("all are announced", || announced_now(&server) == 3);
     let [process] = &processes(&server)[..] else {
         panic!("{:?}", processes(&server))
@@ -624,10 +624,10 @@ fn one_process_announces_all_vips_of_a_run() {
 fn a_vip_that_is_removed_ends_its_own_voice_and_no_other() {
     let lab = two_interfaces();
     let server = lab.host("server1");
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("all are announced", || announced_now(&server) == 3);
     let sniffer = Sniffer::start(&lab.host("client"));
-    server.ip("addr del 192.168.56.250/24 dev eth1");
+    server.ip("addr del 192.168.56.250/32 dev eth1");
     let line = end_of(&lab, VIPS[0]);
     assert!(line.contains("until the VIP is gone"), "{line}");
     let before = sniffer.settled(&server, V4).len();
@@ -642,7 +642,7 @@ fn a_vip_that_is_removed_ends_its_own_voice_and_no_other() {
 fn an_interface_that_goes_ends_its_own_voices_and_no_other() {
     let lab = two_interfaces();
     let server = lab.host("server1");
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("all are announced", || announced_now(&server) == 3);
     server.ip("link del eth2");
     let line = end_of(&lab, VIPS[2]);
@@ -660,7 +660,7 @@ fn an_interface_that_goes_ends_its_own_voices_and_no_other() {
 fn a_vip_that_is_released_and_taken_again_has_a_new_voice_while_the_others_go_on() {
     let lab = two_interfaces();
     let server = lab.host("server1");
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("all are announced", || announced_now(&server) == 3);
     let first = processes(&server);
     server.ok("unbind n");
@@ -686,7 +686,7 @@ fn a_vip_that_is_released_and_taken_again_has_a_new_voice_while_the_others_go_on
         !processes(&server).contains(&first[0])
     });
     // Its place was taken once, by the second one.
-    server.ok("unbind");
+    server.ok("unbind --all");
     eventually("all have told", || announcers(&lab).len() == 4);
 }
 
@@ -694,16 +694,16 @@ fn a_vip_that_is_released_and_taken_again_has_a_new_voice_while_the_others_go_on
 fn after_an_announcer_was_killed_the_next_run_announces_all_anew() {
     let lab = two_interfaces();
     let server = lab.host("server1");
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("all are announced", || announced_now(&server) == 3);
     let first = processes(&server);
     server.run("kill", ["-KILL", &first[0]]);
     eventually("it is gone", || processes(&server).is_empty());
     assert_eq!(announced_now(&server), 0);
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("all are announced again", || announced_now(&server) == 3);
     assert_eq!(processes(&server).len(), 1);
-    server.ok("unbind");
+    server.ok("unbind --all");
     for vip in VIPS {
         let line = end_of(&lab, vip);
         assert!(line.contains("until another run ended it"), "{line}");
@@ -718,9 +718,9 @@ fn a_masters_name_with_spaces_and_quotes_stays_one_value_of_the_line() {
         "[masters.\"{name}\"]\nvip = \"192.168.56.250/24\"\n[masters.m]\nvip = \"fd00::250/64\"\n"
     ));
     let server = lab.host("server1");
-    server.ok("bind");
+    server.ok("bind --all");
     eventually("both are announced", || announced_now(&server) == 2);
-    server.ok("unbind");
+    server.ok("unbind --all");
     let line = end_of(&lab, VIPS[0]);
     let (_, rest) = line.split_once(" master=\"a exit=0 b, ").expect(&line);
     let (rest, pairs) = rest.split_once('"').expect(&line);

@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use crate::common::{Lab, executable, finish};
+use crate::common::{Lab, executable, false_sentinel, finish};
 
 const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n\
     [masters.bind]\nvip = \"192.168.56.251/24\"\n";
 
-const VIP: &str = "192.168.56.250/24@eth1";
+const VIP: &str = "192.168.56.250/32@eth1";
 
 /// One host, 192.168.56.101, with a configuration.
 fn lab() -> Lab {
@@ -38,7 +38,7 @@ fn a_full_or_closed_stdout_and_stderr_change_nothing() {
         );
         assert!(host.has(VIP), "{into}");
         assert_eq!(
-            shell(&format!("\"$1\" unbind --json {into}")).code(),
+            shell(&format!("\"$1\" unbind --all --json {into}")).code(),
             0,
             "{into}"
         );
@@ -67,6 +67,65 @@ fn a_full_or_closed_stdout_and_stderr_change_nothing() {
         shell("\"$1\" --help | head -n 1; \"$1\" completions bash | true").code(),
         0
     );
+}
+
+/// A timer's run whose output nobody reads ends, and as it would have.
+#[test]
+fn a_stdout_that_nobody_reads_holds_nothing_up_for_good() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let fifo = lab.dir().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let script = "exec 3<>\"$2\"; dd if=/dev/zero of=\"$2\" oflag=nonblock bs=4096 count=999 2>/dev/null; \
+                  exec \"$1\" bind master8000 >&3";
+    let mut command = host.command("sh");
+    command
+        .args(["-c", script, "sh"])
+        .arg(executable())
+        .arg(&fifo);
+    finish(command).success();
+    assert!(host.has(VIP));
+}
+
+#[test]
+fn an_order_without_a_name_is_for_the_only_master_or_needs_all() {
+    let lab = lab();
+    let host = lab.host("server1");
+    for verb in ["bind", "unbind", "bind --dry-run"] {
+        host.vipswitch(verb.split(' ')).fails(
+            2,
+            &[
+                "several masters are configured and none is named",
+                "of bind, master8000, or give --all",
+            ],
+        );
+        assert_eq!(host.addresses().len(), 2);
+    }
+    host.vipswitch(["bind", "--all", "master8000"])
+        .fails(2, &["cannot be used with"]);
+    assert_eq!(host.ok("bind --all").lines().count(), 2);
+    assert_eq!(host.ok("announce").lines().count(), 2);
+    assert_eq!(host.ok("unbind --all").lines().count(), 2);
+    lab.config("[masters.master8000]\nvip = \"192.168.56.250/24\"\n");
+    assert_eq!(host.ok("bind").lines().count(), 1);
+    assert!(host.has(VIP));
+}
+
+#[test]
+fn help_and_version_are_commands_too() {
+    let plain = |words: &[&str]| {
+        let mut command = Command::new(executable());
+        command.args(words);
+        finish(command)
+    };
+    let version = concat!("vipswitch ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(plain(&["version"]).success(), version);
+    assert_eq!(plain(&["help"]).success(), plain(&["--help"]).success());
+    assert_eq!(
+        plain(&["help", "bind"]).success(),
+        plain(&["bind", "--help"]).success()
+    );
+    plain(&["help", "bnid"]).fails(2, &["unrecognized subcommand"]);
 }
 
 #[test]
@@ -191,49 +250,58 @@ fn help_shows_the_ways_to_run_it_and_every_command_has_an_example() {
     }
 }
 
+/// The fields of docs/json.md: what stands in backquotes in the first column, below a heading of a table
+/// or a line such as "`announcer`:".
+fn documented(heading: &str) -> Vec<String> {
+    let text = include_str!("../../docs/json.md");
+    let (_, below) = text.split_once(&format!("\n{heading}\n")).expect(heading);
+    let mut lines = below.lines().skip_while(|line| !line.starts_with('|'));
+    let rows = lines.by_ref().take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|line| line.strip_prefix("| ")?.split('|').next());
+    let mut names: Vec<String> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names
+}
+
+fn fields(object: &serde_json::Value) -> Vec<String> {
+    let mut fields: Vec<String> = object.as_object().unwrap().keys().cloned().collect();
+    fields.sort();
+    fields
+}
+
 #[test]
-fn the_readme_documents_every_field_and_no_other() {
-    let readme = include_str!("../../README.md");
-    let section = readme
-        .split("### JSON")
-        .nth(1)
-        .unwrap()
-        .split("\n## ")
-        .next()
-        .unwrap();
-    let mut tables = section.split("`status`:");
-    // What stands in backquotes in the first column.
-    let documented = |table: &str| {
-        let first = table
-            .lines()
-            .filter_map(|line| line.strip_prefix("| ")?.split('|').next());
-        let mut names: Vec<String> = first
-            .flat_map(|cell| {
-                cell.split('`')
-                    .skip(1)
-                    .step_by(2)
-                    .map(str::to_owned)
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        names.sort();
-        names
-    };
-    let (actions, status) = (
-        documented(tables.next().unwrap()),
-        documented(tables.next().unwrap()),
-    );
+fn the_documents_have_every_field_and_no_other() {
     let lab = lab();
     let host = lab.host("server1");
-    let keys = |words: &str| {
-        let object: serde_json::Value =
-            serde_json::from_str(host.ok(words).lines().next().unwrap()).unwrap();
-        let mut keys: Vec<String> = object.as_object().unwrap().keys().cloned().collect();
-        keys.sort();
-        keys
+    let told = |words: &str| -> Vec<serde_json::Value> {
+        let text = host.vipswitch(words.split(' ')).stdout;
+        let objects = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        objects.collect()
     };
-    assert_eq!(keys("bind --json"), actions);
-    assert_eq!(keys("status --json"), status);
+    let outcome = documented("## bind, unbind, sync");
+    for words in ["bind", "announce", "unbind"].map(|verb| format!("{verb} --json master8000")) {
+        assert_eq!(fields(&told(&words)[0]), outcome, "{words}");
+    }
+    host.ok("bind master8000");
+    let announced = told("announce --for 1s --json master8000");
+    assert_eq!(fields(&announced[0]), outcome);
+    assert_eq!(fields(announced.last().unwrap()), documented("## announce"));
+    let status = &told("status --json master8000")[0];
+    assert_eq!(fields(status), documented("## status"));
+    assert_eq!(fields(&status["announcer"]), documented("`announcer`:"));
+    let finding = &told("check --json")[0];
+    assert_eq!(fields(finding), documented("## check"));
+    // A fault that no other try mends: `sync` tells at once.
+    let unwilling = "while (question($client)) { print $client \"-NOAUTH no password\\r\\n\" }";
+    false_sentinel(&host, "26379", unwilling);
+    assert_eq!(fields(&told("sync --json")[0]), outcome);
+    let text = include_str!("../../docs/json.md");
+    for binding in fields(&status["bindings"][0]) {
+        assert!(text.contains(&format!("`{binding}`")), "{binding}");
+    }
 }
 
 #[test]
@@ -253,10 +321,10 @@ fn the_completions_load_into_bash() {
 fn output_is_for_people_for_machines_or_for_nobody() {
     let lab = lab();
     let host = lab.host("server1");
-    let text = host.ok("bind");
+    let text = host.ok("bind --all");
     assert!(text.contains("master8000: took 192.168.56.250/24 over on eth1: its subnet holds the VIP (2 frames), in "), "{text}");
     assert_eq!(text.lines().count(), 2, "one line a VIP: {text}");
-    assert_eq!(host.ok("bind -q"), "");
+    assert_eq!(host.ok("bind --all -q"), "");
     let verbose = host.vipswitch(["bind", "-v", "master8000"]);
     assert!(
         verbose.stderr.contains(

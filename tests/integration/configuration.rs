@@ -3,14 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::common::{Lab, executable, finish, is_root};
+use crate::common::{Lab, end_of, executable, finish, is_root};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n\
     [masters.bind]\nvip = \"192.168.56.251/24\"\n";
 
-const VIP: &str = "192.168.56.250/24@eth1";
+const VIP: &str = "192.168.56.250/32@eth1";
 
 /// One host, 192.168.56.101, with a configuration.
 fn lab() -> Lab {
@@ -65,21 +65,108 @@ fn the_configuration_is_read_only_from_where_nobody_else_can_write() {
     fs::create_dir(&folder).unwrap();
     let file = lab.file("shared/v.toml", CONFIG);
     mode(&folder, 0o777);
-    config(&file).fails(2, &["its folder", "can be written by others"]);
+    config(&file).fails(2, &["shared on the way to it can be written by others"]);
     // The link itself is safe, what it points to is not.
     let link = lab.dir().join("link.toml");
     std::os::unix::fs::symlink(&file, &link).unwrap();
-    config(&link).fails(2, &["its folder", "can be written by others"]);
+    config(&link).fails(2, &["shared on the way to it can be written by others"]);
     // Nor is a link on the way there.
     let safe = lab.file("safe.toml", CONFIG);
     std::os::unix::fs::symlink(&safe, folder.join("hop.toml")).unwrap();
     let hops = lab.dir().join("hops.toml");
     std::os::unix::fs::symlink(folder.join("hop.toml"), &hops).unwrap();
-    config(&hops).fails(2, &["its folder", "can be written by others"]);
+    config(&hops).fails(2, &["shared on the way to it can be written by others"]);
     mode(&folder, 0o755);
     config(&hops).success();
     config(&link).success();
     config(&file).success();
+}
+
+/// Whoever owns a folder further up can put another one, or a link, in its place.
+#[test]
+fn every_folder_on_the_way_to_the_configuration_is_judged() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let mode = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap()
+    };
+    let above = lab.dir().join("above");
+    let below = above.join("middle/below");
+    fs::create_dir_all(&below).unwrap();
+    let file = lab.file("above/middle/below/v.toml", CONFIG);
+    let link = lab.dir().join("link");
+    std::os::unix::fs::symlink(&below, &link).unwrap();
+    let relative = lab.dir().join("relative");
+    std::os::unix::fs::symlink("above/middle/../middle", &relative).unwrap();
+    let ways = [
+        file.clone(),
+        link.join("v.toml"),
+        relative.join("below/v.toml"),
+        link.join("../below/v.toml"),
+    ];
+    let status = |path: &std::path::Path| {
+        let mut command = host.command(executable());
+        command.args(["status", "--config"]).arg(path);
+        finish(command)
+    };
+    for way in &ways {
+        status(way).success();
+    }
+    mode(&above, 0o777);
+    for way in &ways {
+        status(way).fails(2, &["above on the way to it can be written by others"]);
+    }
+    // As in /tmp nobody can replace what is another's.
+    mode(&above, 0o1777);
+    for way in &ways {
+        status(way).success();
+    }
+    mode(&above, 0o755);
+    if is_root() {
+        std::os::unix::fs::chown(above.join("middle"), Some(65534), None).unwrap();
+        for way in &ways {
+            status(way).fails(2, &["middle on the way to it belongs to user id 65534"]);
+        }
+        // Another's link in a folder where everyone may put one.
+        std::os::unix::fs::chown(above.join("middle"), Some(0), None).unwrap();
+        mode(&above, 0o1777);
+        let strangers = above.join("strangers");
+        std::os::unix::fs::symlink(&below, &strangers).unwrap();
+        status(&strangers.join("v.toml")).success();
+        std::os::unix::fs::lchown(&strangers, Some(65534), None).unwrap();
+        status(&strangers.join("v.toml")).fails(2, &["above can be written by others"]);
+    }
+}
+
+#[test]
+fn a_configuration_that_is_half_written_is_read_again() {
+    let lab = lab();
+    let host = lab.host("server1");
+    let path = lab.config(CONFIG);
+    let half = "[masters.bind]\nvip = \"192.168.56.251/24\"\n";
+    for before in [
+        Some(""),
+        Some("[masters.master8000]\nvip = \"192.16"),
+        Some(half),
+        None,
+    ] {
+        // On a busy machine the second may be over before the file is there.
+        let moved = (0..10).any(|_| {
+            match before {
+                Some(text) => fs::write(&path, text).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+            let mut hook = host.command(executable());
+            hook.args(["master8000", "leader", "start", "", "1"]);
+            let mut hook = hook.args(["192.168.56.101", "1"]).spawn().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            assert!(hook.try_wait().unwrap().is_none() && !host.has(VIP));
+            lab.config(CONFIG);
+            end_of(&mut hook).success()
+        });
+        assert!(moved && host.has(VIP), "{before:?}");
+        host.ok("unbind master8000");
+    }
 }
 
 #[test]
@@ -132,7 +219,7 @@ fn a_mistake_in_the_configuration_is_named_by_place_and_reaches_the_log() {
         "{}:2:1: unknown field `vpi`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `tls`, `on_take_over`, `on_release`. Did you mean `vip`?",
         path.display()
     );
-    host.vipswitch(["bind"]).fails(2, &[&said]);
+    host.vipswitch(["bind", "--all"]).fails(2, &[&said]);
     host.hook("master8000", "192.168.56.101").fails(2, &[&said]);
     lab.logged(&["unknown field", "master=master8000", "exit=2"]);
 }
@@ -146,7 +233,7 @@ fn the_option_names_another_configuration_than_the_environment() {
         "[masters.other]\nvip = \"192.168.56.252/24\"\n",
     );
     host.ok(&format!("bind --config {}", other.display()));
-    assert!(host.has("192.168.56.252/24@eth1") && !host.has(VIP));
+    assert!(host.has("192.168.56.252/32@eth1") && !host.has(VIP));
     // An empty variable names nothing.
     let mut command = host.command(executable());
     command.arg("status").env("VIPSWITCH_CONFIG", "");

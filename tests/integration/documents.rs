@@ -1,15 +1,16 @@
-//! What stands twice: help, man pages, completions and README name the same commands and options,
-//! the sample and its page every key of the configuration.
+//! What stands twice: help, man pages, completions and documents name the same commands and options,
+//! the sample and its pages every key of the configuration, the troubles the program's own messages.
 
 #[path = "../../packaging/documents/generate.rs"]
 mod generate;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Command, CommandFactory as _};
 use vipswitch::cli::Cli;
 use vipswitch::config;
+use vipswitch::exit::Exit;
 
 /// What `generate` writes under this name.
 fn document(name: &str) -> String {
@@ -28,9 +29,42 @@ fn page(name: &str) -> String {
         .replace("\\fR", "")
 }
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The text of a file of the tree.
+fn text_of(name: &str) -> String {
+    let text = std::fs::read_to_string(root().join(name));
+    text.unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
 fn readme() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    std::fs::read_to_string(path).expect("README.md is read")
+    text_of("README.md")
+}
+
+/// The files below a folder of the tree whose names end so.
+fn files_below(folder: &str, end: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root().join(folder)).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.strip_prefix(root()).expect("in the tree");
+        if path.is_dir() {
+            found.extend(files_below(name.to_str().expect("UTF-8"), end));
+        } else if name.to_string_lossy().ends_with(end) {
+            found.push(name.to_owned());
+        }
+    }
+    found.sort();
+    found
+}
+
+/// What users read beside the man pages: README and all of docs.
+fn for_users() -> String {
+    let docs = files_below("docs", ".md");
+    assert!(docs.len() > 5, "{docs:?}");
+    let texts = docs.iter().map(|name| text_of(name.to_str().unwrap()));
+    readme() + &texts.collect::<String>()
 }
 
 fn commands(cli: &Command) -> impl Iterator<Item = &Command> {
@@ -69,6 +103,11 @@ fn the_files_that_the_packages_take_are_those_of_this_help() {
             generate::FOLDER
         );
     }
+    assert!(
+        text_of(generate::CONFIGURATION) == generate::configuration_markdown(),
+        "{} is out of date. Run: cargo run --example documents",
+        generate::CONFIGURATION
+    );
 }
 
 #[test]
@@ -80,11 +119,11 @@ fn the_help_shows_options_at_all() {
 }
 
 #[test]
-fn man_page_readme_and_completions_name_every_command_and_option_of_the_help() {
+fn man_page_documents_and_completions_name_every_command_and_option_of_the_help() {
     let cli = Cli::command();
     let texts = [
         ("vipswitch(8)", page("vipswitch.8")),
-        ("README.md", readme()),
+        ("README.md and docs", for_users()),
         ("bash", document("vipswitch.bash")),
         ("zsh", document("_vipswitch")),
         // fish names long options without their dashes.
@@ -110,6 +149,38 @@ fn the_man_page_names_no_option_that_the_help_does_not() {
     let help = options_of_help();
     for option in options_in(&page("vipswitch.8")) {
         assert!(help.contains(&option), "vipswitch(8) has {option}");
+    }
+}
+
+/// What a Markdown text shows as code: `x`, and the lines of blocks.
+fn code_in(text: &str) -> Vec<&str> {
+    let mut code = Vec::new();
+    let mut is_block = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            is_block = !is_block;
+        } else if is_block {
+            code.push(line.trim());
+        } else {
+            code.extend(line.split('`').skip(1).step_by(2));
+        }
+    }
+    code
+}
+
+#[test]
+fn the_documents_call_the_program_with_options_that_it_has() {
+    let help = options_of_help();
+    let text = for_users();
+    let calls = code_in(&text)
+        .into_iter()
+        .filter(|code| code.starts_with("vipswitch "));
+    let calls: Vec<&str> = calls.collect();
+    assert!(calls.len() > 20, "{calls:?}");
+    for call in calls {
+        for option in options_in(call) {
+            assert!(help.contains(&option), "{call}: the help has no {option}");
+        }
     }
 }
 
@@ -163,6 +234,7 @@ fn keys(table: &str) -> Vec<String> {
 fn every_key_that_the_configuration_knows_is_in_the_sample_and_in_its_page() {
     let sample = sample_uncommented();
     let page = page("vipswitch.toml.5");
+    let markdown = text_of(generate::CONFIGURATION);
     for table in ["[masters.NAME]", "[sentinel]", "[tls]"] {
         let known = keys(table);
         assert!(known.len() > 2, "{known:?}");
@@ -178,6 +250,11 @@ fn every_key_that_the_configuration_knows_is_in_the_sample_and_in_its_page() {
             assert!(
                 page.contains(&format!("\n.B {key}\n")),
                 "vipswitch.toml(5) lacks {key}"
+            );
+            assert!(
+                markdown.contains(&format!("\n#### `{key}`\n")),
+                "{} lacks {key}",
+                generate::CONFIGURATION
             );
         }
     }
@@ -200,6 +277,14 @@ fn the_examples_of_the_configurations_page_are_valid() {
         number += 1;
     }
     assert_eq!(number, 2);
+    let markdown = text_of(generate::CONFIGURATION);
+    let (_, examples) = markdown.split_once("\n## Examples\n").expect("examples");
+    for text in examples.split("```toml\n").skip(1) {
+        let text = text.split("```").next().unwrap_or_default();
+        config::parse(text, Path::new("example")).unwrap_or_else(|fault| panic!("{fault}\n{text}"));
+        number += 1;
+    }
+    assert_eq!(number, 4);
 }
 
 #[test]
@@ -211,5 +296,173 @@ fn the_units_call_the_program_with_options_that_it_has() {
     let help = options_of_help();
     for option in options_in(line.expect("ExecStart=")) {
         assert!(help.contains(&option), "the unit calls {option}");
+    }
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = readme().lines().count();
+    assert!(lines <= 220, "README.md has {lines} lines");
+}
+
+#[test]
+fn the_exit_codes_of_the_documents_are_those_of_the_program() {
+    let (page, behaviour, readme) = (
+        page("vipswitch.8"),
+        text_of("docs/behaviour.md"),
+        readme().to_lowercase().replace('\n', " "),
+    );
+    for exit in [Exit::Done, Exit::Passing, Exit::Permanent] {
+        let code = exit.code();
+        assert!(
+            page.contains(&format!("\n.B {code}\n")),
+            "vipswitch(8): {code}"
+        );
+        let row = format!("\n| {code} | ");
+        assert_eq!(
+            behaviour.matches(&row).count(),
+            1,
+            "docs/behaviour.md:{row}"
+        );
+        let in_readme = [format!("exit code {code}:"), format!("; {code}: ")];
+        assert!(
+            in_readme.iter().any(|text| readme.contains(text)),
+            "README.md: {code}"
+        );
+    }
+    assert!(!behaviour.contains("\n| 3 | "));
+}
+
+/// The rows of all tables below a heading, without their heads.
+fn rows_below<'a>(text: &'a str, heading: &str) -> Vec<&'a str> {
+    let (_, below) = text.split_once(heading).expect(heading);
+    let below = below.split("\n## ").next().unwrap_or_default();
+    let rows = below.lines().filter(|line| line.starts_with("| "));
+    rows.filter(|row| !row.starts_with("| symptom |")).collect()
+}
+
+#[test]
+fn the_likeliest_troubles_stand_among_all_troubles() {
+    let readme = readme();
+    let all = text_of("docs/troubleshooting.md");
+    let likeliest = rows_below(&readme, "\n## The ten likeliest troubles\n");
+    assert_eq!(likeliest.len(), 10);
+    for row in likeliest {
+        assert!(all.contains(row), "docs/troubleshooting.md lacks:\n{row}");
+    }
+}
+
+/// What Sentinel, systemd, the kernel and shells say, and what people type.
+const OF_OTHERS: [&str; 4] = [
+    "Client reconfiguration script seems non existing or non executable",
+    "-script-error",
+    "Network is down",
+    "kill -9",
+];
+
+/// All sources of the program on one line, with what a line's end in the middle of a text hides.
+fn sources() -> String {
+    let files = files_below("src", ".rs");
+    let all: String = files
+        .iter()
+        .map(|name| text_of(name.to_str().unwrap()))
+        .collect();
+    let joined = all.replace("\\\n", "\n").replace("\\\"", "\"");
+    joined.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_messages_among_the_troubles_are_those_of_the_program() {
+    let all = text_of("docs/troubleshooting.md");
+    let sources = sources();
+    let mut number = 0;
+    for row in all.lines().filter(|line| line.starts_with("| ")) {
+        let symptom = row.split(" | ").next().unwrap_or_default();
+        for message in symptom.split('`').skip(1).step_by(2) {
+            if OF_OTHERS.iter().any(|other| message.contains(other)) {
+                continue;
+            }
+            // What stands for a value that differs from time to time.
+            for part in message.split(['…', '=']) {
+                let part = part.trim_matches([' ', ':']).trim_end_matches(" 02");
+                let part = part.strip_prefix("CAP_NET_ADMIN ").unwrap_or(part);
+                assert!(sources.contains(part), "no source has {part:?} of {row}");
+                number += 1;
+            }
+        }
+    }
+    assert!(number > 15, "{number}");
+}
+
+/// The name that a heading can be linked by, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .collect::<String>();
+    kept.replace(' ', "-")
+}
+
+/// The anchors of a Markdown text.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut is_block = false;
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            is_block = !is_block;
+        } else if !is_block && line.starts_with('#') {
+            found.insert(anchor(line.trim_start_matches('#')));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_link_between_the_documents_leads_somewhere() {
+    let mut documents: Vec<PathBuf> = ["docs", "examples", "fuzz"]
+        .iter()
+        .flat_map(|folder| files_below(folder, ".md"))
+        .collect();
+    for entry in std::fs::read_dir(root()).unwrap() {
+        let name = PathBuf::from(entry.unwrap().file_name());
+        if name.extension().is_some_and(|end| end == "md") {
+            documents.push(name);
+        }
+    }
+    assert!(documents.len() > 12, "{documents:?}");
+    let mut number = 0;
+    for document in &documents {
+        let text = text_of(document.to_str().unwrap());
+        let links = text.split("](").skip(1);
+        for link in links.filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => document.clone(),
+                file => document.parent().unwrap().join(file),
+            };
+            let shown = document.display();
+            assert!(root().join(&target).exists(), "{shown}: no {link}");
+            if !fragment.is_empty() {
+                let text = text_of(target.to_str().unwrap());
+                assert!(anchors(&text).contains(fragment), "{shown}: no {link}");
+            }
+            number += 1;
+        }
+    }
+    assert!(number > 50, "{number}");
+}
+
+#[test]
+fn the_packages_hold_every_document_for_users() {
+    let contents = text_of("tests/package/contents");
+    for name in files_below("docs", ".md") {
+        let place = format!("/usr/share/doc/vipswitch/{}", name.display());
+        // .deb, .rpm, and the tarball.
+        assert_eq!(contents.matches(&place).count(), 3, "{place}");
     }
 }

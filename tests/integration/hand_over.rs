@@ -143,28 +143,26 @@ fn connections_of_other_addresses_and_servers_that_listen_go_on() {
 fn a_kernel_that_cannot_reset_is_no_reason_to_keep_the_vip() {
     let lab = guides_lab("[masters.m]\nvip = \"192.168.56.250/24\"\n");
     let server = lab.host("server1");
-    // The sockets are the lock, the kernel's, the announcer's, the first sweep's, the interface's
-    // lock, the second sweep's.
-    for fault in [
-        "socket:error=EPROTONOSUPPORT:when=4",
-        "socket:error=EPROTONOSUPPORT:when=6",
-    ] {
-        server.ok("bind");
+    let unbind = |more: &[&str]| {
         let mut command = server.command("strace");
-        command.args([
-            "-f",
-            "-b",
-            "execve",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "trace=socket",
-            "-e",
-            &format!("inject={fault}"),
-        ]);
-        command.arg(executable()).arg("unbind");
-        let said = finish(command).success();
+        command.args(["-f", "-b", "execve", "-qq", "-e", "trace=socket"]);
+        command.args(more).arg(executable()).arg("unbind");
+        finish(command)
+    };
+    server.ok("bind");
+    let trace = unbind(&[]).stderr;
+    let sockets = trace.lines().filter(|line| line.contains("socket("));
+    let sweeps: Vec<usize> = sockets
+        .enumerate()
+        .filter(|(_, line)| line.contains("SOCK_DIAG") || line.contains("INET_DIAG"))
+        .map(|(place, _)| place + 1)
+        .collect();
+    // Before the removal, and after it.
+    assert!(sweeps.len() >= 2, "{trace}");
+    for nth in &sweeps[..2] {
+        server.ok("bind");
+        let fault = format!("inject=socket:error=EPROTONOSUPPORT:when={nth}");
+        let said = unbind(&["-o", "/dev/null", "-e", &fault]).success();
         assert!(
             said.contains("its connections could not be reset: Protocol not supported"),
             "{said}"

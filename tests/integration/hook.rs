@@ -75,7 +75,7 @@ fn sentinels_word_of_now_wins_over_the_call() {
 fn a_sentinel_with_a_password_is_asked_with_it() {
     let lab = guides_lab(BOTH);
     let server = lab.host("server1");
-    // All that README "Configure" says the hook's user at Sentinel needs.
+    // All that docs/configuration.md says the hook's user at Sentinel needs.
     let conf = lab.file(
         "sentinel.conf",
         "port 7001\nrequirepass secret\nprotected-mode no\n\

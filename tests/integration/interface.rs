@@ -72,7 +72,7 @@ fn a_call_that_is_repeated_moves_nothing_between_two_interfaces_of_one_subnet() 
             assert_eq!(
                 vips,
                 [
-                    format!("192.168.56.250/24@{first}"),
+                    format!("192.168.56.250/32@{first}"),
                     format!("fd00::250/64@{first}")
                 ]
             );
@@ -133,7 +133,7 @@ fn the_mac_is_the_one_of_the_interface_that_owns_the_address() {
     }
     let sniffer = Sniffer::start(&lab.host("client"));
     server.ok("bind");
-    assert!(server.has("192.168.56.250/24@br9"));
+    assert!(server.has("192.168.56.250/32@br9"));
     let frames = sniffer.wait(V4, 2);
     assert_eq!(arp(&frames[0]).1[0], "02:00:00:00:99:99");
     assert_eq!(mac(&frames[0].bytes[6..12]), "02:00:00:00:99:99");

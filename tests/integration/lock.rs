@@ -105,6 +105,31 @@ fn a_stranger_cannot_hold_the_lock() {
     assert!(end_of(&mut waiting).success());
 }
 
+#[test]
+fn a_stranger_cannot_have_the_sites_commands_run_side_by_side() {
+    let lab = guides_lab(
+        "[masters.m]\nvip = \"192.168.56.250/24\"\non_take_over = { command = [\"/bin/true\"], timeout_seconds = 20 }\n",
+    );
+    let server = lab.host("server1");
+    let mut silent = server.command("perl");
+    silent.env("SILENT", "1");
+    let _stranger = NameHolder::start_by(silent, "command/192.168.56.250");
+    // Another run's command, which has its name.
+    let mut flock = server.command("flock");
+    let file = "/proc/sys/net/ipv6/conf/all/stable_secret";
+    flock.args(["-s", file, "sh", "-c", "echo held; exec cat"]);
+    flock.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut flock = flock.spawn().unwrap();
+    std::io::Read::read_exact(flock.stdout.as_mut().unwrap(), &mut [0; 4]).unwrap();
+    let mut bind = server.command(executable()).arg("bind").spawn().unwrap();
+    // The VIP does not wait, and the command does.
+    eventually("the VIP is here", || server.has(V4_BOUND));
+    assert!(wait_for(Duration::from_secs(1), || bind.try_wait().unwrap()).is_none());
+    drop(flock.stdin.take());
+    flock.wait().unwrap();
+    assert!(end_of(&mut bind).success());
+}
+
 /// As user 65534: takes the name by a socket with no room for anybody, or hands it to a program that
 /// runs with root's rights.
 #[test]
@@ -181,7 +206,7 @@ fn a_run_whose_name_is_denied_waits_for_those_that_have_theirs() {
     for run in [&mut first, &mut second] {
         assert!(end_of(run).success());
     }
-    assert!(server.has("192.168.56.251/24@eth1") && !server.has(V4_BOUND));
+    assert!(server.has("192.168.56.251/32@eth1") && !server.has(V4_BOUND));
 }
 
 #[test]

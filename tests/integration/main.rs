@@ -1,6 +1,7 @@
 //! The executable in real network namespaces, with real Redis and real Sentinels: a module for each
 //! subject, which runs alone by `cargo test --test integration SUBJECT::`.
 
+mod address;
 mod announcer;
 mod check;
 mod command_line;
@@ -17,12 +18,19 @@ mod interface;
 mod kernel_faults;
 mod lock;
 mod log;
+mod peers;
+mod pending_command;
+mod place;
 mod privilege;
 mod redis_client;
 mod release;
+mod rivals;
 mod sentinel;
+mod silent_sentinel;
 mod site_command;
 mod status;
 mod sync;
 mod sync_many;
 mod take_over;
+mod tickle;
+mod votes;

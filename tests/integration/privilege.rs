@@ -26,7 +26,7 @@ fn a_missing_privilege_is_permanent_and_named_and_changes_nothing() {
     without(&server, &drop("-net_admin"), &["bind"]).fails(
         2,
         &[
-            "cannot add 192.168.56.250/24 to eth1: not permitted: CAP_NET_ADMIN is missing",
+            "cannot add 192.168.56.250/32 to eth1: not permitted: CAP_NET_ADMIN is missing",
             "AmbientCapabilities",
         ],
     );

@@ -272,7 +272,7 @@ fn tls_conf(dir: &Path, ca: &str, own: &str) -> String {
 #[track_caller]
 fn assert_no_tls(answer: &Result<Role, NoAnswer>, why: &str) {
     match answer {
-        Err(NoAnswer::Tls(text)) => assert!(text.contains(why), "{text}"),
+        Err(NoAnswer::Certificate(text)) => assert!(text.contains(why), "{text}"),
         other => panic!("{other:?}"),
     }
 }
@@ -309,21 +309,37 @@ fn tls_that_is_not_agreed_says_why() {
         let _redis = Process::start(dir, "redis-server", &conf, &at(7001));
         let certificate = "the server wants a certificate of its CA";
         assert_no_tls(&role_of(&with_tls(dir, 7002, "ca", None)), certificate);
+        // As a Sentinel is asked that is not a peer.
+        let shown = with_tls(dir, 7002, "ca", Some("redis"));
+        assert_eq!(role_of(&shown), Ok(Role::Master));
+        let not_shown = Server {
+            tls: shown.tls.as_ref().map(Tls::without_certificate),
+            ..shown
+        };
+        assert_no_tls(&role_of(&not_shown), certificate);
         let foreign = role_of(&with_tls(dir, 7002, "ca", Some("other")));
         assert_no_tls(&foreign, "CA");
         let ca = "the CA of ca_file has not signed the server's certificate";
         assert_no_tls(&role_of(&with_tls(dir, 7002, "other", Some("redis"))), ca);
-        // It waits for the end of a line that never comes.
-        let plain = with_tls(dir, 7001, "ca", Some("redis"));
-        let plain = block_on(role(&plain, Duration::from_millis(500)));
-        assert_no_tls(
-            &plain,
-            "nothing within 500 ms; it hangs, or does not speak TLS",
+        let of_a_ca = Process::start(
+            dir,
+            "redis-server",
+            &tls_conf(dir, "other", "other").replace("700", "701"),
+            &at(7011),
         );
-        let asked_plainly = role_of(&at(7002)).unwrap_err();
-        assert!(
-            asked_plainly.to_string().contains("TLS"),
-            "{asked_plainly:?}"
+        let ca = role_of(&with_tls(dir, 7012, "ca", Some("redis")));
+        assert_no_tls(&ca, "CA");
+        drop(of_a_ca);
+        // It waits for the end of a line that never comes, or resets the connection.
+        let plain = with_tls(dir, 7001, "ca", Some("redis"));
+        assert_eq!(
+            block_on(role(&plain, Duration::from_secs(2))),
+            Err(NoAnswer::NoTls)
+        );
+        assert_eq!(role_of(&at(7002)), Err(NoAnswer::WantsTls));
+        assert_eq!(
+            role_of(&with_password(7002, None, "x")),
+            Err(NoAnswer::WantsTls)
         );
     });
 }

@@ -87,7 +87,7 @@ fn of_two_masters_on_the_same_servers_one_vip_moves_and_the_other_stays() {
 fn exit_1_is_retried_until_the_fault_has_passed() {
     const FRONT: Master = Master {
         vip: "192.168.57.250",
-        bound: "192.168.57.250/24@eth2",
+        bound: "192.168.57.250/32@eth2",
         ..MASTER_8000
     };
     let site = site_with_a_front_network(FRONT);

@@ -2,8 +2,10 @@
 
 use crate::common::sniffer::{Frame, Sniffer, arp};
 use crate::common::{
-    BOTH, ONLY_V4, PATIENCE, V4, eventually, false_sentinel, guides_lab, says_master_is, wait_for,
+    BOTH, Finished, Host, ONLY_V4, PATIENCE, V4, eventually, false_sentinel, finish, guides_lab,
+    wait_for,
 };
+use crate::rivals::sentinel;
 use serde_json::{Value, json};
 
 const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n\
@@ -24,7 +26,7 @@ fn status_tells_who_has_the_vip_and_who_else_claims_it() {
             "{object}"
         );
     }
-    two.ok("bind");
+    two.ok("bind --all");
     let sniffer = Sniffer::start(&lab.host("client"));
     let seen = one.status();
     assert_eq!(seen.len(), 2);
@@ -51,14 +53,14 @@ fn status_tells_who_has_the_vip_and_who_else_claims_it() {
         )
     );
     let seen = two.status();
-    for (object, prefix) in seen.iter().zip([24, 64]) {
+    for (object, prefix) in seen.iter().zip([32, 64]) {
         assert_eq!(
             object["bindings"],
             json!([{ "interface": "eth1", "prefix": prefix, "usable": true }])
         );
         assert_eq!(object["claimed_by"], json!([]));
     }
-    one.ok("bind");
+    one.ok("bind --all");
     let text = two.ok("status");
     assert!(
         text.contains("; master is unknown: Sentinel at 127.0.0.1:26379 did not answer"),
@@ -103,7 +105,7 @@ fn this_hosts_own_second_interface_is_no_rival() {
     lab.wire("server1", "eth2");
     let server = lab.host("server1");
     server.ip("addr add 192.168.56.201/24 dev eth2");
-    server.ok("bind");
+    server.ok("bind --all");
     // Linux answers on eth2 for the address on eth1.
     assert_eq!(server.status()[0]["claimed_by"], json!([]));
 }
@@ -137,7 +139,7 @@ fn status_names_what_would_keep_this_host_from_taking_over() {
             .ok("status")
             .contains("PROBLEM: the VIP does not belong on eth2")
     );
-    server.ok("unbind");
+    server.ok("unbind --all");
     lab.run("ip", ["link", "set", "server1-eth1", "down"]);
     eventually("the carrier is gone", || {
         server.json("link show eth1")[0]["operstate"] != "UP"
@@ -145,7 +147,8 @@ fn status_names_what_would_keep_this_host_from_taking_over() {
     let said = server.ok("status");
     assert!(
         said.contains("the network was not asked: eth1 has no carrier")
-            && !said.contains("PROBLEM"),
+            && said.contains("; master is unknown; ")
+            && said.contains("PROBLEM: Sentinel at 127.0.0.1:26379 did not answer"),
         "{said}"
     );
 }
@@ -154,15 +157,16 @@ fn status_names_what_would_keep_this_host_from_taking_over() {
 fn a_quiet_status_shows_what_is_wrong_and_nothing_else() {
     let lab = guides_lab(CONFIG);
     let host = lab.host("server1");
-    false_sentinel(&host, "6800", &says_master_is("192.168.56.101"));
-    let more = "[sentinel]\naddress = \"127.0.0.1:6800\"\n";
-    lab.config(&format!("{CONFIG}{more}"));
+    lab.file("says", "192.168.56.101 1");
+    sentinel(&lab, "server1", "6800", "says", None);
+    redis(&host);
+    lab.config(&format!("{CONFIG}{SENTINEL}"));
     // Sentinel may be late on a busy machine.
     eventually("the problem is shown", || {
         host.ok("status -q")
             .contains("PROBLEM: the master is here and the VIP is not")
     });
-    host.ok("bind");
+    host.ok("bind --all");
     eventually("nothing is shown", || host.ok("status -q").is_empty());
 }
 
@@ -212,4 +216,173 @@ fn a_sentinel_that_does_not_answer_properly_is_part_of_the_status() {
         };
         eventually(&format!("{script}: {said}"), says);
     }
+}
+
+const SENTINEL: &str = "[sentinel]\naddress = \"127.0.0.1:6800\"\n";
+
+/// Starts a Redis that is a master, on the port that the false Sentinel names.
+fn redis(host: &Host) {
+    let server = "redis-server --port 8000 --bind 0.0.0.0 --protected-mode no --save '' --dir / --daemonize yes";
+    host.run("sh", ["-c", server]);
+    eventually("the Redis answers", || {
+        let mut ping = host.command("redis-cli");
+        ping.args(["-p", "8000", "ping"]);
+        finish(ping).stdout == "PONG\n"
+    });
+}
+
+/// Waits until `status --json --exit-code` exits so and tells this problem of the only VIP. A Sentinel may be
+/// late on a busy machine.
+#[track_caller]
+fn exits(host: &Host, code: i32, problem: &str) {
+    let mut last: Option<Finished> = None;
+    let found = wait_for(PATIENCE, || {
+        let run = last.insert(host.vipswitch(["status", "--json", "--exit-code"]));
+        let object: Value = serde_json::from_str(run.stdout.lines().last()?).ok()?;
+        let is_told = match &object["problem"] {
+            Value::Null => problem.is_empty(),
+            told => !problem.is_empty() && told.as_str()?.contains(problem),
+        };
+        (run.code() == code && is_told).then_some(())
+    });
+    assert!(found.is_some(), "no {problem:?}: {}", last.unwrap());
+    // Without the option it never fails.
+    host.ok("status");
+}
+
+#[test]
+fn what_keeps_sync_from_deciding_is_a_problem_and_the_exit_code_tells_how_grave_it_is() {
+    let lab = guides_lab(&format!("{ONLY_V4}{SENTINEL}"));
+    let (one, two) = (lab.host("server1"), lab.host("server2"));
+    exits(&one, 1, "Sentinel at 127.0.0.1:6800 did not answer");
+    lab.file("says", "192.168.56.101 1");
+    sentinel(&lab, "server1", "6800", "says", None);
+    exits(&one, 1, "Redis");
+    redis(&one);
+    exits(&one, 1, "the master is here and the VIP is not");
+    one.ok("bind");
+    exits(&one, 0, "");
+    lab.file("says", "192.168.56.102 2");
+    exits(&one, 1, "the VIP is here and the master is on another host");
+    two.ip("addr add 192.168.56.250/24 dev eth1");
+    exits(&one, 2, "another machine answers for the VIP, too");
+    two.ip("addr del 192.168.56.250/24 dev eth1");
+    one.ok("unbind");
+    exits(&one, 1, "no host has the VIP");
+    // The VIP is the address of a server.
+    lab.file("says", "192.168.56.250 1");
+    exits(
+        &one,
+        2,
+        "is a VIP in the configuration and the address of a Redis or a Sentinel",
+    );
+    let unknown = ONLY_V4.replace("[masters.m]", "[masters.unknown]");
+    lab.config(&format!("{unknown}{SENTINEL}"));
+    exits(&one, 2, "does not monitor a master named");
+    // Two Sentinels, of which one is silent.
+    lab.config(&format!("{ONLY_V4}{SENTINEL}").replace("6800", "6801"));
+    lab.file("alone", "192.168.56.101 1");
+    sentinel(
+        &lab,
+        "server1",
+        "6801",
+        "alone",
+        Some("192.168.56.102:7000"),
+    );
+    exits(&one, 1, "no majority of the Sentinels names a master");
+}
+
+#[test]
+fn the_fault_of_one_master_silences_no_other() {
+    let lab = guides_lab(&format!(
+        "[masters.a]\nvip = \"192.168.56.251/24\"\n[masters.unknown]\nvip = \"192.168.56.252/24\"\n{ONLY_V4}{SENTINEL}"
+    ));
+    let one = lab.host("server1");
+    lab.file("says", "192.168.56.102 1");
+    sentinel(&lab, "server1", "6800", "says", None);
+    eventually("two masters are known, one is not", || {
+        let seen = one.status();
+        let named = |object: &&Value| object["redis_master"] == "192.168.56.102:8000";
+        let problem = seen[2]["problem"].as_str().unwrap_or_default();
+        // `a`, `m`, `unknown`.
+        seen.iter().filter(named).count() == 2
+            && seen[2]["redis_master"].is_null()
+            && problem.contains("does not monitor a master named")
+            && seen[0]["problem"]
+                == "no host has the VIP. Run `vipswitch sync` on the master's host."
+    });
+}
+
+#[test]
+fn a_replicas_status_says_whether_the_masters_host_holds_the_vip() {
+    let lab = guides_lab(&format!("{BOTH}{SENTINEL}"));
+    let (one, two, client) = (lab.host("server1"), lab.host("server2"), lab.host("client"));
+    lab.file("says", "192.168.56.102 1");
+    sentinel(&lab, "server1", "6800", "says", None);
+    two.ip("addr add 192.168.56.250/24 dev eth1");
+    two.ip("addr add fd00::250/64 dev eth1 nodad");
+    let held = format!("; held by the master's host ({})", two.mac("eth1"));
+    eventually("both are held by the master's host", || {
+        let said = one.ok("status");
+        said.matches(&held).count() == 2 && !said.contains("PROBLEM") && !said.contains("laimed")
+    });
+    assert_eq!(one.status()[0]["held_by_masters_host"], true);
+    two.ip("addr del 192.168.56.250/24 dev eth1");
+    client.ip("addr add 192.168.56.250/24 dev eth1");
+    let held = format!(
+        "; held by {}, not by the hardware address",
+        client.mac("eth1")
+    );
+    eventually("another host has it", || one.ok("status").contains(&held));
+    assert_eq!(one.status()[0]["held_by_masters_host"], false);
+    two.ip("addr add 192.168.56.250/24 dev eth1");
+    eventually("several claim it", || {
+        let said = one.ok("status");
+        said.contains("; CLAIMED BY SEVERAL: ") && said.contains("PROBLEM: several machines answer")
+    });
+}
+
+#[test]
+fn a_confirmation_is_told_only_where_somebody_was_asked() {
+    let lab = guides_lab(ONLY_V4);
+    let one = lab.host("server1");
+    one.ok("bind");
+    eventually("it is announced", || {
+        one.ok("status").contains("; it is being announced; ")
+    });
+    assert!(!one.ok("status").contains("confirmed"));
+}
+
+#[test]
+fn an_announcer_that_is_stopped_is_named_and_hides_no_other() {
+    let lab = guides_lab(BOTH);
+    let one = lab.host("server1");
+    one.ok("bind");
+    eventually("both are announced", || {
+        one.ok("status").matches("it is being announced").count() == 2
+    });
+    let process = one
+        .run("pgrep", ["-f", "[a]nnouncer --job"])
+        .trim()
+        .to_owned();
+    one.run("kill", ["-STOP", &process]);
+    let stopped =
+        format!("its announcer, process {process}, does not answer: it is stopped, or hangs");
+    let said = one.ok("status");
+    assert_eq!(said.matches(&stopped).count(), 2, "{said}");
+    assert_eq!(
+        one.status()[0]["announcer"]["silent_process"].to_string(),
+        process
+    );
+    one.ok("bind");
+    eventually("the new one is seen", || {
+        one.ok("status").matches("it is being announced").count() == 2
+    });
+    // A release reaches both.
+    one.ok("unbind");
+    one.run("kill", ["-CONT", &process]);
+    eventually("none is left", || {
+        one.run("sh", ["-c", "pgrep -f '[a]nnouncer --job' || true"])
+            .is_empty()
+    });
 }

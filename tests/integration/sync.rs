@@ -89,7 +89,7 @@ fn a_host_is_made_to_agree_with_the_majority_and_its_own_redis() {
     let before = (sniffer.about(M.vip).len(), logged("why="));
     let said = one.ok("sync");
     assert!(
-        said.contains("192.168.56.250/24 was already on eth1, announced it again"),
+        said.contains("192.168.56.250/32 was already on eth1, announced it again"),
         "{said}"
     );
     sniffer.wait(M.vip, before.0 + 2);
@@ -245,7 +245,7 @@ fn a_command_of_the_site_runs_once_and_not_at_every_sync() {
 }
 
 #[test]
-fn acl_users_need_what_the_readme_says() {
+fn acl_users_need_what_the_documents_say() {
     let site = Site::new(&[M]);
     let one = site.host("server1");
     let cli = |words: &str| {
@@ -366,4 +366,66 @@ fn a_master_that_sentinel_does_not_know_is_a_mistake() {
     let mut command = server.command(crate::common::executable());
     command.arg("sync");
     finish(command).fails(1, &["Sentinel at 127.0.0.1:7001 did not answer"]);
+}
+
+#[test]
+fn a_vip_that_the_configuration_has_no_more_is_released() {
+    let site = Site::new(&[M]);
+    let one = site.host("server1");
+    let now = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n[sentinel]\naddress = \"127.0.0.1:6800\"\n";
+    site.lab().config(&now.replace(
+        "\"192.168.56.250/24\"",
+        "[\"192.168.56.250/24\", \"192.168.56.240/24\", \"fd00::240/64\"]",
+    ));
+    one.ok("bind");
+    site.lab().config(now);
+    // Not ours: they stay.
+    one.ip("addr add 192.168.56.241/24 dev eth1");
+    one.ip("addr add fd00::241/64 dev eth1");
+    let has = |vip: &str| one.has(&format!("{vip}@eth1"));
+    let old = ["192.168.56.240/32", "fd00::240/64"];
+    let check = one.vipswitch(["check"]);
+    for vip in old {
+        assert!(
+            check.stdout.contains(&format!("left-over: {vip}")),
+            "{check}"
+        );
+    }
+    let rows = one.status();
+    assert!(
+        rows.iter()
+            .any(|row| row["vip"] == "fd00::240" && row["problem"].is_string()),
+        "{rows:?}"
+    );
+    let status = one.vipswitch(["status", "--exit-code"]);
+    assert_eq!(status.code(), 1, "{status}");
+    // What another file names is that one's.
+    let other = site.lab().file(
+        "other.toml",
+        "[masters.other]\nvip = \"192.168.56.242/24\"\n[sentinel]\naddress = \"127.0.0.1:6800\"\n",
+    );
+    one.ok(&format!("bind --config {}", other.display()));
+    // One master alone, and a dry run.
+    one.ok("sync master8000");
+    let said = one.ok("sync --dry-run");
+    assert!(
+        said.contains("(no master): would release 192.168.56.240/32 from eth1"),
+        "{said}"
+    );
+    assert!(old.iter().all(|vip| has(vip)), "{:?}", one.addresses());
+    let said = one.ok("sync --json");
+    let released = said
+        .lines()
+        .filter(|line| line.contains("\"action\":\"released\""));
+    assert_eq!(released.count(), 2, "{said}");
+    assert!(!old.iter().any(|vip| has(vip)), "{:?}", one.addresses());
+    assert!(has("192.168.56.241/24") && has("fd00::241/64") && has("192.168.56.250/32"));
+    assert!(has("192.168.56.242/32"), "{:?}", one.addresses());
+    site.lab().logged(&[
+        "released=192.168.56.240/32@eth1,fd00::240/64@eth1",
+        "why=left_over",
+        "exit=0",
+    ]);
+    let said = one.ok("sync");
+    assert!(!said.contains("no master"), "{said}");
 }

@@ -12,22 +12,22 @@ use crate::common::{
     finish, wait_for,
 };
 
-const BOUND: &str = "192.168.56.250/24@eth1";
-const ONE_MASTER: &str = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
+pub const BOUND: &str = "192.168.56.250/32@eth1";
+pub const ONE_MASTER: &str = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
 
 /// What a false Sentinel says about a master.
-struct Says<'a> {
-    name: &'a str,
+pub struct Says<'a> {
+    pub name: &'a str,
     /// The address and the port of the master.
-    master: (&'a str, u16),
-    quorum: usize,
+    pub master: (&'a str, u16),
+    pub quorum: usize,
     /// The addresses and the ids of the other Sentinels; all are on port 7000.
-    sentinels: &'a [(&'a str, &'a str)],
-    replicas: &'a [(&'a str, u16)],
+    pub sentinels: &'a [(&'a str, &'a str)],
+    pub replicas: &'a [(&'a str, u16)],
 }
 
 /// A master `m` on the first host, monitored by one Sentinel.
-const ALONE: Says = Says {
+pub const ALONE: Says = Says {
     name: "m",
     master: ("192.168.56.101", 8000),
     quorum: 1,
@@ -37,7 +37,7 @@ const ALONE: Says = Says {
 
 /// Starts a false Sentinel with an id. `first` is Perl that may answer a question itself and go to the
 /// `next` one; `$command`, `$what` and `$name` are its words.
-fn sentinel(host: &Host, at: &str, id: &str, says: &[Says], first: &str) {
+pub fn sentinel(host: &Host, at: &str, id: &str, says: &[Says], first: &str) {
     let mut masters = String::new();
     for says in says {
         let list = |all: Vec<(&str, u16, &str)>| -> String {
@@ -93,20 +93,20 @@ while (my $question = question($client)) {
 "#;
 
 /// Accepts connections and never answers.
-const SILENT: &str = "sleep 600";
+pub const SILENT: &str = "sleep 600";
 
 /// An id as a Sentinel has it.
-fn id(letter: char) -> String {
+pub fn id(letter: char) -> String {
     letter.to_string().repeat(40)
 }
 
 /// Writes the configuration with this Sentinel.
-fn configure(lab: &Lab, masters: &str, sentinel: &str) {
+pub fn configure(lab: &Lab, masters: &str, sentinel: &str) {
     lab.config(&format!("{masters}[sentinel]\n{sentinel}\n"));
 }
 
 /// Starts a real Redis on a port and waits until it answers.
-fn redis(host: &Host, port: u16, more: &str) {
+pub fn redis(host: &Host, port: u16, more: &str) {
     let server = format!(
         "redis-server --port {port} --bind 0.0.0.0 --protected-mode no --save '' --dir / --daemonize yes {more}"
     );
@@ -129,7 +129,7 @@ fn start(host: &Host) -> Child {
 /// Waits until `sync` fails like this. On a busy machine a server may be late at first, which is another
 /// fault.
 #[track_caller]
-fn fails(host: &Host, code: i32, parts: &[&str]) {
+pub fn fails(host: &Host, code: i32, parts: &[&str]) {
     let mut last = None;
     let failed = wait_for(PATIENCE, || {
         let run = last.insert(host.vipswitch(["sync"]));
@@ -202,7 +202,55 @@ fn no_master_waits_for_another() {
     for time in ["announced_ms=", "commands_ms="] {
         assert!(!two.contains(time), "{two}");
     }
-    assert!(server.has(BOUND) && !server.has("192.168.56.251/24@eth1"));
+    assert!(server.has(BOUND) && !server.has("192.168.56.251/32@eth1"));
+}
+
+#[test]
+fn more_masters_that_fail_than_are_settled_at_once_hold_up_no_healthy_one() {
+    let lab = Lab::with_hosts(["server1"]);
+    let server = lab.host("server1");
+    let failing = (1..=40).map(|one| (format!("failing{one}"), false, one));
+    let healthy = (41..=60).map(|one| (format!("healthy{one}"), true, one));
+    let masters: Vec<(String, bool, u8)> = failing.chain(healthy).collect();
+    let mut text = String::new();
+    for (name, _, one) in &masters {
+        let _ = writeln!(
+            text,
+            "[masters.{name}]\nvip = \"192.168.56.{}/24\"",
+            110 + one
+        );
+    }
+    configure(&lab, &text, "address = \"127.0.0.1:7000\"");
+    // Nobody listens at the failing ones' port.
+    let mut says = Vec::new();
+    for (name, is_healthy, _) in &masters {
+        let port = if *is_healthy { 8000 } else { 8009 };
+        says.push(Says {
+            name,
+            master: ("192.168.56.101", port),
+            ..ALONE
+        });
+    }
+    sentinel(&server, "7000", &id('a'), &says, "");
+    redis(&server, 8000, "");
+    let mut sync = start(&server);
+    let seen = wait_for(PATIENCE, || {
+        let addresses = server.addresses();
+        let mut healthy = 151..=170;
+        let bound = healthy.all(|one| addresses.contains(&format!("192.168.56.{one}/32@eth1")));
+        let still_runs = sync.try_wait().unwrap().is_none();
+        (bound || !still_runs).then_some(bound && still_runs)
+    });
+    assert_eq!(seen, Some(true), "all healthy ones are bound while it runs");
+    let given_up = lab.runs();
+    let given_up = given_up.iter().filter(|line| line.contains("failing"));
+    assert_eq!(
+        given_up.clone().count(),
+        0,
+        "still tried: {:?}",
+        given_up.collect::<Vec<_>>()
+    );
+    assert_ne!(crate::common::end_of(&mut sync).code(), Some(0));
 }
 
 #[test]
@@ -316,7 +364,7 @@ fn two_of_five_are_no_majority_although_the_local_sentinel_knows_one_other() {
     fails(&server, 1, &["no majority"]);
     assert!(!server.has(BOUND));
     // A VIP that is there stays, too.
-    server.ip("addr add 192.168.56.250/24 dev eth1");
+    server.ip("addr add 192.168.56.250/32 dev eth1");
     fails(&server, 1, &["no majority"]);
     assert!(server.has(BOUND));
 }
@@ -328,7 +376,7 @@ fn three_of_five_that_only_another_one_knows_outvote_the_two() {
     redis(&server, 8000, "");
     configure(&lab, ONE_MASTER, "address = \"192.168.56.101:7000\"");
     mostly_unknown(&lab, 5, Some("192.168.56.102"));
-    server.ip("addr add 192.168.56.250/24 dev eth1");
+    server.ip("addr add 192.168.56.250/32 dev eth1");
     let released = wait_for(PATIENCE, || {
         server.vipswitch(["sync"]);
         (!server.has(BOUND)).then_some(())
@@ -524,7 +572,7 @@ fn without_a_majority_a_silent_redis_beside_a_replica_keeps_the_vip() {
     sentinel(&server, "7000", &id('a'), &[says], "");
     redis(&server, 8001, "--replicaof 192.168.56.102 8000");
     false_sentinel(&server, "192.168.56.101:8000", SILENT);
-    server.ip("addr add 192.168.56.250/24 dev eth1");
+    server.ip("addr add 192.168.56.250/32 dev eth1");
     fails(&server, 1, &[]);
     assert!(server.has(BOUND), "the silent Redis may be the master");
 }
@@ -588,4 +636,35 @@ fn the_local_sentinel_in_its_own_list_has_one_vote() {
     sentinel(&server, "0.0.0.0:7000", &id('a'), &[says], "");
     fails(&server, 1, &["no majority"]);
     assert!(!server.has(BOUND));
+}
+
+#[test]
+fn commands_that_take_long_hold_up_no_other_master() {
+    let lab = Lab::with_hosts(["server1"]);
+    let server = lab.host("server1");
+    let (gate, opened) = (lab.dir().join("gate"), lab.dir().join("opened"));
+    lab.run("mkfifo", [gate.to_str().unwrap()]);
+    let wait = format!("test ! -p {0} || cat {0}", gate.display());
+    // More than are settled at the same time, and more than so many commands run at.
+    let names: Vec<String> = (0..48).map(|number| format!("m{number}")).collect();
+    let mut masters = String::new();
+    for (name, vip) in names.iter().zip(150..) {
+        let _ = write!(
+            masters,
+            "[masters.{name}]\nvip = \"192.168.56.{vip}/24\"\n\
+             on_take_over = {{ command = [\"/bin/sh\", \"-c\", \"{wait}\"], timeout_seconds = 20 }}\n"
+        );
+    }
+    configure(&lab, &masters, "address = \"127.0.0.1:7000\"");
+    let says: Vec<Says> = names.iter().map(|name| Says { name, ..ALONE }).collect();
+    sentinel(&server, "7000", &id('a'), &says, "");
+    redis(&server, 8000, "");
+    let mut sync = start(&server);
+    eventually("all VIPs are here", || server.addresses().len() == 48 + 2);
+    // What ends a command before the gate is open.
+    let ended = |line: &String| line.contains("was killed");
+    assert!(!lab.log().iter().any(ended), "{:#?}", lab.log());
+    std::fs::rename(&gate, &opened).unwrap();
+    std::fs::write(&opened, "go\n").unwrap();
+    assert!(crate::common::end_of(&mut sync).success());
 }

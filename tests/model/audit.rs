@@ -8,11 +8,13 @@ use crate::driver::{Named, SYNC};
 /// What a deed rests on, as the model knows it.
 #[derive(Clone, Debug)]
 pub enum Cause {
-    /// The call's TO and epoch, and what the local Sentinel said then, if it ever answered this run.
+    /// The call's TO and epoch, what the local Sentinel said then, if it ever answered this run, and what the
+    /// local Redis said.
     Hook {
         to: Host,
         epoch: u64,
         said: Option<Host>,
+        role: Option<Role>,
     },
     /// Whom the Sentinels named, whom the local one named at the end, and what the local Redis said.
     Sync {
@@ -106,11 +108,20 @@ impl Audit {
                     ));
                 }
             }
-            Cause::Hook { to, epoch, said } => {
-                if !wanted(said.unwrap_or(to)) {
+            Cause::Hook {
+                to,
+                epoch,
+                said,
+                role,
+            } => {
+                let is_replica = matches!(role, Some(Role::Replica(_)));
+                if !wanted(said.unwrap_or(to)) && !is_replica {
                     self.wrong(format!(
                         "a stale call moved the VIP: host {host}, bound {is_bound}, to {to}, the local Sentinel says {said:?}"
                     ));
+                }
+                if is_bound && is_replica {
+                    self.wrong(format!("host {host} took the VIP over beside a replica"));
                 }
                 let decided = |decision: &&crate::cluster::Decision| {
                     decision.epoch == epoch && decision.master == to

@@ -342,5 +342,7 @@ pub fn binding() -> Binding {
         prefix: 24,
         peer: std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 250)),
         usable: true,
+        lasts: true,
+        is_ours: true,
     }
 }

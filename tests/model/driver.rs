@@ -6,11 +6,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use vipswitch::evidence::Role as Says;
-use vipswitch::evidence::{Ballot, Call as Told, Evidence, OwnRedis, Place, Site, Word};
+use vipswitch::evidence::{Ballot, Call as Told, Evidence, OwnRedis, Site, Word};
 use vipswitch::exit::Fault;
 use vipswitch::failover::{Endpoint, Host as Name};
-use vipswitch::gather::{Asked, Poll, count};
+use vipswitch::gather::remembered::{Known, Listed};
+use vipswitch::gather::{Asked, Poll, Silence, count};
 use vipswitch::once::{FIRST_PAUSE, LONGEST_PAUSE, PATIENCE};
+use vipswitch::place::Place;
 use vipswitch::plan::{Action, plan};
 use vipswitch::redis::{Instance, MasterAddress, NoAnswer, View};
 use vipswitch::verdict::Verdict;
@@ -150,6 +152,11 @@ impl OneShot {
             Word::Says(site) => site.addresses.clone(),
             _ => to.addresses.clone(),
         };
+        let decides = match &word {
+            Word::Says(site) => site,
+            _ => &to,
+        };
+        let own_redis = own_redis(std::slice::from_ref(decides), at, cluster);
         let evidence = Evidence {
             vips: vec![binding().peer],
             servers,
@@ -158,6 +165,7 @@ impl OneShot {
                 carries_information: call.from != call.to,
             }),
             word: Some(word),
+            own_redis,
             ..Evidence::default()
         };
         (evidence, said.ok())
@@ -165,12 +173,18 @@ impl OneShot {
 
     /// The first half of `sync`'s evidence: what the Sentinels say, counted by the real code.
     fn poll(at: Host, cluster: &mut Cluster) -> Result<(Poll, Named, Duration), Fault> {
-        let own = cluster
-            .ask(at, at)
-            .map_err(|process| Fault::passing(format!("{process:?}")))?;
         let mut named = [None; HOSTS];
-        named[at] = Some(own.names());
-        let own = view(own, at);
+        // Silent: what it said in the last poll is remembered, and all others are asked.
+        let own = match cluster.ask(at, at) {
+            Ok(own) => {
+                named[at] = Some(own.names());
+                Ok(view(own, at))
+            }
+            Err(process) => Err(Silence {
+                why: format!("{process:?}"),
+                known: remembered(),
+            }),
+        };
         let (mut asked, mut took) = (Vec::new(), ms(1));
         for other in (0..HOSTS).filter(|other| *other != at) {
             let is_lost = cluster.loses_answer(at, other);
@@ -188,7 +202,7 @@ impl OneShot {
                 }
             };
             asked.push(Asked {
-                at: sentinel(other),
+                listed_as: vec![sentinel(other)],
                 asked: Ok(format!("{}:26379", address(other))),
                 view,
             });
@@ -204,27 +218,19 @@ impl OneShot {
         at: Host,
         cluster: &Cluster,
     ) -> Result<Evidence, Fault> {
-        let said = cluster
-            .ask(at, at)
-            .map_err(|process| Fault::passing(format!("{process:?}")))?;
+        let said = match cluster.ask(at, at) {
+            Ok(said) => Some(endpoint(said.names())),
+            Err(_) if poll.is_without_local() => None,
+            Err(process) => return Err(Fault::passing(format!("{process:?}"))),
+        };
         let mut sites: Vec<Site> = Vec::new();
         for redis in poll.redis() {
             if !sites.iter().any(|site| site.endpoint == *redis) {
                 sites.push(site(number(redis), at));
             }
         }
-        let said = endpoint(said.names());
-        let mut evidence = poll.evidence(&sites, Some(&said), "the local Sentinel", waited)?;
-        let here = sites.iter().filter(|site| site.is_here());
-        let own = here.map(|site| OwnRedis {
-            site: site.clone(),
-            role: match cluster.role(at, at) {
-                Some(Role::Master) => Ok(Says::Master),
-                Some(Role::Replica(_)) => Ok(Says::Replica),
-                None => Err(Fault::passing("refused")),
-            },
-        });
-        evidence.own_redis = own.collect();
+        let mut evidence = poll.evidence(&sites, said.as_ref(), "the local Sentinel", waited)?;
+        evidence.own_redis = own_redis(&sites, at, cluster);
         evidence.vips = vec![binding().peer];
         Ok(evidence)
     }
@@ -330,6 +336,7 @@ impl Driver for OneShot {
                     to: call.to,
                     epoch: call.epoch,
                     said: said.or(remembered),
+                    role: cluster.role(host, host),
                 };
                 self.settle(token, run, &evidence, cause, cluster);
             }
@@ -381,11 +388,27 @@ fn number(endpoint: &Endpoint) -> Host {
     (0..HOSTS).find(is).expect("a host of the model")
 }
 
+/// What the Redis of a host says of itself, where it is one of these.
+fn own_redis(sites: &[Site], at: Host, cluster: &Cluster) -> Vec<OwnRedis> {
+    let here = sites.iter().filter(|site| site.is_here());
+    let own = here.map(|site| OwnRedis {
+        site: site.clone(),
+        role: match cluster.role(at, at) {
+            Some(Role::Master) => Ok(Says::Master),
+            Some(Role::Replica(_)) => Ok(Says::Replica),
+            None => Err(Fault::passing("refused")),
+        },
+        run_id: Some(format!("r{at}")),
+    });
+    own.collect()
+}
+
 /// Where a Redis is, seen from a host.
 fn site(of: Host, from: Host) -> Site {
     Site {
         endpoint: endpoint(of),
         addresses: vec![address(of)],
+        run_id: Some(format!("r{of}")),
         place: Ok(if of == from {
             Place::Here(Some(2))
         } else {
@@ -396,6 +419,20 @@ fn site(of: Host, from: Host) -> Site {
 
 fn sentinel(host: Host) -> Instance {
     instance(host, 26_379, 's')
+}
+
+/// What every host remembers: all Sentinels and all Redis.
+fn remembered() -> Known {
+    let listed = |host: Host, port| Listed {
+        host: address(host).to_string(),
+        port,
+        run_id: None,
+    };
+    Known {
+        sentinels: (0..HOSTS).map(|host| listed(host, 26_379)).collect(),
+        quorum: QUORUM,
+        redis: (0..HOSTS).map(|host| listed(host, 6379)).collect(),
+    }
 }
 
 fn instance(host: Host, port: u16, kind: char) -> Instance {

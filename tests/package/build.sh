@@ -57,6 +57,7 @@ step 'contents'
 } | sed "s/-$version-$machine//" >"$work/contents"
 diff -u tests/package/contents "$work/contents" || fail 'the contents are not those of tests/package/contents'
 contains 'conffiles' "$(dpkg-deb --info "$deb" conffiles)" '^/etc/vipswitch.toml$'
+contains 'conffiles' "$(dpkg-deb --info "$deb" conffiles)" '^/etc/network/if-up.d/vipswitch$'
 contains 'configuration files of the rpm' "$(rpm -qp --configfiles "$rpm")" '^/etc/vipswitch.toml$'
 
 step 'what cannot be built is said'
@@ -74,7 +75,7 @@ lintian=$(lintian --allow-root --suppress-tags unstripped-binary-or-object --fai
     fail "lintian says: $lintian"
 
 step 'shell scripts'
-shellcheck -x packaging/build.sh packaging/third-party packaging/install.sh packaging/scripts/common.sh packaging/deb/p* \
+shellcheck -x packaging/build.sh packaging/third-party packaging/install.sh packaging/scripts/common.sh packaging/deb/p* packaging/network/* \
     tests/package/*.sh tests/*.sh examples/*.sh .ci/*
 dpkg-deb --control "$deb" "$work/control"
 rpm -qp --scripts --triggers "$rpm" | grep -v 'scriptlet\|^trigger' >"$work/scriptlets"

@@ -73,6 +73,7 @@ client-reconfig-script is another program | client-reconfig-script | without_sen
 Sentinel is stopped | sentinel | here 'systemctl stop redis-sentinel' | without_sentinel :
 the timer is disabled | sync-timer | here 'systemctl --quiet disable --now vipswitch-sync.timer' | here 'systemctl --quiet enable --now vipswitch-sync.timer'
 networkd without KeepConfiguration= | network-manager | here 'mv /etc/systemd/network/10-lan.network.d /root/; networkctl reload' | here 'mv /root/10-lan.network.d /etc/systemd/network/; networkctl reload'
+networkd without IgnoreCarrierLoss= | network-manager | here "sed -i.away /IgnoreCarrierLoss/d $DROP_IN; networkctl reload" | here "mv $DROP_IN.away $DROP_IN; networkctl reload"
 the executable has file capabilities | file-capabilities | here "setcap cap_net_admin,cap_net_raw+ep $EXECUTABLE" | here "setcap -r $EXECUTABLE"
 the executable is root's alone | executable | here "chmod 700 $EXECUTABLE" | here "chmod 755 $EXECUTABLE"
 the executable is mounted noexec | noexec | unit NoExecPaths= ExecPaths=; noexec | here "umount $EXECUTABLE; rm /root/vipswitch"; unit_mended
@@ -84,7 +85,7 @@ a sysctl: drop_gratuitous_arp | sysctl | set_sysctl net.ipv4.conf.eth1.drop_grat
 a firewall keeps a Redis out of reach | redis-reachable | firewall 192.168.56.102 8000 | here 'nft delete table inet broken'
 a firewall keeps a Sentinel out of reach | sentinel-reachable | firewall 192.168.56.101 6800 | here 'nft delete table inet broken'
 another machine has the VIP, too | claimed | rival | unplug rival
-this replica's server has the VIP, too | claimed own-address sync-timer | here "systemctl stop vipswitch-sync.timer; ip address add $VIP/24 dev eth1" | here "ip address delete $VIP/24 dev eth1; systemctl start vipswitch-sync.timer"
+this replica's server has the VIP, too | claimed own-address sync-timer | here "systemctl stop vipswitch-sync.timer; ip address add $VIP/32 dev eth1" | here "ip address delete $VIP/32 dev eth1; systemctl start vipswitch-sync.timer"
 the password of Redis is wrong | redis-role | here 'cp -p /etc/vipswitch.password /root/; echo wrong >/etc/vipswitch.password' | here 'cp -p /root/vipswitch.password /etc/'
 the timer's run has failed | sync-timer | here 'chmod 666 /etc/vipswitch.toml; ! systemctl start vipswitch-sync.service; chmod 640 /etc/vipswitch.toml' | :
 a site command that its unit forbids | site-command | here "cp /etc/vipswitch.toml /root/; cp /bin/true /opt/; sed -i '/^redis_password_file/a on_take_over = { command = [\"/opt/true\"] }' /etc/vipswitch.toml" | here 'cat /root/vipswitch.toml >/etc/vipswitch.toml; rm /opt/true'

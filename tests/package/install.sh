@@ -92,15 +92,20 @@ inside /usr/local/bin/vipswitch --version >/dev/null || fail 'the executable doe
 units=$root/usr/local/lib/systemd/system
 contains 'the drop-in' "$(cat "$units/redis-sentinel.service.d/vipswitch.conf")" 'ExecPaths=/usr/local/bin/vipswitch'
 contains 'the service' "$(cat "$units/vipswitch-sync.service")" 'ExecStart=/usr/local/bin/vipswitch sync'
+contains 'the name that everybody tries' "$(readlink "$units/vipswitch.service")" vipswitch-sync.service
+hooks=("$root"/etc/{network/if-up.d/vipswitch,NetworkManager/dispatcher.d/50-vipswitch,networkd-dispatcher/routable.d/50-vipswitch})
+for hook in "${hooks[@]}"; do [[ $(stat -c %U:%G:%a "$hook") == root:root:755 ]] || fail "$hook is not there, or nobody runs it"; done
 inside /packages/tar/install.sh >/dev/null || fail 'install.sh, again'
 sed -i 's|/usr/bin/vipswitch$|"/usr/local/bin/vipswitch"|' "$conf"
 said=$(inside /packages/tar/install.sh --uninstall) || fail "install.sh --uninstall: $said"
 contains 'a removal' "$said" '/etc/redis/sentinel.conf:4:'
 left=$(cd "$root/usr/local" && find . -name '*vipswitch*')
 [[ -z $left ]] || fail "install.sh --uninstall leaves $left"
+for hook in "${hooks[@]}"; do [[ ! -e $hook ]] || fail "install.sh --uninstall leaves $hook"; done
 rm "$root/etc/vipswitch.toml"
 inside /packages/tar/install.sh --root /packages/image --prefix /opt/vipswitch >/dev/null || fail 'install.sh --root'
 [[ -x $root/packages/image/opt/vipswitch/bin/vipswitch && ! -e $root/etc/vipswitch.toml ]] || fail 'install.sh --root installs elsewhere'
 contains 'the service' "$(cat "$root/packages/image/etc/systemd/system/vipswitch-sync.service")" /opt/vipswitch/bin/vipswitch
+[[ -x $root/packages/image/etc/NetworkManager/dispatcher.d/50-vipswitch ]] || fail 'install.sh --root forgets NetworkManager'
 ! inside /packages/tar/install.sh --prefix 'a b' >/dev/null || fail 'install.sh takes any prefix'
 

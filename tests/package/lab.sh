@@ -64,7 +64,7 @@ show_server() {
         on "$host" journalctl --no-pager --quiet --output=short-precise --lines=60 --no-hostname |
             grep -v 'was skipped because'
         printf -- '--- %s: the end of the logs of Redis and Sentinel\n' "$host"
-        on "$host" tail -n 12 /var/log/redis/redis-server.log /var/log/redis/redis-sentinel.log
+        on "$host" tail -n 12 "/var/log/$PRODUCT/$PRODUCT"-{server,sentinel}.log
     else
         tail -n 20 "$LAB/$host.console"
     fi
@@ -85,28 +85,38 @@ fails() { ! "$@"; }
 
 # --- the Debian that every server starts from ----------------------------------------------------
 
-readonly SUITE=bookworm
-# What a server has; the last two are what the test breaks things with.
-readonly PACKAGES=systemd-sysv,dbus,iproute2,procps,redis-server,redis-sentinel,nftables,libcap2-bin
+# What the servers of a run are: Debian's suite, and whose server and Sentinel.
+SYSTEM=${SYSTEM:-bookworm-redis}
+# shellcheck disable=SC2034 # run.sh uses them
+readonly SYSTEMS=(bookworm-redis trixie-redis trixie-valkey)
+readonly PRODUCT=${SYSTEM#*-}
+# shellcheck disable=SC2034
+readonly UNIT=$PRODUCT-sentinel SENTINEL_CONF=/etc/$PRODUCT/sentinel.conf \
+    SENTINEL_LOG=/var/log/$PRODUCT/$PRODUCT-sentinel.log
 
-# Prints the folder of the Debian, and makes it first if it is not there: debian CACHE
+# Prints what a server of a system has; beside what it needs, what the test breaks things with.
+packages_of() {
+    printf 'systemd-sysv,dbus,iproute2,procps,%s-server,%s-sentinel,nftables,libcap2-bin' "${1#*-}" "${1#*-}"
+    [[ $1 != trixie-redis ]] || printf ',ifupdown,network-manager'
+}
+
+# Prints the folder of a system, and makes it first if it is not there: debian CACHE SYSTEM
 debian() {
-    local cache=$1 name folder
-    name=$SUITE-$(printf '%s' "$PACKAGES" | cksum | cut -d ' ' -f 1)
-    folder=$cache/$name
+    local cache=$1 system=$2 folder
+    folder=$cache/${system%-*}-$(packages_of "$system" | cksum | cut -d ' ' -f 1)
     mkdir -p "$cache"
     (
         flock 9
-        [[ -d $folder ]] || make_debian "$folder"
+        [[ -d $folder ]] || make_debian "$folder" "$system"
     ) 9>"$cache/lock" >&2 || die_outside "no Debian for the lab, see $cache/debootstrap.log"
     echo "$folder"
 }
 
 # In memory, because dpkg waits for the disk after every file, and then copied in one go.
 make_debian() {
-    local folder=$1 log
+    local folder=$1 system=$2 log
     log=$(dirname "$folder")/debootstrap.log
-    echo "  fetching Debian $SUITE with Redis, once ($log)"
+    echo "  fetching Debian for $system, once ($log)"
     # shellcheck disable=SC2016
     unshare --mount "$BASH" -euc '
         mount -t tmpfs -o mode=0755,size=2g tmpfs "$3"
@@ -115,7 +125,7 @@ make_debian() {
         cp -a "$3/debian" "$2.new"
         sync -f "$2.new"
         mv "$2.new" "$2"
-        ' "$SUITE" "$PACKAGES" "$folder" /mnt >"$log" 2>&1 || {
+        ' "${system%-*}" "$(packages_of "$system")" "$folder" /mnt >"$log" 2>&1 || {
         tail -n 20 "$log"
         rm -rf "$folder.new"
         return 1
@@ -205,6 +215,8 @@ make_server() {
     mkdir -p "$disk/var/log/journal"
     ln -sf /lib/systemd/system/systemd-networkd.service \
         "$disk/etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
+    # One chapter starts it; at the boot it would take every interface.
+    ln -sf /dev/null "$disk/etc/systemd/system/NetworkManager.service"
     # Nothing of the test's, and it would wake up during one.
     rm -f "$disk"/etc/systemd/system/timers.target.wants/{apt-*,e2scrub*,fstrim,dpkg-db-backup}*
 }
@@ -248,6 +260,13 @@ wait_booted() {
     concern
 }
 
+# The cable of a server is out for some seconds: cable_out HOST SECONDS
+cable_out() {
+    ip link set "$1" down
+    sleep "$2"
+    ip link set "$1" up
+}
+
 # Pulls the plug.
 power_off() {
     local host
@@ -283,11 +302,14 @@ on() {
         LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@" </dev/null
 }
 
+# The same, with standard input.
+on_stdin() { timeout --kill-after=1 60 nsenter --target "${leader[$1]}" --all -- env PATH=/usr/sbin:/usr/bin "${@:2}"; }
+
 # Writes standard input to a file on a server; also while it is off.
 put() { cat >"$LAB/$1.disk$2"; }
 
-redis() { on "$1" env REDISCLI_AUTH="$password" timeout 2 redis-cli -p "$REDIS_PORT" "${@:2}" 2>&1; }
-sentinel() { on "$1" timeout 2 redis-cli -p "$SENTINEL_PORT" "${@:2}" 2>&1; }
+redis() { on "$1" env REDISCLI_AUTH="$password" timeout 2 "$PRODUCT-cli" -p "$REDIS_PORT" "${@:2}" 2>&1; }
+sentinel() { on "$1" timeout 2 "$PRODUCT-cli" -p "$SENTINEL_PORT" "${@:2}" 2>&1; }
 
 redis_answers() { [[ $(redis "$1" ping) == PONG ]]; }
 is_master() { [[ $(redis "$1" role | head -n 1) == master ]]; }
@@ -309,6 +331,15 @@ knows_all() {
         $replicas == *' flags slave '*' flags slave '* &&
         $replicas == *' master-link-status ok '*' master-link-status ok '* &&
         $sentinels == *' flags sentinel '*' flags sentinel '* ]]
+}
+
+# Everyone whom a Sentinel knows has answered it within the last second: hears_all HOST
+hears_all() {
+    local kind said=''
+    for kind in master replicas sentinels; do said+=$(sentinel "$1" sentinel "$kind" "$MASTER")$'\n'; done
+    awk 'is_age { count++; late += $1 > 1000; is_age = 0 }
+        $1 == "last-ok-ping-reply" { is_age = 1 }
+        END { exit !(count == 5 && late == 0) }' <<<"$said"
 }
 
 # Sentinel looks around every 10 s and tells the others every 2 s; that is most of what a test waits for.

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# The package on three Debian servers that systemd has booted, with Debian's own redis-server and
-# redis-sentinel units: what README "Install" says, to the letter, and then what servers go through.
+# The package on three Debian servers that systemd has booted, with Debian's own units of Redis or Valkey
+# and Sentinel: what README "Install" says, to the letter, and then what servers go through. On Debian 12
+# all of it, on 13 what is different there.
 #
 #   tests/package/run.sh                      installs what is missing, builds, runs all of it
 #   tests/package/run.sh reboot flush         after the installation, only these chapters
+#   tests/package/run.sh trixie-valkey cable  likewise, on another system
 #   VIPSWITCH_BIN=FILE tests/package/run.sh   packs that executable instead of building one
 #   VIPSWITCH_DEB=FILE tests/package/run.sh   installs that package
 #
@@ -25,7 +27,16 @@ export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.
 . "$HERE/checks.sh"
 
 # In this order; each leaves all well, with one holder.
-readonly CHAPTERS=(power_loss reboot site_power_loss flush networkd dropped_call check upgrade remove)
+readonly CHAPTERS=(power_loss reboot site_power_loss killed flush networkd cable known_by_vip quiet dropped_call check upgrade remove)
+# What is different on Debian 13: systemd, and Valkey. interface_up needs more packages, which only one has.
+declare -rA CHAPTERS_OF=(
+    [bookworm-redis]="${CHAPTERS[*]}"
+    [trixie-redis]='power_loss cable interface_up quiet'
+    [trixie-valkey]='power_loss killed cable'
+)
+
+# What README has an administrator write for networkd.
+readonly DROP_IN=/etc/systemd/network/10-lan.network.d/vipswitch.conf
 
 # Milliseconds until a silent master counts as down.
 readonly DOWN_AFTER=2000
@@ -59,17 +70,20 @@ clean_up() {
 }
 
 outside() {
-    local chapter status=0
+    local chapter system
+    local -a systems=("${SYSTEMS[@]}")
+    [[ $# == 0 ]] || systems=(bookworm-redis)
+    [[ -z ${1:-} || -z ${CHAPTERS_OF[$1]:-} ]] || { systems=("$1") && shift; }
     for chapter; do
-        [[ " ${CHAPTERS[*]} " == *" $chapter "* ]] ||
-            die_outside "no chapter $chapter; there are: ${CHAPTERS[*]}"
+        [[ " ${CHAPTERS[*]} interface_up " == *" $chapter "* ]] ||
+            die_outside "no chapter $chapter; there are: ${CHAPTERS[*]} interface_up"
     done
     [[ $(id -u) == 0 ]] || die_outside 'only root can boot containers'
     local -a commands=(debootstrap systemd-nspawn ip unshare nsenter setpriv pgrep redis-cli)
     [[ -n ${VIPSWITCH_BIN:-}${VIPSWITCH_DEB:-} ]] || commands+=(cc cargo)
     "$ROOT/tests/prerequisites.sh" "${commands[@]}" || exit 1
 
-    export CGROUP=vipswitch-lab-$$ DEBIAN DEB
+    export CGROUP=vipswitch-lab-$$ DEBIAN DEB SYSTEM
     remove_stale_cgroups
     trap clean_up EXIT
     trap 'exit 130' INT
@@ -78,28 +92,41 @@ outside() {
 
     heading 'What the servers are made of'
     local cache=${VIPSWITCH_TEST_CACHE:-$ROOT/target/package-tests}
-    # While cargo builds; in a process group of its own, which can be ended as one.
+    # While cargo builds and the first servers run; in a process group of its own, which can be ended as one.
     set -m
-    debian "$cache" >/dev/null &
+    for system in "${systems[@]}"; do debian "$cache" "$system"; done >/dev/null &
     fetching=$!
     set +m
     DEB=$(package)
-    wait "$fetching" || exit 1
+    fact "$(basename "$DEB"), $(($(stat -c %s "$DEB") / 1024)) KiB"
+    for system in "${systems[@]}"; do
+        DEBIAN=$(debian "$cache" "$system")
+        run_inside "$system" "$@"
+    done
+    wait "$fetching"
     fetching=''
-    DEBIAN=$(debian "$cache")
-    fact "$(basename "$DEB"), $(($(stat -c %s "$DEB") / 1024)) KiB; Debian $SUITE"
+    ((${#systems[@]} == 1)) || printf '\ntests/package/run.sh: passed on %s after %s s\n' "${systems[*]}" "$SECONDS"
+}
 
-    # The first process of the new process namespace is this script again; when it ends, the kernel
-    # ends everything that it started. It dies with unshare, and unshare with this process.
+# The first process of the new process namespace is this script again; when it ends, the kernel
+# ends everything that it started. It dies with unshare, and unshare with this process.
+run_inside() {
+    local status=0
+    SYSTEM=$1
+    shift
     setpriv --pdeathsig KILL unshare --mount --net --pid --mount-proc --fork --kill-child \
         "$BASH" "$HERE/run.sh" --inside "$@" &
     sandbox=$!
     wait "$sandbox" || status=$?
     sandbox=''
-    exit "$status"
+    ((status == 0)) || exit "$status"
+    remove_cgroups "$CGROUP"
 }
 
 # --- inside: a trio of Redis and Sentinel, as any guide sets it up --------------------------------
+
+# The files of the example are Redis'; Valkey has its own folders.
+for_product() { sed -E "/^(pidfile|logfile|dir) /s/redis/$PRODUCT/g"; }
 
 install_trio() {
     local host conf
@@ -110,35 +137,39 @@ install_trio() {
         [[ $host != server1 ]] || conf=$ROOT/examples/three-servers/redis-master.conf
         # Sentinel never promotes priority 0: so it is always server1 to server2 and back.
         { cat "$conf" && [[ $host != server3 ]] || echo 'replica-priority 0'; } |
-            put "$host" /etc/redis/redis.conf
+            for_product | put "$host" "/etc/$PRODUCT/$PRODUCT.conf"
         # A shorter wait; with 1000 and less Sentinel fails over twice now and then.
         sed -e "s/^\(sentinel down-after-milliseconds $MASTER\) .*/\1 $DOWN_AFTER/" \
             "$ROOT/examples/three-servers/sentinel.conf" |
-            put "$host" /etc/redis/sentinel.conf
+            for_product | put "$host" "$SENTINEL_CONF"
     done
 }
 
 trio() {
     local host since
-    heading 'Three Debian servers with Redis and Sentinel'
+    heading "Three Debian servers with $PRODUCT and Sentinel: ${SYSTEM%-*}"
     make_network
     install_trio
     since=$(now)
     for host in "${SERVERS[@]}"; do boot "$host"; done
     for host in "${SERVERS[@]}"; do wait_booted "$host"; done
-    fact "booted, Redis and Sentinel by their stock units, after $(seconds $(($(now) - since))) s"
+    fact "booted, $PRODUCT and Sentinel by their stock units, after $(seconds $(($(now) - since))) s"
     settled server1
     fact "the trio is set up: server1 is master, and every Sentinel knows all others"
 }
 
 # --- README "Install" ----------------------------------------------------------------------------
 
-# Writes each block of commands below a line "<!-- install: WHERE -->" of the README to a file
-# FOLDER/NUMBER, its first line WHERE.
+# Writes each block of commands below a line "<!-- install: WHERE -->" or "<!-- install: WHERE, PRODUCT -->"
+# of the README to a file FOLDER/NUMBER, its first line WHERE; those of the other product are left out.
 readme_blocks() {
     mkdir -p "$1"
-    awk -v folder="$1" '
-        /<!-- install: .* -->/ { where = $0; gsub(/.*<!-- install: | -->.*/, "", where); next }
+    awk -v folder="$1" -v product="$PRODUCT" '
+        /<!-- install: .* -->/ {
+            where = $0; gsub(/.*<!-- install: | -->.*/, "", where)
+            if (split(where, of, ", ") == 2) where = of[2] == product ? of[1] : ""
+            next
+        }
         /^ *```/ && file { close(file); file = ""; next }
         /^ *```sh$/ && where {
             file = sprintf("%s/%02d", folder, ++blocks); print where >file; where = ""
@@ -190,7 +221,7 @@ install() {
         run_block "$block"
         blocks=$((blocks + 1))
         case $(<"$block") in
-        *'systemctl start redis-sentinel'*)
+        *"systemctl start $UNIT"*)
             settled server1
             fact 'every Sentinel is back, with the hook in its configuration'
             ;;
@@ -239,6 +270,15 @@ down_after() {
         [[ $(sentinel "$host" sentinel set "$MASTER" down-after-milliseconds "$1") == OK ]] ||
             die "SENTINEL SET on $host"
     done
+}
+
+# As it was, once everybody hears everybody: who was silent for longer would be down at once.
+usual_down_after() {
+    local host
+    for host in "${SERVERS[@]}"; do
+        until_deadline "$PATIENCE" "the Sentinel on $host hears all" hears_all "$host"
+    done
+    down_after "$DOWN_AFTER"
 }
 
 fail_over() {
@@ -332,6 +372,27 @@ one_holder() { [[ $(holders | wc -l) == 1 ]]; }
 holder_is_master() { one_holder && names_master server3 "$(holders)"; }
 first_write_since() { awk -v since="$1" '$1 > since { print $1; exit }' "$LAB/writes"; }
 
+killed() {
+    local holder since pid
+    holder=$(holders)
+    heading 'kill -9 of the master: systemd starts it again, before Sentinel counts it as down'
+    settled "$holder"
+    since=$(now)
+    pid=$(on "$holder" systemctl show "$PRODUCT-server" --property MainPID --value)
+    on "$holder" kill -KILL "$pid"
+    until_deadline "$PATIENCE" "systemd has started $PRODUCT again" has_other_pid "$holder" "$pid"
+    all_well "$holder"
+    names_master server3 "$holder" || die 'there was a failover'
+    figure 'kill -9 of the master: no write for' "$(outage "$since")"
+    fact "$holder is master as before, and the VIP has stayed; $(seconds "$(outage "$since")") s without a write"
+    settled "$holder"
+}
+has_other_pid() {
+    local pid
+    pid=$(on "$1" systemctl show "$PRODUCT-server" --property MainPID --value)
+    [[ $pid != 0 && $pid != "$2" ]]
+}
+
 flush() {
     local holder since
     holder=$(holders)
@@ -374,6 +435,191 @@ lost_vip() {
     [[ -n $line ]] && (($(when "$line") > $2))
 }
 
+cable() {
+    local holder since
+    holder=$(holders)
+    heading 'The cable of the holder is out for two seconds'
+    settled "$holder"
+    down_after 60000
+    since=$(now)
+    cable_out "$holder" 2
+    all_well "$holder"
+    ! lost_vip "$holder" "$since" || die 'the VIP was gone with the carrier'
+    own_source "$holder" || die "the VIP is the source address of $holder"
+    figure 'cable out for 2 s: no write for' "$(outage "$since")"
+    fact "the VIP has stayed on $holder; $(seconds "$(outage "$since")") s without a write"
+    since=$(now)
+    on "$holder" sh -euc 'networkctl down eth1; networkctl up eth1'
+    all_well "$holder"
+    ! lost_vip "$holder" "$since" || die 'networkctl down, networkctl up: the VIP was gone'
+    figure 'networkctl down, networkctl up: no write for' "$(outage "$since")"
+    fact "networkctl down, networkctl up: likewise; $(seconds "$(outage "$since")") s without a write"
+    usual_down_after
+    settled "$holder"
+}
+
+# What connects to another server from a server comes from its own address: own_source HOST
+own_source() {
+    local other
+    other=$(other_than "$1")
+    [[ $(ip -netns "$1" -oneline route get "${ADDRESS[$other]}") == *" src ${ADDRESS[$1]} "* ]]
+}
+
+# No Sentinel lists the VIP as that of a server or of a Sentinel.
+nobody_is_the_vip() {
+    local host listed
+    for host in "${SERVERS[@]}"; do
+        is_up "$host" || continue
+        listed=$(sentinel "$host" sentinel sentinels "$MASTER" && sentinel "$host" sentinel replicas "$MASTER" &&
+            sentinel "$host" sentinel master "$MASTER") || return 1
+        ! grep -qxF "$VIP" <<<"$listed" || return 1
+    done
+}
+
+known_by_vip() {
+    local old new said
+    old=$(holders) new=$(other_than "$(holders)")
+    heading "Networkd takes the holder's own address away with the carrier, and not the VIP"
+    settled "$old"
+    down_after 60000
+    on "$old" sh -euc "sed -i.away /IgnoreCarrierLoss/d $DROP_IN; networkctl reload"
+    cable_out "$old" 2
+    until_deadline "$PATIENCE" "$old has its own address again" has_own "$old"
+    # Who is restarted connects anew, and is known by where it comes from.
+    on "$old" systemctl restart "$UNIT"
+    all_well "$old"
+    own_source "$old" || die "the VIP is the source address of $old: $(ip -netns "$old" -oneline address show eth1)"
+    settled "$old"
+    nobody_is_the_vip || die 'a Sentinel knows another by the VIP'
+    fact "$old speaks from its own address, and everybody knows it by that"
+    usual_down_after
+    power_off "$old"
+    all_well "$new"
+    fact "$old is without power: the VIP is on $new"
+    shut_down "$new"
+    boot "$new"
+    wait_booted "$new"
+    all_well "$new"
+    # One server is down, which check may well say; the VIP is as Sentinel has it.
+    said=$(on "$new" vipswitch status) || die "vipswitch status: $said"
+    [[ $said != *'sync'* ]] || die "status does not take all for well: $said"
+    fact "$new has booted, and has the VIP again, by two of three Sentinels"
+    mv "$LAB/$old.disk$DROP_IN.away" "$LAB/$old.disk$DROP_IN"
+    boot "$old"
+    wait_booted "$old"
+    settled "$new"
+    all_well "$new"
+}
+has_own() { [[ -n $(ip -netns "$1" -oneline address show to "${ADDRESS[$1]}" 2>/dev/null) ]]; }
+
+# The timer does not bring anything back for an hour: slow_timer HOST
+slow_timer() {
+    printf '[Timer]\nOnBootSec=\nOnUnitInactiveSec=1h\n' | on_stdin "$1" sh -euc '
+        mkdir -p /run/systemd/system/vipswitch-sync.timer.d
+        cat >/run/systemd/system/vipswitch-sync.timer.d/slow.conf
+        systemctl daemon-reload; systemctl restart vipswitch-sync.timer'
+}
+usual_timer() {
+    on "$1" sh -euc 'rm -f /run/systemd/system/vipswitch-sync.timer.d/slow.conf
+        systemctl daemon-reload; systemctl restart vipswitch-sync.timer'
+}
+
+# The VIP goes with the interface, and comes back long before the timer is due: hooked HOST WHAT COMMANDS
+hooked() {
+    local holder=$1 since
+    since=$(now)
+    on "$holder" sh -euc "$3"
+    until_deadline "$PATIENCE" "$2 takes the VIP away" lost_vip "$holder" "$since"
+    all_well "$holder"
+    figure "$2: VIP away for" "$(away "$holder" "$since")"
+    fact "$2: the VIP is back after $(seconds "$(away "$holder" "$since")") s"
+}
+# Prints for how long the VIP was away last, in microseconds.
+away() {
+    local left
+    left=$(when "$(grep "Deleted .* $VIP/" "$LAB/$1.addresses" | tail -n 1)")
+    echo $(($(came_back "$1") - left))
+}
+last_sync() { on "$1" systemctl show vipswitch-sync.service --property ExecMainStartTimestampMonotonic; }
+
+interface_up() {
+    local holder before
+    holder=$(holders)
+    heading 'ifupdown and NetworkManager configure the interface anew'
+    concern "$holder"
+    settled "$holder"
+    down_after 60000
+    slow_timer "$holder"
+    on "$holder" sh -euc "systemctl stop systemd-networkd.socket systemd-networkd
+        ip address flush dev eth1; ip link set eth1 down
+        printf 'iface eth1 inet static\n    address ${ADDRESS[$holder]}/24\n' >/etc/network/interfaces.d/eth1
+        ifup eth1"
+    all_well "$holder"
+    hooked "$holder" 'ifdown, ifup' 'ifdown eth1; ifup eth1'
+
+    on "$holder" systemctl stop vipswitch-sync.timer
+    before=$(last_sync "$holder")
+    on "$holder" sh -euc 'ifdown eth1; ifup eth1'
+    [[ $(last_sync "$holder") == "$before" ]] || die 'ifup starts a sync, though the timer is stopped'
+    ! has_vip "$holder" || die 'ifdown leaves the VIP'
+    on "$holder" systemctl start vipswitch-sync.service
+    all_well "$holder"
+    fact 'where the timer is stopped ifup starts nothing'
+
+    slow_timer "$holder"
+    on "$holder" sh -euc "ifdown eth1; rm /etc/network/interfaces.d/eth1 /etc/systemd/system/NetworkManager.service
+        systemctl daemon-reload; systemctl start NetworkManager
+        nmcli connection add type ethernet ifname eth1 con-name lan \
+            ipv4.method manual ipv4.addresses ${ADDRESS[$holder]}/24 ipv6.method disabled
+        nmcli connection up lan"
+    all_well "$holder"
+    hooked "$holder" 'nmcli connection up' 'nmcli connection up lan'
+
+    on "$holder" sh -euc 'nmcli connection delete lan; systemctl stop NetworkManager
+        ln -s /dev/null /etc/systemd/system/NetworkManager.service
+        systemctl daemon-reload; systemctl start systemd-networkd'
+    usual_timer "$holder"
+    until_deadline "$PATIENCE" "$holder has its own address again" has_own "$holder"
+    all_well "$holder"
+    usual_down_after
+    settled "$holder"
+    concern
+}
+
+# What the journal has about the sync's unit since a time: said_by_sync HOST SINCE
+said_by_sync() {
+    on "$1" journalctl --quiet --output=cat --since "@$(($2 / 1000000)).$(printf %06d $(($2 % 1000000)))" \
+        --unit vipswitch-sync.service
+}
+
+quiet() {
+    local holder host since said
+    holder=$(holders)
+    heading 'The timer says nothing while all is well, and what it did when something was not'
+    settled "$holder"
+    all_well "$holder"
+    # The announcer that brought it here last has ended its work, and said so.
+    until_deadline "$PATIENCE" 'no announcer is at work' no_announcer "$holder"
+    since=$(now)
+    # More, and quicker, than systemd starts a unit that does not say how often it may be started.
+    everywhere 'for run in 1 2 3 4 5 6 7 8; do systemctl start vipswitch-sync.service; done; journalctl --sync
+        systemctl --quiet is-active vipswitch-sync.timer; ! systemctl --quiet is-failed vipswitch-sync.service'
+    for host in "${SERVERS[@]}"; do
+        said=$(said_by_sync "$host" "$since")
+        [[ -z $said ]] || die "eight runs on $host, on which all is well, leave in the journal: $said"
+    done
+    fact 'eight runs on each server leave nothing in the journal'
+    on "$holder" sh -euc "ip address delete $(ip -netns "$holder" -oneline address show to "$VIP" | awk '{ print $4 }') dev eth1
+        systemctl start vipswitch-sync.service; journalctl --sync"
+    said=$(said_by_sync "$holder" "$since")
+    grep -q "took $VIP" <<<"$said" || die "a sync that has bound the VIP leaves in the journal: $said"
+    said=$(on "$holder" systemctl show vipswitch --property Id --value)
+    [[ $said == vipswitch-sync.service ]] || die "vipswitch.service is $said"
+    fact "$(grep -c . <<<"$(said_by_sync "$holder" "$since")") line: what a sync has done. systemctl status vipswitch knows it, too"
+    all_well "$holder"
+}
+no_announcer() { ! on "$1" pgrep -x 'vipswitch|exe' >/dev/null; }
+
 dropped_call() {
     local old new host since
     old=$(holders) new=$(other_than "$(holders)")
@@ -395,7 +641,7 @@ dropped_call() {
     fact "vipswitch-sync.service has moved it to $new, $(seconds $(($(now) - since))) s after the configuration was back"
     settled "$new"
 }
-dropped() { on "$1" grep -q -- '-script-error /usr/bin/vipswitch' /var/log/redis/redis-sentinel.log; }
+dropped() { on "$1" grep -q -- '-script-error /usr/bin/vipswitch' "$SENTINEL_LOG"; }
 
 check() {
     heading 'vipswitch check names what is broken, and nothing else'
@@ -451,17 +697,17 @@ was_called() {
     on "$1" journalctl --quiet -t vipswitch --since "@$(($2 / 1000000))" | grep ' role=.* exit=0 ' >/dev/null
 }
 
-has_failed() { [[ $(on "$1" systemctl show redis-sentinel --property Result --value) != success ]]; }
+has_failed() { [[ $(on "$1" systemctl show "$UNIT" --property Result --value) != success ]]; }
 
 says_why() {
     local said
-    said=$(on "$1" sh -c 'journalctl -u redis-sentinel; cat /var/log/redis/redis-sentinel.log')
+    said=$(on "$1" sh -c "journalctl -u $UNIT; cat $SENTINEL_LOG")
     [[ $said == *'non existing or non executable'* ]]
 }
 
 sentinel_pids() {
     local host
-    for host in "${SERVERS[@]}"; do on "$host" systemctl show redis-sentinel --property MainPID; done
+    for host in "${SERVERS[@]}"; do on "$host" systemctl show "$UNIT" --property MainPID; done
 }
 
 remove() {
@@ -472,17 +718,17 @@ remove() {
     settled "$holder"
     said=$(on "$holder" apt remove --yes vipswitch 2>&1) || die "apt remove: $said"
     grep -E 'sentinel.conf|WARNING|vipswitch:' <<<"$said" | sed 's/^/    /'
-    grep -q "/etc/redis/sentinel.conf:[0-9]*:.*client-reconfig-script $MASTER /usr/bin/vipswitch" <<<"$said" ||
+    grep -q "$SENTINEL_CONF:[0-9]*:.*client-reconfig-script $MASTER /usr/bin/vipswitch" <<<"$said" ||
         die "it does not name file and line that call it: $said"
     on "$holder" test -e /etc/vipswitch.toml || die 'the configuration is gone'
     held_by_only "$holder" || die "the VIP is on: $(holders)"
     until_deadline "$PATIENCE" 'the client still writes' written_since "$(now)"
     fact 'it names the line in sentinel.conf that calls it; the configuration is kept, and the VIP stays for the clients'
-    on "$holder" sh -c 'systemctl reset-failed redis-sentinel; systemctl --no-block restart redis-sentinel'
+    on "$holder" sh -c "systemctl reset-failed $UNIT; systemctl --no-block restart $UNIT"
     until_deadline "$PATIENCE" 'Sentinel fails without its hook' has_failed "$holder"
     until_deadline "$PATIENCE" 'it says so, in the journal or in its log' says_why "$holder"
-    on "$holder" sh -euc "systemctl stop redis-sentinel; sed -i /client-reconfig-script/d /etc/redis/sentinel.conf
-        systemctl reset-failed redis-sentinel; systemctl start redis-sentinel" || die 'Sentinel does not start without the line'
+    on "$holder" sh -euc "systemctl stop $UNIT; sed -i /client-reconfig-script/d $SENTINEL_CONF
+        systemctl reset-failed $UNIT; systemctl start $UNIT" || die 'Sentinel does not start without the line'
     fact 'Sentinel does not start with that line, and starts without it'
     said=$(on "$holder" apt purge --yes vipswitch 2>&1) || die "apt purge: $said"
     on "$holder" test ! -e /etc/vipswitch.toml -a ! -e /run/vipswitch || die 'a purge leaves its files'
@@ -499,13 +745,13 @@ inside() {
     trap '[[ $BASH_SUBSHELL -gt 0 ]] || die "line $LINENO: $BASH_COMMAND"' ERR
     local chapter
     local -a chapters=("$@")
-    ((${#chapters[@]})) || chapters=("${CHAPTERS[@]}")
+    ((${#chapters[@]})) || read -ra chapters <<<"${CHAPTERS_OF[$SYSTEM]}"
     trio
     install
     for chapter in "${chapters[@]}"; do "$chapter"; done
-    ((${#figures[@]} == 0)) || heading 'Figures'
+    ((${#figures[@]} == 0)) || heading "Figures: $SYSTEM"
     ((${#figures[@]} == 0)) || printf '  %s\n' "${figures[@]}"
-    printf '\ntests/package/run.sh: %s chapters passed after %s s\n' "${#chapters[@]}" "$SECONDS"
+    printf '\ntests/package/run.sh: %s chapters passed on %s after %s s\n' "${#chapters[@]}" "$SYSTEM" "$SECONDS"
 }
 
 case ${1:-} in

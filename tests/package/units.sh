@@ -14,7 +14,7 @@ cp -a "$1"/usr/lib/systemd/system/. "$root/usr/lib/systemd/system"
 for program in vipswitch redis-sentinel sh install; do cp /bin/true "$root/usr/bin/$program"; done
 [[ -r $root/usr/lib/systemd/system/redis-sentinel.service ]] || fail 'there is no redis-sentinel.service to try the drop-in on'
 
-for unit in redis-sentinel.service redis-sentinel@x.service vipswitch-sync.service vipswitch-sync.timer; do
+for unit in redis-sentinel.service redis-sentinel@x.service vipswitch-sync.service vipswitch-sync.timer vipswitch.service; do
     said=$(systemd-analyze --root="$root" --man=no verify "$unit" 2>&1) || fail "$unit: $said"
     [[ -z $said ]] || fail "$unit: $said"
 done
@@ -53,3 +53,34 @@ for text in '#[masters.m]' '#masters = { }' '[sentinel]' '# the masters' ''; do
     echo "$text" >"$1/condition"
     [[ $(code "$1/condition") == 100 ]] || fail "seen as a master: $text"
 done
+
+# What runs when an interface comes up: the same file everywhere, and a sync only where the timer runs.
+interface_up=$1/etc/network/if-up.d/vipswitch
+for place in NetworkManager/dispatcher.d networkd-dispatcher/routable.d; do
+    cmp "$interface_up" "$1/usr/lib/$place/50-vipswitch" || fail "$place has another file"
+done
+mkdir "$1/fake" "$1/fake/run"
+cat >"$1/fake/systemctl" <<'END'
+#!/bin/sh
+case $* in
+*is-active*) exit "$TIMER" ;;
+*) echo "$*" ;;
+esac
+END
+chmod 755 "$1/fake/systemctl"
+sed "s|/run/systemd/system|$1/fake/run|" "$interface_up" >"$1/fake/interface-up"
+# starts HOW-IS-ACTIVE-ENDS IFACE ARGUMENT...: prints what systemctl is told
+starts() { TIMER=$1 IFACE=$2 PATH=$fake:$PATH sh "$fake/interface-up" "${@:3}" || fail "$interface_up ends with $?"; }
+fake=$1/fake
+sync='--no-block start vipswitch-sync.service'
+[[ $(starts 0 eth1) == "$sync" ]] || fail 'ifup starts no sync'
+[[ -z $(starts 3 eth1) ]] || fail 'ifup starts a sync, though the timer does not run'
+[[ -z $(starts 0 lo) ]] || fail 'ifup of lo starts a sync'
+for event in up dhcp4-change dhcp6-change reapply; do
+    [[ $(starts 0 '' eth1 "$event") == "$sync" ]] || fail "NetworkManager's $event starts no sync"
+done
+for event in down pre-up hostname connectivity-change; do
+    [[ -z $(starts 0 '' eth1 "$event") ]] || fail "NetworkManager's $event starts a sync"
+done
+rm -r "$fake/run"
+[[ -z $(starts 0 eth1) ]] || fail 'ifup starts a sync where systemd is not the first process'

@@ -19,9 +19,6 @@ _vipswitch() {
             vipswitch,announce)
                 cmd="vipswitch__subcmd__announce"
                 ;;
-            vipswitch,announcer)
-                cmd="vipswitch__subcmd__announcer"
-                ;;
             vipswitch,bind)
                 cmd="vipswitch__subcmd__bind"
                 ;;
@@ -40,6 +37,9 @@ _vipswitch() {
             vipswitch,unbind)
                 cmd="vipswitch__subcmd__unbind"
                 ;;
+            vipswitch,version)
+                cmd="vipswitch__subcmd__version"
+                ;;
             *)
                 ;;
         esac
@@ -47,7 +47,7 @@ _vipswitch() {
 
     case "${cmd}" in
         vipswitch)
-            opts="-v -q -h -V --config --dry-run --json --verbose --quiet --help --version bind unbind announce status sync check announcer completions"
+            opts="-v -q -h -V --config --dry-run --json --verbose --quiet --help --version bind unbind announce status sync check version completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -86,30 +86,8 @@ _vipswitch() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        vipswitch__subcmd__announcer)
-            opts="-v -q -h --job --config --dry-run --json --verbose --quiet --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --job)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         vipswitch__subcmd__bind)
-            opts="-v -q -h --config --dry-run --json --verbose --quiet --help"
+            opts="-v -q -h --all --config --dry-run --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -163,7 +141,7 @@ _vipswitch() {
             return 0
             ;;
         vipswitch__subcmd__status)
-            opts="-v -q -h --config --dry-run --json --verbose --quiet --help"
+            opts="-v -q -h --exit-code --config --dry-run --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -199,6 +177,24 @@ _vipswitch() {
             return 0
             ;;
         vipswitch__subcmd__unbind)
+            opts="-v -q -h --all --config --dry-run --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vipswitch__subcmd__version)
             opts="-v -q -h --config --dry-run --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

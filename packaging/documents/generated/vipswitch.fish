@@ -37,15 +37,17 @@ complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "announce" -d 'A
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "status" -d 'Tell who is master, who holds the VIP, and who else claims it'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "sync" -d 'Make this host agree with the Sentinels, once (boot, timers)'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "check" -d 'Tell whether the hook will work on this host'
-complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "announcer" -d 'Go on announcing VIPs; started by the other commands'
+complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "version" -d 'Print the version'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "completions" -d 'Print completions for a shell'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l all -d 'Every configured master'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l dry-run -d 'Print what would be done and change nothing'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l json -d 'Print JSON, one object per line'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -s v -l verbose -d 'Print the log line as well; check: every finding'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -s q -l quiet -d 'Print errors only'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -s h -l help -d 'Print help'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand unbind" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand unbind" -l all -d 'Every configured master'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand unbind" -l dry-run -d 'Print what would be done and change nothing'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand unbind" -l json -d 'Print JSON, one object per line'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand unbind" -s v -l verbose -d 'Print the log line as well; check: every finding'
@@ -59,6 +61,7 @@ complete -c vipswitch -n "__fish_vipswitch_using_subcommand announce" -s v -l ve
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand announce" -s q -l quiet -d 'Print errors only'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand announce" -s h -l help -d 'Print help'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -l exit-code -d 'Exit 0 if all is well, 1 with warnings, 2 with errors'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -l dry-run -d 'Print what would be done and change nothing'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -l json -d 'Print JSON, one object per line'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -s v -l verbose -d 'Print the log line as well; check: every finding'
@@ -76,13 +79,12 @@ complete -c vipswitch -n "__fish_vipswitch_using_subcommand check" -l json -d 'P
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand check" -s v -l verbose -d 'Print the log line as well; check: every finding'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand check" -s q -l quiet -d 'Print errors only'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand check" -s h -l help -d 'Print help'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -l job -d 'A VIP that it announces, as JSON' -r
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -l dry-run -d 'Print what would be done and change nothing'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -l json -d 'Print JSON, one object per line'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -s v -l verbose -d 'Print the log line as well; check: every finding'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -s q -l quiet -d 'Print errors only'
-complete -c vipswitch -n "__fish_vipswitch_using_subcommand announcer" -s h -l help -d 'Print help'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand version" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand version" -l dry-run -d 'Print what would be done and change nothing'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand version" -l json -d 'Print JSON, one object per line'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand version" -s v -l verbose -d 'Print the log line as well; check: every finding'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand version" -s q -l quiet -d 'Print errors only'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand version" -s h -l help -d 'Print help'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand completions" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand completions" -l dry-run -d 'Print what would be done and change nothing'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand completions" -l json -d 'Print JSON, one object per line'

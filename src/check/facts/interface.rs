@@ -24,8 +24,20 @@ pub struct Interface {
     /// Its sysctls for the VIP's family. Of `all` and the interface's own the greater counts for IPv4
     /// (IN_DEV_MAXCONF in include/linux/inetdevice.h); IPv6 has no such `all`.
     pub sysctls: Vec<(&'static str, u32)>,
-    /// The file by which systemd-networkd manages it, and whether that lets the VIP stay.
-    pub networkd: Option<(String, bool)>,
+    /// How systemd-networkd manages it; `None` where it does not.
+    pub networkd: Option<Networkd>,
+}
+
+/// What systemd-networkd does to the addresses of an interface that it has not given to it
+/// (systemd.network(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Networkd {
+    /// The .network file by which it manages the interface.
+    pub file: String,
+    /// Whether they stay when networkd restarts or configures the interface anew (`KeepConfiguration=`).
+    pub keeps: bool,
+    /// Whether they stay when the cable is out for a moment (`IgnoreCarrierLoss=`).
+    pub ignores_carrier_loss: bool,
 }
 
 impl Interface {
@@ -56,14 +68,13 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Returns the .network file by which systemd-networkd manages an interface, and whether addresses
-/// that networkd does not know stay (systemd.network(5)). `link` is the text of networkd's file about
-/// the interface. Where it names no drop-ins (there are none, or systemd is older than 251) they are listed.
+/// Returns how systemd-networkd manages an interface. `link` is the text of networkd's file about the
+/// interface. Where it names no drop-ins (there are none, or systemd is older than 251) they are listed.
 fn networkd(
     link: &str,
     read: impl Fn(&str) -> String,
     list: impl Fn(&str) -> Vec<String>,
-) -> Option<(String, bool)> {
+) -> Option<Networkd> {
     let file = value(link, "NETWORK_FILE").filter(|file| !file.is_empty())?;
     let mut files = vec![file.to_owned()];
     // As sd_network_link_get_network_file_dropins reads it.
@@ -72,10 +83,30 @@ fn networkd(
         None => files.extend(list(file)),
     }
     let texts: Vec<String> = files.iter().map(|file| read(file)).collect();
-    let mut last_first = texts.iter().rev();
-    let set = last_first.find_map(|text| value(text, "KeepConfiguration"));
-    let keeps = matches!(set, Some("yes" | "true" | "on" | "1" | "static"));
-    Some((file.to_owned(), keeps))
+    let set = |key| texts.iter().rev().find_map(|text| value(text, key));
+    let keeps = set("KeepConfiguration");
+    // Who configures without carrier ignores its loss, unless told otherwise.
+    let ignores = set("IgnoreCarrierLoss").filter(|set| !set.is_empty());
+    let ignores = ignores.or_else(|| set("ConfigureWithoutCarrier"));
+    Some(Networkd {
+        file: file.to_owned(),
+        keeps: keeps.is_some_and(|set| set == "static" || is_yes(set)),
+        // Or for how long: that is the administrator's choice.
+        ignores_carrier_loss: ignores
+            .is_some_and(|set| is_yes(set) || (!set.starts_with('0') && is_time_span(set))),
+    })
+}
+
+/// As systemd's parse_boolean reads a yes, whatever its case.
+fn is_yes(value: &str) -> bool {
+    ["1", "yes", "y", "true", "t", "on"]
+        .iter()
+        .any(|yes| value.eq_ignore_ascii_case(yes))
+}
+
+/// A number first, or `infinity` (systemd.time(7)).
+fn is_time_span(value: &str) -> bool {
+    value == "infinity" || value.starts_with(|first: char| first.is_ascii_digit())
 }
 
 /// Returns the drop-ins of a .network file in the order in which networkd reads them: by their names, whatever
@@ -116,13 +147,17 @@ fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_last_file_on_keeping_addresses_counts() {
-        let read = |file: &str| match file {
+    fn texts(file: &str) -> String {
+        match file {
             "/static" => "[Network]\nKeepConfiguration = static\n".to_owned(),
             "/dhcp" => "KeepConfiguration=dhcp-on-stop".to_owned(),
+            set if set.contains('=') => format!("[Network]\n{}\n", set.trim_start_matches('/')),
             _ => "[Match]\nName=eth1\n[Network]\nDHCP=yes\n".to_owned(),
-        };
+        }
+    }
+
+    #[test]
+    fn the_last_file_on_keeping_addresses_counts() {
         for (file, drop_ins, expected) in [
             ("/plain", "", Some(false)),
             ("/plain", "/a:/static", Some(true)),
@@ -130,13 +165,33 @@ mod tests {
             ("", "", None),
         ] {
             let link = format!("NETWORK_FILE_DROPINS=\"{drop_ins}\"\nNETWORK_FILE={file}\n");
-            let keeps = networkd(&link, read, |_| Vec::new()).map(|(_, keeps)| keeps);
+            let keeps = networkd(&link, texts, |_| Vec::new()).map(|it| it.keeps);
             assert_eq!(keeps, expected, "{link}");
         }
         // networkd writes no line about drop-ins where it has read none.
         for (listed, expected) in [(vec![], false), (vec!["/static".to_owned()], true)] {
-            let keeps = networkd("NETWORK_FILE=/plain", read, |_| listed.clone());
-            assert_eq!(keeps.map(|(_, keeps)| keeps), Some(expected));
+            let found = networkd("NETWORK_FILE=/plain", texts, |_| listed.clone());
+            assert_eq!(found.map(|it| it.keeps), Some(expected));
+        }
+    }
+
+    #[test]
+    fn who_ignores_a_lost_carrier_lets_the_vip_stay() {
+        for (set, expected) in [
+            ("/static", false),
+            ("/static:/IgnoreCarrierLoss=yes", true),
+            ("/IgnoreCarrierLoss=True:/static", true),
+            ("/IgnoreCarrierLoss=10s", true),
+            ("/IgnoreCarrierLoss=infinity", true),
+            ("/IgnoreCarrierLoss=0", false),
+            ("/IgnoreCarrierLoss=yes:/IgnoreCarrierLoss=no", false),
+            ("/ConfigureWithoutCarrier=yes", true),
+            ("/ConfigureWithoutCarrier=yes:/IgnoreCarrierLoss=", true),
+            ("/ConfigureWithoutCarrier=yes:/IgnoreCarrierLoss=no", false),
+        ] {
+            let link = format!("NETWORK_FILE=/plain\nNETWORK_FILE_DROPINS=\"{set}\"\n");
+            let found = networkd(&link, texts, |_| Vec::new()).unwrap();
+            assert_eq!(found.ignores_carrier_loss, expected, "{set}");
         }
     }
 }

@@ -12,10 +12,11 @@ pub mod units;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use futures_util::future::join4;
+use futures_util::future::{join, join4};
 
 use crate::config::{Config, Password};
 use crate::exit::Fault;
+use crate::gather::{Tried, remembered};
 use crate::log;
 use files::{File, Want, identity};
 use network::Kernel;
@@ -64,6 +65,12 @@ pub struct Facts {
     pub site_commands: Vec<File>,
     pub kernel: Result<Kernel, Fault>,
     pub reached: Reached,
+    /// What the other Sentinels answer to `sync`.
+    pub others: Vec<Tried>,
+    /// Whether `sync` can remember them.
+    pub memory: Result<(), Fault>,
+    /// What is remembered.
+    pub remembered: remembered::Memory,
     /// What this host's Redis servers say.
     pub redises: Vec<Redis>,
     pub log_listens: bool,
@@ -77,10 +84,13 @@ impl Facts {
         let watched = told.map(|told| told.watched.as_slice()).unwrap_or_default();
         let process = told.and_then(|told| Process::look(told.pid?));
         let unit = process.as_ref().and_then(|process| process.unit.as_deref());
-        let (units, kernel, reached, redises) = join4(
+        let (units, kernel, (reached, others), redises) = join4(
             Units::ask(unit),
             network::look(&config, watched),
-            servers::reach(watched),
+            join(
+                servers::reach(watched),
+                servers::ask_sentinels(&config, watched),
+            ),
             servers::ask_redises(&config, watched),
         )
         .await;
@@ -101,6 +111,9 @@ impl Facts {
             units,
             kernel,
             reached,
+            others,
+            memory: remembered::check(),
+            remembered: remembered::Memory::read(),
             redises,
         }
     }

@@ -1,7 +1,6 @@
 //! What the kernel says about every VIP and its interface, and who claims the VIP. Looks, changes
 //! nothing.
 
-use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,10 +10,9 @@ use pnet_base::MacAddr;
 use super::interface::Interface;
 use super::sentinel::Watched;
 use crate::config::Config;
-use crate::evidence;
 use crate::exit::Fault;
 use crate::frames::{Question, claimants};
-use crate::kernel::{Address, Netlink, Snapshot, try_reset};
+use crate::kernel::{Address, Netlink, Snapshot, has_marks, try_reset};
 use crate::link::Link;
 use crate::privilege::{self, Capability};
 use crate::vip::{Binding, Vip, choose_interface};
@@ -52,6 +50,8 @@ pub struct Kernel {
     pub has_marks: bool,
     pub addresses: Vec<Address>,
     pub links: Vec<Link>,
+    /// The IPv4 routes that have a source: it and the route.
+    pub source_routes: Vec<(IpAddr, String)>,
     pub places: Vec<Place>,
 }
 
@@ -91,8 +91,17 @@ pub async fn look(config: &Config, watched: &[Watched]) -> Result<Kernel, Fault>
         has_marks: has_marks(),
         addresses,
         links,
+        source_routes: source_routes(&netlink).await,
         places,
     })
+}
+
+/// What cannot be listed counts for nothing: the release says so.
+async fn source_routes(netlink: &Netlink) -> Vec<(IpAddr, String)> {
+    let routes = netlink.source_routes().await.unwrap_or_default();
+    let each = routes.iter();
+    each.filter_map(|route| Some((route.source()?.into(), route.to_string())))
+        .collect()
 }
 
 async fn places(
@@ -101,13 +110,14 @@ async fn places(
     netlink: &Netlink,
     links: &[Link],
 ) -> Result<Vec<Place>, Fault> {
-    let snapshot = Snapshot::new(netlink);
+    let vips = config.vips().map(|vip| vip.address).collect();
+    let snapshot = Snapshot::knowing(netlink, vips);
     let mut places = Vec::new();
     for (name, master) in &config.masters {
         let redises = watched.iter().filter(|one| one.name == *name);
         let mut redises = redises.flat_map(|one| &one.redises);
         let carries = redises.find_map(|site| match site.place {
-            Ok(evidence::Place::Here(carrier)) => carrier,
+            Ok(crate::place::Place::Here(carrier)) => carrier,
             _ => None,
         });
         for vip in &master.vips {
@@ -146,6 +156,8 @@ async fn try_change(netlink: &Netlink, links: &[Link]) -> Trial {
         prefix: 32,
         peer: address,
         usable: true,
+        lasts: true,
+        is_ours: true,
     };
     let tried = netlink.delete_address(&nowhere, address, binding).await;
     Trial::of(tried, Capability::NetAdmin)
@@ -159,13 +171,4 @@ async fn claimed_by(place: &Place, own: &[MacAddr]) -> Option<Vec<MacAddr>> {
     let question = can_ask.then_some(Question { vip, link })?;
     let answers = claimants(&[question], own, PROBE).await;
     answers.into_iter().next()?.ok()
-}
-
-/// Whether this is Linux 5.18 or later.
-fn has_marks() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let parts = release
-        .split(['.', '-'])
-        .map_while(|part| part.parse::<u32>().ok());
-    parts.collect::<Vec<_>>() >= vec![5, 18]
 }

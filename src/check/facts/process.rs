@@ -45,6 +45,11 @@ impl Process {
         })
     }
 
+    /// Returns whether what it starts can have no more rights than it has (no_new_privs).
+    pub fn has_no_new_privileges(&self) -> bool {
+        numbers(&self.status, "NoNewPrivs").first() == Some(&1)
+    }
+
     /// Returns whether it has a system call filter.
     pub fn is_filtered(&self) -> bool {
         numbers(&self.status, "Seccomp").first() == Some(&2)

@@ -2,7 +2,7 @@
 //! trusted: judgements escape it.
 
 use std::iter;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
@@ -14,7 +14,9 @@ use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 use crate::gather;
 use crate::kernel::{Netlink, Snapshot};
-use crate::redis::{NoAnswer, Value, Words, ask, field, sentinel_fault, sentinel_server, text};
+use crate::redis::{
+    NoAnswer, Value, Words, ask, field, instances, sentinel_fault, sentinel_server, text,
+};
 
 /// How long Sentinel may take to answer all of one round of questions.
 const ANSWERS: Duration = Duration::from_millis(1500);
@@ -49,6 +51,10 @@ pub struct Watched {
     pub quorum: Option<Result<(), String>>,
     /// Where its Redis servers are, the master first.
     pub redises: Vec<Site>,
+    /// Which of them are on this host although no interface has their address, nor has `[hosts]`.
+    pub nowhere: Vec<Endpoint>,
+    /// The addresses that are certainly a server's own.
+    pub own: Vec<IpAddr>,
     /// Where the other Sentinels are.
     pub sentinels: Vec<Site>,
 }
@@ -109,7 +115,7 @@ pub async fn ask_all(config: &Config) -> Result<Told, Fault> {
     Ok(Told {
         pid: info_field(&info, "process_id").parse().ok(),
         config_file: info_field(&info, "config_file").to_owned(),
-        watched: watched(&configured, answers).await,
+        watched: watched(config, &configured, answers).await,
         masters,
         pending,
     })
@@ -117,6 +123,7 @@ pub async fn ask_all(config: &Config) -> Result<Told, Fault> {
 
 /// Returns what was answered about each master, and finds where its servers are, all at once.
 async fn watched(
+    config: &Config,
     masters: &[&Value],
     mut answers: impl Iterator<Item = Result<Value, NoAnswer>>,
 ) -> Vec<Watched> {
@@ -128,12 +135,28 @@ async fn watched(
         let [replicas, others] = [0; 2].map(|_| rows(answers.next()));
         let quorum = answers.next();
         async move {
+            let name = get(master, "name");
             let redises = iter::once(*master).chain(replicas.iter().flatten());
-            let redises = sites(redises, snapshot, until);
-            let sentinels = sites(others.iter().flatten(), snapshot, until);
+            let redises = redises.filter_map(|row| {
+                let run_id = Some(get(row, "runid")).filter(|id| !id.is_empty());
+                Some((endpoint(row)?, run_id))
+            });
+            let redises = async {
+                match snapshot {
+                    Some(snapshot) => {
+                        gather::sites(config, &name, snapshot, redises.collect(), until)
+                            .await
+                            .unwrap_or_default()
+                    }
+                    None => Vec::new(),
+                }
+            };
+            let sentinels = sites(others.iter().flatten(), config, snapshot, until);
             let (redises, sentinels) = join(redises, sentinels).await;
             Watched {
-                name: get(master, "name"),
+                own: own_addresses(&redises, master, replicas.as_deref(), others.as_deref()),
+                nowhere: not_on_an_interface(config, snapshot, &redises).await,
+                name,
                 master: (*master).clone(),
                 quorum: quorum.map(|said| said.map(drop).map_err(|no| no.to_string())),
                 replicas,
@@ -145,8 +168,46 @@ async fn watched(
     join_all(each).await
 }
 
+/// Returns the addresses of the master, and of other servers that are certainly their own.
+fn own_addresses(
+    redises: &[Site],
+    master: &Value,
+    replicas: Option<&[Value]>,
+    others: Option<&[Value]>,
+) -> Vec<IpAddr> {
+    let list = |rows: Vec<Value>| instances(&Value::Array(rows)).unwrap_or_default();
+    let mut rows = vec![master.clone()];
+    rows.extend_from_slice(replicas.unwrap_or_default());
+    let (listed, sentinels) = (list(rows), list(others.unwrap_or_default().to_vec()));
+    let masters = redises.first().map(|site| site.addresses.clone());
+    let mut own = masters.unwrap_or_default();
+    own.extend(gather::certain(&listed, &sentinels));
+    own
+}
+
+async fn not_on_an_interface(
+    config: &Config,
+    snapshot: Option<&Snapshot<'_>>,
+    redises: &[Site],
+) -> Vec<Endpoint> {
+    let mut nowhere = Vec::new();
+    let Some(snapshot) = snapshot else {
+        return nowhere;
+    };
+    for site in redises.iter().filter(|site| site.is_here()) {
+        let carriers = snapshot.carriers(&site.addresses).await;
+        let is_known = carriers.is_ok_and(|all| all.iter().any(|(_, carrier)| carrier.is_some()));
+        let by_address = gather::site(config, snapshot, &site.endpoint).await;
+        if !is_known && !by_address.is_here() {
+            nowhere.push(site.endpoint.clone());
+        }
+    }
+    nowhere
+}
+
 async fn sites(
     rows: impl Iterator<Item = &Value>,
+    config: &Config,
     snapshot: Option<&Snapshot<'_>>,
     until: Instant,
 ) -> Vec<Site> {
@@ -154,9 +215,10 @@ async fn sites(
         return Vec::new();
     };
     let sites = rows.filter_map(endpoint).map(async |endpoint| {
-        let site = timeout_at(until, gather::site(snapshot, &endpoint)).await;
+        let site = timeout_at(until, gather::site(config, snapshot, &endpoint)).await;
         site.unwrap_or_else(|_| Site {
             addresses: Vec::new(),
+            run_id: None,
             place: Err(Fault::passing("its name was not resolved in time")),
             endpoint,
         })

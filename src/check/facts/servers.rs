@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::sentinel::{Watched, at, words};
 use crate::config::Config;
 use crate::exit::Fault;
+use crate::gather::{self, Tried};
 use crate::redis::{Value, ask, redis_fault, redis_server, role, text};
 
 /// How long one server may take to accept a connection.
@@ -42,6 +43,21 @@ pub async fn reach(watched: &[Watched]) -> Reached {
     tried.collect().await
 }
 
+/// Asks every other Sentinel as `sync` asks it, about the first master that it is listed for. Where the files
+/// of the configuration cannot be used, another finding says so.
+pub async fn ask_sentinels(config: &Config, watched: &[Watched]) -> Vec<Tried> {
+    let mut others: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+    for one in watched {
+        for at in one.sentinels.iter().filter_map(at) {
+            others.entry(at).or_insert(&one.name);
+        }
+    }
+    let others: Vec<(SocketAddr, &str)> = others.into_iter().collect();
+    gather::try_others(config, &others)
+        .await
+        .unwrap_or_default()
+}
+
 /// A Redis of this host.
 #[derive(Clone, Debug)]
 pub struct Redis {
@@ -51,6 +67,8 @@ pub struct Redis {
     pub role: Result<(), Fault>,
     /// Its `min-replicas-to-write`, where it tells that.
     pub min_replicas: Option<u32>,
+    /// The replicas that it has, as they announce themselves; none where it is a replica itself.
+    pub replicas: Vec<String>,
 }
 
 /// Asks every Redis of this host, with the credentials with which `sync` asks it.
@@ -64,23 +82,55 @@ pub async fn ask_redises(config: &Config, watched: &[Watched]) -> Vec<Redis> {
         Redis {
             master: master.clone(),
             at,
-            min_replicas: *told.as_ref().unwrap_or(&None),
+            min_replicas: told.as_ref().map_or(None, |(number, _)| *number),
+            replicas: told.as_ref().map_or(Vec::new(), |(_, all)| all.clone()),
             role: told.map(drop),
         }
     });
     join_all(asked).await
 }
 
-async fn ask_redis(config: &Config, master: &str, at: SocketAddr) -> Result<Option<u32>, Fault> {
+/// Returns its `min-replicas-to-write` and its replicas.
+async fn ask_redis(
+    config: &Config,
+    master: &str,
+    at: SocketAddr,
+) -> Result<(Option<u32>, Vec<String>), Fault> {
     let server = redis_server(config, config.master(master)?, at)?;
     // The pattern covers the name before Redis 5, too.
-    let question = [words(&["CONFIG", "GET", "min-*-to-write"])];
-    let asked = join(role(&server, ANSWERS), ask(&server, &question, ANSWERS));
+    let questions = [
+        words(&["CONFIG", "GET", "min-*-to-write"]),
+        words(&["ROLE"]),
+    ];
+    let asked = join(role(&server, ANSWERS), ask(&server, &questions, ANSWERS));
     let (role, answers) = asked.await;
     role.map_err(|no| redis_fault(&no, at, master))?;
-    let number = match answers.as_deref() {
-        Ok([Ok(Value::Array(pair))]) => pair.get(1).and_then(text),
+    let Ok([number, role]) = answers.as_deref() else {
+        return Ok((None, Vec::new()));
+    };
+    let number = match number {
+        Ok(Value::Array(pair)) => pair.get(1).and_then(text),
         _ => None,
     };
-    Ok(number.and_then(|number| number.parse().ok()))
+    let replicas = role.as_ref().map(replicas).unwrap_or_default();
+    Ok((number.and_then(|number| number.parse().ok()), replicas))
+}
+
+/// Returns the replicas in a master's answer to ROLE, `HOST:PORT` each.
+fn replicas(role: &Value) -> Vec<String> {
+    let rows = match role {
+        Value::Array(parts) => match parts.get(2) {
+            Some(Value::Array(rows)) => rows.as_slice(),
+            _ => &[],
+        },
+        _ => &[],
+    };
+    let at = |row: &Value| match row {
+        Value::Array(row) => {
+            let (host, port) = (text(row.first()?)?, text(row.get(1)?)?);
+            Some(format!("{host}:{port}"))
+        }
+        _ => None,
+    };
+    rows.iter().filter_map(at).collect()
 }

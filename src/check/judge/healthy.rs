@@ -1,20 +1,22 @@
 //! A host on which all is well.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use pnet_base::MacAddr;
 
 use crate::check::facts::files::{File, Runs};
-use crate::check::facts::interface::Interface;
+use crate::check::facts::interface::{Interface, Networkd};
 use crate::check::facts::network::{Kernel, Place, Trial};
 use crate::check::facts::process::Process;
 use crate::check::facts::sentinel::{Told, Watched, at};
 use crate::check::facts::servers::Redis;
 use crate::check::facts::units::Units;
 use crate::check::facts::{Facts, Own};
-use crate::evidence::{self, Site};
+use crate::evidence::Site;
 use crate::failover::{Endpoint, Host};
+use crate::gather::Tried;
+use crate::gather::remembered::Memory;
 use crate::kernel::Address;
 use crate::link::Link;
 use crate::redis::Value;
@@ -41,7 +43,8 @@ fn sites<const N: usize>(all: [&str; N]) -> Vec<Site> {
         Site {
             endpoint: Endpoint { host, port },
             addresses: vec![at.ip()],
-            place: Ok(evidence::Place::Elsewhere),
+            run_id: None,
+            place: Ok(crate::place::Place::Elsewhere),
         }
     };
     all.map(site).into()
@@ -51,13 +54,18 @@ fn all_told() -> Told {
     let master = "name=m quorum=2 num-other-sentinels=2 down-after-milliseconds=5000 client-reconfig-script=/usr/bin/vipswitch";
     let replica = "name=10.0.0.2:6379 master-link-status=ok slave-priority=100 flags=slave";
     let mut redises = sites(["10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.3:6379"]);
-    redises[0].place = Ok(evidence::Place::Here(Some(2)));
+    redises[0].place = Ok(crate::place::Place::Here(Some(2)));
     let watched = Watched {
         name: "m".into(),
         master: row(master),
         replicas: Some(vec![row(replica); 2]),
         quorum: Some(Ok(())),
+        own: redises
+            .iter()
+            .flat_map(|site| site.addresses.clone())
+            .collect(),
         redises,
+        nowhere: Vec::new(),
         sentinels: sites(["10.0.0.2:26379", "10.0.0.3:26379"]),
     };
     Told {
@@ -79,7 +87,7 @@ fn file(path: &str) -> File {
     }
 }
 
-fn address(text: &str) -> Address {
+pub fn address(text: &str) -> Address {
     let Vip { address, prefix } = Vip::parse(text).unwrap();
     Address {
         ifindex: 2,
@@ -87,7 +95,15 @@ fn address(text: &str) -> Address {
         subnet: Subnet { address, prefix },
         usable: true,
         secondary: false,
+        lasts: true,
         is_ours: true,
+    }
+}
+
+fn own(address: Address) -> Address {
+    Address {
+        is_ours: false,
+        ..address
     }
 }
 
@@ -103,9 +119,11 @@ fn the_kernel() -> Kernel {
     let vip = Vip::parse("10.0.0.9/24").unwrap();
     let bound = Binding {
         ifindex: 2,
-        prefix: 24,
+        prefix: 32,
         peer: vip.address,
         usable: true,
+        lasts: true,
+        is_ours: true,
     };
     let place = Place {
         master: "m".into(),
@@ -114,7 +132,11 @@ fn the_kernel() -> Kernel {
             link: link.clone(),
             socket: Trial::Works,
             sysctls: vec![("arp_ignore", 2)],
-            networkd: Some(("/x.network".into(), true)),
+            networkd: Some(Networkd {
+                file: "/x.network".into(),
+                keeps: true,
+                ignores_carrier_loss: true,
+            }),
         }),
         bound: vec![bound],
         claimed_by: Some(Vec::new()),
@@ -123,8 +145,9 @@ fn the_kernel() -> Kernel {
         change: Trial::Works,
         reset: Trial::Works,
         has_marks: true,
-        addresses: vec![address("10.0.0.1/24"), address("10.0.0.9/24")],
+        addresses: vec![own(address("10.0.0.1/24")), address("10.0.0.9/32")],
         links: vec![link],
+        source_routes: vec![(IpAddr::from([10, 0, 0, 1]), "default".into())],
         places: vec![place],
     }
 }
@@ -142,11 +165,17 @@ pub fn healthy() -> Facts {
         ..Process::default()
     };
     let redis = Redis {
+        replicas: vec!["10.0.0.2:6379".into(), "10.0.0.3:6379".into()],
         master: "m".into(),
         at: "10.0.0.1:6379".parse().unwrap(),
         role: Ok(()),
         min_replicas: Some(1),
     };
+    // An earlier state of the configuration.
+    let mut remembered = Memory::default();
+    let before = "[masters.m]\nvip = '10.0.0.8'\n";
+    let before = crate::config::parse(before, Path::new("/x")).unwrap();
+    remembered.note_vips(&before, |_| true);
     Facts {
         config: crate::config::parse(config, Path::new("/x")).unwrap(),
         own: Own {
@@ -162,6 +191,13 @@ pub fn healthy() -> Facts {
         hooks: vec![file("/usr/bin/vipswitch")],
         site_commands: vec![file("/usr/bin/true")],
         kernel: Ok(the_kernel()),
+        others: vec![Tried {
+            at: "10.0.0.2:26379".parse().unwrap(),
+            is_peer: false,
+            said: Ok(()),
+        }],
+        memory: Ok(()),
+        remembered,
         redises: vec![redis],
         log_listens: true,
     }

@@ -6,6 +6,7 @@ mod healthy;
 mod hook;
 mod host;
 mod network;
+mod peers;
 mod sandbox;
 mod sentinel;
 mod servers;
@@ -38,6 +39,7 @@ pub fn all(facts: &Facts, findings: &mut Findings) {
     hook::judge(facts, findings);
     sentinel::judge(facts, findings);
     servers::judge(facts, findings);
+    peers::judge(facts, findings);
     network::judge(facts, findings);
     host::judge(facts, findings);
 }

@@ -6,11 +6,13 @@ use crate::check::facts::Facts;
 use crate::check::facts::interface::Interface;
 use crate::check::facts::network::{Kernel, Place, Trial};
 use crate::check::finding::{Findings, Verdict, error, fault, unknown, warning};
+use crate::exit::Exit;
 use crate::gather::is_here;
 use crate::judgement::{Known, Problem, problems};
 use crate::kernel::Address;
+use crate::once::left_over::left_over;
 use crate::text::escape;
-use crate::vip::{Vip, bits};
+use crate::vip::{Binding, Vip, bits};
 
 pub fn judge(facts: &Facts, findings: &mut Findings) {
     let kernel = match &facts.kernel {
@@ -19,6 +21,13 @@ pub fn judge(facts: &Facts, findings: &mut Findings) {
     };
     findings.add("netlink", "", trial(&kernel.change));
     findings.add("reset", "", reset(&kernel.reset));
+    for vip in left_over(&kernel.addresses, &facts.config, &facts.remembered) {
+        let left_over = warning(
+            "vipswitch has bound it here, and no master of this configuration has it",
+            "`vipswitch sync` releases it.",
+        );
+        findings.add("left-over", vip, left_over);
+    }
     for place in &kernel.places {
         // That is told as `announced-address`.
         if !sentinel::is_a_servers(&place.vip, facts) {
@@ -65,6 +74,8 @@ fn wrong(place: &Place, kernel: &Kernel, facts: &Facts) -> (Vec<Problem>, bool) 
         master_is_here,
         redis_is_here: redises.iter().map(is_here).max().flatten(),
         claimed_by: place.claimed_by.as_deref(),
+        // Other findings tell that.
+        undecided: None,
     });
     (problems, master_is_here.is_some())
 }
@@ -100,19 +111,63 @@ fn vip(place: &Place, kernel: &Kernel, facts: &Facts, findings: &mut Findings) {
         "Take it out of the network's configuration; bound by hand, let vipswitch do it: vipswitch unbind, then bind.",
     );
     findings.add("own-address", vip, own_address);
+    findings.add("form", vip, form(place, kernel));
+    let mut routes = kernel.source_routes.iter();
+    let route = routes.find(|(source, _)| *source == vip.address);
+    let route = route.and_then(|(_, route)| {
+        warning(
+            format!("the route {route} has it as its src, and loses that when the VIP goes"),
+            "Take `src` out of the route, or have on_take_over set it again.",
+        )
+    });
+    findings.add("route-source", vip, route);
+}
+
+/// Judges whether a VIP is bound so that it stays and cannot become a source address. The next take-over mends
+/// it; where the master is elsewhere, it is to go at all.
+fn form(place: &Place, kernel: &Kernel) -> Verdict {
+    let vip = place.vip.address;
+    let vips = || kernel.places.iter().map(|place| place.vip.address);
+    let has_own = |binding: &Binding| {
+        kernel.addresses.iter().any(|one| {
+            let is_own = !one.is_ours && !vips().any(|vip| vip == one.local);
+            one.ifindex == binding.ifindex && is_own && one.subnet.holds(vip)
+        })
+    };
+    let is_wide = |binding: &&Binding| vip.is_ipv4() && binding.prefix < 32 && has_own(binding);
+    let mut bound = place.bound.iter();
+    if let Some(wide) = bound.clone().find(is_wide) {
+        let text = format!(
+            "it is bound as /{}: it can become the address from which this host speaks, and others know Sentinel and Redis by",
+            wide.prefix
+        );
+        return warning(
+            text,
+            "`vipswitch sync` on the master's host makes it a /32.",
+        );
+    }
+    bound.find(|binding| !binding.lasts)?;
+    warning(
+        "it is bound with a lifetime, and goes when that is over; or an IPv6 one can be a source address",
+        "`vipswitch sync` on the master's host makes it stay.",
+    )
 }
 
 /// Returns the check that a problem belongs to.
 fn of_problem(problem: &Problem) -> (&'static str, Verdict) {
     let (text, remedy) = (problem.text(), problem.remedy());
-    match problem {
-        Problem::NoInterface(_) => ("interface", error(text, remedy)),
-        Problem::Misplaced(_) => ("interface", warning(text, remedy)),
-        Problem::SeveralClaim { .. } => ("claimed", error(text, remedy)),
-        Problem::NotHere(_) | Problem::StillHere | Problem::Nowhere => {
-            ("holder", warning(text, remedy))
+    let verdict = match problem.exit() {
+        Exit::Permanent => error(text, remedy),
+        Exit::Passing | Exit::Done => warning(text, remedy),
+    };
+    let check = match problem {
+        Problem::NoInterface(_) | Problem::Misplaced(_) => "interface",
+        Problem::SeveralClaim { .. } => "claimed",
+        Problem::NotHere(_) | Problem::StillHere | Problem::Nowhere | Problem::Undecided(_) => {
+            "holder"
         }
-    }
+    };
+    (check, verdict)
 }
 
 fn subnet(vip: &Vip, on: &Interface, is_configured: bool, addresses: &[Address]) -> Verdict {
@@ -160,14 +215,29 @@ fn interface(on: &Interface, vip: &Vip, findings: &mut Findings) {
 }
 
 fn manager(on: &Interface) -> Verdict {
-    let (file, keeps) = on.networkd.as_ref()?;
-    let file = escape(file);
+    let networkd = on.networkd.as_ref()?;
+    let file = escape(&networkd.file);
     let last = file.rsplit('/').next().unwrap_or_default();
+    let (keeps, ignores) = (networkd.keeps, networkd.ignores_carrier_loss);
+    let when = [
+        (!keeps).then_some("when it restarts"),
+        (!ignores).then_some("when the cable is out for a moment"),
+    ];
+    let lines = [
+        (!keeps).then_some("KeepConfiguration=static"),
+        (!ignores).then_some("IgnoreCarrierLoss=yes"),
+    ];
+    let [when, lines] = [when, lines].map(|some| some.into_iter().flatten().collect::<Vec<_>>());
+    let many = if lines.len() > 1 { "lines" } else { "line" };
     warning_if(
-        !keeps,
-        &format!("systemd-networkd manages it by {file} and removes the VIP when it restarts"),
+        !lines.is_empty(),
         &format!(
-            "Put [Network] KeepConfiguration=static into a drop-in: /etc/systemd/network/{last}.d/vipswitch.conf"
+            "systemd-networkd manages it by {file} and removes the VIP {}",
+            when.join(" and ")
+        ),
+        &format!(
+            "Put the {many} {} below [Network] in a drop-in, /etc/systemd/network/{last}.d/vipswitch.conf, then: networkctl reload",
+            lines.join(" and ")
         ),
     )
 }

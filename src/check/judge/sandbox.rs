@@ -2,6 +2,7 @@
 
 use super::{NOT_SEEN, unit_error};
 use crate::check::facts::Facts;
+use crate::check::facts::files::File;
 use crate::check::facts::process::Process;
 use crate::check::finding::{Findings, Verdict, error, unknown};
 use crate::privilege::{Capability, has};
@@ -26,7 +27,7 @@ const GIVE_BOTH: &str = "Under systemd give the Sentinel unit CapabilityBounding
 
 pub fn judge(facts: &Facts, findings: &mut Findings) {
     if let Some(process) = &facts.process {
-        capabilities(process, findings);
+        capabilities(process, facts, findings);
         findings.add("user-namespace", "", user_namespace(process));
         for (check, key, needed) in FILTERS {
             findings.add(check, "", filter(process, facts, key, needed));
@@ -46,7 +47,7 @@ pub fn judge(facts: &Facts, findings: &mut Findings) {
 
 /// Root's programs keep what root has itself, another user's the ambient ones alone
 /// (capabilities(7)). The bounding set has to allow them first.
-fn capabilities(process: &Process, findings: &mut Findings) {
+fn capabilities(process: &Process, facts: &Facts, findings: &mut Findings) {
     if let Some(missing) = missing(process, &["CapBnd"]) {
         let text = format!("no program that Sentinel starts can have {missing}");
         return findings.add("bounding-set", "", error(text, GIVE_BOTH));
@@ -59,11 +60,20 @@ fn capabilities(process: &Process, findings: &mut Findings) {
     };
     let missing = missing(process, sets);
     let text = missing.map(|missing| format!("the hook would run without {missing}"));
-    findings.add(
-        "capabilities",
-        "",
-        text.and_then(|text| error(text, GIVE_BOTH)),
-    );
+    let verdict = match text {
+        Some(_) if may_gain(process, facts) => unknown(
+            "the hook is a program of yours: whether it gives vipswitch the capabilities, as sudo can, only a failover shows",
+        ),
+        text => text.and_then(|text| error(text, GIVE_BOTH)),
+    };
+    findings.add("capabilities", "", verdict);
+}
+
+/// Whether every hook is something else than this executable, a script that calls it by sudo for example, and
+/// may have more rights than Sentinel. To call it with invented arguments would not be harmless.
+fn may_gain(process: &Process, facts: &Facts) -> bool {
+    let is_own = |file: &File| file.identity == facts.own.identity;
+    !facts.hooks.is_empty() && !facts.hooks.iter().any(is_own) && !process.has_no_new_privileges()
 }
 
 /// Returns which of the needed capabilities are in none of these sets, if any.

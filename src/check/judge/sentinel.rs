@@ -111,12 +111,13 @@ fn down_after(one: &Watched) -> Verdict {
     )
 }
 
-/// Returns whether Sentinel knows a Redis or a Sentinel by this VIP.
+/// Returns whether this VIP is certainly a server's own address.
 pub fn is_a_servers(vip: &Vip, facts: &Facts) -> bool {
     let mut watched = facts.sentinel.iter().flat_map(|told| &told.watched);
-    watched.any(|one| knows(one, vip))
+    watched.any(|one| one.own.contains(&vip.address))
 }
 
+/// Returns whether Sentinel knows a Redis or a Sentinel by this VIP.
 fn knows(one: &Watched, vip: &Vip) -> bool {
     let mut sites = one.sites();
     sites.any(|site| site.addresses.contains(&vip.address))
@@ -125,7 +126,11 @@ fn knows(one: &Watched, vip: &Vip) -> bool {
 /// Judges whether every Redis and Sentinel has an address that tells it from others.
 fn announced(one: &Watched, facts: &Facts, findings: &mut Findings) {
     const CHECK: &str = "announced-address";
-    let vip = facts.config.vips().find(|vip| knows(one, vip));
+    let vip = facts
+        .config
+        .vips()
+        .find(|vip| one.own.contains(&vip.address));
+    let source = facts.config.vips().find(|vip| knows(one, vip));
     // Any other fault of a place is passing.
     let is_everywhere = |site: &&Site| {
         site.place
@@ -137,6 +142,15 @@ fn announced(one: &Watched, facts: &Facts, findings: &mut Findings) {
         let verdict = error(
             "Sentinel knows a Redis or a Sentinel by this address: as a VIP it would be taken from its server",
             "Correct `vip` in the configuration; or set replica-announce-ip and sentinel announce-ip to the host's own address, and monitor that address in sentinel.conf.",
+        );
+        findings.add(CHECK, vip, verdict);
+    } else if let Some(vip) = source {
+        let verdict = warning(
+            "Sentinel knows a Sentinel or a replica by this VIP, which was the source address of its host for a while: that one has no vote",
+            format!(
+                "Bind the VIP as /32 (`vipswitch sync` does) and restart the Sentinel that is known so; what stays in the lists is forgotten by: sentinel reset {}",
+                escape(&one.name)
+            ),
         );
         findings.add(CHECK, vip, verdict);
     } else if let Some(site) = everywhere {

@@ -3,8 +3,11 @@
 use super::warning_if;
 use crate::check::facts::Facts;
 use crate::check::facts::sentinel::{Watched, at, get};
+use crate::check::facts::servers::Redis;
 use crate::check::finding::{Findings, Verdict, error, fault, unknown, warning};
 use crate::evidence::Site;
+use crate::failover::Endpoint;
+use crate::hosts;
 use crate::redis::Value;
 use crate::text::escape;
 
@@ -12,6 +15,7 @@ pub fn judge(facts: &Facts, findings: &mut Findings) {
     for redis in &facts.redises {
         let verdict = redis.role.as_ref().err().and_then(fault);
         findings.add("redis-role", redis.at, verdict);
+        findings.add("announced-address", redis.at, shared_address(redis));
     }
     for one in facts.sentinel.iter().flat_map(|told| &told.watched) {
         for (place, redis) in one.redises.iter().enumerate() {
@@ -21,6 +25,9 @@ pub fn judge(facts: &Facts, findings: &mut Findings) {
         for sentinel in &one.sentinels {
             let verdict = unreached(sentinel, false, facts);
             findings.add("sentinel-reachable", &sentinel.endpoint, verdict);
+        }
+        for endpoint in &one.nowhere {
+            findings.add("announced-address", endpoint, on_no_interface(endpoint));
         }
         let name = escape(&one.name);
         findings.add("replication", &name, replication(one));
@@ -51,6 +58,35 @@ fn unreached(site: &Site, is_master: bool, facts: &Facts) -> Verdict {
     } else {
         warning(text, remedy)
     }
+}
+
+/// An address that every host has, such as that of Docker's bridge, is no host's in particular.
+fn shared_address(redis: &Redis) -> Verdict {
+    let own = redis.at.to_string();
+    let is_shared = |at: &&String| {
+        let same = redis.replicas.iter().filter(|other| other == at);
+        **at == own || same.count() > 1
+    };
+    let shared = redis.replicas.iter().find(is_shared)?;
+    warning(
+        format!(
+            "several servers announce {}: Sentinel takes them for one",
+            escape(shared)
+        ),
+        "Set `replica-announce-ip` in redis.conf and `sentinel announce-ip` to an address that only this server has.",
+    )
+}
+
+fn on_no_interface(endpoint: &Endpoint) -> Verdict {
+    let name = hosts::own_name();
+    warning(
+        "Sentinel knows this host's Redis by this address, which no interface has: only its run id tells that it is here",
+        format!(
+            "Write into the configuration, the same on every server: [hosts] {} = [\"{}\"], and a line like it for each other host.",
+            escape(&name),
+            escape(&endpoint.host.to_string())
+        ),
+    )
 }
 
 fn replication(one: &Watched) -> Verdict {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pnet_base::MacAddr;
 
-use super::healthy::{STATUS, UNITS, healthy, row};
+use super::healthy::{STATUS, UNITS, address, healthy, row};
 use super::*;
 use crate::check::facts::files::{File, Runs};
 use crate::check::facts::interface::Interface;
@@ -15,7 +15,8 @@ use crate::check::facts::servers::Redis;
 use crate::check::facts::units::Units;
 use crate::check::finding::Finding;
 use crate::check::finding::Level::{self, Error, Unknown, Warning};
-use crate::redis::Value;
+use crate::gather::Tried;
+use crate::redis::{NoAnswer, Value};
 
 /// Checks what is found wrong after one change of a host on which all is well.
 #[track_caller]
@@ -39,6 +40,23 @@ fn on_a_healthy_host_nothing_is_wrong() {
     assert_eq!(findings.worst(), Level::Ok);
 }
 
+#[test]
+fn the_line_to_add_has_every_sentinel_that_wants_a_password_and_this_hosts() {
+    let mut facts = healthy();
+    facts.config.sentinel.peers = vec![crate::failover::Endpoint {
+        host: crate::failover::Host::Name("redis9".into()),
+        port: 1,
+    }];
+    other(&mut facts).said = Err(NoAnswer::of_error("NOAUTH no"));
+    let mut findings = Findings::default();
+    all(&facts, &mut findings);
+    let wrong = findings.0.iter().find(|one| one.check == "peers").unwrap();
+    let remedy = wrong.remedy.as_deref().unwrap();
+    let line = "peers = [\"10.0.0.1:26379\", \"10.0.0.2:26379\", \"redis9:1\"]";
+    assert!(remedy.contains(line), "{remedy}");
+    assert!(remedy.contains("password_file"), "{remedy}");
+}
+
 /// What the tables below change.
 macro_rules! parts {
     ($($name:ident: $type:ty = |$all:ident| $part:expr;)*) => {
@@ -56,6 +74,7 @@ parts! {
     place: Place = |all| &mut kernel(all).places[0];
     interface: Interface = |all| place(all).interface.as_mut().unwrap();
     redis: Redis = |all| &mut all.redises[0];
+    other: Tried = |all| &mut all.others[0];
 }
 
 /// Of two fields of one name the first counts.
@@ -83,6 +102,12 @@ fn refuse(facts: &mut Facts, at: &str) {
     facts.reached.insert(at.parse().unwrap(), refused);
 }
 
+/// The hook is another program, and Sentinel has nothing to hand on.
+fn foreign(facts: &mut Facts, status: &str) {
+    hook(facts).identity = Some((1, 3));
+    process(facts).status = STATUS.replace("Amb:\t3", "Amb:\t0") + status;
+}
+
 fn no() -> Fault {
     Fault::permanent("no").remedy("Correct it.")
 }
@@ -101,6 +126,9 @@ tables! {
         |it: process| (it.uid, it.status) = (0, STATUS.replace("Amb:\t3", "Amb:\t0")) => ;
         // SECBIT_NOROOT, or no_new_privs after root gave them up.
         |it: process| (it.uid, it.status) = (0, "CapBnd:\t3000\n".into()) => "capabilities" Error;
+        // A script in between may call sudo, unless no_new_privs forbids it.
+        |it: facts| foreign(it, "NoNewPrivs:\t0\n") => "capabilities" Unknown, "client-reconfig-script" Warning;
+        |it: facts| foreign(it, "NoNewPrivs:\t1\n") => "capabilities" Error, "client-reconfig-script" Warning;
         |it: process| it.is_in_our_user_namespace = Some(false) => "user-namespace" Error;
         |it: process| it.is_in_our_user_namespace = None => "user-namespace" Unknown;
         |it: process| it.unit = None => "address-families" Unknown, "seccomp" Unknown;
@@ -150,7 +178,13 @@ tables! {
         |it: watched| set(&mut it.master, "client-reconfig-script", "") => "client-reconfig-script" Error;
         |it: watched| it.redises[0].place = Err(no()) => "announced-address" Error;
         // Nothing else that is known of this VIP counts then.
-        |it: facts| (watched(it).redises[1].addresses = vec![[10, 0, 0, 9].into()], place(it).bound.clear()) => "announced-address" Error;
+        |it: facts| (watched(it).own.push([10, 0, 0, 9].into()), place(it).bound.clear()) => "announced-address" Error;
+        // A replica and a Sentinel that are known by a VIP because it was their source address.
+        |it: watched| it.redises[1].addresses = vec![[10, 0, 0, 9].into()] => "announced-address" Warning;
+        |it: watched| it.sentinels[1].addresses = vec![[10, 0, 0, 9].into()] => "announced-address" Warning;
+        |it: watched| it.nowhere.push(it.redises[0].endpoint.clone()) => "announced-address" Warning;
+        |it: redis| it.replicas = vec!["172.17.0.1:6379".into(); 2] => "announced-address" Warning;
+        |it: redis| it.replicas.push(it.at.to_string()) => "announced-address" Warning;
         |it: watched| it.replicas = Some(Vec::new()) => "replication" Warning;
         |it: watched| it.replicas = None => "replication" Unknown;
         |it: watched| set_all(&mut it.replicas, "slave-priority", "0") => "replication" Warning;
@@ -170,12 +204,28 @@ tables! {
         |it: redis| it.min_replicas = None => "min-replicas" Unknown;
     }
 
+    a_sentinel_that_sync_cannot_ask_is_named {
+        |it: other| it.said = Err(NoAnswer::of_error("NOAUTH no")) => "peers" Warning;
+        |it: other| it.said = Err(NoAnswer::of_error("NOPERM no")) => "peers" Warning;
+        |it: other| (it.is_peer, it.said) = (true, Err(NoAnswer::of_error("NOAUTH no"))) => "peers" Warning;
+        |it: other| (it.is_peer, it.said) = (true, Err(NoAnswer::of_error("NOPERM no"))) => "peers" Warning;
+        |it: other| (it.is_peer, it.said) = (true, Err(NoAnswer::of_error("WRONGPASS no"))) => "peers" Warning;
+        // Another check's matter.
+        |it: other| it.said = Err(NoAnswer::Unreachable("no".into())) => ;
+        |it: facts| it.memory = Err(no()) => "memory" Warning;
+        |it: facts| (it.memory, it.own.is_root) = (Err(no()), false) => "memory" Unknown;
+    }
+
     what_the_kernel_and_the_network_say_is_judged {
         |it: facts| it.kernel = Err(no()) => "netlink" Error;
         |it: kernel| it.change = Trial::Fails(no()) => "netlink" Error;
         |it: kernel| it.change = Trial::NotAllowed => "netlink" Unknown;
         |it: kernel| it.reset = Trial::Fails(no()) => "reset" Warning;
         |it: kernel| it.addresses[1].is_ours = false => "own-address" Warning;
+        |it: kernel| it.addresses.push(address("10.0.0.8/32")) => "left-over" Warning;
+        |it: kernel| it.source_routes[0].0 = [10, 0, 0, 9].into() => "route-source" Warning;
+        |it: place| it.bound[0].prefix = 24 => "form" Warning;
+        |it: place| it.bound[0].lasts = false => "form" Warning;
         |it: kernel| (it.has_marks, it.addresses[1].is_ours) = (false, false) => ;
         |it: kernel| it.addresses[0].subnet.prefix = 16 => "subnet" Warning;
         |it: kernel| it.addresses.clear() => "subnet" Warning;
@@ -188,7 +238,41 @@ tables! {
         |it: place| it.claimed_by = None => "holder" Unknown, "claimed" Unknown;
         |it: interface| it.socket = Trial::NotAllowed => "packet-socket" Unknown;
         |it: interface| it.sysctls = vec![("arp_ignore", 8)] => "sysctl" Warning;
-        |it: interface| it.networkd = Some(("/x".into(), false)) => "network-manager" Warning;
+        |it: interface| it.networkd.as_mut().unwrap().keeps = false => "network-manager" Warning;
+        |it: interface| it.networkd.as_mut().unwrap().ignores_carrier_loss = false => "network-manager" Warning;
         |it: facts| it.log_listens = false => "log" Warning;
     }
+}
+
+#[test]
+fn a_networkd_that_removes_the_vip_is_told_which_lines_to_have() {
+    let told = |keeps, ignores_carrier_loss| {
+        let (mut facts, mut findings) = (healthy(), Findings::default());
+        let networkd = interface(&mut facts).networkd.as_mut().unwrap();
+        (networkd.keeps, networkd.ignores_carrier_loss) = (keeps, ignores_carrier_loss);
+        all(&facts, &mut findings);
+        let found = findings
+            .0
+            .into_iter()
+            .find(|one| one.check == "network-manager");
+        let found = found.unwrap();
+        (found.text, found.remedy.unwrap_or_default())
+    };
+    let (text, remedy) = told(true, false);
+    assert!(
+        text.ends_with("by /x.network and removes the VIP when the cable is out for a moment"),
+        "{text}"
+    );
+    assert!(
+        remedy.starts_with("Put the line IgnoreCarrierLoss=yes below [Network] in a drop-in, /etc/systemd/network/x.network.d/vipswitch.conf"),
+        "{remedy}"
+    );
+    let (_, remedy) = told(false, false);
+    assert!(
+        remedy.contains("the lines KeepConfiguration=static and IgnoreCarrierLoss=yes below"),
+        "{remedy}"
+    );
+    let (text, remedy) = told(false, true);
+    assert!(text.ends_with("when it restarts"), "{text}");
+    assert!(!remedy.contains("IgnoreCarrierLoss"), "{remedy}");
 }

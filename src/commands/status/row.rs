@@ -2,22 +2,22 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Instant;
 
 use serde::Serialize;
-use tokio::time::timeout_at;
 
+use super::announcing::{Announcing, ago_in_words};
+use super::truth::Truth;
 use crate::config::{Sentinel, Target};
-use crate::deeds::announcer::{self, Known, Summary};
-use crate::exit::Fault;
-use crate::failover::Endpoint;
+use crate::deeds::announcer::Known;
+use crate::exit::Exit;
 use crate::gather;
-use crate::kernel::Snapshot;
+use crate::judgement::Problem;
 use crate::link::Link;
+use crate::site_command::memory::{self, Pending};
 use crate::text::{Ink, printable};
 use crate::vip::Binding;
 
-/// What is known about one VIP, under the field names that the README documents.
+/// What is known about one VIP, under the field names that docs/json.md documents.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     master: String,
@@ -33,57 +33,30 @@ pub(super) struct Status {
     pub(super) probed: bool,
     pub(super) claimed_by: Vec<String>,
     pub(super) probe_error: Option<String>,
+    /// Whether the only claimant is the host of the master; `None` where that was not found out.
+    pub(super) held_by_masters_host: Option<bool>,
     announcer: Option<Announcing>,
-    pub(super) problem: Option<String>,
+    pending_command: Option<Pending>,
+    problem: Option<String>,
+    #[serde(skip)]
+    exit: Exit,
 }
 
-/// What is known of the VIP's announcer: the one at work, else the last one.
-#[derive(Debug, Serialize)]
-struct Announcing {
-    at_work: bool,
-    /// Since it ended.
-    seconds_ago: Option<u64>,
-    #[serde(flatten)]
-    summary: Summary,
-}
-
-impl fmt::Display for Announcing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let confirmed = self.summary.confirmed();
-        match self.seconds_ago {
-            None => write!(f, "; it is being announced, confirmed by {confirmed}")?,
-            Some(ago) => {
-                let ago = ago_in_words(ago);
-                write!(f, "; it was announced ({ago}), confirmed by {confirmed}")?;
-            }
-        }
-        if !self.summary.rivals.is_empty() {
-            write!(f, ", rivals {}", self.summary.rivals.join(", "))?;
-        }
-        Ok(())
-    }
-}
-
-impl From<Known> for Announcing {
-    fn from(known: Known) -> Self {
-        let (summary, age) = match known {
-            Known::AtWork(summary) => (summary, None),
-            Known::Ended(summary, age) => (summary, Some(age.as_secs())),
-        };
-        Announcing {
-            at_work: age.is_none(),
-            seconds_ago: age,
-            summary,
-        }
-    }
-}
-
-fn ago_in_words(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s ago"),
-        120..7200 => format!("{} min ago", seconds / 60),
-        _ => format!("{} h ago", seconds / 3600),
-    }
+fn pending_in_words(pending: &Pending) -> String {
+    let Pending {
+        command,
+        tries,
+        failed,
+        seconds_ago,
+    } = pending;
+    let tried = match (tries, failed) {
+        (0, _) => "it has not been tried yet".to_owned(),
+        (1, Some(why)) => format!("it was tried once: {why}"),
+        (tries, Some(why)) => format!("it was tried {tries} times: {why}"),
+        (_, None) => "it runs, or was killed".to_owned(),
+    };
+    let ago = seconds_ago.map(|ago| format!(" ({})", ago_in_words(ago)));
+    format!("; {command} is PENDING{}, {tried}", ago.unwrap_or_default())
 }
 
 /// One place where a VIP is bound.
@@ -107,10 +80,11 @@ impl fmt::Display for BoundTo {
 
 impl Status {
     /// Returns what the kernel and the announcer's record say of a VIP.
-    pub(super) async fn new(
+    pub(super) fn new(
         target: &Target<'_>,
         places: &[(Link, Option<Binding>)],
         sentinel: &Sentinel,
+        announcer: Option<Known>,
     ) -> Status {
         let bound = places.iter().filter_map(|(link, binding)| {
             let Binding { prefix, usable, .. } = (*binding)?;
@@ -120,11 +94,12 @@ impl Status {
                 usable,
             })
         });
+        let is_bound = places.iter().any(|(_, binding)| binding.is_some());
         Status {
             master: target.name.to_owned(),
             vip: target.vip.address,
             prefix: target.vip.prefix,
-            bound: places.iter().any(|(_, binding)| binding.is_some()),
+            bound: is_bound,
             bindings: bound.collect(),
             interface: places.first().map(|(link, _)| link.name.clone()),
             redis_master: None,
@@ -134,47 +109,58 @@ impl Status {
             probed: false,
             claimed_by: Vec::new(),
             probe_error: None,
-            announcer: announcer::latest(
-                target.vip.address,
-                places.iter().map(|(link, _)| link.index),
-            )
-            .await
-            .map(Announcing::from),
+            held_by_masters_host: None,
+            announcer: announcer.map(Announcing::from),
+            pending_command: memory::pending(target, is_bound),
             problem: None,
+            exit: Exit::Done,
         }
     }
 
     /// Adds what Sentinel says of its master.
-    pub(super) async fn add_truth(
-        &mut self,
-        truth: &Result<Option<Endpoint>, Fault>,
-        kernel: &Snapshot<'_>,
-        names_until: Instant,
-    ) -> Result<(), Fault> {
-        let master = match truth {
-            Ok(Some(master)) => master,
+    pub(super) fn add_truth(&mut self, truth: &Truth) {
+        if let Some(site) = truth
+            .said
+            .as_ref()
+            .ok()
+            .and_then(Option::as_ref)
+            .or(truth.named.as_ref())
+        {
+            self.redis_master = Some(site.endpoint.to_string());
+            // What cannot be told leaves the question open.
+            self.redis_master_is_here = gather::is_here(site);
+        }
+        match &truth.said {
+            Ok(Some(_)) => {}
             Ok(None) => {
                 let unknown = format!("Sentinel does not monitor a master named {}", self.master);
                 self.sentinel_error = Some(unknown);
-                return Ok(());
             }
-            Err(fault) => {
-                self.sentinel_error = Some(fault.to_string());
-                return Ok(());
-            }
-        };
-        self.redis_master = Some(master.to_string());
-        // A name that does not resolve, or not in time, leaves the question open.
-        let site = timeout_at(names_until.into(), gather::site(kernel, master)).await;
-        if let Some(is_here) = site.ok().and_then(|site| gather::is_here(&site)) {
-            self.redis_master_is_here = Some(is_here);
+            Err(fault) => self.sentinel_error = Some(fault.to_string()),
         }
-        Ok(())
+    }
+
+    /// Adds what is wrong; the gravest is told.
+    pub(super) fn add_problems(&mut self, problems: &[Problem]) {
+        self.problem = problems.first().map(ToString::to_string);
+        let worst = problems.iter().map(Problem::exit);
+        self.exit = worst.max_by_key(|exit| exit.code()).unwrap_or(Exit::Done);
+    }
+
+    /// Returns how grave what is wrong is.
+    pub(super) fn exit(&self) -> Exit {
+        match self.exit {
+            Exit::Done if self.is_wrong() => Exit::Passing,
+            exit => exit,
+        }
     }
 
     /// Returns whether it tells of anything that is not as it should be.
     pub(super) fn is_wrong(&self) -> bool {
-        self.problem.is_some() || self.sentinel_error.is_some() || self.probe_error.is_some()
+        self.problem.is_some()
+            || self.pending_command.is_some()
+            || self.sentinel_error.is_some()
+            || self.probe_error.is_some()
     }
 
     /// Returns the row for a person.
@@ -198,12 +184,15 @@ impl Status {
             (Some(master), None) => {
                 format!("master is {master}, a name that does not resolve here")
             }
-            (None, _) => format!(
-                "master is unknown: {}",
-                self.sentinel_error
-                    .as_deref()
-                    .unwrap_or("Sentinel was not asked")
-            ),
+            (None, _) => match (&self.sentinel_error, &self.problem) {
+                (Some(error), Some(problem)) if problem.starts_with(error.as_str()) => {
+                    "master is unknown".into()
+                }
+                (error, _) => {
+                    let why = error.as_deref().unwrap_or("Sentinel was not asked");
+                    format!("master is unknown: {why}")
+                }
+            },
         };
         let claims = match (&self.probe_error, self.claimed_by.as_slice()) {
             (Some(error), _) => format!("the network was not asked: {error}"),
@@ -213,12 +202,24 @@ impl Status {
             (None, []) if self.bound => "nobody else claims it".into(),
             (None, []) => "nobody claims it".into(),
             (None, macs) if self.bound => format!("ALSO CLAIMED by {}", macs.join(", ")),
-            (None, macs) => format!("claimed by {}", macs.join(", ")),
+            (None, [mac]) if self.held_by_masters_host == Some(true) => {
+                format!("held by the master's host ({mac})")
+            }
+            (None, [mac]) if self.held_by_masters_host == Some(false) => {
+                format!("held by {mac}, not by the hardware address at which the master answers")
+            }
+            (None, [mac]) => format!("held by {mac}"),
+            (None, macs) => format!("CLAIMED BY SEVERAL: {}", macs.join(", ")),
         };
         let announcing = match (&self.announcer, self.bound) {
             (Some(announcing), true) => announcing.to_string(),
             _ => String::new(),
         };
-        format!("{}: {held}{announcing}; {master}; {claims}", self.master)
+        let pending = self.pending_command.as_ref();
+        let pending = pending.map(pending_in_words).unwrap_or_default();
+        format!(
+            "{}: {held}{announcing}; {master}; {claims}{pending}",
+            self.master
+        )
     }
 }

@@ -1,7 +1,8 @@
 //! The announcer: a process of its own that goes on announcing a run's VIPs for some seconds after
 //! the run has ended, and notes which neighbours answer. Each VIP has a voice: it looks whether the
-//! VIP is still here before every frame, answers a rival's claim, and ends as soon as the VIP goes,
-//! or a newer announcer of the same VIP begins. The others go on.
+//! VIP is still here before every frame, answers a rival's claim while the master is here, and ends as
+//! soon as the VIP goes, the master turns out to be elsewhere, or a newer announcer of the same VIP begins.
+//! The others go on.
 
 mod happenings;
 mod interface;
@@ -9,29 +10,36 @@ mod kernel;
 mod presence;
 mod record;
 pub mod schedule;
+mod truth;
 mod voice;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::future::pending;
 use std::net::IpAddr;
+use std::path::Path;
 use std::pin::pin;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join, join_all, select};
 use futures_util::stream::FuturesOrdered;
 use serde::{Deserialize, Serialize};
 
+use super::detached;
+use crate::cli::ANNOUNCER;
+use crate::config::Config;
 use crate::exit::Fault;
 use crate::report::to_json;
 use crate::vip::Vip;
 use happenings::{Group, Happenings};
 use interface::Interface;
 use kernel::Kernel;
+use presence::Said;
 use schedule::Schedule;
+use truth::Truth;
 use voice::Voice;
 
 /// How long an announcer works at most.
@@ -55,6 +63,9 @@ pub struct Job {
     pub ifindex: u32,
     /// Neighbours whose answers prove delivery: gateways, FROM, the neighbours that the configuration names.
     pub peers: Vec<IpAddr>,
+    /// Whether an operator wants the VIP here, whatever the Sentinels say now.
+    #[serde(default)]
+    pub is_ordered: bool,
 }
 
 /// What an announcer has done and heard.
@@ -91,42 +102,39 @@ pub struct Ended {
 }
 
 /// Starts an announcer that outlives this process: its own executable, nothing of this one's files,
-/// folder or environment.
+/// folder or environment. In `configuration` it finds whom to ask what is true.
 ///
 /// # Errors
 ///
 /// A process that cannot be started is a passing fault; the VIPs are bound and announced all the
 /// same.
-pub fn detach(jobs: &[Job]) -> Result<(), Fault> {
+pub fn detach(jobs: &[Job], configuration: &Path) -> Result<(), Fault> {
+    let configuration = std::path::absolute(configuration).unwrap_or_else(|_| configuration.into());
     for jobs in jobs.chunks(MOST) {
-        let mut command = Command::new("/proc/self/exe");
-        let each = jobs.iter().map(|job| format!("--job={}", to_json(job)));
-        command.arg("announcer").args(each);
-        command.env_clear().current_dir("/");
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        // Not waited for: it goes to the first process when this one has ended, as it soon will.
-        command
-            .spawn()
-            .map_err(|error| Fault::passing(format!("cannot start the announcer: {error}")))?;
+        let of_each = jobs.iter().map(|job| format!("--job={}", to_json(job)));
+        let arguments = of_each.map(OsString::from).chain([
+            OsString::from("--config"),
+            configuration.clone().into_os_string(),
+        ]);
+        detached::start(ANNOUNCER, arguments)?;
     }
     Ok(())
 }
 
 /// Announces all VIPs by this schedule, each in the place of its present announcer, and leaves each
-/// result for `status`. `at_end` is called as soon as a job has ended, while the others go on.
-/// Returns what came of each job, in their order.
+/// result for `status`. `at_end` is called as soon as a job has ended, while the others go on. Without a
+/// configuration nothing can be known about the masters. Returns what came of each job, in their order.
 pub async fn work(
     jobs: &[Job],
     schedule: &Schedule,
+    config: Option<&Config>,
     at_end: impl AsyncFn(&Job, &Ended),
 ) -> Vec<Ended> {
     let started = Instant::now();
+    let truth = Truth::new(config);
     let voices: Vec<Voice> = jobs
         .iter()
-        .map(|job| Voice::new(job, schedule.clone(), started))
+        .map(|job| Voice::new(job, schedule.clone(), &truth, started))
         .collect();
     let (shared, happenings) = match Shared::open(jobs).await {
         Ok((shared, happenings)) => (Ok(shared), Some(happenings)),
@@ -147,9 +155,13 @@ pub async fn work(
     let all = each.collect::<FuturesOrdered<_>>().collect::<Vec<Ended>>();
     let happenings = async {
         if let (Ok(shared), Some(happenings)) = (&shared, happenings) {
-            happenings
-                .pass_on(&shared.kernel, &shared.groups(&voices))
-                .await;
+            let groups = shared.groups(&voices);
+            let happenings = happenings.pass_on(&shared.kernel, &groups);
+            let answers = truth.find_out(&shared.kernel, |master| {
+                let its = voices.iter().filter(|voice| voice.job.master == *master);
+                its.for_each(Voice::wake);
+            });
+            join(happenings, answers).await;
         }
         pending::<Infallible>().await
     };
@@ -215,6 +227,8 @@ impl Shared {
 pub enum Known {
     /// It is at work, and has done this so far.
     AtWork(Summary),
+    /// It is this process, which does not answer: it is stopped, or hangs.
+    Silent(i32),
     /// It ended so long ago, and had done this.
     Ended(Summary, Duration),
 }
@@ -222,10 +236,16 @@ pub enum Known {
 /// Returns what is known of a VIP's announcer, if anything; of the one at work on these interfaces,
 /// else of the last one. Waits a second at most.
 pub async fn latest(vip: IpAddr, interfaces: impl Iterator<Item = u32>) -> Option<Known> {
-    for ifindex in interfaces {
-        if let Some(summary) = presence::ask(vip, ifindex).await {
-            return Some(Known::AtWork(summary));
+    let said = join_all(interfaces.map(|ifindex| presence::ask(vip, ifindex))).await;
+    let mut silent = None;
+    for said in said.into_iter().flatten() {
+        match said {
+            Said::Done(summary) => return Some(Known::AtWork(summary)),
+            Said::Nothing(process) => silent = Some(Known::Silent(process)),
         }
+    }
+    if silent.is_some() {
+        return silent;
     }
     record::read(vip).map(|(summary, age)| Known::Ended(summary, age))
 }

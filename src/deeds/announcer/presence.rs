@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use std::os::unix::net::UnixStream as Connection;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use super::Summary;
-use crate::abstract_lock::{self, Name, Wanted};
+use crate::abstract_lock::{self, Name, UNANSWERED, Wanted};
 use crate::report::to_json;
 
 const KIND: &str = "announcer";
@@ -38,17 +39,36 @@ pub enum Wish {
     Tell(Connection),
 }
 
-/// One for each interface that has the VIP.
-fn which(vip: IpAddr, ifindex: u32) -> String {
-    format!("{vip}/{ifindex}")
+/// What came of asking an announcer.
+pub enum Said {
+    /// What it has done so far.
+    Done(Summary),
+    /// Nothing: this process is stopped, or hangs.
+    Nothing(i32),
+}
+
+/// One for each interface that has the VIP, and a spare one for when the first is held by an announcer that is
+/// stopped.
+fn which(vip: IpAddr, ifindex: u32) -> [String; 2] {
+    [format!("{vip}/{ifindex}"), format!("{vip}/{ifindex}/2")]
 }
 
 /// Takes the place of a VIP's announcer. The present announcer is asked to leave, as the newest knows best.
 /// Returns `None` where it is not to be had: two announcers are better than none.
 pub async fn take(vip: IpAddr, ifindex: u32) -> Option<UnixListener> {
+    let [first, spare] = which(vip, ifindex);
+    let place = take_name(&first).await;
+    if place.is_none() {
+        return take_name(&spare).await;
+    }
+    dismiss_from(&spare);
+    place
+}
+
+async fn take_name(which: &str) -> Option<UnixListener> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let held = match Name::want(KIND, &which(vip, ifindex)).await {
+        let held = match Name::want(KIND, which, UNANSWERED).await {
             Wanted::Mine(name) => return name.into_listener().ok(),
             Wanted::Denied => return None,
             Wanted::Held(held) => held,
@@ -101,23 +121,40 @@ pub fn tell(mut to: &Connection, summary: &Summary) {
     let _ = to.write_all(to_json(summary).as_bytes());
 }
 
-/// Returns what the announcer at work has done so far, if there is one.
-pub async fn ask(vip: IpAddr, ifindex: u32) -> Option<Summary> {
-    let mut stream = abstract_lock::ask(KIND, &which(vip, ifindex))?;
+/// Returns what the announcer at work says, if there is one; of two the one that answers.
+pub async fn ask(vip: IpAddr, ifindex: u32) -> Option<Said> {
+    let [first, spare] = which(vip, ifindex);
+    match join(ask_at(&first), ask_at(&spare)).await {
+        (said @ Some(Said::Done(_)), _) | (said, None) => said,
+        (_, said) => said,
+    }
+}
+
+async fn ask_at(which: &str) -> Option<Said> {
+    let mut stream = abstract_lock::ask(KIND, which)?;
+    let process = abstract_lock::process(&stream);
     stream.write_all(&[TELL]).ok()?;
     let stream = UnixStream::from_std(stream).ok()?;
     let mut text = String::new();
     let mut answer = stream.take(LONGEST);
-    timeout(ANSWER, answer.read_to_string(&mut text))
-        .await
-        .ok()?
-        .ok()?;
-    serde_json::from_str(&text).ok()
+    match timeout(ANSWER, answer.read_to_string(&mut text)).await {
+        Ok(read) => {
+            read.ok()?;
+            serde_json::from_str(&text).ok().map(Said::Done)
+        }
+        Err(_) => process.map(Said::Nothing),
+    }
 }
 
 /// Asks the announcer at work to leave, if there is one, and does not wait for it.
 pub fn dismiss(vip: IpAddr, ifindex: u32) {
-    if let Some(mut stream) = abstract_lock::ask(KIND, &which(vip, ifindex)) {
+    which(vip, ifindex)
+        .iter()
+        .for_each(|name| dismiss_from(name));
+}
+
+fn dismiss_from(which: &str) {
+    if let Some(mut stream) = abstract_lock::ask(KIND, which) {
         let _ = stream.write_all(&[LEAVE]);
     }
 }

@@ -61,16 +61,33 @@ impl Schedule {
 
     /// Returns when something is to be done next: a round, an answer that had to wait, or the end.
     pub fn next(&self) -> Duration {
-        let round = self.rounds.last().copied().unwrap_or(self.end);
+        let round = self.next_round();
         match self.answered.first() {
             Some(first) if self.owes_answer => round.min(*first + SECOND),
             _ => round,
         }
     }
 
+    /// Returns when its next round is to go out, or when it is over.
+    pub fn next_round(&self) -> Duration {
+        self.rounds.last().copied().unwrap_or(self.end)
+    }
+
     /// Returns whether it is over at `now`.
     pub fn is_over(&self, now: Duration) -> bool {
         now >= self.end
+    }
+
+    /// Returns whether anything is due at `now`: a round, or an answer that may be given.
+    pub fn is_anything_due(&self, now: Duration) -> bool {
+        let recent = |answered: &&Duration| now.saturating_sub(**answered) < SECOND;
+        let may_answer = self.answered.iter().filter(recent).count() < ANSWERS_PER_SECOND;
+        self.is_round_due(now) || self.owes_answer && may_answer
+    }
+
+    /// Returns whether a round is due at `now`. It stays so until [`is_due`](Self::is_due) has said so.
+    pub fn is_round_due(&self, now: Duration) -> bool {
+        self.owes_round || self.rounds.last().is_some_and(|round| *round <= now)
     }
 
     /// Returns whether a round is due at `now`, once for all that are.
@@ -91,6 +108,11 @@ impl Schedule {
     /// Notes that a rival was heard, who is to have an answer.
     pub fn owe_answer(&mut self) {
         self.owes_answer = true;
+    }
+
+    /// Notes that the rivals that were heard are to have no answer.
+    pub fn forget_answer(&mut self) {
+        self.owes_answer = false;
     }
 
     /// Returns whether a rival is to be answered at `now`, once for all that were heard: then, or
@@ -167,6 +189,26 @@ mod tests {
         schedule.owe_round();
         assert!(schedule.is_due(ms(200)) && !schedule.is_due(ms(201)));
         assert_eq!(schedule.next(), ms(1200));
+    }
+
+    #[test]
+    fn what_is_due_can_be_told_before_it_is_taken() {
+        let mut schedule = Schedule::new(ms(15_000));
+        for now in [0, 99, 100, 500, 1199, 1200, 6000, 14_999] {
+            for owed in 0..12 {
+                if owed > 0 {
+                    schedule.owe_answer();
+                }
+                let told = schedule.is_anything_due(ms(now));
+                let is_round = schedule.is_due(ms(now));
+                assert_eq!(told, is_round || schedule.is_answer_due(ms(now)), "{now}");
+            }
+            schedule.owe_answer();
+            schedule.forget_answer();
+            assert!(!schedule.is_anything_due(ms(now)) && !schedule.is_answer_due(ms(now)));
+        }
+        schedule.owe_round();
+        assert!(schedule.is_anything_due(ms(14_999)));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::interface::Interface;
 use super::kernel::Kernel;
 use super::presence::{self, Wish};
 use super::schedule::Schedule;
+use super::truth::{Leave, Truth};
 use super::{Ended, Job, Outcome, Summary, record};
 use crate::exit::Fault;
 use crate::frames::{Heard, directed, hear, round};
@@ -26,11 +27,13 @@ use crate::frames::{Heard, directed, hear, round};
 const GRACE: Duration = Duration::from_secs(1);
 
 const GONE: &str = "the VIP is gone";
+const ELSEWHERE: &str = "the master was on another host";
 
 /// The voice of one VIP on its interface.
 pub struct Voice<'a> {
     /// What it announces.
     pub job: &'a Job,
+    truth: &'a Truth<'a>,
     started: Instant,
     state: RefCell<State>,
     /// Rung when the state has changed. It is a flag: rung twice, it wakes once.
@@ -48,13 +51,14 @@ struct State {
 
 impl<'a> Voice<'a> {
     /// Returns a voice that has said nothing yet. Its schedule's times are since `started`.
-    pub fn new(job: &'a Job, schedule: Schedule, started: Instant) -> Self {
+    pub fn new(job: &'a Job, schedule: Schedule, truth: &'a Truth<'a>, started: Instant) -> Self {
         let summary = Summary {
             asked: job.peers.len(),
             ..Summary::default()
         };
         Voice {
             job,
+            truth,
             started,
             state: RefCell::new(State {
                 schedule,
@@ -123,6 +127,10 @@ impl<'a> Voice<'a> {
     }
 
     async fn speak(&self, kernel: &Kernel, interface: &Interface) -> Outcome {
+        if self.job.is_ordered {
+            // Whether the order is against what is true.
+            self.truth.want(&self.job.master);
+        }
         loop {
             if let Some(outcome) = self.state.borrow().end.clone() {
                 return outcome;
@@ -132,26 +140,64 @@ impl<'a> Voice<'a> {
                 return Ok(GONE);
             }
             let now = self.started.elapsed();
-            let (is_over, is_round_due, is_answer_due) = {
-                let schedule = &mut self.state.borrow_mut().schedule;
-                let is_over = schedule.is_over(now);
-                (is_over, schedule.is_due(now), schedule.is_answer_due(now))
-            };
-            if is_over {
+            if self.state.borrow().schedule.is_over(now) {
                 return Ok("its time was up");
             }
-            let peers: Option<&[IpAddr]> = match (is_round_due, is_answer_due) {
-                (true, _) => Some(&self.job.peers),
-                (false, true) => Some(&[]),
-                (false, false) => None,
-            };
-            if let Some(peers) = peers
+            match self.leave(now) {
+                Leave::Granted => {}
+                Leave::RoundsOnly => self.state.borrow_mut().schedule.forget_answer(),
+                Leave::Refused => return Ok(ELSEWHERE),
+                // One forged claim must not silence the rounds for as long as the Sentinels are silent.
+                Leave::Asked if self.may_go_on(now) => {}
+                Leave::Asked => {
+                    self.wait_for_a_round(now).await;
+                    continue;
+                }
+            }
+            if let Some(peers) = self.due(now)
                 && !self.announce(kernel, interface, peers).await
             {
                 return Ok(GONE);
             }
             let wake = self.started + self.state.borrow().schedule.next();
             let _ = timeout_at(wake.into(), self.bell.notified()).await;
+        }
+    }
+
+    /// Returns whether it may say what is due now. Where nobody else claims the VIP nothing has to be asked.
+    fn leave(&self, now: Duration) -> Leave {
+        let state = self.state.borrow();
+        let is_contested = !state.summary.rivals.is_empty();
+        match is_contested && state.schedule.is_anything_due(now) {
+            true => self.truth.leave(self.job),
+            false => Leave::Granted,
+        }
+    }
+
+    /// Returns whether a round is due that may go out while it is being asked what is true.
+    fn may_go_on(&self, now: Duration) -> bool {
+        self.state.borrow().schedule.is_round_due(now) && !self.truth.was_against(self.job)
+    }
+
+    /// Waits for what was asked, at most until the next round is due that is not due yet.
+    async fn wait_for_a_round(&self, now: Duration) {
+        let until = {
+            let schedule = &self.state.borrow().schedule;
+            match schedule.is_round_due(now) {
+                true => schedule.end(),
+                false => schedule.next_round(),
+            }
+        };
+        let _ = timeout_at((self.started + until).into(), self.bell.notified()).await;
+    }
+
+    /// Returns the peers that are to be asked beside what is due now, if anything is.
+    fn due(&self, now: Duration) -> Option<&[IpAddr]> {
+        let schedule = &mut self.state.borrow_mut().schedule;
+        match (schedule.is_due(now), schedule.is_answer_due(now)) {
+            (true, _) => Some(&self.job.peers),
+            (false, true) => Some(&[]),
+            (false, false) => None,
         }
     }
 
@@ -198,6 +244,11 @@ impl<'a> Voice<'a> {
         }
     }
 
+    /// Has it look at what has changed.
+    pub fn wake(&self) {
+        self.bell.notify_one();
+    }
+
     /// Has it look whether the VIP is still here.
     pub fn doubt(&self) {
         self.state.borrow_mut().is_in_doubt = true;
@@ -214,5 +265,47 @@ impl<'a> Voice<'a> {
     pub fn end(&self, outcome: Outcome) {
         self.state.borrow_mut().end.get_or_insert(outcome);
         self.bell.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+    use crate::vip::Vip;
+
+    #[test]
+    fn while_it_is_asked_what_is_true_due_rounds_go_out_and_answers_do_not() {
+        let text = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
+        let config = config::parse(text, Path::new("/x")).unwrap();
+        let truth = Truth::new(Some(&config));
+        let job = Job {
+            master: "m".into(),
+            vip: Vip::parse("192.168.56.250/24").unwrap(),
+            ifindex: 2,
+            peers: Vec::new(),
+            is_ordered: false,
+        };
+        let seconds = Duration::from_secs;
+        let voice = Voice::new(&job, Schedule::new(seconds(15)), &truth, Instant::now());
+        {
+            let mut state = voice.state.borrow_mut();
+            state.summary.rival("02:00:00:00:00:01");
+            assert!(state.schedule.is_due(Duration::from_millis(100)));
+            state.schedule.owe_answer();
+        }
+        // An answer alone waits.
+        let now = Duration::from_millis(200);
+        assert_eq!(voice.leave(now), Leave::Asked);
+        assert!(!voice.may_go_on(now));
+        let now = Duration::from_millis(1200);
+        assert_eq!(voice.leave(now), Leave::Asked);
+        assert!(voice.may_go_on(now) && voice.due(now).is_some());
+        assert!(!voice.may_go_on(now), "once");
+        // What was known last is old, and was no leave.
+        truth.note_elsewhere("m");
+        assert!(!voice.may_go_on(seconds(3)));
     }
 }

@@ -25,7 +25,7 @@ use tempfile::TempDir;
 
 /// The VIP of most tests, and as [`Host::has`] takes it.
 pub const V4: &str = "192.168.56.250";
-pub const V4_BOUND: &str = "192.168.56.250/24@eth1";
+pub const V4_BOUND: &str = "192.168.56.250/32@eth1";
 /// The same in IPv6.
 pub const V6: &str = "fd00::250";
 pub const V6_BOUND: &str = "fd00::250/64@eth1";
@@ -55,12 +55,13 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 /// How long Sentinel lets its script run: whatever hangs, a run has to end in less.
 pub const SENTINELS_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the pid 1 of a lab does: /run and /dev become its own, so that `ip netns` and syslog
+/// What the pid 1 of a lab does: /run, /var/lib and /dev become its own, so that `ip netns` and syslog
 /// are; then it waits for the test to end.
 const INIT: &str = r#"
 set -e
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/netns /run/dev
+mount -t tmpfs -o mode=755 tmpfs /var/lib
 for device in null zero full random urandom tty; do
     touch /run/dev/$device
     mount --bind /dev/$device /run/dev/$device
@@ -610,6 +611,20 @@ $| = 1; print "held"; <STDIN>;
         assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
     }
 }
+
+/// Perl that adds an IPv4 address with vipswitch's mark to an interface: `ADDRESS PREFIX-LENGTH INTERFACE`. The
+/// `ip` of Debian 12 knows of no marks.
+pub const ADD_MARKED: &str = r#"
+use Socket;
+my ($address, $length, $interface) = @ARGV;
+my ($index) = qx(ip -o link show $interface) =~ /^(\d+)/;
+my $ip = inet_aton($address);
+my $body = pack("CCCCL", 2, $length, 0, 0, $index) . pack("SSa4SSa4SSCx3", 8, 1, $ip, 8, 2, $ip, 5, 11, 118);
+socket(my $s, 16, 3, 0) or die $!;
+send($s, pack("LSSLL", 16 + length $body, 20, 0x605, 1, 0) . $body, 0, pack("SSLL", 16, 0, 0, 0)) or die $!;
+recv($s, my $answer, 999, 0) // die $!;
+my $error = unpack("x16l", $answer) and die "cannot add it: $error";
+"#;
 
 /// Whether this process is root where it runs.
 pub fn is_root() -> bool {

@@ -62,7 +62,7 @@ pub const MASTER_8000: Master = Master {
     name: "master8000",
     port: 8000,
     vip: "192.168.56.250",
-    bound: "192.168.56.250/24@eth1",
+    bound: "192.168.56.250/32@eth1",
 };
 
 /// Another one on the same servers.
@@ -70,7 +70,7 @@ pub const MASTER_8001: Master = Master {
     name: "master8001",
     port: 8001,
     vip: "192.168.56.251",
-    bound: "192.168.56.251/24@eth1",
+    bound: "192.168.56.251/32@eth1",
 };
 
 /// Returns a server's own address.
@@ -224,6 +224,15 @@ impl Site {
         self.count_as_down_after(master, SOON_DOWN);
         self.wait_until_named(master, heir);
         self.count_as_down_after(master, NEVER_DOWN);
+    }
+
+    /// Lets all processes go on that were stopped by SIGSTOP. Outside of the lab each has an nsenter that
+    /// stops with it, and then reaps nobody.
+    pub fn thaw(&self) {
+        for process in self.processes.borrow().values() {
+            let pid = process.0.id().to_string();
+            let _ = Command::new("kill").args(["-CONT", &pid]).status();
+        }
     }
 
     /// Starts a Redis again that was killed, from the file that it had.
@@ -595,6 +604,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
+        self.thaw();
         if std::thread::panicking() {
             self.explain();
         }

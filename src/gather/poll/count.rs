@@ -1,0 +1,326 @@
+//! What was said of one master, put together. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::others::is_same;
+use crate::evidence::{Ballot, Evidence, Site, Vote};
+use crate::exit::Fault;
+use crate::failover::Endpoint;
+use crate::gather::remembered::{Known, Listed};
+use crate::gather::servers;
+use crate::gather::sites::{Named, endpoint};
+use crate::redis::{Instance, MasterAddress, NoAnswer, View};
+use crate::text::escape;
+
+/// Another Sentinel, and what it says of one master.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Every way in which it is listed, at least one.
+    pub listed_as: Vec<Instance>,
+    /// Where it was asked, or why it could not be.
+    pub asked: Result<String, String>,
+    /// What it says.
+    pub view: Result<View, NoAnswer>,
+}
+
+/// What the Sentinels say of one master, before it is known which of the hosts is this one.
+#[derive(Clone, Debug)]
+pub struct Poll {
+    pub(super) votes: Vec<Polled>,
+    quorum: usize,
+    /// Every Redis of the master that is known, each once, with its run id where that is known.
+    pub(super) redis: Vec<(Endpoint, Option<String>)>,
+    /// Which of them this host's Sentinel names, or has named.
+    vouched_for: Vec<Endpoint>,
+    /// The other Sentinels, in the order of their votes.
+    sentinels: Vec<Instance>,
+    /// Whether the local Sentinel said nothing.
+    is_without_local: bool,
+    /// The addresses that servers have of their own, of all masters of the poll.
+    servers: Vec<IpAddr>,
+    /// What was looked up, by the host of a Redis.
+    pub(super) addresses: BTreeMap<String, Result<Vec<IpAddr>, Fault>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Polled {
+    who: String,
+    pub(super) says: Result<Endpoint, String>,
+    epoch: u64,
+    known_to: usize,
+    listed_here: bool,
+}
+
+/// Why this host's Sentinel says nothing of a master, and what it said last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Silence {
+    /// Why.
+    pub why: String,
+    /// What is remembered; nothing where it never was asked.
+    pub known: Known,
+}
+
+/// Puts together what was said of one master: by this host's Sentinel, which was asked at `own_name`, and by
+/// the others. Pure.
+pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Poll {
+    let answering: Vec<&View> = own
+        .iter()
+        .chain(others.iter().filter_map(|other| other.view.as_ref().ok()))
+        .collect();
+    let known_to = |listed_as: &[Instance]| {
+        let lists = |view: &View| {
+            let mut listed = view.sentinels.iter();
+            listed.any(|at| listed_as.iter().any(|known| is_same(known, at)))
+        };
+        let knows = |view: &&&View| view.withheld.is_some() || lists(view);
+        answering.iter().filter(knows).count()
+    };
+    let mut votes = vec![Polled {
+        who: own_name.to_owned(),
+        says: match &own {
+            Ok(view) => named(&view.master),
+            Err(silence) => Err(silence.why.clone()),
+        },
+        epoch: own.as_ref().map_or(0, |view| view.config_epoch),
+        // Silent, too, it is one of them, whether or not they list it.
+        known_to: answering.len(),
+        listed_here: true,
+    }];
+    for other in others {
+        // The silent local Sentinel has no say about whom it lists.
+        let listed_here = own.as_ref().map_or(true, |own| {
+            let mut listed = own.sentinels.iter();
+            listed.any(|at| other.listed_as.iter().any(|known| is_same(known, at)))
+        });
+        votes.push(Polled {
+            known_to: known_to(&other.listed_as),
+            listed_here,
+            ..vote(other)
+        });
+    }
+    let named_by_votes = answering
+        .iter()
+        .filter_map(|view| Some((named(&view.master).ok()?, view.run_id.clone())));
+    let vouched_for: Vec<Endpoint> = match &own {
+        Ok(view) => {
+            let own_replicas = replicas(&[view]).into_iter().map(|(endpoint, _)| endpoint);
+            named(&view.master)
+                .into_iter()
+                .chain(own_replicas)
+                .collect()
+        }
+        Err(silence) => {
+            let remembered = silence.known.redis.iter();
+            remembered
+                .filter_map(|one| endpoint(&one.host, one.port).ok())
+                .collect()
+        }
+    };
+    let (quorum, servers, redis) = match &own {
+        Ok(view) => (view.quorum, servers(&[view]), replicas(&[view])),
+        Err(Silence { known, .. }) => {
+            let highest = answering.iter().map(|view| view.quorum).max();
+            let quorum = Some(known.quorum).filter(|quorum| *quorum > 0).or(highest);
+            let remembered = known.redis.iter();
+            let remembered = remembered
+                .filter_map(|one| Some((endpoint(&one.host, one.port).ok()?, one.run_id.clone())));
+            let redis = replicas(&answering).into_iter().chain(remembered).collect();
+            (quorum.unwrap_or(1), servers(&answering), redis)
+        }
+    };
+    Poll {
+        sentinels: others
+            .iter()
+            .map(|other| other.listed_as[0].clone())
+            .collect(),
+        is_without_local: own.is_err(),
+        quorum,
+        servers,
+        redis: each_once(named_by_votes.chain(redis)),
+        vouched_for,
+        votes,
+        addresses: BTreeMap::new(),
+    }
+}
+
+/// Returns what another Sentinel says.
+fn vote(other: &Asked) -> Polled {
+    let (who, says) = match (&other.asked, &other.view) {
+        (Ok(shown), Ok(view)) => (shown.clone(), named(&view.master)),
+        (Ok(shown), Err(no)) => (shown.clone(), Err(no.to_string())),
+        (Err(why), _) => (escape(&other.listed_as[0].host), Err(why.clone())),
+    };
+    Polled {
+        who,
+        says,
+        epoch: other.view.as_ref().map_or(0, |view| view.config_epoch),
+        known_to: 0,
+        listed_here: false,
+    }
+}
+
+/// Returns the addresses that servers certainly have of their own.
+fn servers(views: &[&View]) -> Vec<IpAddr> {
+    let of_one = |view: &&View| {
+        let mut known = view.replicas.clone();
+        known.push(Instance {
+            host: view.master.host.clone(),
+            port: view.master.port,
+            run_id: view.run_id.clone(),
+            flags: view.flags.clone(),
+        });
+        servers::certain(&known, &view.sentinels)
+    };
+    views.iter().flat_map(of_one).collect()
+}
+
+fn replicas(views: &[&View]) -> Vec<(Endpoint, Option<String>)> {
+    let replicas = views.iter().flat_map(|view| &view.replicas);
+    replicas
+        .filter_map(|one| Some((endpoint(&one.host, one.port).ok()?, one.run_id.clone())))
+        .collect()
+}
+
+/// Returns each Redis once, with its run id if anybody knows it.
+fn each_once(
+    all: impl Iterator<Item = (Endpoint, Option<String>)>,
+) -> Vec<(Endpoint, Option<String>)> {
+    let mut once: Vec<(Endpoint, Option<String>)> = Vec::new();
+    for (endpoint, run_id) in all {
+        match once.iter_mut().find(|(known, _)| *known == endpoint) {
+            Some((_, known)) => *known = known.take().or(run_id),
+            None => once.push((endpoint, run_id)),
+        }
+    }
+    once
+}
+
+/// Gives each master the servers of all: a VIP of one may be another's server.
+pub(super) fn share_servers(polls: &mut [Result<Poll, Fault>]) {
+    let all = polls.iter().flatten().flat_map(|poll| &poll.servers);
+    let all: BTreeSet<IpAddr> = all.copied().collect();
+    for poll in polls.iter_mut().flatten() {
+        poll.servers = all.iter().copied().collect();
+    }
+}
+
+fn named(said: &MasterAddress) -> Result<Endpoint, String> {
+    endpoint(&said.host, said.port)
+}
+
+impl Poll {
+    /// Returns whether the local Sentinel said nothing.
+    pub fn is_without_local(&self) -> bool {
+        self.is_without_local
+    }
+
+    /// Returns what is worth remembering: the members, where the local Sentinel and so many others answered
+    /// that they could decide. A Sentinel that was just started knows nobody yet.
+    pub fn known(&self) -> Option<Known> {
+        let answering = self.votes.iter().filter(|vote| vote.says.is_ok()).count();
+        let is_member = |vote: &Polled| vote.says.is_ok() || 2 * vote.known_to > answering;
+        let members = self.votes.iter().filter(|vote| is_member(vote)).count();
+        if self.is_without_local || answering < (members / 2 + 1).max(self.quorum) {
+            return None;
+        }
+        let others = self.sentinels.iter().zip(self.votes.iter().skip(1));
+        let sentinels = others.filter(|(_, vote)| is_member(vote));
+        let listed = |(at, _): (&Instance, &Polled)| Listed {
+            host: at.host.clone(),
+            port: at.port,
+            run_id: at.run_id.clone(),
+        };
+        let redis = self.redis.iter().map(|(endpoint, run_id)| Listed {
+            host: endpoint.host.to_string(),
+            port: endpoint.port,
+            run_id: run_id.clone(),
+        });
+        Some(Known {
+            sentinels: sentinels.map(listed).collect(),
+            quorum: self.quorum,
+            redis: redis.collect(),
+        })
+    }
+
+    /// Returns every Redis of the master that is known.
+    pub fn redis(&self) -> impl Iterator<Item = &Endpoint> {
+        self.redis.iter().map(|(endpoint, _)| endpoint)
+    }
+
+    /// Returns the master that the Sentinel names that knows of the latest failover; the local Sentinel's
+    /// where several know of it. The others may not have heard of that failover yet.
+    pub fn newest(&self) -> Option<&Endpoint> {
+        let told = self
+            .votes
+            .iter()
+            .filter_map(|vote| Some((vote.says.as_ref().ok()?, vote.epoch)));
+        // The first of several greatest ones.
+        let newest = told.rev().max_by_key(|(_, epoch)| *epoch);
+        newest.map(|(endpoint, _)| endpoint)
+    }
+
+    /// Returns the same with what was looked up.
+    pub(in crate::gather) fn named(&self) -> Vec<Named> {
+        let named = |(endpoint, run_id): &(Endpoint, Option<String>)| {
+            let unresolved = Named::unresolved(endpoint.clone());
+            let found = self.addresses.get(&endpoint.host.to_string());
+            Named {
+                addresses: found.cloned().unwrap_or(unresolved.addresses),
+                endpoint: endpoint.clone(),
+                run_id: run_id.clone(),
+                is_vouched_for: self.vouched_for.contains(endpoint),
+            }
+        };
+        self.redis.iter().map(named).collect()
+    }
+
+    /// Returns what follows from it now that it is known where each Redis is. `said` is the master that
+    /// this host's Sentinel, which is at `at`, names now; `waited` as in [`Ballot`].
+    ///
+    /// # Errors
+    ///
+    /// It named another in the poll. Passing.
+    pub fn evidence(
+        &self,
+        sites: &[Site],
+        said: Option<&Endpoint>,
+        at: &str,
+        waited: Duration,
+    ) -> Result<Evidence, Fault> {
+        if said != self.votes.first().and_then(|own| own.says.as_ref().ok()) {
+            return Err(Fault::passing(format!(
+                "Sentinel at {at} has changed its mind meanwhile"
+            )));
+        }
+        let find = |endpoint: &Endpoint| {
+            sites
+                .iter()
+                .find(|site| site.endpoint == *endpoint)
+                .cloned()
+        };
+        let vote = |polled: &Polled| Vote {
+            who: polled.who.clone(),
+            says: match &polled.says {
+                Ok(endpoint) => find(endpoint).ok_or_else(|| "it was not looked up".into()),
+                Err(why) => Err(why.clone()),
+            },
+            epoch: polled.epoch,
+            known_to: polled.known_to,
+            listed_here: polled.listed_here,
+        };
+        let ballot = Ballot {
+            votes: self.votes.iter().map(vote).collect(),
+            quorum: self.quorum,
+            waited,
+        };
+        let mut servers = self.servers.clone();
+        servers.extend(ballot.winner().iter().flat_map(|site| &site.addresses));
+        Ok(Evidence {
+            servers,
+            ballot: Some(ballot),
+            ..Evidence::default()
+        })
+    }
+}

@@ -1,0 +1,210 @@
+//! The Sentinels' votes: the local Sentinel and every Sentinel that it lists are asked about every master.
+//! Where the local one is silent, those that it listed last and the `peers` of the configuration are asked.
+
+mod count;
+mod local;
+mod names;
+mod others;
+
+use std::time::Duration;
+
+use futures_util::future::join;
+use tokio::time::Instant;
+
+use self::count::share_servers;
+use self::local::{forget_in_place, forget_in_views, further};
+use self::others::{Asking, Other, add, addresses_of, ask};
+use super::ROUND;
+use super::remembered::{Listed, Memory};
+use crate::config::Config;
+use crate::exit::{Fault, Kind};
+use crate::failover::Endpoint;
+use crate::redis::{
+    self, Access, Instance, NoAnswer, Server, View, not_monitored, sentinel_fault, sentinel_server,
+};
+
+pub use self::count::{Asked, Poll, Silence, count};
+pub use self::others::{Tried, try_others};
+
+/// How long the names of all servers may take to resolve.
+const NAMES: Duration = Duration::from_secs(1);
+
+/// What the local Sentinel says of one master, or why it says nothing.
+type Own = Result<View, Silence>;
+
+/// Asks the local Sentinel and every Sentinel that it lists about these masters: one conversation with each,
+/// all masters on it; then those that only the others list. Takes less than four seconds, and five more where
+/// a master's name is looked up in vain.
+///
+/// # Errors
+///
+/// A local Sentinel that cannot be asked is passing, and a fault only where nobody is known who could be asked
+/// in its place; a refused password, and files that cannot be used, are permanent. So is, for one master, that
+/// it is not monitored, or that the other Sentinels may not be listed.
+pub async fn poll(
+    config: &Config,
+    names: &[&str],
+    memory: &Memory,
+) -> Result<Vec<Result<Poll, Fault>>, Fault> {
+    let until = Instant::now() + NAMES;
+    let peers = addresses_of(&config.sentinel.peers, until);
+    let (local, peers) = join(ask_local(config, names, memory), peers).await;
+    let (server, mut own) = local?;
+    forget_in_views(views(&mut own), config).await;
+    let asking = Asking {
+        own: server.as_ref().map(|server| server.endpoint.clone()),
+        access: Access::load(config)?,
+        peers,
+        vips: config.vips().map(|vip| vip.address).collect(),
+    };
+    let mut lists: Vec<Vec<Instance>> = own.iter().map(|own| listed(config, own)).collect();
+    let in_place = lists.iter_mut().zip(&own);
+    let in_place = in_place.filter(|(_, own)| !matches!(own, Ok(Ok(_))));
+    forget_in_place(in_place.map(|(list, _)| list), config).await;
+    let lists: Vec<(&str, &[Instance])> = names
+        .iter()
+        .zip(&lists)
+        .map(|(name, list)| (*name, list.as_slice()))
+        .collect();
+    let others = ask_others(&lists, &asking, config).await;
+    let own_name = match &server {
+        Some(server) => server.endpoint.to_string(),
+        None => config.sentinel.address.to_string(),
+    };
+    let has_password = config.sentinel.password.is_some();
+    let has_certificate = config.tls.as_ref().is_some_and(|tls| tls.client.is_some());
+    let count = |(name, own): (&&str, Result<Own, Fault>)| {
+        let asked = of_one(&others, name, (has_password, has_certificate));
+        Ok(count(own?, &own_name, &asked))
+    };
+    let mut polls: Vec<Result<Poll, Fault>> = names.iter().zip(own).map(count).collect();
+    share_servers(&mut polls);
+    names::look_up(polls.iter_mut().flatten()).await;
+    Ok(polls)
+}
+
+/// Asks the local Sentinel. Returns how, where that is known, and what it says of each master.
+async fn ask_local(
+    config: &Config,
+    names: &[&str],
+    memory: &Memory,
+) -> Result<(Option<Server>, Vec<Result<Own, Fault>>), Fault> {
+    let at = &config.sentinel.address;
+    let silent = |name: &str, why: &str, fault: Fault| match memory.of(name) {
+        None if config.sentinel.peers.is_empty() => Err(fault),
+        known => Ok(Err(Silence {
+            why: why.to_owned(),
+            known: known.cloned().unwrap_or_default(),
+        })),
+    };
+    let all_silent = |why: &str, fault: &Fault| {
+        let each = names.iter().map(|name| silent(name, why, fault.clone()));
+        each.collect()
+    };
+    let server = match sentinel_server(config, Instant::now() + NAMES).await {
+        Ok(server) => server,
+        Err(fault) if fault.kind == Kind::Permanent => return Err(fault),
+        Err(fault) => return Ok((None, all_silent(fault.cause(), &fault))),
+    };
+    let views = match redis::views(&server, names, ROUND).await {
+        Ok(views) => views,
+        Err(no) if no.kind() == Kind::Permanent => return Err(sentinel_fault(&no, at)),
+        Err(no) => {
+            let silent = all_silent(&no.to_string(), &sentinel_fault(&no, at));
+            return Ok((Some(server), silent));
+        }
+    };
+    let own = |(name, view): (&&str, Result<View, NoAnswer>)| match view {
+        Err(NoAnswer::NoSuchMaster) => Err(not_monitored(at, name)),
+        Err(no) if no.kind() == Kind::Permanent => Err(sentinel_fault(&no, at)),
+        Err(no) => silent(name, &no.to_string(), sentinel_fault(&no, at)),
+        Ok(View {
+            withheld: Some(no), ..
+        }) => Err(sentinel_fault(&no, at)),
+        Ok(view) => Ok(Ok(view)),
+    };
+    Ok((Some(server), names.iter().zip(views).map(own).collect()))
+}
+
+fn views(own: &mut [Result<Own, Fault>]) -> impl Iterator<Item = &mut View> {
+    own.iter_mut().flatten().flatten()
+}
+
+/// Returns whom to ask about a master beside the local Sentinel: whom it lists, or where it is silent whom it
+/// listed last, and the peers.
+fn listed(config: &Config, own: &Result<Own, Fault>) -> Vec<Instance> {
+    match own {
+        Err(_) => Vec::new(),
+        Ok(Ok(view)) => view.sentinels.clone(),
+        Ok(Err(silence)) => {
+            let remembered = silence.known.sentinels.iter().cloned();
+            let peers = config.sentinel.peers.iter().map(unknown);
+            remembered.chain(peers).map(instance).collect()
+        }
+    }
+}
+
+fn unknown(peer: &Endpoint) -> Listed {
+    Listed {
+        host: peer.host.to_string(),
+        port: peer.port,
+        run_id: None,
+    }
+}
+
+fn instance(listed: Listed) -> Instance {
+    Instance {
+        host: listed.host,
+        port: listed.port,
+        run_id: listed.run_id,
+        flags: Vec::new(),
+    }
+}
+
+async fn ask_others(lists: &[(&str, &[Instance])], asking: &Asking, config: &Config) -> Vec<Other> {
+    let mut others: Vec<Other> = Vec::new();
+    add(&mut others, lists, asking).await;
+    ask(&mut others).await;
+    let further = further(&others, config).await;
+    if !further.is_empty() {
+        let further: Vec<(&str, &[Instance])> = further
+            .iter()
+            .map(|(name, at)| (name.as_str(), std::slice::from_ref(at)))
+            .collect();
+        add(&mut others, &further, asking).await;
+        ask(&mut others).await;
+    }
+    others
+}
+
+/// Returns what was said of one master. A Sentinel that wants what only peers are shown says so.
+fn of_one(
+    others: &[Other],
+    name: &str,
+    (has_password, has_certificate): (bool, bool),
+) -> Vec<Asked> {
+    let asked = |other: &Other| {
+        let view = other.views.get(name)?.clone()?;
+        Some(Asked {
+            listed_as: other.listed_as.clone(),
+            asked: match &other.server {
+                Ok(server) => Ok(server.endpoint.to_string()),
+                Err(why) => Err(why.clone()),
+            },
+            view: view.map_err(|no| match no {
+                NoAnswer::AuthMissing(_) if has_password && !other.is_peer => {
+                    NoAnswer::AuthMissing(NOT_A_PEER.into())
+                }
+                NoAnswer::Certificate(why) if has_certificate && !other.is_peer => {
+                    NoAnswer::Certificate(format!(
+                        "{why}, which only `peers` under [sentinel] are shown: vipswitch check shows the line to add"
+                    ))
+                }
+                no => no,
+            }),
+        })
+    };
+    others.iter().filter_map(asked).collect()
+}
+
+const NOT_A_PEER: &str = "it wants the password, which only `peers` under [sentinel] are sent: vipswitch check shows the line to add";

@@ -1,0 +1,218 @@
+//! The other Sentinels: where they are, how they are asked, and what they say.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::NAMES;
+use crate::config::Config;
+use crate::exit::Fault;
+use crate::failover::{Endpoint, Host};
+use crate::gather::ROUND;
+use crate::hosts;
+use crate::redis::{self, Access, Instance, NoAnswer, Server, View};
+
+/// How many Sentinels are asked at the same time.
+const AT_ONCE: usize = 8;
+
+/// How long all of them may take: a forged hello can add any number of Sentinels.
+const ALL: Duration = Duration::from_secs(2);
+
+/// Another Sentinel, and what it says.
+pub(super) struct Other {
+    /// Every way in which it is listed.
+    pub(super) listed_as: Vec<Instance>,
+    /// Where it is asked, or why it cannot be.
+    pub(super) server: Result<Server, String>,
+    /// Whether it is sent the credentials.
+    pub(super) is_peer: bool,
+    /// By master-name; `None` where it is still to be asked.
+    pub(super) views: BTreeMap<String, Option<Result<View, NoAnswer>>>,
+}
+
+impl Other {
+    pub(super) fn is_listed_as(&self, at: &Instance) -> bool {
+        self.listed_as.iter().any(|known| is_same(known, at))
+    }
+
+    fn endpoint(&self) -> Option<&redis::Endpoint> {
+        self.server.as_ref().ok().map(|server| &server.endpoint)
+    }
+
+    /// Returns whether it is better asked late: it may send another in vain into its time-out.
+    fn is_said_to_be_down(&self) -> bool {
+        let is_down = |at: &Instance| at.flags.iter().any(|flag| flag == "s_down");
+        !self.is_peer && self.listed_as.iter().all(is_down)
+    }
+}
+
+/// How the other Sentinels are asked.
+pub(super) struct Asking {
+    /// Where the local Sentinel is asked, if that is known.
+    pub(super) own: Option<redis::Endpoint>,
+    /// For the `peers` of the configuration.
+    pub(super) access: Access,
+    /// Where these are.
+    pub(super) peers: Vec<SocketAddr>,
+    /// The configuration's VIPs.
+    pub(super) vips: Vec<IpAddr>,
+}
+
+impl Asking {
+    /// Returns how a Sentinel is asked, and whether with the credentials: anybody who may publish on a
+    /// monitored Redis can forge the address of a Sentinel, and would be sent the password.
+    async fn find(&self, at: &Instance, until: Instant) -> (Result<Server, String>, bool) {
+        let addresses = match addresses(at, until).await {
+            Ok(addresses) => addresses,
+            Err(why) => return (Err(why), false),
+        };
+        let peer = addresses.iter().find(|at| self.peers.contains(at));
+        if addresses.iter().all(|at| self.vips.contains(&at.ip())) {
+            // The VIP was its host's source address for a while; whoever has the VIP now would vote twice.
+            let why = "it is known by a VIP, where another host may answer";
+            return (Err(why.into()), false);
+        }
+        match (peer, addresses.first()) {
+            (Some(peer), _) => (Ok(self.access.to(*peer)), true),
+            (None, Some(first)) => (Ok(self.access.without_credentials().to(*first)), false),
+            (None, None) => (Err("its name has no address".into()), false),
+        }
+    }
+}
+
+/// Returns every address of the peers, as far as their names resolve until then.
+pub(super) async fn addresses_of(peers: &[Endpoint], until: Instant) -> Vec<SocketAddr> {
+    let each = peers.iter().map(async |peer| {
+        let found = timeout_at(until, hosts::addresses(&peer.host)).await;
+        let found = found.ok().and_then(Result::ok).unwrap_or_default();
+        let at = |address| SocketAddr::new(address, peer.port);
+        found.into_iter().map(at).collect::<Vec<SocketAddr>>()
+    });
+    join_all(each).await.concat()
+}
+
+async fn addresses(at: &Instance, until: Instant) -> Result<Vec<SocketAddr>, String> {
+    let host = Host::read(&at.host).ok_or("its address is neither an address nor a name")?;
+    match timeout_at(until, hosts::addresses(&host)).await {
+        Ok(Ok(addresses)) => {
+            let at = |address| SocketAddr::new(address, at.port);
+            Ok(addresses.into_iter().map(at).collect())
+        }
+        _ => Err("its name does not resolve here".into()),
+    }
+}
+
+/// Adds the Sentinels of these lists, each once however often and by whatever name it is listed: one address
+/// has one vote.
+pub(super) async fn add(others: &mut Vec<Other>, lists: &[(&str, &[Instance])], asking: &Asking) {
+    let until = Instant::now() + NAMES;
+    let mut new: Vec<&Instance> = Vec::new();
+    for at in lists.iter().flat_map(|(_, list)| *list) {
+        let is_known = others.iter().any(|other| other.is_listed_as(at));
+        if !is_known && !new.iter().any(|new| is_same(new, at)) {
+            new.push(at);
+        }
+    }
+    let found = join_all(new.iter().map(|at| asking.find(at, until))).await;
+    for (at, (server, is_peer)) in new.into_iter().zip(found) {
+        let endpoint = server.as_ref().ok().map(|server| &server.endpoint);
+        if endpoint.is_some() && endpoint == asking.own.as_ref() {
+            continue;
+        }
+        let mut known = others.iter_mut();
+        match known.find(|other| endpoint.is_some() && other.endpoint() == endpoint) {
+            Some(other) => other.listed_as.push(at.clone()),
+            None => others.push(Other {
+                listed_as: vec![at.clone()],
+                server,
+                is_peer,
+                views: BTreeMap::new(),
+            }),
+        }
+    }
+    for (name, list) in lists {
+        for at in *list {
+            let mut known = others.iter_mut();
+            if let Some(other) = known.find(|other| other.is_listed_as(at)) {
+                other.views.entry((*name).to_owned()).or_insert(None);
+            }
+        }
+    }
+}
+
+/// Asks every Sentinel about the masters for which it was not asked yet, some at a time: each answer takes
+/// memory.
+pub(super) async fn ask(others: &mut [Other]) {
+    let mut in_order: Vec<&mut Other> = others.iter_mut().collect();
+    in_order.sort_by_key(|other| other.is_said_to_be_down());
+    let each = stream::iter(in_order);
+    let asked = each.for_each_concurrent(AT_ONCE, async |other| {
+        let names = other.views.iter().filter(|(_, view)| view.is_none());
+        let names: Vec<String> = names.map(|(name, _)| name.clone()).collect();
+        let views = match &other.server {
+            Ok(server) if !names.is_empty() => {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                let asked = redis::views(server, &names, ROUND).await;
+                asked.unwrap_or_else(|no| vec![Err(no); names.len()])
+            }
+            // Why it was not asked is told in place of this.
+            _ => vec![Err(NoAnswer::NoSuchMaster); names.len()],
+        };
+        let views = views.into_iter().map(Some);
+        other.views.extend(names.into_iter().zip(views));
+    });
+    let _ = timeout(ALL, asked).await;
+    for view in others.iter_mut().flat_map(|other| other.views.values_mut()) {
+        view.get_or_insert(Err(NoAnswer::Silent(ALL)));
+    }
+}
+
+/// What another Sentinel answers when it is asked as a poll asks it.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// Where it was asked.
+    pub at: SocketAddr,
+    /// Whether it was sent the credentials.
+    pub is_peer: bool,
+    /// Whether it told where this master is.
+    pub said: Result<(), NoAnswer>,
+}
+
+/// Asks Sentinels where a master is, each as a poll asks it, and for `check`.
+///
+/// # Errors
+///
+/// Files that cannot be used.
+pub async fn try_others(
+    config: &Config,
+    others: &[(SocketAddr, &str)],
+) -> Result<Vec<Tried>, Fault> {
+    let peers = addresses_of(&config.sentinel.peers, Instant::now() + NAMES).await;
+    let access = Access::load(config)?;
+    let without = access.without_credentials();
+    let each = others.iter().map(async |(at, master)| {
+        let is_peer = peers.contains(at);
+        let access = if is_peer { &access } else { &without };
+        let said = redis::master_address(&access.to(*at), master, ROUND).await;
+        Tried {
+            at: *at,
+            is_peer,
+            said: said.map(drop),
+        }
+    });
+    let tried = stream::iter(each).buffered(AT_ONCE);
+    let tried = tried.take_until(sleep(ALL)).collect().await;
+    Ok(tried)
+}
+
+/// Whether two descriptions are of one Sentinel: by run id where both have it, else by address.
+pub(super) fn is_same(one: &Instance, other: &Instance) -> bool {
+    match (&one.run_id, &other.run_id) {
+        (Some(one), Some(other)) => one == other,
+        _ => one.host == other.host && one.port == other.port,
+    }
+}

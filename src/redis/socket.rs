@@ -1,0 +1,36 @@
+//! The way to a server: a TCP port or a Unix socket.
+
+use std::io;
+
+use futures_util::future::select_ok;
+use tokio::net::{TcpStream, UnixStream};
+
+use super::no_answer::NoAnswer;
+use super::server::{Endpoint, Server};
+use super::stream::{Stream, words};
+
+/// Connects to the server, to the first of its addresses that accepts.
+pub(super) async fn connect(server: &Server) -> Result<Box<dyn Stream>, NoAnswer> {
+    let unreachable = |error: io::Error| NoAnswer::Unreachable(words(&error));
+    let tcp = |address| {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            // The end of a TLS handshake would hold back the question until it is acknowledged.
+            stream.set_nodelay(true)?;
+            Ok::<_, io::Error>(stream)
+        })
+    };
+    match &server.endpoint {
+        Endpoint::Unix(path) => {
+            let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+            Ok(Box::new(stream))
+        }
+        Endpoint::Tcp(address) => {
+            let all = [address].into_iter().chain(&server.further);
+            let (stream, _) = select_ok(all.copied().map(tcp))
+                .await
+                .map_err(unreachable)?;
+            Ok(Box::new(stream))
+        }
+    }
+}
