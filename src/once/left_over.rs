@@ -18,8 +18,8 @@ use crate::vip::Vip;
 pub const NO_MASTER: &str = "(no master)";
 
 /// Returns the addresses with our mark that the configuration has named and does not name any more, each once. The
-/// mark does not tell which configuration an address is from: one that another file has named, too, is not here.
-/// A kernel before 5.18 has no marks, and so none of these.
+/// mark does not tell which configuration an address is from: an address that another file has named, too, is left
+/// out. A kernel before 5.18 has no marks, so that the list is empty there.
 pub fn left_over(addresses: &[Address], config: &Config, memory: &Memory) -> Vec<Vip> {
     let is_configured = |one: &Address| config.vips().any(|vip| vip.address == one.local);
     let was_named = |one: &Address| memory.was_named_by(&config.path, one.local);
@@ -36,7 +36,7 @@ pub fn left_over(addresses: &[Address], config: &Config, memory: &Memory) -> Vec
     found
 }
 
-/// How long a file must have been without a VIP: one that is being written may be whole by chance.
+/// How long the configuration must have been without a VIP: a file that is half written may be valid by chance.
 const SURE: Duration = Duration::from_secs(1);
 
 /// Releases what an earlier state of the configuration has left on this host. Returns what came of each.

@@ -45,7 +45,7 @@ pub struct Connection {
     secret: Option<String>,
     /// Why nothing can be asked any more.
     ended: Option<NoAnswer>,
-    /// The server, where it is asked in plain text and nothing has arrived: one that wants TLS ends it so.
+    /// The server, where it is asked in plain text and nothing has arrived: a server that wants TLS ends a connection so.
     may_want_tls: Option<Server>,
 }
 

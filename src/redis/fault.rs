@@ -59,7 +59,7 @@ fn sentinel_remedy(no: &NoAnswer) -> &'static str {
 
 const SAME_NAME: &str = "The master-name in vipswitch.toml and in sentinel.conf must be the same.";
 
-/// Returns what to do about an error reply that is none of the situations that code decides on. The server
+/// Returns what to do about an error reply for which there is no variant of `NoAnswer` of its own. The server
 /// is running: it has replied.
 fn refusal(text: &str) -> &'static str {
     let begins = |with: &str| text.starts_with(with);

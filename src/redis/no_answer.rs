@@ -63,7 +63,7 @@ impl NoAnswer {
     }
 
     /// Returns whether another try can succeed while nobody changes anything. A wrong protocol can, as ports
-    /// are reused at a restart. A certificate cannot: whoever renews it does not wait for this run's retries.
+    /// are reused at a restart. A wrong certificate cannot: its renewal takes longer than this run's retries.
     pub fn kind(&self) -> Kind {
         match self {
             NoAnswer::AuthRefused(_)

@@ -91,8 +91,8 @@ pub async fn master_address(
 pub struct Told {
     /// Where the master is.
     pub master: MasterAddress,
-    /// Every Redis of the master, the one that SENTINEL MASTER describes first: on the leader that is the old
-    /// master until the failover ends.
+    /// Every Redis of the master. The first is the Redis that SENTINEL MASTER describes: on the leader the old master,
+    /// until the failover ends.
     pub servers: Vec<Instance>,
     /// The other Sentinels.
     pub sentinels: Vec<Instance>,

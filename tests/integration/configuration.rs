@@ -160,9 +160,10 @@ fn a_configuration_that_is_half_written_is_read_again() {
             hook.args(["master8000", "leader", "start", "", "1"]);
             let mut hook = hook.args(["192.168.56.101", "1"]).spawn().unwrap();
             std::thread::sleep(std::time::Duration::from_millis(300));
-            assert!(hook.try_wait().unwrap().is_none() && !host.has(VIP));
+            let was_late = hook.try_wait().unwrap().is_some();
+            assert!(!host.has(VIP), "{before:?}");
             lab.config(CONFIG);
-            end_of(&mut hook).success()
+            end_of(&mut hook).success() && !was_late
         });
         assert!(moved && host.has(VIP), "{before:?}");
         host.ok("unbind master8000");
