@@ -24,6 +24,16 @@ Example:
 
 Exit codes: 0 it agrees, 1 it may later, 2 it cannot as it stands.";
 
+const AGENT: &str = "\
+Systemd runs it: systemctl enable --now vipswitch-agent
+
+Example:
+  vipswitch agent --verbose
+
+SIGHUP reads the configuration again; SIGTERM ends it and leaves the VIPs where they are.
+
+Exit codes: 0 a signal ended it, 1 it may work later, 2 it cannot as it stands.";
+
 const CHECK: &str = "\
 Run it as root on every server; it changes nothing.
 
@@ -207,6 +217,9 @@ pub enum Verb {
     /// Make this host agree with the Sentinels, once (boot, timers)
     #[command(after_help = SYNC)]
     Sync(Masters),
+    /// Stay resident and follow every Sentinel (a service runs it)
+    #[command(after_help = AGENT)]
+    Agent,
     /// Tell whether the hook will work on this host
     #[command(after_help = CHECK)]
     Check,

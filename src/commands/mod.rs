@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
+use crate::agent;
 use crate::cli::{self, Command, Detached, Options, Stop, Verb};
 use crate::config::{self, Config};
 use crate::evidence::Order;
@@ -50,6 +51,7 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
         }
         Verb::Announce(announce) => announce::run(announce, options, started).await,
         Verb::Status(of) => status::run(of, options, started).await,
+        Verb::Agent => agent::run(&config_path(options), started).await,
         Verb::Check => check::run(options).await,
         Verb::Version => version().await,
         Verb::Completions { shell } => completions::run(*shell).await,

@@ -3,6 +3,7 @@
 
 mod certificate;
 mod connection;
+pub mod events;
 mod fault;
 mod no_answer;
 pub mod reply;

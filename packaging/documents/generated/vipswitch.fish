@@ -36,6 +36,7 @@ complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "unbind" -d 'Rel
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "announce" -d 'Announce again what this host holds'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "status" -d 'Tell who is master, who holds the VIP, and who else claims it'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "sync" -d 'Make this host agree with the Sentinels, once (boot, timers)'
+complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "agent" -d 'Stay resident and follow every Sentinel (a service runs it)'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "check" -d 'Tell whether the hook will work on this host'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "version" -d 'Print the version'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "completions" -d 'Print completions for a shell'
@@ -73,6 +74,12 @@ complete -c vipswitch -n "__fish_vipswitch_using_subcommand sync" -l json -d 'Pr
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand sync" -s v -l verbose -d 'Print the log line as well; check: every finding'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand sync" -s q -l quiet -d 'Print errors only'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand sync" -s h -l help -d 'Print help'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand agent" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand agent" -l dry-run -d 'Print what would be done and change nothing'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand agent" -l json -d 'Print JSON, one object per line'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand agent" -s v -l verbose -d 'Print the log line as well; check: every finding'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand agent" -s q -l quiet -d 'Print errors only'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand agent" -s h -l help -d 'Print help'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand check" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand check" -l dry-run -d 'Print what would be done and change nothing'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand check" -l json -d 'Print JSON, one object per line'
