@@ -2,7 +2,7 @@
 //! here asks, waits or looks at a clock. What follows from it is the verdict's to say.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::exit::Fault;
@@ -29,8 +29,57 @@ pub struct Evidence {
     pub word: Option<Word>,
     /// What all Sentinels say.
     pub ballot: Option<Ballot>,
+    /// Every Redis of the master that the Sentinels know.
+    pub known_redis: Vec<Site>,
     /// What each Redis of this master on this host says of itself.
     pub own_redis: Vec<OwnRedis>,
+    /// A promotion that a failover's leader has published.
+    pub promotion: Option<Promotion>,
+    /// Whether this host is cut off from its peers, for so long that they can have made another Redis the master,
+    /// and is to let go then.
+    pub is_cut_off: bool,
+}
+
+/// A replica that a failover's leader has chosen, and said so: about a second before any Sentinel names it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Promotion {
+    /// The replica.
+    pub to: Site,
+    /// What it said last; `None` where it was not asked, or gave no answer.
+    pub role: Option<Role>,
+    /// The highest number of a failover that any Sentinel told of when this one was published: the leader's own is
+    /// higher (`sentinelStartFailover` in sentinel.c).
+    pub epoch: u64,
+    /// How long ago that was.
+    pub age: Duration,
+    /// How long the leader tries: `failover-timeout`.
+    pub lasts: Duration,
+}
+
+impl Promotion {
+    /// Returns whether it still tells where the master is: the leader may not have given up, and no Sentinel knows
+    /// of another failover since.
+    fn is_open(&self, ballot: Option<&Ballot>) -> bool {
+        let votes = ballot
+            .map(|ballot| ballot.votes.as_slice())
+            .unwrap_or_default();
+        let mut named = votes
+            .iter()
+            .filter_map(|vote| Some((vote.says.as_ref().ok()?, vote.epoch)));
+        let is_another =
+            |(site, epoch): (&Site, u64)| epoch > self.epoch && !site.is_same(&self.to);
+        self.age < self.lasts && !named.any(is_another)
+    }
+}
+
+impl Evidence {
+    /// Returns where the master is by a promotion that has happened: the chosen replica says that it is the
+    /// master.
+    pub fn promoted(&self) -> Option<&Site> {
+        let promotion = self.promotion.as_ref()?;
+        let has_turned = promotion.role == Some(Role::Master);
+        (has_turned && promotion.is_open(self.ballot.as_ref())).then_some(&promotion.to)
+    }
 }
 
 /// What an operator wants.
@@ -127,6 +176,8 @@ pub enum Role {
 pub struct OwnRedis {
     /// Where it is.
     pub site: Site,
+    /// Where it is asked.
+    pub at: SocketAddr,
     /// What it says, or why it says nothing.
     pub role: Result<Role, Fault>,
     /// Its run id, where it may be asked for that.

@@ -290,6 +290,7 @@ pub async fn of_poll(
     evidence.servers.extend(servers::remembered(memory));
     evidence.vips = config.vips().map(|vip| vip.address).collect();
     evidence.own_redis = own_redis;
+    evidence.known_redis = sites;
     Ok(evidence)
 }
 
