@@ -74,6 +74,7 @@ pub struct Master {
     settling: bool,
     is_dirty: bool,
     pub(super) retry: Option<(Time, Duration)>,
+    failed: Option<Fault>,
     /// The last failover that was seen.
     pub timeline: Option<Timeline>,
     /// How often a VIP was taken over here.
@@ -108,6 +109,7 @@ impl Master {
             settling: false,
             is_dirty: false,
             retry: None,
+            failed: None,
             timeline: None,
             take_overs: 0,
             took: Vec::new(),
@@ -184,6 +186,19 @@ impl Master {
     /// Returns whether everything was done that follows from what is known, and why not if it is known.
     pub fn is_settled(&self) -> bool {
         !self.settling && !self.is_dirty && Stands::of(&self.verdict) == self.stands
+    }
+
+    /// Returns why the last attempt has failed, if it has.
+    pub fn failed(&self) -> Option<&Fault> {
+        self.failed.as_ref()
+    }
+
+    /// Returns what would follow without an operator's order.
+    pub fn verdict_without_order(&self, now: Time) -> Verdict {
+        verdict(&Evidence {
+            order: None,
+            ..self.evidence(now)
+        })
     }
 
     /// Returns why the last round of questions told nothing.
@@ -327,8 +342,19 @@ impl Master {
         }
     }
 
-    pub(super) fn gained(&mut self, vip: IpAddr) {
-        if self.vips.contains(&vip) && self.stands == Some(Stands::Elsewhere) && !self.settling {
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.vips.contains(&address)
+    }
+
+    /// Has a failed attempt repeated at once.
+    pub(super) fn may_work_now(&mut self) {
+        self.retry = None;
+    }
+
+    pub(super) fn gained(&mut self, address: IpAddr) {
+        if !self.has(address) {
+            self.may_work_now();
+        } else if self.stands == Some(Stands::Elsewhere) && !self.settling {
             self.drifts += 1;
             self.look();
         }
@@ -345,15 +371,16 @@ impl Master {
         {
             timeline.released.get_or_insert(now);
         }
-        match settled.failed {
+        let has_failed = settled.failed.is_some();
+        match &settled.failed {
             None => {
                 self.stands = stands.or(self.stands);
                 self.retry = None;
                 // What was a hint is done.
                 self.call = self.call.take().filter(|_| stands.is_none());
             }
-            Some(kind) => {
-                let pause = match (kind, self.retry) {
+            Some(fault) => {
+                let pause = match (fault.kind, self.retry) {
                     (Kind::Permanent, _) => HOPELESS_PAUSE,
                     (Kind::Passing, None) => FIRST_PAUSE,
                     (Kind::Passing, Some((_, last))) => (last * 2).min(LONGEST_PAUSE),
@@ -362,8 +389,9 @@ impl Master {
                 self.is_dirty = true;
             }
         }
+        self.failed = settled.failed;
         // Blocked clients were reset by then; never before.
-        if settled.failed.is_none() && stands == Some(Stands::Elsewhere) {
+        if !has_failed && stands == Some(Stands::Elsewhere) {
             self.unpause(actions);
         }
     }

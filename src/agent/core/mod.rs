@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use crate::config::OnIsolation;
 use crate::evidence::{Call, Evidence, Order, Role, Word};
-use crate::exit::{Fault, Kind};
+use crate::exit::Fault;
 use crate::failover::Endpoint;
 use crate::verdict::Verdict;
 
-pub use master::Master;
+pub use master::{Master, Stands, words};
 pub use timeline::Timeline;
 
 /// Since the agent's start.
@@ -112,7 +112,7 @@ pub struct Settled {
     /// What it acted on.
     pub verdict: Option<Verdict>,
     /// What kept it from its end, if anything did.
-    pub failed: Option<Kind>,
+    pub failed: Option<Fault>,
     /// Whether a VIP was bound that was not here.
     pub took_over: bool,
     /// Whether a VIP was released.
@@ -206,8 +206,12 @@ impl Core {
             }
             Event::Changed => self.poll_again = true,
             Event::AddressGone(vip) => self.each(|master| master.lost(vip)),
-            Event::AddressNew(vip) => self.each(|master| master.gained(vip)),
-            Event::LinkChanged => self.each(Master::look),
+            Event::AddressNew(address) => {
+                // An address of this host's own may be what an attempt lacked, or a server's.
+                self.poll_again |= !self.is_vip(address);
+                self.each(|master| master.gained(address));
+            }
+            Event::LinkChanged => self.each(Master::may_work_now),
             Event::Woke => {}
             Event::Promotes(name, to) => {
                 self.poll_again = true;
@@ -242,6 +246,10 @@ impl Core {
                 self.of(&name, |master| master.settled(*settled, now, actions));
             }
         }
+    }
+
+    fn is_vip(&self, address: IpAddr) -> bool {
+        self.masters.values().any(|master| master.has(address))
     }
 
     fn each(&mut self, mut with: impl FnMut(&mut Master)) {

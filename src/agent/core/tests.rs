@@ -1,5 +1,6 @@
 use super::*;
 use crate::evidence::{Ballot, OwnRedis, Site, Vote};
+use crate::exit::Kind;
 use crate::failover::Host;
 use crate::place::Place;
 use crate::verdict::Why;
@@ -369,7 +370,10 @@ fn a_failed_attempt_is_repeated_and_a_hopeless_one_rarely() {
     let fails = |agent: &mut Agent, kind: Kind| {
         let settled = Settled {
             verdict: Some(agent.master().verdict.clone()),
-            failed: Some(kind),
+            failed: Some(match kind {
+                Kind::Passing => Fault::passing("no"),
+                Kind::Permanent => Fault::permanent("no"),
+            }),
             took_over: false,
             released: false,
             first_frame: None,
