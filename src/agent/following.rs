@@ -1,7 +1,7 @@
 //! What the agent listens to: the events of every Sentinel, this host's Redis, and a replica that is being promoted.
 //! Each is a task of its own that tells the core what it hears.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -92,6 +92,7 @@ fn endpoint(at: &MasterAddress) -> Option<Endpoint> {
 /// A Redis of this host that is watched as long as this is kept.
 pub(super) struct Watched {
     watch: Rc<Watch>,
+    is_paused: Cell<bool>,
     task: AbortHandle,
 }
 
@@ -118,8 +119,16 @@ impl Watched {
         });
         Some(Watched {
             watch,
+            is_paused: Cell::new(false),
             task: task.abort_handle(),
         })
+    }
+
+    /// Ends a pause, if there is one, because nobody will after this.
+    pub(super) async fn end_pause(&self) {
+        if self.is_paused.get() {
+            let _ = self.watch.unpause().await;
+        }
     }
 
     /// Looks closely: it is being promoted.
@@ -160,15 +169,16 @@ fn own(seen: Seen, at: SocketAddr, name: &str) -> Own {
 }
 
 impl World {
-    fn watch_of(&self, name: &str, at: SocketAddr) -> Option<Rc<Watch>> {
+    fn watch_of(&self, name: &str, at: SocketAddr, is_paused: bool) -> Option<Rc<Watch>> {
         let watched = self.watched.borrow();
         let watched = watched.get(&(name.to_owned(), at))?;
+        watched.is_paused.set(is_paused);
         Some(Rc::clone(&watched.watch))
     }
 
     /// Pauses writes, and tells the core whether they are.
     pub(super) async fn pause(&self, name: String, at: SocketAddr, longest: Duration) {
-        let paused = match self.watch_of(&name, at) {
+        let paused = match self.watch_of(&name, at, true) {
             Some(watch) => {
                 let paused = watch.pause(longest).await.map_err(|no| no.to_string());
                 // How many bytes it has sent by now, and no more come.
@@ -188,7 +198,7 @@ impl World {
 
     /// Allows writes again. A pause whose end cannot be asked for ends by itself.
     pub(super) async fn unpause(&self, name: String, at: SocketAddr) {
-        if let Some(watch) = self.watch_of(&name, at) {
+        if let Some(watch) = self.watch_of(&name, at, false) {
             let _ = watch.unpause().await;
         }
         self.tell(Event::Unpaused(name)).await;

@@ -2,6 +2,7 @@
 //! changes. One loop owns the state ([`core`], pure): everything else sends it events and carries out its actions.
 //! What moves a VIP is the same engine that the hook and `sync` use.
 
+mod announcing;
 pub mod chosen;
 pub mod client;
 pub mod core;
@@ -125,7 +126,6 @@ fn begin(
         spawn_local(heed_signals(Rc::clone(world), path.to_owned(), Rc::clone(next))?),
         spawn_local(kernel_events::pass_on(Rc::clone(world))),
         spawn_local(probes::ask_every_minute(Rc::clone(world))),
-        spawn_local(world.announce()),
         spawn_local(let_go(Rc::clone(world))),
         spawn_local(tell_systemd(Rc::clone(world))),
     ];

@@ -10,7 +10,7 @@ use super::core::{Event, Facts};
 use super::following::{Followed, Watched};
 use super::world::World;
 use crate::exit::Fault;
-use crate::gather::{self, Patience, Poll};
+use crate::gather::{self, Poll};
 use crate::kernel::Snapshot;
 
 impl World {
@@ -19,7 +19,7 @@ impl World {
         let config = Rc::clone(&self.config);
         let names: Vec<&str> = config.masters.keys().map(String::as_str).collect();
         let memory = self.memory.borrow().clone();
-        let asked = gather::poll(&config, &self.lines, &names, &memory, Patience::Quick).await;
+        let asked = gather::poll(&config, &names, &memory).await;
         let polls = match asked {
             Ok(polls) => polls,
             Err(fault) => vec![Err(fault); names.len()],
@@ -59,7 +59,7 @@ impl World {
         let poll = poll.as_ref().map_err(Clone::clone)?;
         let memory = self.memory.borrow().clone();
         let evidence =
-            gather::of_poll(&self.config, &self.lines, name, poll, Duration::ZERO, &memory, snapshot)
+            gather::of_poll(&self.config, name, poll, Duration::ZERO, &memory, snapshot)
                 .await?;
         let ballot = evidence.ballot.as_ref();
         Ok(Facts {

@@ -58,7 +58,7 @@ impl World {
         let until = Instant::now() + PATIENCE;
         let name = failover.master.as_str();
         let snapshot = Snapshot::new(&self.netlink);
-        let known = gather::of_call(&self.config, &self.lines, failover, None, &snapshot).await?;
+        let known = gather::of_call(&self.config, failover, None, &snapshot).await?;
         let rounds = self.rounds.get();
         if let Some(call) = known.call.zip(known.word) {
             let until = self.now() + PATIENCE;

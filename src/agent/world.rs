@@ -11,16 +11,16 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout_at;
 
-use super::core::{Action, Core, Event, Time};
+use super::core::{Action, Core, Event, Stands, Time};
 use super::following::{Followed, Watched};
-use crate::config::Config;
-use crate::deeds::announcer::resident::Announcers;
+use crate::config::{Config, Target};
+use super::announcing::Announcers;
 use crate::engine::Engine;
+use crate::evidence::Order;
 use crate::failover::Endpoint;
 use crate::gather::remembered::Memory;
 use crate::kernel::Netlink;
 use crate::log::{self, Level};
-use crate::redis::Lines;
 use crate::report::{pair, quote};
 use crate::text::escape;
 
@@ -29,6 +29,9 @@ pub(super) const QUEUE: usize = 1024;
 
 /// How many masters are settled at the same time: each has some files open.
 const AT_ONCE: usize = 32;
+
+/// How many masters `systemctl status` shows.
+const SHOWN: usize = 10;
 
 /// How many commands of the site run at the same time.
 const COMMANDS: usize = 32;
@@ -42,7 +45,6 @@ pub(super) struct World {
     pub(super) since: SystemTime,
     pub(super) core: RefCell<Core>,
     pub(super) engine: Engine,
-    pub(super) lines: Lines,
     pub(super) memory: RefCell<Memory>,
     pub(super) announcers: Rc<Announcers>,
     pub(super) netlink: Netlink,
@@ -90,10 +92,9 @@ impl World {
         Ok(World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
             core: RefCell::new(core),
-            lines: Lines::keeping(),
             memory: RefCell::new(Memory::read()),
             netlink: Netlink::open()?,
-            announcers: Rc::new(Announcers::new(config.agent.announce_every)),
+            announcers: Rc::new(Announcers::new(Rc::clone(&config), config.agent.announce_every)),
             config,
             started,
             since: SystemTime::now() - started.elapsed(),
@@ -193,6 +194,35 @@ impl World {
         if let Some(before) = before {
             before.abort();
         }
+    }
+
+    /// Releases every VIP that is here: the agent is stopped for good.
+    pub(super) async fn release_all(self: &Rc<Self>) {
+        let config = Rc::clone(&self.config);
+        for name in config.masters.keys() {
+            let targets = Target::of(&config, &[name]).unwrap_or_default();
+            let (task, _) = self.attempt(name, targets, Some(Order::Unbind)).await;
+            self.write_log(&task).await;
+        }
+    }
+
+    /// Returns how the masters stand, for `systemctl status`.
+    pub(super) fn in_a_line(&self) -> String {
+        let core = self.core.borrow();
+        let each = core.masters().map(|master| {
+            let stands = match master.stands() {
+                Some(Stands::Here) => "here",
+                Some(Stands::Elsewhere) => "elsewhere",
+                None => "unknown",
+            };
+            format!("{}: {stands}", escape(&master.name))
+        });
+        let mut shown: Vec<String> = each.take(SHOWN + 1).collect();
+        if shown.len() > SHOWN {
+            shown.truncate(SHOWN);
+            shown.push("…".to_owned());
+        }
+        shown.join(", ")
     }
 
     /// Ends what goes on. Writes that are paused are allowed again; VIPs stay as they are.
