@@ -2,9 +2,13 @@
 //! changes. One loop owns the state ([`core`], pure): everything else sends it events and gets actions, and a
 //! [`snapshot`] for those who ask. What moves a VIP is the same engine that the hook and `sync` use.
 
+pub mod client;
 pub mod core;
+pub mod metrics;
 pub mod request;
 pub mod snapshot;
+pub mod socket;
+pub mod socket_path;
 
 use std::path::Path;
 use std::time::Instant;
