@@ -125,7 +125,7 @@ pub struct Ordered {
     /// What it is about.
     #[command(flatten)]
     pub of: Chosen,
-    /// Against what the Sentinels say, until the next failover or the opposite command. Only an agent refuses without
+    /// Against what the Sentinels say, until the next failover or the opposite command
     #[arg(long)]
     pub force: bool,
 }
