@@ -15,6 +15,20 @@ vipswitch [OPTIONS] <COMMAND>      you, or a timer: vipswitch sync
        vipswitch MASTER leader|observer STATE FROM-IP FROM-PORT TO-IP TO-PORT
                                           Sentinel, its client-reconfig-script";
 
+const BIND: &str = "\
+With an agent on this host the agent does it, and refuses where the Sentinels name another host, unless
+--force is given. Without an agent it is done whatever the Sentinels say, with --force or without.
+
+Example:
+  vipswitch bind master8000";
+
+const UNBIND: &str = "\
+With an agent on this host the agent does it, and refuses where the Sentinels name this host, unless
+--force is given. Without an agent it is done whatever the Sentinels say, with --force or without.
+
+Example:
+  vipswitch unbind master8000 --dry-run";
+
 const SYNC: &str = "\
 The VIP belongs here exactly if a majority of the Sentinels names a Redis of this host, and that
 Redis says that it is a master. Without a majority nothing is changed.
@@ -105,6 +119,17 @@ pub struct Chosen {
     pub all: bool,
 }
 
+/// An order about some masters.
+#[derive(Args, Clone, Debug)]
+pub struct Ordered {
+    /// What it is about.
+    #[command(flatten)]
+    pub of: Chosen,
+    /// Against what the Sentinels say, until the next failover or the opposite command
+    #[arg(long)]
+    pub force: bool,
+}
+
 /// What `announce` is about.
 #[derive(Args, Clone, Debug)]
 pub struct Announce {
@@ -123,8 +148,11 @@ pub struct Status {
     #[command(flatten)]
     pub of: Masters,
     /// Exit 0 if all is well, 1 with warnings, 2 with errors
-    #[arg(long)]
+    #[arg(long, conflicts_with = "watch")]
     pub exit_code: bool,
+    /// Print again each second until interrupted
+    #[arg(long)]
+    pub watch: bool,
 }
 
 /// What other runs of vipswitch start, detached. It is no command of the operator's, so that no help, no
@@ -202,12 +230,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The operator's commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
-    /// Take the VIP over, on this host, whatever Sentinel says
-    #[command(after_help = "Example:\n  vipswitch bind master8000")]
-    Bind(Chosen),
+    /// Take the VIP over, on this host
+    #[command(after_help = BIND)]
+    Bind(Ordered),
     /// Release the VIP from this host
-    #[command(after_help = "Example:\n  vipswitch unbind master8000 --dry-run")]
-    Unbind(Chosen),
+    #[command(after_help = UNBIND)]
+    Unbind(Ordered),
     /// Announce again what this host holds
     #[command(after_help = "Example:\n  vipswitch announce")]
     Announce(Announce),
@@ -393,10 +421,13 @@ mod tests {
             };
             assert!(cli.options.json && !cli.options.dry_run);
             assert_eq!(cli.options.config, Some("/x".into()));
-            let Verb::Bind(masters) = cli.verb else {
+            let Verb::Bind(order) = cli.verb else {
                 panic!("{line}")
             };
-            assert_eq!(masters.masters, ["m", "n"]);
+            assert_eq!(
+                (order.of.masters, order.force),
+                (vec!["m".into(), "n".into()], false)
+            );
         }
     }
 

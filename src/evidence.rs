@@ -199,6 +199,8 @@ pub struct Vote {
     pub known_to: usize,
     /// Whether the local Sentinel lists it: a Sentinel that was just started knows few others.
     pub listed_here: bool,
+    /// Whether nothing at all was heard of its host. A host that refuses a connection is there.
+    pub out_of_reach: bool,
 }
 
 /// What the Sentinels say about a master.
@@ -238,6 +240,13 @@ impl Ballot {
             ..self.clone()
         };
         self.winner().is_none() && late.winner().is_some()
+    }
+
+    /// Returns whether the members that are out of reach are enough to elect a leader among themselves: then the
+    /// master may be another one by now, and nobody here would know.
+    pub fn could_elect_without(&self) -> bool {
+        let members = self.votes.iter().filter(|vote| self.counts(vote));
+        members.filter(|vote| vote.out_of_reach).count() >= self.needed()
     }
 
     /// Returns what this host's Sentinel says.
@@ -348,6 +357,7 @@ mod tests {
             epoch,
             known_to,
             listed_here: true,
+            out_of_reach: says.is_none(),
         }
     }
 
@@ -452,6 +462,34 @@ mod tests {
             (vote.known_to, vote.listed_here) = (1, false);
         }
         assert_eq!(name(&old).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn the_silent_ones_could_elect_another_where_they_are_a_majority_of_the_members() {
+        let (a, none) = (Some("a"), None);
+        for (says, quorum, expected) in [
+            (&[a, none, none][..], 2, true),
+            (&[a, a, none], 2, false),
+            (&[none, none, none], 2, true),
+            (&[a, a, none, none, none], 2, true),
+            (&[a, a, a, none, none], 2, false),
+            // The quorum of the configuration is higher than the majority.
+            (&[a, a, none, none, none], 4, false),
+            (&[a, none], 1, false),
+        ] {
+            let ballot = ballot(says, quorum);
+            assert_eq!(ballot.could_elect_without(), expected, "{ballot}");
+        }
+        // Stopped on hosts that are there: they refuse the connection.
+        let mut refused = ballot(&[a, none, none], 2);
+        refused.votes[1].out_of_reach = false;
+        assert!(!refused.could_elect_without());
+        // Two forged ones that one list has are no members.
+        let mut forged = ballot(&[a, a, a, none, none, none, none], 2);
+        for vote in &mut forged.votes[3..] {
+            vote.known_to = 1;
+        }
+        assert!(!forged.could_elect_without());
     }
 
     #[test]

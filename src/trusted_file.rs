@@ -56,6 +56,10 @@ pub fn read(path: &Path, kind: Kind) -> Result<String, Fault> {
             exit::Kind::Passing => Fault::passing(text),
             exit::Kind::Permanent => Fault::permanent(text),
         };
+        let fault = match refusal.error {
+            Some(io::ErrorKind::PermissionDenied) => fault.for_lack_of_privilege(),
+            _ => fault,
+        };
         match refusal.remedy {
             Some(remedy) => fault.remedy(remedy),
             None => fault,

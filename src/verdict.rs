@@ -293,6 +293,7 @@ mod tests {
             epoch: 7,
             known_to: 3,
             listed_here: true,
+            out_of_reach: host == "-",
         };
         let votes = says.map(vote).to_vec();
         Some(Ballot {

@@ -36,7 +36,10 @@ pub async fn turned_master(server: Server, until: Instant) -> Result<Promoted, N
         match asked {
             Ok(promoted) => return Ok(promoted),
             Err(no) if Instant::now() >= until => return Err(no),
-            Err(no @ (NoAnswer::AuthMissing(_) | NoAnswer::AuthRefused(_) | NoAnswer::NotAllowed(_))) => {
+            Err(
+                no
+                @ (NoAnswer::AuthMissing(_) | NoAnswer::AuthRefused(_) | NoAnswer::NotAllowed(_)),
+            ) => {
                 return Err(no);
             }
             // The promotion itself ends the connection.

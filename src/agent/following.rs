@@ -210,13 +210,10 @@ impl World {
         let Some(server) = self.chosen(&name, &to).await else {
             return;
         };
-        let mut had = None;
-        if let Ok(promotion) = turned_master(server, until).await {
-            had = promotion.offset;
-        } else {
-            return;
+        if let Ok(promoted) = turned_master(server, until).await {
+            let said = Event::Chosen(name, Role::Master, promoted.offset);
+            self.tell(said).await;
         }
-        self.tell(Event::Chosen(name, Role::Master, had)).await;
     }
 
     /// Returns how a chosen replica is asked: with the credentials only where the configuration vouches for its

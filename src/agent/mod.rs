@@ -20,6 +20,7 @@ mod settle;
 mod shown;
 pub mod snapshot;
 pub mod socket;
+pub mod socket_path;
 mod world;
 
 use std::cell::RefCell;
@@ -84,7 +85,11 @@ async fn stay(path: &Path, started: Instant) -> Result<(), Fault> {
         }
     };
     service::stopping();
-    for task in [alive.abort_handle(), answering.abort_handle(), serving.abort_handle()] {
+    for task in [
+        alive.abort_handle(),
+        answering.abort_handle(),
+        serving.abort_handle(),
+    ] {
         task.abort();
     }
     ended
@@ -123,7 +128,11 @@ fn begin(
     next: &Rc<RefCell<Option<End>>>,
 ) -> Result<Vec<AbortHandle>, Fault> {
     let mut tasks = vec![
-        spawn_local(heed_signals(Rc::clone(world), path.to_owned(), Rc::clone(next))?),
+        spawn_local(heed_signals(
+            Rc::clone(world),
+            path.to_owned(),
+            Rc::clone(next),
+        )?),
         spawn_local(kernel_events::pass_on(Rc::clone(world))),
         spawn_local(probes::ask_every_minute(Rc::clone(world))),
         spawn_local(let_go(Rc::clone(world))),

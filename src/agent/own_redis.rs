@@ -275,7 +275,9 @@ impl Watcher {
 
 /// CLIENT PAUSE knows WRITE, and CLIENT UNPAUSE exists, since 6.2. Before, a pause could not be ended.
 fn is_old(version: &str) -> bool {
-    let parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    let parts = version
+        .split('.')
+        .map_while(|part| part.parse::<u32>().ok());
     parts.collect::<Vec<_>>() < vec![6, 2]
 }
 

@@ -10,7 +10,7 @@ use super::core::{Event, Facts};
 use super::following::{Followed, Watched};
 use super::world::World;
 use crate::exit::Fault;
-use crate::gather::{self, Poll};
+use crate::gather::{self, Patience, Poll};
 use crate::kernel::Snapshot;
 
 impl World {
@@ -19,13 +19,16 @@ impl World {
         let config = Rc::clone(&self.config);
         let names: Vec<&str> = config.masters.keys().map(String::as_str).collect();
         let memory = self.memory.borrow().clone();
-        let asked = gather::poll(&config, &names, &memory).await;
+        let asked = gather::poll(&config, &names, &memory, self.patience()).await;
         let polls = match asked {
             Ok(polls) => polls,
             Err(fault) => vec![Err(fault); names.len()],
         };
         let snapshot = Snapshot::new(&self.netlink);
-        let each = names.iter().zip(&polls).map(|(name, poll)| self.poll_one(name, poll, &snapshot));
+        let each = names
+            .iter()
+            .zip(&polls)
+            .map(|(name, poll)| self.poll_one(name, poll, &snapshot));
         join_all(each).await;
         self.follow(polls.iter().flatten());
         for (name, poll) in names.iter().zip(&polls) {
@@ -39,7 +42,28 @@ impl World {
         self.tell(Event::PollEnded).await;
     }
 
-    async fn poll_one(self: &Rc<Self>, name: &str, poll: &Result<Poll, Fault>, snapshot: &Snapshot<'_>) {
+    /// Where the last round was of one mind nobody has to be waited for.
+    fn patience(&self) -> Patience {
+        let core = self.core.borrow();
+        let is_clear = |facts: &Facts| {
+            let ballot = facts.evidence.ballot.as_ref();
+            ballot.is_some_and(|ballot| ballot.winner().is_some())
+        };
+        match core
+            .masters()
+            .all(|master| master.facts().is_some_and(is_clear))
+        {
+            true => Patience::Quick,
+            false => Patience::Full,
+        }
+    }
+
+    async fn poll_one(
+        self: &Rc<Self>,
+        name: &str,
+        poll: &Result<Poll, Fault>,
+        snapshot: &Snapshot<'_>,
+    ) {
         let event = match self.facts(name, poll, snapshot).await {
             Ok(facts) => {
                 self.watch(name, &facts);
@@ -59,8 +83,7 @@ impl World {
         let poll = poll.as_ref().map_err(Clone::clone)?;
         let memory = self.memory.borrow().clone();
         let evidence =
-            gather::of_poll(&self.config, name, poll, Duration::ZERO, &memory, snapshot)
-                .await?;
+            gather::of_poll(&self.config, name, poll, Duration::ZERO, &memory, snapshot).await?;
         let ballot = evidence.ballot.as_ref();
         Ok(Facts {
             could_elect_without: ballot.is_some_and(|ballot| ballot.could_elect_without()),
@@ -90,7 +113,7 @@ impl World {
     fn follow<'a>(self: &Rc<Self>, polls: impl Iterator<Item = &'a Poll>) {
         let mut followed = self.followed.borrow_mut();
         let mut known = BTreeSet::new();
-        for server in polls.flat_map(Poll::sentinels) {
+        for server in polls.flat_map(Poll::ways) {
             let at = server.endpoint.to_string();
             if known.insert(at.clone()) && !followed.contains_key(&at) {
                 followed.insert(at, Followed::begin(self, server.clone()));
@@ -103,7 +126,7 @@ impl World {
     }
 
     /// Looks whether the VIPs are where they were settled: an event of the kernel may have been lost.
-    async fn look_for_drift(&self, snapshot: &Snapshot<'_>) {
+    async fn look_for_drift(&self) {
         let vips: Vec<_> = self.config.vips().map(|vip| vip.address).collect();
         // What was looked up for the questions may have changed since.
         let snapshot = Snapshot::new(&self.netlink);

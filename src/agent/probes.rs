@@ -45,7 +45,10 @@ pub(super) async fn ask_every_minute(world: Rc<World>) {
 async fn ask(world: &World, places: &[Place], own: &[MacAddr]) {
     let question = |place: &'_ Place| (place.vip, place.link.clone());
     let asked: Vec<(IpAddr, Link)> = places.iter().map(question).collect();
-    let questions: Vec<Question> = asked.iter().map(|(vip, link)| Question { vip: *vip, link }).collect();
+    let questions: Vec<Question> = asked
+        .iter()
+        .map(|(vip, link)| Question { vip: *vip, link })
+        .collect();
     let answers = claimants(&questions, own, ANSWER).await;
     for (place, answer) in places.iter().zip(answers) {
         let Ok(answer) = answer else { continue };
@@ -59,23 +62,39 @@ async fn ask(world: &World, places: &[Place], own: &[MacAddr]) {
 
 /// Writes to the log what is not as it should be, once for each change.
 async fn note(world: &World, place: &Place, macs: &[String], is_first: bool) {
-    let stands = world.core.borrow().master(&place.master).and_then(|master| master.stands());
+    let stands = world
+        .core
+        .borrow()
+        .master(&place.master)
+        .and_then(|master| master.stands());
     let sentence = match (stands, macs) {
         (Some(Stands::Here), []) | (None, _) => return,
         (Some(Stands::Here), macs) => {
             // This host contests the claim; whoever claims it is told to the operator.
             world.announcers.again(place.vip);
-            format!("{} is here, and answered for by {}, too", place.vip, macs.join(", "))
+            format!(
+                "{} is here, and answered for by {}, too",
+                place.vip,
+                macs.join(", ")
+            )
         }
         (Some(Stands::Elsewhere), []) => format!("nobody answers for {}", place.vip),
         (Some(Stands::Elsewhere), [_]) if is_first => return,
         (Some(Stands::Elsewhere), [holder]) => format!("{holder} answers for {}", place.vip),
         (Some(Stands::Elsewhere), macs) => {
-            format!("{} is answered for by several: {}", place.vip, macs.join(", "))
+            format!(
+                "{} is answered for by several: {}",
+                place.vip,
+                macs.join(", ")
+            )
         }
     };
     let is_well = matches!((stands, macs), (Some(Stands::Elsewhere), [_]));
-    let level = if is_well { Level::Notice } else { Level::Warning };
+    let level = if is_well {
+        Level::Notice
+    } else {
+        Level::Warning
+    };
     let mut line = format!("msg={}", quote(&sentence));
     pair(&mut line, "master", &escape(&place.master));
     log::line(level, &line).await;
@@ -83,7 +102,10 @@ async fn note(world: &World, place: &Place, macs: &[String], is_first: bool) {
 
 /// Returns where each VIP's holder can be asked for, and the hardware addresses of this host.
 async fn places(world: &World) -> Result<(Vec<Place>, Vec<MacAddr>), Fault> {
-    let snapshot = Snapshot::knowing(&world.netlink, world.config.vips().map(|vip| vip.address).collect());
+    let snapshot = Snapshot::knowing(
+        &world.netlink,
+        world.config.vips().map(|vip| vip.address).collect(),
+    );
     let mut places = Vec::new();
     for (name, master) in &world.config.masters {
         for vip in &master.vips {
@@ -108,7 +130,9 @@ async fn link(
 ) -> Result<Option<Link>, Fault> {
     let seen = snapshot.see(vip.address, interface).await?;
     let bound = seen.bound.first().map(|binding| binding.ifindex);
-    let chosen = choose_interface(vip, &seen, None).ok().map(|(ifindex, _)| ifindex);
+    let chosen = choose_interface(vip, &seen, None)
+        .ok()
+        .map(|(ifindex, _)| ifindex);
     match bound.or(chosen) {
         Some(ifindex) => world.netlink.link(ifindex).await,
         None => Ok(None),

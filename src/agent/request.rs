@@ -1,6 +1,13 @@
-//! What is asked of the agent over its socket, and what it answers: one line of JSON each way.
+//! What is asked of the agent over its socket, and what it answers: one line of JSON each way. Before its answer
+//! the agent sends a space, as soon as it has the request: JSON allows it, and the asker knows that somebody is there.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::exit::{Exit, Fault};
+use crate::failover::Failover;
 
 /// The longest request and the longest answer, in bytes.
 pub const LONGEST: usize = 256 * 1024;
@@ -13,9 +20,30 @@ pub struct Request {
     /// The masters that it is about; every configured one if none is given.
     #[serde(default)]
     pub masters: Vec<String>,
+    /// The file that the asker would read its configuration from, absolute: an agent with another file refuses.
+    #[serde(default)]
+    pub config: PathBuf,
     /// How the answer is to be told.
     #[serde(default)]
     pub telling: Telling,
+}
+
+impl Verb {
+    /// Returns whether somebody may ask for this who is neither root nor the agent's own user: Sentinel's
+    /// user, whose call is only a hint.
+    pub fn is_for_everybody(&self) -> bool {
+        matches!(self, Verb::Hook(_) | Verb::Status)
+    }
+}
+
+/// Reads the arguments of [`Verb::Hook`].
+///
+/// # Errors
+///
+/// Those of [`Failover::parse`].
+pub fn failover(arguments: &[String]) -> Result<Failover, Fault> {
+    let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+    Failover::parse(&arguments)
 }
 
 /// What is to be done.
@@ -69,4 +97,30 @@ pub struct Reply {
     /// The agent does not do this; why. The asker does its own work if it can.
     #[serde(default)]
     pub refused: Option<String>,
+}
+
+impl Reply {
+    /// Returns how its asker is to end. A number that is none of ours is tried again.
+    pub fn ending(&self) -> Exit {
+        let all = [Exit::Done, Exit::Passing, Exit::Permanent];
+        let known = all.into_iter().find(|exit| exit.code() == self.exit);
+        known.unwrap_or(Exit::Passing)
+    }
+
+    /// Returns the answer of an agent that does not do what is asked, and why.
+    pub fn refusing(why: impl Into<String>) -> Reply {
+        Reply {
+            refused: Some(why.into()),
+            ..Reply::default()
+        }
+    }
+
+    /// Returns the answer that ends its asker by this fault.
+    pub fn failing(fault: &Fault) -> Reply {
+        Reply {
+            exit: Exit::from(fault.kind).code(),
+            err: vec![fault.to_string()],
+            ..Reply::default()
+        }
+    }
 }

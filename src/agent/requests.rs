@@ -62,7 +62,8 @@ impl World {
         let rounds = self.rounds.get();
         if let Some(call) = known.call.zip(known.word) {
             let until = self.now() + PATIENCE;
-            self.tell(Event::Called(name.to_owned(), Box::new(call), until)).await;
+            self.tell(Event::Called(name.to_owned(), Box::new(call), until))
+                .await;
         }
         self.settled(name, rounds, until).await
     }
@@ -99,9 +100,10 @@ impl World {
             (Verdict::Stays(_), Some(fault)) => Err(fault.clone()),
             (Verdict::Stays(_), None) => Ok(()),
             (Verdict::Here(..) | Verdict::Elsewhere(_), _) if master.is_settled() => Ok(()),
-            (Verdict::Here(..) | Verdict::Elsewhere(_), _) => {
-                Err(master.failed().cloned().unwrap_or_else(|| Fault::passing("it is being settled")))
-            }
+            (Verdict::Here(..) | Verdict::Elsewhere(_), _) => Err(master
+                .failed()
+                .cloned()
+                .unwrap_or_else(|| Fault::passing("it is being settled"))),
         })
     }
 
@@ -233,7 +235,12 @@ fn tell(reply: &mut Reply, task: &Task<'_>, telling: Telling) {
         }
     }
     if telling.verbose {
-        let line = log_line(&[("by", "agent".to_owned())], &task.outcomes, &task.phases, exit);
+        let line = log_line(
+            &[("by", "agent".to_owned())],
+            &task.outcomes,
+            &task.phases,
+            exit,
+        );
         reply.err.push(line);
     }
 }

@@ -22,7 +22,9 @@ pub enum Signal {
 ///
 /// A signal that cannot be watched for.
 pub fn signals() -> Result<impl Stream<Item = Signal> + Unpin, Fault> {
-    let watch = |kind| signal(kind).map_err(|error| Fault::passing(format!("cannot watch for signals: {error}")));
+    let watch = |kind| {
+        signal(kind).map_err(|error| Fault::passing(format!("cannot watch for signals: {error}")))
+    };
     let all = [
         (watch(SignalKind::hangup())?, Signal::Reload),
         (watch(SignalKind::terminate())?, Signal::Stop),
@@ -37,9 +39,13 @@ pub fn signals() -> Result<impl Stream<Item = Signal> + Unpin, Fault> {
 }
 
 /// x
-pub fn privileges() -> Vec<String> { Vec::new() }
+pub fn privileges() -> Vec<String> {
+    Vec::new()
+}
 /// x
-pub fn missing() -> Result<(), Fault> { Ok(()) }
+pub fn missing() -> Result<(), Fault> {
+    Ok(())
+}
 /// x
 pub fn ready() {}
 /// x
@@ -49,4 +55,6 @@ pub fn alive() {}
 /// x
 pub fn stopping() {}
 /// x
-pub fn watchdog_every() -> Option<Duration> { None }
+pub fn watchdog_every() -> Option<Duration> {
+    None
+}

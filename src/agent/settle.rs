@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use super::core::{Event, Settled, Time};
 use super::world::World;
 use crate::config::Target;
-use crate::deeds::tickle::schedule::LIFE;
 use crate::deeds::tickle;
+use crate::deeds::tickle::schedule::LIFE;
 use crate::engine::{Expected, Task};
 use crate::evidence::{Evidence, Order};
 use crate::exit::{Exit, Fault, Kind};
@@ -142,7 +142,11 @@ impl World {
             };
             if let Err(fault) = done {
                 pending += 1;
-                log::line(Level::Warning, &format!("msg={}", crate::report::quote(&fault.to_string()))).await;
+                log::line(
+                    Level::Warning,
+                    &format!("msg={}", crate::report::quote(&fault.to_string())),
+                )
+                .await;
             }
         }
         self.pending_commands.set(pending);
@@ -160,5 +164,7 @@ fn old_master(known: &Evidence) -> Vec<std::net::IpAddr> {
 /// Returns the fault that may pass soonest.
 fn failed(task: &Task<'_>) -> Option<Fault> {
     let faults = task.outcomes.iter().filter_map(|outcome| outcome.fault());
-    faults.min_by_key(|fault| fault.kind == Kind::Permanent).cloned()
+    faults
+        .min_by_key(|fault| fault.kind == Kind::Permanent)
+        .cloned()
 }

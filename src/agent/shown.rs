@@ -19,7 +19,10 @@ impl World {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime: now.as_secs_f64(),
-            masters: core.masters().map(|master| self.master(master, now)).collect(),
+            masters: core
+                .masters()
+                .map(|master| self.master(master, now))
+                .collect(),
             sentinels: self.sentinels(),
             drift_repaired: core.masters().map(|master| master.drifts).sum(),
             pending_commands: self.pending_commands.get(),
@@ -45,25 +48,40 @@ impl World {
             reason: master.verdict.name().to_owned(),
             master: winner.map(|site| site.endpoint.to_string()),
             vips: vips.map(|vip| self.vip(vip.address, master)).collect(),
-            redis: known.own_redis.iter().map(|own| snapshot::Redis {
-                at: own.site.endpoint.to_string(),
-                role: match &own.role {
-                    Ok(Role::Master) => "master".to_owned(),
-                    Ok(Role::Replica) => "replica".to_owned(),
-                    Ok(Role::Other(other)) => crate::text::escape(other),
-                    Err(fault) => fault.to_string(),
-                },
-                run_id: own.run_id.clone(),
-            }).collect(),
-            replicas: master.own.values().flat_map(|own| own.replicas.clone()).collect(),
-            votes: ballot.iter().flat_map(|ballot| &ballot.votes).map(vote).collect(),
+            redis: known
+                .own_redis
+                .iter()
+                .map(|own| snapshot::Redis {
+                    at: own.site.endpoint.to_string(),
+                    role: match &own.role {
+                        Ok(Role::Master) => "master".to_owned(),
+                        Ok(Role::Replica) => "replica".to_owned(),
+                        Ok(Role::Other(other)) => crate::text::escape(other),
+                        Err(fault) => fault.to_string(),
+                    },
+                    run_id: own.run_id.clone(),
+                })
+                .collect(),
+            replicas: master
+                .own
+                .values()
+                .flat_map(|own| own.replicas.clone())
+                .collect(),
+            votes: ballot
+                .iter()
+                .flat_map(|ballot| &ballot.votes)
+                .map(vote)
+                .collect(),
             forced: master.forced().map(|order| match order {
                 Order::Bind => "bind".to_owned(),
                 Order::Unbind => "unbind".to_owned(),
                 Order::Announce => "announce".to_owned(),
             }),
             cut_off: master.cut_off_for(now).map(|time| time.as_secs_f64()),
-            last_failover: master.timeline.as_ref().map(|timeline| self.timeline(timeline)),
+            last_failover: master
+                .timeline
+                .as_ref()
+                .map(|timeline| self.timeline(timeline)),
             failovers: master.take_overs,
             paused_seconds: master.paused_for.as_secs_f64(),
             take_over_seconds: master.took.iter().map(Duration::as_secs_f64).collect(),
@@ -125,7 +143,11 @@ impl World {
 fn vote(vote: &Vote) -> snapshot::Vote {
     snapshot::Vote {
         who: vote.who.clone(),
-        says: vote.says.as_ref().ok().map(|site| site.endpoint.to_string()),
+        says: vote
+            .says
+            .as_ref()
+            .ok()
+            .map(|site| site.endpoint.to_string()),
         silent: vote.says.as_ref().err().cloned(),
         epoch: vote.epoch,
     }

@@ -11,10 +11,10 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout_at;
 
+use super::announcing::Announcers;
 use super::core::{Action, Core, Event, Stands, Time};
 use super::following::{Followed, Watched};
 use crate::config::{Config, Target};
-use super::announcing::Announcers;
 use crate::engine::Engine;
 use crate::evidence::Order;
 use crate::failover::Endpoint;
@@ -94,7 +94,10 @@ impl World {
             core: RefCell::new(core),
             memory: RefCell::new(Memory::read()),
             netlink: Netlink::open()?,
-            announcers: Rc::new(Announcers::new(Rc::clone(&config), config.agent.announce_every)),
+            announcers: Rc::new(Announcers::new(
+                Rc::clone(&config),
+                config.agent.announce_every,
+            )),
             config,
             started,
             since: SystemTime::now() - started.elapsed(),
@@ -242,6 +245,10 @@ impl World {
 async fn log_change(master: &str, is_well: bool, sentence: &str) {
     let mut line = format!("msg={}", quote(sentence));
     pair(&mut line, "master", &escape(master));
-    let level = if is_well { Level::Notice } else { Level::Warning };
+    let level = if is_well {
+        Level::Notice
+    } else {
+        Level::Warning
+    };
     log::line(level, &line).await;
 }

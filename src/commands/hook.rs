@@ -1,9 +1,12 @@
 //! Sentinel's call.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{level, load};
+use super::{level, load, with_agent};
+use crate::agent::client::Unserved;
+use crate::agent::request::{Reply, Verb};
 use crate::cli::Options;
 use crate::config::{Config, Target};
 use crate::engine::Task;
@@ -12,23 +15,80 @@ use crate::exit::{Exit, Fault};
 use crate::failover::Failover;
 use crate::log::{self, Level};
 use crate::once::{self, Entry, Run};
-use crate::report::{fault_line, log_line};
+use crate::report::{fault_line, log_line, pair, quote};
 use crate::text::escape;
 
+/// How long the agent may take for a call. What is left of a run's time is enough for its own work then.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Makes this host follow the failover. Returns how the run ended; everything that is to be
-/// said about it is in the log by then.
-pub(super) async fn run(failover: &Failover, started: Instant) -> Exit {
-    let done = match load(&Options::default(), &[&failover.master], started).await {
-        Ok(config) => follow(failover, &config, started).await,
-        Err(fault) => Err(fault),
+/// said about it is in the log by then. `arguments` are those that the failover was read from.
+pub(super) async fn run(failover: &Failover, arguments: &[OsString], started: Instant) -> Exit {
+    let words = arguments.iter().map(|word| word.to_string_lossy().into());
+    let call = Verb::Hook(words.collect());
+    let until = Instant::now() + PATIENCE;
+    // Before the configuration, which this process need not be able to read.
+    let unserved = match with_agent::ask(call, &[], &Options::default(), until).await {
+        Ok(reply) => return tell(failover, &reply).await,
+        Err(unserved) => unserved,
     };
-    match done {
-        Ok(exit) => exit,
+    match load(&Options::default(), &[&failover.master], started).await {
+        Ok(config) => match follow(failover, &config, &unserved, started).await {
+            Ok(exit) => exit,
+            Err(fault) => refuse(&fault, &pairs(failover)).await,
+        },
+        Err(fault) if is_agents(&unserved, [&fault]) => {
+            let mut call = pairs(failover).to_vec();
+            call.push(("agent", unserved.to_string()));
+            let remedy = [fault.what_to_do(), Some(&without_agent(&unserved))];
+            let remedy: Vec<&str> = remedy.into_iter().flatten().collect();
+            refuse(&fault.clone().remedy(remedy.join(" ")), &call).await
+        }
         Err(fault) => refuse(&fault, &pairs(failover)).await,
     }
 }
 
-async fn follow(failover: &Failover, config: &Config, started: Instant) -> Result<Exit, Fault> {
+/// Ends a call that the agent has answered.
+async fn tell(failover: &Failover, reply: &Reply) -> Exit {
+    let exit = reply.ending();
+    let mut line = match reply.err.is_empty() {
+        true => "msg=\"the agent has dealt with the call\"".to_owned(),
+        false => format!("msg={}", quote(&reply.err.join("; "))),
+    };
+    let mut call = pairs(failover).to_vec();
+    call.extend([
+        ("by", "agent".to_owned()),
+        ("exit", exit.code().to_string()),
+    ]);
+    for (key, value) in call {
+        pair(&mut line, key, &value);
+    }
+    log::line(level(exit), &line).await;
+    with_agent::tell_errors(reply).await;
+    exit
+}
+
+/// Whether these faults have to do with an agent that has not answered: on a host that is to have none only where
+/// another process could have done better.
+fn is_agents<'a>(unserved: &Unserved, faults: impl IntoIterator<Item = &'a Fault>) -> bool {
+    *unserved != Unserved::NoAgent || faults.into_iter().any(Fault::lacks_privilege)
+}
+
+/// Returns the sentences that are said after a fault of this process where an agent should have done the work.
+fn without_agent(unserved: &Unserved) -> String {
+    let remedy = unserved.remedy().map(|remedy| format!(". {remedy}"));
+    format!(
+        "The agent has not done it either: {unserved}{}",
+        remedy.unwrap_or_default()
+    )
+}
+
+async fn follow(
+    failover: &Failover,
+    config: &Config,
+    unserved: &Unserved,
+    started: Instant,
+) -> Result<Exit, Fault> {
     let targets = Target::of(config, &[&failover.master])?;
     let mut run = Run::new(Entry::Hook(failover), config, targets, started, false);
     let exit = run
@@ -38,14 +98,21 @@ async fn follow(failover: &Failover, config: &Config, started: Instant) -> Resul
     let Some(task) = run.tasks.first() else {
         return Ok(exit);
     };
+    let faults = || task.outcomes.iter().filter_map(|outcome| outcome.fault());
+    let is_agents = is_agents(unserved, faults());
     let mut call = pairs(failover).to_vec();
     call.extend(once::pairs(task));
+    call.extend(is_agents.then(|| ("agent", unserved.to_string())));
     let line = log_line(&call, &task.outcomes, &task.phases, exit.code());
-    let faults = task.outcomes.iter().filter_map(|outcome| outcome.fault());
-    let mut faults: Vec<String> = faults.map(ToString::to_string).collect();
+    let mut texts: Vec<String> = faults().map(ToString::to_string).collect();
     // Two VIPs of one master often share a fault.
-    faults.dedup();
-    complain(exit, log_level(exit, task), &line, &faults.join("; ")).await;
+    texts.dedup();
+    let mut said = texts.join("; ");
+    if is_agents && !said.is_empty() {
+        let stop = if said.ends_with(['.', '?']) { "" } else { "." };
+        said = format!("{said}{stop} {}", without_agent(unserved));
+    }
+    complain(exit, log_level(exit, task), &line, &said).await;
     Ok(exit)
 }
 

@@ -69,9 +69,9 @@ pub fn read(channel: &str, payload: &str) -> Option<Event> {
         Some(Event { master, what })
     };
     let what = match channel {
-        "+selected-slave" | "+failover-state-send-slaveof-noone" | "+failover-state-wait-promotion" => {
-            What::Promotes
-        }
+        "+selected-slave"
+        | "+failover-state-send-slaveof-noone"
+        | "+failover-state-wait-promotion" => What::Promotes,
         "+promoted-slave" => What::Promoted,
         "+switch-master" => {
             let [master, _, _, host, port, ..] = words[..] else {
@@ -86,7 +86,14 @@ pub fn read(channel: &str, payload: &str) -> Option<Event> {
                 _ => return None,
             };
             let is_abort = channel.starts_with("-failover-abort-");
-            return event(master, if is_abort { What::Aborted } else { What::Changed });
+            return event(
+                master,
+                if is_abort {
+                    What::Aborted
+                } else {
+                    What::Changed
+                },
+            );
         }
     };
     let ["slave", _, host, port, "@", master, ..] = words[..] else {
@@ -117,16 +124,44 @@ mod tests {
         let v6 = "slave [fd00::2]:6380 fd00::2 6380 @ my.master-1 fd00::1 6379";
         let names = "slave redis2:6380 redis2 6380 @ m redis1 6379";
         for (channel, payload, master, what) in [
-            ("+selected-slave", slave, "m", What::Promotes(at("10.0.0.2"))),
-            ("+failover-state-wait-promotion", v6, "my.master-1", What::Promotes(at("fd00::2"))),
+            (
+                "+selected-slave",
+                slave,
+                "m",
+                What::Promotes(at("10.0.0.2")),
+            ),
+            (
+                "+failover-state-wait-promotion",
+                v6,
+                "my.master-1",
+                What::Promotes(at("fd00::2")),
+            ),
             ("+promoted-slave", names, "m", What::Promoted(at("redis2"))),
-            ("+switch-master", "m 10.0.0.1 6379 10.0.0.2 6380", "m", What::Switched(at("10.0.0.2"))),
-            ("-failover-abort-slave-timeout", "master m 10.0.0.1 6379", "m", What::Aborted),
-            ("+odown", "master m 10.0.0.1 6379 #quorum 2/2", "m", What::Changed),
+            (
+                "+switch-master",
+                "m 10.0.0.1 6379 10.0.0.2 6380",
+                "m",
+                What::Switched(at("10.0.0.2")),
+            ),
+            (
+                "-failover-abort-slave-timeout",
+                "master m 10.0.0.1 6379",
+                "m",
+                What::Aborted,
+            ),
+            (
+                "+odown",
+                "master m 10.0.0.1 6379 #quorum 2/2",
+                "m",
+                What::Changed,
+            ),
             ("+slave", slave, "m", What::Changed),
         ] {
             let event = read(channel, payload);
-            let expected = Event { master: master.into(), what };
+            let expected = Event {
+                master: master.into(),
+                what,
+            };
             assert_eq!(event, Some(expected), "{channel} {payload}");
         }
         for (channel, payload) in [

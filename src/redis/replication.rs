@@ -63,7 +63,9 @@ fn follower(line: &str) -> Option<Follower> {
         host: value("ip")?.to_owned(),
         port: value("port")?.parse().ok()?,
         is_online: value("state") == Some("online"),
-        offset: value("offset").and_then(|text| text.parse().ok()).unwrap_or_default(),
+        offset: value("offset")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default(),
         lag: seconds.map(Duration::from_secs),
     })
 }
@@ -83,7 +85,10 @@ mod tests {
         let [online, new] = read.replicas.as_slice() else {
             panic!("{read:?}")
         };
-        assert_eq!((online.offset, online.lag), (90, Some(Duration::from_secs(1))));
+        assert_eq!(
+            (online.offset, online.lag),
+            (90, Some(Duration::from_secs(1)))
+        );
         assert!(online.is_online && !new.is_online && new.host == "fd00::3");
     }
 

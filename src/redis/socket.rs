@@ -1,6 +1,6 @@
 //! The way to a server: a TCP port or a Unix socket.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use std::time::Duration;
 
@@ -21,7 +21,13 @@ const UNHEARD: Duration = Duration::from_secs(2);
 
 /// Connects to the server, to the first of its addresses that accepts.
 pub(super) async fn connect(server: &Server) -> Result<Box<dyn Stream>, NoAnswer> {
-    let unreachable = |error: io::Error| NoAnswer::Unreachable(words(&error));
+    let unreachable = |error: io::Error| match error.kind() {
+        ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::NetworkDown
+        | ErrorKind::TimedOut => NoAnswer::NoRoute(words(&error)),
+        _ => NoAnswer::Unreachable(words(&error)),
+    };
     let tcp = |address| {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;

@@ -108,7 +108,7 @@ _vipswitch() {
             return 0
             ;;
         vipswitch__subcmd__bind)
-            opts="-v -q -h --all --config --dry-run --json --verbose --quiet --help"
+            opts="-v -q -h --all --force --config --dry-run --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -162,7 +162,7 @@ _vipswitch() {
             return 0
             ;;
         vipswitch__subcmd__status)
-            opts="-v -q -h --exit-code --config --dry-run --json --verbose --quiet --help"
+            opts="-v -q -h --exit-code --watch --config --dry-run --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -198,7 +198,7 @@ _vipswitch() {
             return 0
             ;;
         vipswitch__subcmd__unbind)
-            opts="-v -q -h --all --config --dry-run --json --verbose --quiet --help"
+            opts="-v -q -h --all --force --config --dry-run --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

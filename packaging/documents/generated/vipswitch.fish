@@ -31,7 +31,7 @@ complete -c vipswitch -n "__fish_vipswitch_needs_command" -s v -l verbose -d 'Pr
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -s q -l quiet -d 'Print errors only'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -s h -l help -d 'Print help'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -s V -l version -d 'Print version'
-complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "bind" -d 'Take the VIP over, on this host, whatever Sentinel says'
+complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "bind" -d 'Take the VIP over, on this host'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "unbind" -d 'Release the VIP from this host'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "announce" -d 'Announce again what this host holds'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "status" -d 'Tell who is master, who holds the VIP, and who else claims it'
@@ -42,6 +42,7 @@ complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "version" -d 'Pr
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "completions" -d 'Print completions for a shell'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l all -d 'Every configured master'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l force -d 'Against what the Sentinels say, until the next failover or the opposite command'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l dry-run -d 'Print what would be done and change nothing'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l json -d 'Print JSON, one object per line'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -s v -l verbose -d 'Print the log line as well; check: every finding'
@@ -49,6 +50,7 @@ complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -s q -l quiet 
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -s h -l help -d 'Print help'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand unbind" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand unbind" -l all -d 'Every configured master'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand unbind" -l force -d 'Against what the Sentinels say, until the next failover or the opposite command'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand unbind" -l dry-run -d 'Print what would be done and change nothing'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand unbind" -l json -d 'Print JSON, one object per line'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand unbind" -s v -l verbose -d 'Print the log line as well; check: every finding'
@@ -63,6 +65,7 @@ complete -c vipswitch -n "__fish_vipswitch_using_subcommand announce" -s q -l qu
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand announce" -s h -l help -d 'Print help'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -l exit-code -d 'Exit 0 if all is well, 1 with warnings, 2 with errors'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -l watch -d 'Print again each second until interrupted'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -l dry-run -d 'Print what would be done and change nothing'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -l json -d 'Print JSON, one object per line'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand status" -s v -l verbose -d 'Print the log line as well; check: every finding'

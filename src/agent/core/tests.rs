@@ -53,6 +53,7 @@ fn facts(says: [&str; 3], role: Role) -> Box<Facts> {
         epoch: 7,
         known_to: 3,
         listed_here: true,
+        out_of_reach: host == "-",
     };
     let evidence = Evidence {
         ballot: Some(Ballot {
