@@ -41,6 +41,7 @@ use crate::exit::{Exit, Fault};
 use crate::log::{self, Level};
 use crate::once::PATIENCE;
 use crate::report::quote;
+use crate::runtime_folder;
 
 /// It is about every master of the configuration.
 const NO_MASTERS: [&str; 0] = [];
@@ -71,6 +72,8 @@ async fn stay(path: &Path, started: Instant) -> Result<(), Fault> {
         say(Level::Warning, &surplus).await;
     }
     let mut config = Rc::new(config::load(path, &NO_MASTERS, started + PATIENCE).await?);
+    // Systemd has made it; the lock's error says where it cannot be.
+    let _ = runtime_folder::get_ready();
     let server = Server::open(&config)?;
     let current = Current::default();
     let (to, requests) = mpsc::channel(REQUESTS);
