@@ -2,8 +2,13 @@
 //! changes. One loop owns the state ([`core`], pure): everything else sends it events and gets actions, and a
 //! [`snapshot`] for those who ask. What moves a VIP is the same engine that the hook and `sync` use.
 
+pub mod backoff;
+pub mod chosen;
 pub mod core;
+pub mod redis;
+mod redis_connection;
 pub mod request;
+pub mod sentinels;
 pub mod snapshot;
 
 use std::path::Path;

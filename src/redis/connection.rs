@@ -82,6 +82,20 @@ impl Connection {
         read(self.value().await?)
     }
 
+    /// Sends a command whose answer is not waited for: [`Connection::next`] returns it among what the server sends of
+    /// its own. For a connection on which no question is open.
+    pub async fn say(&mut self, words: &[&str]) {
+        self.queue(words);
+        self.expected -= 1;
+        self.send().await;
+    }
+
+    /// Returns whether the connection has ended: an error that [`Connection::next`] returned before that was an
+    /// answer.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// [`Connection::open`].
     pub(super) async fn connect(
         server: &Server,
