@@ -109,3 +109,40 @@ pub fn may_be_asked(config: &Config, master: &Master, named: &[Host]) -> bool {
 pub fn address_may_be_asked(config: &Config, master: &Master, address: IpAddr) -> bool {
     may_be_asked(config, master, &[Host::Address(address.to_canonical())])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+
+    fn may(master: &str, rest: &str, address: &str) -> bool {
+        let text = format!("[masters.m]\nvip = '10.0.0.9'\n{master}\n{rest}");
+        let config = config::parse(&text, Path::new("/x")).unwrap();
+        let master = config.master("m").unwrap();
+        address_may_be_asked(&config, master, address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_password_goes_to_the_hosts_of_the_configuration_only() {
+        let password = "redis_password_file = '/etc/secret'";
+        let peers = "[sentinel]\npeers = ['10.0.0.2:26379']";
+        let hosts = "[hosts]\nredis3 = ['fd00::3']";
+        let both = format!("{peers}\n{hosts}");
+        assert!(may(password, &both, "10.0.0.2"));
+        assert!(may(password, &both, "::ffff:10.0.0.2"));
+        assert!(may(password, &both, "fd00::3"));
+        assert!(!may(password, &both, "10.0.0.66"));
+        assert!(!may(password, "", "10.0.0.2"));
+    }
+
+    #[test]
+    fn without_password_and_certificate_any_may_be_asked() {
+        assert!(may("", "", "10.0.0.66"));
+        let files = "[tls]\nca_file = '/ca'\ncert_file = '/c'\nkey_file = '/k'";
+        assert!(may("", files, "10.0.0.66"));
+        assert!(!may("tls = true", files, "10.0.0.66"));
+        assert!(may("tls = true", "[tls]\nca_file = '/ca'", "10.0.0.66"));
+    }
+}
