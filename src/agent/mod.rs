@@ -9,6 +9,7 @@ pub mod redis;
 mod redis_connection;
 pub mod request;
 pub mod sentinels;
+mod sight;
 pub mod snapshot;
 
 use std::path::Path;

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::backoff::Backoff;
-use super::redis::{Because, Command, Order, PATIENCE, Seen, Wish};
+use super::sight::{Because, Command, Order, PATIENCE, Seen, Wish};
 use crate::redis::{Connection, NoAnswer, Server, State, Words};
 
 /// How often it is asked.
