@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant;
 
-use super::chosen::{may_be_asked, turned_master};
+use super::chosen::{address_may_be_asked, turned_master};
 use super::core::{Event, Own};
-use super::own_redis::{Seen, Watch};
-use super::sentinels::{Heard, follow};
+use super::redis::{Seen, Watch};
+use super::sentinels::{Heard, News, follow};
 use super::snapshot::Replica;
 use super::world::World;
 use crate::evidence::Role;
@@ -44,16 +44,16 @@ impl Followed {
     /// Follows a Sentinel.
     pub(super) fn begin(world: &Rc<World>, server: Server) -> Followed {
         let is_up = Rc::new(Cell::new(false));
-        let (to, mut heard) = mpsc::channel(QUEUE);
+        let (to, mut heard) = mpsc::channel::<Heard<()>>(QUEUE);
         let (world, up) = (Rc::clone(world), Rc::clone(&is_up));
         let task = spawn_local(async move {
             let pass_on = async {
-                while let Some(heard) = heard.recv().await {
-                    up.set(!matches!(heard, Heard::Down(_)));
-                    world.tell(event(heard)).await;
+                while let Some(Heard { news, .. }) = heard.recv().await {
+                    up.set(!matches!(news, News::Down(_)));
+                    world.tell(event(news)).await;
                 }
             };
-            join(follow(server, to), pass_on).await;
+            join(follow(server, (), to), pass_on).await;
         });
         Followed {
             task: task.abort_handle(),
@@ -68,8 +68,8 @@ impl Followed {
 }
 
 /// Whatever may have been missed is found by asking.
-fn event(heard: Heard) -> Event {
-    let Heard::Event(events::Event { master, what }) = heard else {
+fn event(news: News) -> Event {
+    let News::Event(events::Event { master, what }) = news else {
         return Event::Changed;
     };
     match what {
@@ -108,8 +108,8 @@ impl Watched {
         let master = world.config.masters.get(name)?;
         // The round of questions tells what is wrong with the files.
         let server = redis_server(&world.config, master, at).ok()?;
-        let (to, mut seen) = mpsc::channel(QUEUE);
-        let watch = Rc::new(Watch::begin(server, to));
+        let (to, mut seen) = mpsc::channel::<Seen<()>>(QUEUE);
+        let watch = Rc::new(Watch::start(server, (), to));
         let (world, name) = (Rc::clone(world), name.to_owned());
         let task = spawn_local(async move {
             while let Some(seen) = seen.recv().await {
@@ -140,18 +140,18 @@ impl Watched {
 /// How long a promotion is looked for closely: the leader sends it within a tick or two of its timer.
 const CLOSELY: Duration = Duration::from_secs(5);
 
-fn own(seen: Seen, at: SocketAddr, name: &str) -> Own {
+fn own(seen: Seen<()>, at: SocketAddr, name: &str) -> Own {
     match seen.state {
         Ok(state) => {
-            let online = state.replicas.iter().filter(|replica| replica.is_online);
-            let lags = online.filter_map(|replica| replica.lag);
+            let online = state.replicas.iter().filter(|replica| replica.online);
+            let lags = online.filter_map(|replica| replica.lag_seconds);
             let replicas = state.replicas.iter().map(|replica| Replica {
                 at: format!("{}:{}", replica.host, replica.port),
-                lag: replica.lag.map(|lag| lag.as_secs()),
+                lag: replica.lag_seconds,
                 behind: state.offset.saturating_sub(replica.offset),
             });
             Own {
-                acknowledged: lags.min(),
+                acknowledged: lags.min().map(Duration::from_secs),
                 replicas: replicas.collect(),
                 offset: Some(state.offset),
                 run_id: state.run_id,
@@ -210,8 +210,8 @@ impl World {
         let Some(server) = self.chosen(&name, &to).await else {
             return;
         };
-        if let Ok(promoted) = turned_master(server, until).await {
-            let said = Event::Chosen(name, Role::Master, promoted.offset);
+        if let Ok(promotion) = turned_master(&server, until).await {
+            let said = Event::Chosen(name, Role::Master, promotion.promoted_at);
             self.tell(said).await;
         }
     }
@@ -223,7 +223,7 @@ impl World {
         let addresses: Vec<IpAddr> = hosts::addresses(&to.host).await.ok()?;
         let at = SocketAddr::new(*addresses.first()?, to.port);
         let server = redis_server(&self.config, master, at).ok()?;
-        Some(match may_be_asked(&self.config, at.ip()) {
+        Some(match address_may_be_asked(&self.config, master, at.ip()) {
             true => server,
             false => server.without_credentials(),
         })

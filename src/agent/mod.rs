@@ -3,21 +3,24 @@
 //! What moves a VIP is the same engine that the hook and `sync` use.
 
 mod announcing;
+pub mod backoff;
 pub mod chosen;
 pub mod client;
 pub mod core;
 mod following;
 mod kernel_events;
 pub mod metrics;
-mod own_redis;
 mod polls;
 mod probes;
+pub mod redis;
+mod redis_connection;
 pub mod request;
 mod requests;
 pub mod sentinels;
 pub mod service;
 mod settle;
 mod shown;
+mod sight;
 pub mod snapshot;
 pub mod socket;
 pub mod socket_path;

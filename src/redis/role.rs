@@ -11,7 +11,7 @@ use super::server::Server;
 use crate::evidence::Role;
 
 impl Role {
-    fn read(word: &str) -> Role {
+    pub(super) fn read(word: &str) -> Role {
         match word {
             "master" => Role::Master,
             "slave" => Role::Replica,
@@ -106,8 +106,7 @@ impl Talk {
     }
 }
 
-/// Returns the value of a line of INFO.
-pub fn line<'a>(info: &'a str, key: &str) -> Option<&'a str> {
+pub(super) fn line<'a>(info: &'a str, key: &str) -> Option<&'a str> {
     let value = |line: &'a str| line.strip_prefix(key)?.strip_prefix(':');
     info.lines().find_map(value).map(str::trim)
 }

@@ -3,6 +3,7 @@
 
 mod address;
 mod agent;
+mod agent_watch;
 mod announcer;
 mod check;
 mod command_line;

@@ -51,13 +51,13 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// A Redis or a Sentinel that ends with its test.
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Process {
     /// Starts it with this configuration, and waits until it answers `server` in any way but by
     /// silence.
     #[track_caller]
-    fn start(dir: &Path, program: &str, conf: &str, server: &Server) -> Process {
+    pub fn start(dir: &Path, program: &str, conf: &str, server: &Server) -> Process {
         let path = dir.join(format!("{program}.conf"));
         fs::write(&path, format!("{conf}\ndir {}\n", dir.display())).unwrap();
         let output = fs::File::create(dir.join("output")).unwrap();
@@ -85,11 +85,13 @@ impl Drop for Process {
     }
 }
 
-fn at(port: u16) -> Server {
+/// A Redis or a Sentinel at this port, without password and TLS.
+pub fn at(port: u16) -> Server {
     Server::at(Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], port))))
 }
 
-fn with_password(port: u16, username: Option<&str>, password: &str) -> Server {
+/// The same with a user and a password.
+pub fn with_password(port: u16, username: Option<&str>, password: &str) -> Server {
     Server {
         username: username.map(str::to_owned),
         password: Some(password.to_owned()),
@@ -237,7 +239,8 @@ signed server -in server.csr -out server.crt -extfile extensions
 chmod 600 *.key
 "#;
 
-fn make_certificates(dir: &Path) {
+/// Makes the certificates of all kinds that Redis accepts.
+pub fn make_certificates(dir: &Path) {
     let mut openssl = Command::new("sh");
     openssl.args(["-c", CERTIFICATES]).current_dir(dir);
     let made = openssl.output().unwrap();
@@ -245,7 +248,8 @@ fn make_certificates(dir: &Path) {
     assert!(made.status.success(), "these tests need openssl: {text}");
 }
 
-fn with_tls(dir: &Path, port: u16, ca: &str, client: Option<&str>) -> Server {
+/// A server with TLS, the certificates of this CA and of this client.
+pub fn with_tls(dir: &Path, port: u16, ca: &str, client: Option<&str>) -> Server {
     let path = |name: &str, kind: &str| -> PathBuf { dir.join(format!("{name}.{kind}")) };
     let files = config::Tls {
         ca_file: path(ca, "crt"),
@@ -261,7 +265,7 @@ fn with_tls(dir: &Path, port: u16, ca: &str, client: Option<&str>) -> Server {
 }
 
 /// The configuration of a Redis at port 7001, with TLS at 7002.
-fn tls_conf(dir: &Path, ca: &str, own: &str) -> String {
+pub fn tls_conf(dir: &Path, ca: &str, own: &str) -> String {
     let dir = dir.display();
     format!(
         "port 7001\ntls-port 7002\nbind 127.0.0.1\ntls-ca-cert-file {dir}/{ca}.crt\n\

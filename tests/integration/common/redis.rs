@@ -239,7 +239,7 @@ impl Site {
         let script = r#"
 use IO::Socket::UNIX;
 my $agent = IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 1;
-print $agent "{\"verb\":\"status\"}\n";
+print $agent "{\"verb\":\"status\",\"config\":\"$ENV{VIPSWITCH_CONFIG}\"}\n";
 print while <$agent>;
 "#;
         let mut ask = self.host(server).command("perl");
