@@ -139,6 +139,7 @@ fn begin(
             path.to_owned(),
             Rc::clone(next),
         )?),
+        spawn_local(announcing::run(Rc::clone(world))),
         spawn_local(kernel_events::pass_on(Rc::clone(world))),
         spawn_local(probes::ask_every_minute(Rc::clone(world))),
         spawn_local(let_go(Rc::clone(world))),

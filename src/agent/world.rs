@@ -11,10 +11,11 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout_at;
 
-use super::announcing::Announcers;
+use super::announcing::announcers;
 use super::core::{Action, Core, Event, Stands, Time};
 use super::following::{Followed, Watched};
 use crate::config::{Config, Target};
+use crate::deeds::announcer::resident::Announcers;
 use crate::engine::Engine;
 use crate::evidence::Order;
 use crate::failover::Endpoint;
@@ -43,10 +44,10 @@ pub(super) struct World {
     pub(super) started: Instant,
     /// The same as a time of day, for those who ask.
     pub(super) since: SystemTime,
-    pub(super) core: RefCell<Core>,
+    pub(super) core: Rc<RefCell<Core>>,
     pub(super) engine: Engine,
     pub(super) memory: RefCell<Memory>,
-    pub(super) announcers: Rc<Announcers>,
+    pub(super) announcers: Announcers,
     pub(super) netlink: Netlink,
     pub(super) to: mpsc::Sender<Event>,
     /// Something was settled, or asked: who waits for that looks again.
@@ -87,17 +88,14 @@ impl World {
             let vips = master.vips.iter().map(|vip| vip.address).collect();
             (name.clone(), master.on_isolation, vips)
         });
-        let core = Core::new(masters);
+        let core = Rc::new(RefCell::new(Core::new(masters)));
         let vips = config.vips().map(|vip| vip.address);
         Ok(World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
-            core: RefCell::new(core),
             memory: RefCell::new(Memory::read()),
             netlink: Netlink::open()?,
-            announcers: Rc::new(Announcers::new(
-                Rc::clone(&config),
-                config.agent.announce_every,
-            )),
+            announcers: announcers(&core, started, config.agent.announce_every),
+            core,
             config,
             started,
             since: SystemTime::now() - started.elapsed(),
