@@ -34,3 +34,4 @@ mod sync_many;
 mod take_over;
 mod tickle;
 mod votes;
+mod with_agent;
