@@ -25,7 +25,7 @@ use crate::evidence::Order;
 use crate::exit::{Exit, Fault};
 use crate::failover::{Failover, Host};
 use crate::gather::remembered::Memory;
-use crate::gather::{self, Poll};
+use crate::gather::{self, Patience, Poll};
 use crate::hosts;
 use crate::kernel::Snapshot;
 use crate::outcome::Outcome;
@@ -298,7 +298,7 @@ impl Shared<'_> {
         let names: Vec<Option<&str>> = names.collect();
         let wanted: Vec<&str> = names.iter().flatten().copied().collect();
         let memory = self.memory.borrow().clone();
-        let polls = match gather::poll(self.config, &wanted, &memory).await {
+        let polls = match gather::poll(self.config, &wanted, &memory, Patience::Full).await {
             Ok(polls) => polls,
             Err(fault) => vec![Err(fault); wanted.len()],
         };

@@ -1,25 +1,235 @@
 //! The agent: stays resident on every server, and makes this host agree with what is true as soon as that
-//! changes. One loop owns the state ([`core`], pure): everything else sends it events and gets actions, and a
-//! [`snapshot`] for those who ask. What moves a VIP is the same engine that the hook and `sync` use.
+//! changes. One loop owns the state ([`core`], pure): everything else sends it events and carries out its actions.
+//! What moves a VIP is the same engine that the hook and `sync` use.
 
+mod announcing;
+pub mod chosen;
 pub mod client;
 pub mod core;
+mod following;
+mod kernel_events;
 pub mod metrics;
+mod own_redis;
+mod polls;
+mod probes;
 pub mod request;
+mod requests;
+pub mod sentinels;
+pub mod service;
+mod settle;
+mod shown;
 pub mod snapshot;
 pub mod socket;
 pub mod socket_path;
+mod world;
 
+use std::cell::RefCell;
 use std::path::Path;
-use std::time::Instant;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use crate::exit::Exit;
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio::time::sleep;
+
+use self::service::Signal;
+use self::socket::{Asked, Server};
+use self::world::{End, QUEUE, World};
+use crate::config::{self, Config};
+use crate::exit::{Exit, Fault};
+use crate::log::{self, Level};
+use crate::once::PATIENCE;
+use crate::report::quote;
+
+/// It is about every master of the configuration.
+const NO_MASTERS: [&str; 0] = [];
+
+/// How many requests may wait.
+const REQUESTS: usize = 64;
 
 /// Stays resident until a signal ends it. `path` is the configuration's file. Returns how it ended.
 ///
 /// # Errors
 ///
 /// A configuration that cannot be used, another agent at work on this host, and what the agent cannot do without.
-pub async fn run(_path: &Path, _started: Instant) -> anyhow::Result<Exit> {
-    anyhow::bail!("not yet")
+pub async fn run(path: &Path, started: Instant) -> anyhow::Result<Exit> {
+    let done = LocalSet::new().run_until(stay(path, started)).await;
+    if let Err(fault) = &done {
+        say(Level::Error, &fault.to_string()).await;
+    }
+    done?;
+    Ok(Exit::Done)
+}
+
+/// The world of now, for those that outlive a change of the configuration.
+type Current = Rc<RefCell<Option<Rc<World>>>>;
+
+async fn stay(path: &Path, started: Instant) -> Result<(), Fault> {
+    service::missing()?;
+    for surplus in service::privileges() {
+        say(Level::Warning, &surplus).await;
+    }
+    let mut config = Rc::new(config::load(path, &NO_MASTERS, started + PATIENCE).await?);
+    let server = Server::open(&config)?;
+    let current = Current::default();
+    let (to, requests) = mpsc::channel(REQUESTS);
+    let serving = spawn_local(server.serve(to));
+    let answering = spawn_local(answer(requests, Rc::clone(&current)));
+    let alive = spawn_local(stay_alive());
+    let ended = loop {
+        match work(&config, started, path, &current).await {
+            Ok(Some(new)) => config = new,
+            Ok(None) => break Ok(()),
+            Err(fault) => break Err(fault),
+        }
+    };
+    service::stopping();
+    for task in [
+        alive.abort_handle(),
+        answering.abort_handle(),
+        serving.abort_handle(),
+    ] {
+        task.abort();
+    }
+    ended
+}
+
+/// Works with a configuration until another one is to be used, which it returns, or a signal ends the agent.
+async fn work(
+    config: &Rc<Config>,
+    started: Instant,
+    path: &Path,
+    current: &Current,
+) -> Result<Option<Rc<Config>>, Fault> {
+    let (to, mut events) = mpsc::channel(QUEUE);
+    let world = Rc::new(World::new(Rc::clone(config), started, to)?);
+    current.replace(Some(Rc::clone(&world)));
+    let next = Rc::new(RefCell::new(None));
+    let beside = begin(&world, path, &next)?;
+    let end = world.work(&mut events, || next.borrow_mut().take()).await;
+    // Nobody asks for a world that is at its end.
+    current.replace(None);
+    world.end().await;
+    if matches!(end, End::Stop) && config.agent.release_on_stop {
+        world.release_all().await;
+    }
+    beside.iter().for_each(AbortHandle::abort);
+    Ok(match end {
+        End::Reload(config) => Some(config),
+        End::Stop => None,
+    })
+}
+
+/// Begins what goes on beside the loop.
+fn begin(
+    world: &Rc<World>,
+    path: &Path,
+    next: &Rc<RefCell<Option<End>>>,
+) -> Result<Vec<AbortHandle>, Fault> {
+    let mut tasks = vec![
+        spawn_local(heed_signals(
+            Rc::clone(world),
+            path.to_owned(),
+            Rc::clone(next),
+        )?),
+        spawn_local(kernel_events::pass_on(Rc::clone(world))),
+        spawn_local(probes::ask_every_minute(Rc::clone(world))),
+        spawn_local(let_go(Rc::clone(world))),
+        spawn_local(tell_systemd(Rc::clone(world))),
+    ];
+    if let Some(at) = world.config.agent.metrics {
+        let shown = Rc::clone(world);
+        tasks.push(spawn_local(async move {
+            let Err(fault) = metrics::serve(at, move || shown.snapshot()).await;
+            say(Level::Warning, &fault.to_string()).await;
+        }));
+    }
+    Ok(tasks.iter().map(|task| task.abort_handle()).collect())
+}
+
+/// Waits for signals: a new configuration that can be used ends this world, a broken one changes nothing.
+fn heed_signals(
+    world: Rc<World>,
+    path: std::path::PathBuf,
+    next: Rc<RefCell<Option<End>>>,
+) -> Result<impl Future<Output = ()>, Fault> {
+    let mut signals = service::signals()?;
+    Ok(async move {
+        while let Some(signal) = signals.next().await {
+            match signal {
+                Signal::Stop => {
+                    next.replace(Some(End::Stop));
+                }
+                Signal::Reload => match config::load(&path, &NO_MASTERS, Instant::now()).await {
+                    Ok(config) => {
+                        say(Level::Notice, "the configuration was read again").await;
+                        next.replace(Some(End::Reload(Rc::new(config))));
+                    }
+                    Err(fault) => {
+                        let text = format!("the configuration stays as it was: {fault}");
+                        say(Level::Error, &text).await;
+                        continue;
+                    }
+                },
+            }
+            world.tell(core::Event::Woke).await;
+        }
+    })
+}
+
+/// Has every request answered by the world of now.
+async fn answer(mut requests: mpsc::Receiver<Asked>, current: Current) {
+    while let Some(asked) = requests.recv().await {
+        let world = current.borrow().clone();
+        match world {
+            Some(world) => {
+                spawn_local(world.answer(asked));
+            }
+            // Whoever asked is told so by the end of the connection, and does its own work.
+            None => drop(asked),
+        }
+    }
+}
+
+/// Releases what an earlier configuration has left.
+async fn let_go(world: Rc<World>) {
+    let released = crate::once::left_over::release_left_over(&world.config, false).await;
+    for outcome in released.unwrap_or_default() {
+        say(Level::Notice, &outcome.sentence(false)).await;
+    }
+}
+
+/// Tells systemd that the agent is ready once the Sentinels were asked, and how it stands.
+async fn tell_systemd(world: Rc<World>) {
+    let mut before = String::new();
+    loop {
+        let news = world.news.notified();
+        if world.rounds.get() > 0 {
+            if before.is_empty() {
+                service::ready();
+            }
+            let now = world.in_a_line();
+            if now != before {
+                service::status(&now);
+                before = now;
+            }
+        }
+        news.await;
+    }
+}
+
+/// Tells systemd that the event loop turns.
+async fn stay_alive() {
+    let Some(every) = service::watchdog_every() else {
+        return;
+    };
+    loop {
+        service::alive();
+        sleep((every / 2).max(Duration::from_millis(10))).await;
+    }
+}
+
+async fn say(level: Level, sentence: &str) {
+    log::line(level, &format!("msg={} by=agent", quote(sentence))).await;
 }

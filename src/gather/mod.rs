@@ -24,7 +24,7 @@ use crate::place::Place;
 use crate::redis::{self, NoAnswer, Told, sentinel_fault, sentinel_server};
 
 pub use newest::newest;
-pub use poll::{Asked, Poll, Silence, Tried, count, poll, try_others};
+pub use poll::{Asked, Patience, Poll, Silence, Tried, count, poll, try_others};
 pub use servers::certain;
 
 /// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to
@@ -290,6 +290,7 @@ pub async fn of_poll(
     evidence.servers.extend(servers::remembered(memory));
     evidence.vips = config.vips().map(|vip| vip.address).collect();
     evidence.own_redis = own_redis;
+    evidence.known_redis = sites;
     Ok(evidence)
 }
 

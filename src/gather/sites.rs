@@ -404,6 +404,7 @@ fn own(sites: &[Site], answer: Answer) -> OwnRedis {
     };
     OwnRedis {
         site: known.cloned().unwrap_or_else(listener),
+        at: answer.at,
         role: answer.said.map(|identity| identity.role),
         run_id,
     }

@@ -82,6 +82,14 @@ impl Connection {
         read(self.value().await?)
     }
 
+    /// Says something whose answer arrives like an event: on a connection with subscriptions nobody can tell it
+    /// from them.
+    pub async fn say(&mut self, words: &[&str]) {
+        self.queue(words);
+        self.expected -= 1;
+        self.send().await;
+    }
+
     /// [`Connection::open`].
     pub(super) async fn connect(
         server: &Server,

@@ -106,7 +106,8 @@ impl Talk {
     }
 }
 
-fn line<'a>(info: &'a str, key: &str) -> Option<&'a str> {
+/// Returns the value of a line of INFO.
+pub fn line<'a>(info: &'a str, key: &str) -> Option<&'a str> {
     let value = |line: &'a str| line.strip_prefix(key)?.strip_prefix(':');
     info.lines().find_map(value).map(str::trim)
 }

@@ -2,7 +2,7 @@
 //! and `gather` have each of them gather. The agent will be another [`Driver`] beside or instead of it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use vipswitch::evidence::Role as Says;
@@ -393,6 +393,7 @@ fn own_redis(sites: &[Site], at: Host, cluster: &Cluster) -> Vec<OwnRedis> {
     let here = sites.iter().filter(|site| site.is_here());
     let own = here.map(|site| OwnRedis {
         site: site.clone(),
+        at: SocketAddr::new(address(at), 6379),
         role: match cluster.role(at, at) {
             Some(Role::Master) => Ok(Says::Master),
             Some(Role::Replica(_)) => Ok(Says::Replica),

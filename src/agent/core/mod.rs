@@ -1,2 +1,297 @@
-//! The agent's state and what follows from each event: pure. It holds no clock, and returns actions, timers
-//! included.
+//! The agent's state and what follows from each event: pure. It holds no clock: every event comes with the time
+//! since the agent's start, and what is to happen later is an action or [`Core::wake`]. What belongs where is the
+//! [`verdict`](crate::verdict)'s to say; this says when it is asked, and when it is carried out.
+
+mod cut_off;
+mod hand_over;
+mod master;
+mod promotion;
+mod timeline;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::config::OnIsolation;
+use crate::evidence::{Call, Evidence, Order, Role, Word};
+use crate::exit::Fault;
+use crate::failover::Endpoint;
+use crate::verdict::Verdict;
+
+pub use master::{Master, Stands, words};
+pub use timeline::Timeline;
+
+/// Since the agent's start.
+pub type Time = Duration;
+
+/// How often the Sentinels are asked while all is quiet.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How often they are asked while something goes on.
+const RESTLESS: Duration = Duration::from_millis(100);
+
+/// How late a timer may be until what was seen before counts for nothing: the agent, or the whole machine, was
+/// stopped meanwhile.
+const LATE: Duration = Duration::from_secs(1);
+
+/// What the core is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The Sentinels were asked about all masters: what each said of this one.
+    Polled(String, Box<Facts>),
+    /// Nobody could be asked about this master.
+    NotPolled(String, Fault),
+    /// A round of questions has ended.
+    PollEnded,
+    /// A leader promotes this replica now.
+    Promotes(String, Endpoint),
+    /// The leader has given up.
+    Aborted(String),
+    /// Something has changed that the Sentinels know of.
+    Changed,
+    /// What a Redis of this host says.
+    OwnRedis(String, SocketAddr, Own),
+    /// What the chosen replica, on another host, said of its role, and how many bytes of the old master's stream it
+    /// had when it was promoted.
+    Chosen(String, Role, Option<u64>),
+    /// Writes are paused, or cannot be and why.
+    Paused(String, Result<(), String>),
+    /// Writes are allowed again.
+    Unpaused(String),
+    /// An attempt has ended.
+    Settled(String, Box<Settled>),
+    /// An address was removed from an interface of this host.
+    AddressGone(IpAddr),
+    /// An address was added to an interface of this host.
+    AddressNew(IpAddr),
+    /// An interface came, went or changed.
+    LinkChanged,
+    /// An operator's order against the truth; `None` ends it.
+    Forced(String, Option<Order>),
+    /// Sentinel's call, and what this host's Sentinel says of it. It counts until then.
+    Called(String, Box<(Call, Word)>, Time),
+    /// Somebody wants this master looked at, whatever was settled.
+    Look(String),
+    /// [`Core::wake`] is over.
+    Woke,
+}
+
+/// What the Sentinels say of a master.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// What they say, and what this host's Redis says.
+    pub evidence: Evidence,
+    /// How long a master must be silent until it counts as down.
+    pub down_after: Option<Duration>,
+    /// How long a leader tries.
+    pub failover_timeout: Option<Duration>,
+    /// Whether the Sentinels that are out of reach are enough to elect a leader.
+    pub could_elect_without: bool,
+    /// Whether there is a replica that could be promoted.
+    pub has_replicas: bool,
+}
+
+/// What a Redis of this host says of itself.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// Its role, or why it says nothing.
+    pub role: Result<Role, Fault>,
+    /// How far its stream has come, in bytes.
+    pub offset: Option<u64>,
+    /// How long ago a replica last acknowledged, if any is connected.
+    pub acknowledged: Option<Duration>,
+    /// Its replicas, for those who ask.
+    pub replicas: Vec<crate::agent::snapshot::Replica>,
+    /// Its run id.
+    pub run_id: Option<String>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// What it acted on.
+    pub verdict: Option<Verdict>,
+    /// What kept it from its end, if anything did.
+    pub failed: Option<Fault>,
+    /// Whether a VIP was bound that was not here.
+    pub took_over: bool,
+    /// Whether a VIP was released.
+    pub released: bool,
+    /// When the first frame was out.
+    pub first_frame: Option<Time>,
+}
+
+/// What the core wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Ask all Sentinels about all masters.
+    Poll,
+    /// Make one attempt to settle this master.
+    Settle(String),
+    /// Watch this Redis closely: it is being promoted.
+    Expect(String, SocketAddr),
+    /// Ask this replica, on another host, until it says master or this time is over.
+    AskChosen(String, Endpoint, Duration),
+    /// Pause writes on this Redis for so long at most.
+    Pause(String, SocketAddr, Duration),
+    /// Allow writes on this Redis.
+    Unpause(String, SocketAddr),
+    /// A change of state, for the log: whether all is well, and a sentence.
+    Log(String, bool, String),
+}
+
+/// The whole state.
+#[derive(Debug)]
+pub struct Core {
+    masters: BTreeMap<String, Master>,
+    polling: bool,
+    poll_again: bool,
+    poll_due: Time,
+    /// Until when the Sentinels are asked often.
+    restless_until: Time,
+    /// When the next timer was to end.
+    expected: Option<Time>,
+}
+
+impl Core {
+    /// Returns the state of an agent that knows nothing yet. `masters` are the names, and what each does while this
+    /// host is cut off.
+    pub fn new(masters: impl Iterator<Item = (String, OnIsolation, Vec<IpAddr>)>) -> Core {
+        let master = |(name, on_isolation, vips): (String, OnIsolation, Vec<IpAddr>)| {
+            (name.clone(), Master::new(name, on_isolation, vips))
+        };
+        Core {
+            masters: masters.map(master).collect(),
+            polling: false,
+            poll_again: false,
+            poll_due: Time::ZERO,
+            restless_until: Time::ZERO,
+            expected: None,
+        }
+    }
+
+    /// Takes an event, and returns what is to be done.
+    pub fn on(&mut self, event: Event, now: Time) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.expected.take_if(|at| now > *at + LATE).is_some() {
+            for master in self.masters.values_mut() {
+                master.was_late(now);
+            }
+        }
+        self.take(event, now, &mut actions);
+        for master in self.masters.values_mut() {
+            if master.review(now, &mut actions) {
+                self.restless_until = self.restless_until.max(now + QUIET);
+            }
+        }
+        let pause = if now < self.restless_until {
+            RESTLESS
+        } else {
+            QUIET
+        };
+        self.poll_due = self.poll_due.min(now + pause);
+        if !self.polling && (self.poll_again || now >= self.poll_due) {
+            (self.polling, self.poll_again) = (true, false);
+            actions.push(Action::Poll);
+        }
+        self.expected = Some(self.wake(now));
+        actions
+    }
+
+    fn take(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) {
+        match event {
+            Event::PollEnded => {
+                self.polling = false;
+                self.poll_due = now + QUIET;
+            }
+            Event::Changed => self.poll_again = true,
+            Event::AddressGone(vip) => self.each(|master| master.lost(vip)),
+            Event::AddressNew(address) => {
+                // An address of this host's own may be what an attempt lacked, or a server's.
+                self.poll_again |= !self.is_vip(address);
+                self.each(|master| master.gained(address));
+            }
+            Event::LinkChanged => self.each(Master::may_work_now),
+            Event::Woke => {}
+            Event::Promotes(name, to) => {
+                self.poll_again = true;
+                self.of(&name, |master| master.promotes(to, now, actions));
+            }
+            Event::Aborted(name) => {
+                self.poll_again = true;
+                self.of(&name, |master| master.aborted(now, actions));
+            }
+            Event::OwnRedis(name, at, own) => {
+                let mut is_news = false;
+                self.of(&name, |master| is_news = master.heard_own(at, own, now));
+                self.poll_again |= is_news;
+            }
+            Event::Called(name, call, until) => {
+                self.poll_again = true;
+                self.of(&name, |master| master.called(*call, until));
+            }
+            Event::Look(name) => {
+                self.poll_again = true;
+                self.of(&name, Master::look);
+            }
+            Event::Forced(name, order) => self.of(&name, |master| master.force(order)),
+            Event::Polled(name, facts) => self.of(&name, |master| master.polled(*facts, now)),
+            Event::NotPolled(name, fault) => self.of(&name, |master| master.not_polled(fault)),
+            Event::Chosen(name, role, had) => {
+                self.of(&name, |master| master.chosen_said(role, had, now));
+            }
+            Event::Paused(name, paused) => self.of(&name, |master| master.paused(paused, now)),
+            Event::Unpaused(name) => self.of(&name, |master| master.unpaused(now)),
+            Event::Settled(name, settled) => {
+                self.of(&name, |master| master.settled(*settled, now, actions));
+            }
+        }
+    }
+
+    fn is_vip(&self, address: IpAddr) -> bool {
+        self.masters.values().any(|master| master.has(address))
+    }
+
+    fn each(&mut self, mut with: impl FnMut(&mut Master)) {
+        self.masters.values_mut().for_each(&mut with);
+    }
+
+    fn of(&mut self, name: &str, with: impl FnOnce(&mut Master)) {
+        if let Some(master) = self.masters.get_mut(name) {
+            with(master);
+        }
+    }
+
+    /// Returns when [`Event::Woke`] is due, whatever else happens until then.
+    pub fn wake(&self, now: Time) -> Time {
+        let own = self.masters.values().filter_map(|master| master.wake(now));
+        // A round of questions that never ends must not keep the clock from being looked at.
+        let poll = if self.polling {
+            now + QUIET
+        } else {
+            self.poll_due
+        };
+        own.fold(poll, Time::min).max(now)
+    }
+
+    /// Returns what is known of a master now.
+    pub fn evidence(&self, name: &str, now: Time) -> Evidence {
+        let master = self.masters.get(name);
+        master
+            .map(|master| master.evidence(now))
+            .unwrap_or_default()
+    }
+
+    /// Returns the masters, by name.
+    pub fn masters(&self) -> impl Iterator<Item = &Master> {
+        self.masters.values()
+    }
+
+    /// Returns a master.
+    pub fn master(&self, name: &str) -> Option<&Master> {
+        self.masters.get(name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

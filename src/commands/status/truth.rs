@@ -10,7 +10,7 @@ use crate::config::{Config, Target};
 use crate::evidence::Site;
 use crate::exit::Fault;
 use crate::gather::remembered::Memory;
-use crate::gather::{self, Poll};
+use crate::gather::{self, Patience, Poll};
 use crate::kernel::Snapshot;
 use crate::verdict::{Verdict, verdict};
 
@@ -57,7 +57,7 @@ pub(super) async fn ask<'a>(
     let mut names: Vec<&str> = targets.iter().map(|target| target.name).collect();
     names.dedup();
     let memory = Memory::read();
-    let polls = match gather::poll(config, &names, &memory).await {
+    let polls = match gather::poll(config, &names, &memory, Patience::Full).await {
         Ok(polls) => polls,
         Err(fault) => vec![Err(fault); names.len()],
     };

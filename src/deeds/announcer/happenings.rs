@@ -148,6 +148,8 @@ async fn react(event: Event, kernel: &Kernel, groups: &[Group<'_>]) {
                 |voice: &&&Voice| (voice.job.vip.address, voice.job.ifindex) == (address, ifindex);
             voices.filter(is_its).for_each(|voice| voice.doubt());
         }
+        // Every voice looks before it speaks.
+        Event::AddressNew(..) => {}
         Event::LinkGone(ifindex) => {
             let its = groups.iter().filter(|group| group.ifindex == ifindex);
             its.for_each(|group| group.end(&Ok(INTERFACE_GONE)));

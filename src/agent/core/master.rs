@@ -1,0 +1,618 @@
+//! What the agent knows of one master, and when it has its VIPs settled.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::cut_off::CutOff;
+use super::hand_over::{HandOver, Stage, longest};
+use super::promotion::{Promoting, own, site};
+use super::{Action, Facts, Own, Settled, Time, Timeline};
+use crate::config::OnIsolation;
+use crate::evidence::{Ballot, Call, Evidence, Order, Role, Word};
+use crate::exit::{Fault, Kind};
+use crate::failover::Endpoint;
+use crate::place::Place;
+use crate::verdict::{Verdict, Why, verdict};
+
+/// For how long the Sentinels are asked often after a Redis of this host has changed its role.
+const AFTER_A_CHANGE: Duration = Duration::from_secs(10);
+
+/// The pause before a failed attempt is repeated: short at first, then doubling.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The pause after a fault that does not pass while nobody changes anything.
+const HOPELESS_PAUSE: Duration = Duration::from_secs(30);
+
+/// How many take-over times are kept.
+const KEPT: usize = 100;
+
+/// Where the VIPs were settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    /// On this host.
+    Here,
+    /// Not on this host.
+    Elsewhere,
+}
+
+impl Stands {
+    fn of(verdict: &Verdict) -> Option<Stands> {
+        match verdict {
+            Verdict::Here(..) => Some(Stands::Here),
+            Verdict::Elsewhere(_) => Some(Stands::Elsewhere),
+            Verdict::Stays(_) | Verdict::Undecided(_) => None,
+        }
+    }
+}
+
+/// What the agent knows of one master.
+#[derive(Debug)]
+pub struct Master {
+    /// The master-name.
+    pub name: String,
+    vips: Vec<IpAddr>,
+    on_isolation: OnIsolation,
+    facts: Option<Facts>,
+    /// Why the last round of questions told nothing.
+    unasked: Option<Fault>,
+    /// What each Redis of this host said last.
+    pub own: BTreeMap<SocketAddr, Own>,
+    promotion: Option<Promoting>,
+    /// Whether what follows from the promotion was begun: its place may be unknown at first.
+    is_begun: bool,
+    pub(super) hand_over: Option<HandOver>,
+    cut_off: CutOff,
+    /// An order against the truth, and the newest failover when it was given.
+    forced: Option<(Order, u64)>,
+    call: Option<((Call, Word), Time)>,
+    divided_since: Option<Time>,
+    restless_until: Time,
+    /// What followed from all that last.
+    pub verdict: Verdict,
+    stands: Option<Stands>,
+    settling: bool,
+    is_dirty: bool,
+    pub(super) retry: Option<(Time, Duration)>,
+    failed: Option<Fault>,
+    /// The last failover that was seen.
+    pub timeline: Option<Timeline>,
+    /// How often a VIP was taken over here.
+    pub take_overs: u64,
+    /// How long each took, from the first sign to the first frame.
+    pub took: Vec<Duration>,
+    /// How long writes were paused in all.
+    pub paused_for: Duration,
+    /// How often something else had bound or removed a VIP.
+    pub drifts: u64,
+}
+
+impl Master {
+    pub(super) fn new(name: String, on_isolation: OnIsolation, vips: Vec<IpAddr>) -> Master {
+        Master {
+            name,
+            vips,
+            on_isolation,
+            facts: None,
+            unasked: None,
+            own: BTreeMap::new(),
+            promotion: None,
+            is_begun: false,
+            hand_over: None,
+            cut_off: CutOff::default(),
+            forced: None,
+            call: None,
+            divided_since: None,
+            restless_until: Time::ZERO,
+            verdict: Verdict::Stays(Why::NothingKnown),
+            stands: None,
+            settling: false,
+            is_dirty: false,
+            retry: None,
+            failed: None,
+            timeline: None,
+            take_overs: 0,
+            took: Vec::new(),
+            paused_for: Duration::ZERO,
+            drifts: 0,
+        }
+    }
+
+    /// Returns what is known now, for the verdict.
+    pub fn evidence(&self, now: Time) -> Evidence {
+        let mut all = self.asked();
+        if let Some(ballot) = &mut all.ballot {
+            ballot.waited = self
+                .divided_since
+                .map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        }
+        for redis in &mut all.own_redis {
+            if let Some(own) = self.own.get(&redis.at) {
+                redis.role = own.role.clone();
+            }
+        }
+        let promotion = self.promotion.as_ref();
+        all.promotion = promotion.map(|promoting| promoting.evidence(&all, now));
+        all.is_cut_off = self.is_cut_off(&all, now);
+        all.order = self.forced.map(|(order, _)| order);
+        if let Some(((call, word), _)) = &self.call {
+            all.call = Some(call.clone());
+            all.word = Some(word.clone());
+        }
+        all
+    }
+
+    /// Returns what the last round of questions told. What an earlier one told of the Sentinels does not hold any
+    /// more.
+    fn asked(&self) -> Evidence {
+        let told = self.facts.as_ref().map(|facts| facts.evidence.clone());
+        let told = told.unwrap_or_default();
+        Evidence {
+            ballot: told.ballot.filter(|_| self.unasked.is_none()),
+            ..told
+        }
+    }
+
+    fn is_cut_off(&self, known: &Evidence, now: Time) -> bool {
+        let is_master = known
+            .own_redis
+            .iter()
+            .any(|own| own.role == Ok(Role::Master));
+        let due = self.down_after().and_then(|time| self.cut_off.due(time));
+        self.on_isolation == OnIsolation::Release && is_master && due.is_some_and(|due| due <= now)
+    }
+
+    /// Returns how long this host has been cut off, if it is, whatever it does then.
+    pub fn cut_off_for(&self, now: Time) -> Option<Duration> {
+        let since = self.cut_off.since()?;
+        let due = self.cut_off.due(self.down_after()?)?;
+        (due <= now).then(|| now.saturating_sub(since))
+    }
+
+    fn down_after(&self) -> Option<Duration> {
+        self.facts.as_ref()?.down_after
+    }
+
+    /// Returns an order against the truth that still holds.
+    pub fn forced(&self) -> Option<Order> {
+        self.forced.map(|(order, _)| order)
+    }
+
+    /// Returns where the VIPs were settled last.
+    pub fn stands(&self) -> Option<Stands> {
+        self.stands
+    }
+
+    /// Returns whether everything was done that follows from what is known, and why not if it is known.
+    pub fn is_settled(&self) -> bool {
+        !self.settling && !self.is_dirty && Stands::of(&self.verdict) == self.stands
+    }
+
+    /// Returns why the last attempt has failed, if it has.
+    pub fn failed(&self) -> Option<&Fault> {
+        self.failed.as_ref()
+    }
+
+    /// Returns what would follow without an operator's order.
+    pub fn verdict_without_order(&self, now: Time) -> Verdict {
+        verdict(&Evidence {
+            order: None,
+            ..self.evidence(now)
+        })
+    }
+
+    /// Returns why the last round of questions told nothing.
+    pub fn unasked(&self) -> Option<&Fault> {
+        self.unasked.as_ref()
+    }
+
+    pub(super) fn was_late(&mut self, now: Time) {
+        self.cut_off.was_late(now);
+    }
+
+    pub(super) fn polled(&mut self, facts: Facts, now: Time) {
+        self.cut_off
+            .polled(facts.could_elect_without && facts.has_replicas, now);
+        let ballot = facts.evidence.ballot.as_ref();
+        let waits = ballot.is_some_and(Ballot::waits_for_a_minority);
+        self.divided_since = self.divided_since.or(Some(now)).filter(|_| waits);
+        let epoch = newest(&facts.evidence);
+        self.forced = self.forced.filter(|(_, given)| epoch <= *given);
+        self.unasked = None;
+        let known: Vec<SocketAddr> = facts.evidence.own_redis.iter().map(|own| own.at).collect();
+        self.own.retain(|at, _| known.contains(at));
+        // The lengths are kept where they were not told this time.
+        let before = self.facts.take();
+        let before = before.map(|before| (before.down_after, before.failover_timeout));
+        let (down_after, failover_timeout) = before.unwrap_or_default();
+        self.facts = Some(Facts {
+            down_after: facts.down_after.or(down_after),
+            failover_timeout: facts.failover_timeout.or(failover_timeout),
+            ..facts
+        });
+    }
+
+    pub(super) fn not_polled(&mut self, fault: Fault) {
+        self.unasked = Some(fault);
+        self.divided_since = None;
+    }
+
+    /// Returns whether its role is news.
+    pub(super) fn heard_own(&mut self, at: SocketAddr, own: Own, now: Time) -> bool {
+        self.cut_off.heard(own.acknowledged, now);
+        let before = self.own.get(&at).map(|own| own.role.clone().ok());
+        let is_news = before.is_some_and(|role| role != own.role.clone().ok());
+        if is_news {
+            self.restless_until = now + AFTER_A_CHANGE;
+        }
+        self.own.insert(at, own);
+        is_news
+    }
+
+    pub(super) fn promotes(&mut self, to: Endpoint, now: Time, actions: &mut Vec<Action>) {
+        if self.promotion.as_ref().is_some_and(|known| known.to == to) {
+            return;
+        }
+        self.unpause(actions);
+        self.forced = None;
+        let lasts = self.facts.as_ref().and_then(|facts| facts.failover_timeout);
+        let mut timeline = Timeline::new(to.to_string(), now);
+        timeline.event = Some(now);
+        self.timeline = Some(timeline);
+        self.promotion = Some(Promoting::new(to, &self.asked(), now, lasts));
+        self.is_begun = false;
+    }
+
+    pub(super) fn aborted(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.promotion.take().is_some() {
+            self.end_timeline("aborted", now);
+        }
+        self.unpause(actions);
+    }
+
+    pub(super) fn chosen_said(&mut self, role: Role, had: Option<u64>, now: Time) {
+        let Some(promotion) = &mut self.promotion else {
+            return;
+        };
+        let sent = self.own.values().filter(|own| own.role == Ok(Role::Master));
+        let sent = sent.filter_map(|own| own.offset).max();
+        if role == Role::Master
+            && let Some(timeline) = &mut self.timeline
+        {
+            timeline.role_changed.get_or_insert(now);
+            timeline.bytes_behind =
+                Option::zip(sent, had).map(|(sent, had)| sent.saturating_sub(had));
+        }
+        promotion.role = Some(role);
+    }
+
+    pub(super) fn paused(&mut self, paused: Result<(), String>, now: Time) {
+        let Some(hand_over) = &mut self.hand_over else {
+            return;
+        };
+        hand_over.stage = match paused {
+            Ok(()) => Stage::Paused,
+            Err(_) => Stage::Refused,
+        };
+        if let (Stage::Paused, Some(timeline)) = (hand_over.stage, &mut self.timeline) {
+            timeline.paused.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn unpaused(&mut self, now: Time) {
+        let Some(hand_over) = self.hand_over.take() else {
+            return;
+        };
+        self.paused_for += now.min(hand_over.until()).saturating_sub(hand_over.since);
+        if let Some(timeline) = &mut self.timeline {
+            timeline.unpaused.get_or_insert(now);
+        }
+    }
+
+    fn unpause(&mut self, actions: &mut Vec<Action>) {
+        match &mut self.hand_over {
+            Some(hand_over) if matches!(hand_over.stage, Stage::Asked | Stage::Paused) => {
+                hand_over.stage = Stage::Ending;
+                actions.push(Action::Unpause(self.name.clone(), hand_over.at));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn called(&mut self, call: (Call, Word), until: Time) {
+        self.call = Some((call, until));
+        self.is_dirty |= !self.settling;
+    }
+
+    pub(super) fn force(&mut self, order: Option<Order>) {
+        let epoch = self.facts.as_ref().map(|facts| newest(&facts.evidence));
+        self.forced = order.map(|order| (order, epoch.unwrap_or_default()));
+        self.look();
+    }
+
+    pub(super) fn look(&mut self) {
+        self.is_dirty = true;
+        self.retry = None;
+    }
+
+    pub(super) fn lost(&mut self, vip: IpAddr) {
+        if self.vips.contains(&vip) && self.stands == Some(Stands::Here) {
+            self.drifts += u64::from(!self.settling);
+            self.look();
+        }
+    }
+
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.vips.contains(&address)
+    }
+
+    /// Has a failed attempt repeated at once.
+    pub(super) fn may_work_now(&mut self) {
+        self.retry = None;
+    }
+
+    pub(super) fn gained(&mut self, address: IpAddr) {
+        if !self.has(address) {
+            self.may_work_now();
+        } else if self.stands == Some(Stands::Elsewhere) && !self.settling {
+            self.drifts += 1;
+            self.look();
+        }
+    }
+
+    pub(super) fn settled(&mut self, settled: Settled, now: Time, actions: &mut Vec<Action>) {
+        self.settling = false;
+        let stands = settled.verdict.as_ref().and_then(Stands::of);
+        if settled.took_over {
+            self.note_take_over(&settled, now);
+        }
+        if settled.released
+            && let Some(timeline) = &mut self.timeline
+        {
+            timeline.released.get_or_insert(now);
+        }
+        let has_failed = settled.failed.is_some();
+        match &settled.failed {
+            None => {
+                self.stands = stands.or(self.stands);
+                self.retry = None;
+                // What was a hint is done.
+                self.call = self.call.take().filter(|_| stands.is_none());
+            }
+            Some(fault) => {
+                let pause = match (fault.kind, self.retry) {
+                    (Kind::Permanent, _) => HOPELESS_PAUSE,
+                    (Kind::Passing, None) => FIRST_PAUSE,
+                    (Kind::Passing, Some((_, last))) => (last * 2).min(LONGEST_PAUSE),
+                };
+                self.retry = Some((now + pause, pause));
+                self.is_dirty = true;
+            }
+        }
+        self.failed = settled.failed;
+        // Blocked clients were reset by then; never before.
+        if !has_failed && stands == Some(Stands::Elsewhere) {
+            self.unpause(actions);
+        }
+    }
+
+    fn note_take_over(&mut self, settled: &Settled, now: Time) {
+        self.take_overs += 1;
+        let first = settled.first_frame.unwrap_or(now);
+        let Some(timeline) = &mut self.timeline else {
+            return;
+        };
+        if timeline.first_frame.is_none() && timeline.ended.is_empty() {
+            timeline.first_frame = Some(first);
+            timeline.settled = Some(now);
+            let began = timeline.role_changed.unwrap_or(timeline.began);
+            self.took.push(first.saturating_sub(began));
+            let surplus = self.took.len().saturating_sub(KEPT);
+            self.took.drain(..surplus);
+        }
+    }
+
+    fn end_timeline(&mut self, how: &'static str, now: Time) {
+        if let Some(timeline) = &mut self.timeline
+            && timeline.ended.is_empty()
+        {
+            timeline.ended = how;
+            if how != "aborted" {
+                timeline.confirmed.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Looks what follows from what is known now. Returns whether the Sentinels are to be asked often.
+    pub(super) fn review(&mut self, now: Time, actions: &mut Vec<Action>) -> bool {
+        self.expire(now);
+        let known = self.evidence(now);
+        self.begin_promotion(&known, now, actions);
+        let next = verdict(&known);
+        if next != self.verdict {
+            self.note(&next, now, actions);
+        }
+        self.verdict = next;
+        self.note_role(&known, now);
+        self.confirm(&known, now);
+        self.hand_over_if_cut_off(&known, now, actions);
+        self.settle_if_due(now, actions);
+        let waits = known
+            .ballot
+            .as_ref()
+            .is_some_and(Ballot::waits_for_a_minority);
+        waits || self.promotion.is_some() || self.call.is_some() || now < self.restless_until
+    }
+
+    fn expire(&mut self, now: Time) {
+        self.call = self.call.take().filter(|(_, until)| now < *until);
+        if self
+            .promotion
+            .as_ref()
+            .is_some_and(|promoting| now >= promoting.until())
+        {
+            self.promotion = None;
+            self.end_timeline("aborted", now);
+        }
+        if self.hand_over.as_ref().is_some_and(|it| now >= it.until()) {
+            self.unpaused(now);
+        }
+    }
+
+    /// Does what follows from a promotion at once, as soon as it is known which host is meant.
+    fn begin_promotion(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) {
+        let Some(promoting) = self.promotion.as_ref().filter(|_| !self.is_begun) else {
+            return;
+        };
+        let to = site(&promoting.to, &known.known_redis);
+        match &to.place {
+            Err(_) => return,
+            Ok(Place::Here(_)) => {
+                if let Some(own) = own(&to, &known.own_redis) {
+                    actions.push(Action::Expect(self.name.clone(), own.at));
+                }
+            }
+            Ok(Place::Elsewhere) => {
+                let mut masters = known.own_redis.iter();
+                if let Some(master) = masters.find(|own| own.role == Ok(Role::Master)) {
+                    let (endpoint, until) = (promoting.to.clone(), promoting.until());
+                    let left = until.saturating_sub(now);
+                    self.pause(master.at, now, actions);
+                    actions.push(Action::AskChosen(self.name.clone(), endpoint, left));
+                }
+            }
+        }
+        self.is_begun = true;
+    }
+
+    fn pause(&mut self, at: SocketAddr, now: Time, actions: &mut Vec<Action>) {
+        let longest = longest(self.down_after());
+        self.hand_over = Some(HandOver {
+            at,
+            longest,
+            since: now,
+            stage: Stage::Asked,
+        });
+        actions.push(Action::Pause(self.name.clone(), at, longest));
+    }
+
+    /// Notes when this host's Redis turned master.
+    fn note_role(&mut self, known: &Evidence, now: Time) {
+        let is_here = known.promoted().is_some_and(crate::evidence::Site::is_here);
+        if let (true, Some(timeline)) = (is_here, &mut self.timeline) {
+            timeline.role_changed.get_or_insert(now);
+        }
+    }
+
+    /// Ends a promotion that a majority has confirmed: from now on the majority says where the master is.
+    fn confirm(&mut self, known: &Evidence, now: Time) {
+        let winner = known.ballot.as_ref().and_then(Ballot::winner);
+        let Some((promoting, winner)) = self.promotion.as_ref().zip(winner) else {
+            return;
+        };
+        let to = site(&promoting.to, &known.known_redis);
+        if winner.is_same(&to) {
+            self.promotion = None;
+            let has_released = self
+                .timeline
+                .as_ref()
+                .is_some_and(|it| it.released.is_some());
+            let how = match (winner.is_here(), has_released) {
+                (true, _) => "taken_over",
+                (false, true) => "released",
+                (false, false) => "elsewhere",
+            };
+            self.end_timeline(how, now);
+        }
+    }
+
+    fn hand_over_if_cut_off(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) {
+        let is_due = matches!(self.verdict, Verdict::Elsewhere(Why::CutOff))
+            && self.stands == Some(Stands::Here)
+            && self.hand_over.is_none();
+        let mut masters = known.own_redis.iter();
+        if is_due && let Some(master) = masters.find(|own| own.role == Ok(Role::Master)) {
+            self.pause(master.at, now, actions);
+        }
+    }
+
+    fn settle_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let wants = Stands::of(&self.verdict);
+        if wants.is_none() || self.settling {
+            return;
+        }
+        let may_try = self.retry.is_none_or(|(at, _)| now >= at);
+        let waits_for_pause = matches!(
+            self.verdict,
+            Verdict::Elsewhere(Why::CutOff | Why::Promoted)
+        ) && self.hand_over.as_ref().is_some_and(|it| it.is_awaited(now));
+        if (self.is_dirty || wants != self.stands) && may_try && !waits_for_pause {
+            (self.settling, self.is_dirty) = (true, false);
+            actions.push(Action::Settle(self.name.clone()));
+        } else if self.is_settled() && wants == Some(Stands::Elsewhere) {
+            // There was no VIP to release.
+            self.unpause(actions);
+        }
+    }
+
+    fn note(&mut self, next: &Verdict, now: Time, actions: &mut Vec<Action>) {
+        let name = |verdict: &Verdict| (verdict.name(), Stands::of(verdict));
+        if name(next) == name(&self.verdict) {
+            return;
+        }
+        if let (Verdict::Here(_, Why::Majority), Some(Stands::Elsewhere)) = (next, self.stands) {
+            // Without an event of its leader.
+            if self
+                .timeline
+                .as_ref()
+                .is_none_or(|timeline| !timeline.ended.is_empty())
+            {
+                let mut timeline = Timeline::new("this host".into(), now);
+                timeline.role_changed = Some(now);
+                self.timeline = Some(timeline);
+            }
+        }
+        let is_well = !matches!(next, Verdict::Undecided(_));
+        actions.push(Action::Log(self.name.clone(), is_well, words(next)));
+    }
+
+    /// Returns when something is due, whatever happens until then.
+    pub(super) fn wake(&self, now: Time) -> Option<Time> {
+        let retry = self.retry.filter(|_| !self.settling).map(|(at, _)| at);
+        let pause = self.hand_over.as_ref().map(|it| it.next(now));
+        let promotion = self.promotion.as_ref().map(Promoting::until);
+        let call = self.call.as_ref().map(|(_, until)| *until);
+        [retry, pause, promotion, call].into_iter().flatten().min()
+    }
+
+    /// Returns what the last round of questions told, for those who ask.
+    pub fn facts(&self) -> Option<&Facts> {
+        self.facts.as_ref()
+    }
+}
+
+fn newest(known: &Evidence) -> u64 {
+    let votes = known.ballot.iter().flat_map(|ballot| &ballot.votes);
+    votes.map(|vote| vote.epoch).max().unwrap_or_default()
+}
+
+/// Returns a verdict in words.
+pub fn words(verdict: &Verdict) -> String {
+    let why = |why: &Why| match why {
+        Why::Ordered => "an operator wants it so",
+        Why::Called => "Sentinel's call says so",
+        Why::Told => "this host's Sentinel says so",
+        Why::Majority => "a majority of the Sentinels says so",
+        Why::Replica => "this host's Redis is a replica",
+        Why::Promoted => "a leader has promoted it, and it says that it is the master",
+        Why::CutOff => "this host is cut off from its peers, which can have another master by now",
+        Why::NoNews => "the call tells nothing",
+        Why::NothingKnown => "nothing is known yet",
+    };
+    match verdict {
+        Verdict::Here(_, reason) => format!("the VIP belongs here: {}", why(reason)),
+        Verdict::Elsewhere(reason) => format!("the VIP does not belong here: {}", why(reason)),
+        Verdict::Stays(reason) => format!("the VIP stays as it is: {}", why(reason)),
+        Verdict::Undecided(fault) => format!("the VIP stays as it is: {fault}"),
+    }
+}

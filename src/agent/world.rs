@@ -1,0 +1,254 @@
+//! The agent at work with one configuration: the loop that owns the state, and what it carries out. Whatever
+//! takes time is a task of its own that ends by sending an event.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::timeout_at;
+
+use super::announcing::Announcers;
+use super::core::{Action, Core, Event, Stands, Time};
+use super::following::{Followed, Watched};
+use crate::config::{Config, Target};
+use crate::engine::Engine;
+use crate::evidence::Order;
+use crate::failover::Endpoint;
+use crate::gather::remembered::Memory;
+use crate::kernel::Netlink;
+use crate::log::{self, Level};
+use crate::report::{pair, quote};
+use crate::text::escape;
+
+/// How many events may wait. Whoever sends more waits for its turn.
+pub(super) const QUEUE: usize = 1024;
+
+/// How many masters are settled at the same time: each has some files open.
+const AT_ONCE: usize = 32;
+
+/// How many masters `systemctl status` shows.
+const SHOWN: usize = 10;
+
+/// How many commands of the site run at the same time.
+const COMMANDS: usize = 32;
+
+/// The agent at work with one configuration.
+pub(super) struct World {
+    pub(super) config: Rc<Config>,
+    /// When the agent was started: every time in the core is since then.
+    pub(super) started: Instant,
+    /// The same as a time of day, for those who ask.
+    pub(super) since: SystemTime,
+    pub(super) core: RefCell<Core>,
+    pub(super) engine: Engine,
+    pub(super) memory: RefCell<Memory>,
+    pub(super) announcers: Rc<Announcers>,
+    pub(super) netlink: Netlink,
+    pub(super) to: mpsc::Sender<Event>,
+    /// Something was settled, or asked: who waits for that looks again.
+    pub(super) news: Notify,
+    /// How many rounds of questions have ended.
+    pub(super) rounds: Cell<u64>,
+    pub(super) turns: Semaphore,
+    pub(super) commands: Semaphore,
+    pub(super) followed: RefCell<BTreeMap<String, Followed>>,
+    pub(super) watched: RefCell<BTreeMap<(String, SocketAddr), Watched>>,
+    /// Who asks a chosen replica, by the master's name.
+    asks: RefCell<BTreeMap<String, AbortHandle>>,
+    /// Who answers for each VIP, when that was asked last.
+    pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Vec<String>>>,
+    pub(super) pending_commands: Cell<u64>,
+}
+
+/// Why the work with a configuration ended.
+pub(super) enum End {
+    /// This configuration is to be used from now on.
+    Reload(Rc<Config>),
+    /// The agent is to end.
+    Stop,
+}
+
+impl World {
+    /// Opens what is needed.
+    ///
+    /// # Errors
+    ///
+    /// No connection to the kernel.
+    pub(super) fn new(
+        config: Rc<Config>,
+        started: Instant,
+        to: mpsc::Sender<Event>,
+    ) -> Result<World, crate::exit::Fault> {
+        let masters = config.masters.iter().map(|(name, master)| {
+            let vips = master.vips.iter().map(|vip| vip.address).collect();
+            (name.clone(), master.on_isolation, vips)
+        });
+        let core = Core::new(masters);
+        let vips = config.vips().map(|vip| vip.address);
+        Ok(World {
+            engine: Engine::new(started, false, Vec::new()).knowing(vips),
+            core: RefCell::new(core),
+            memory: RefCell::new(Memory::read()),
+            netlink: Netlink::open()?,
+            announcers: Rc::new(Announcers::new(
+                Rc::clone(&config),
+                config.agent.announce_every,
+            )),
+            config,
+            started,
+            since: SystemTime::now() - started.elapsed(),
+            to,
+            news: Notify::new(),
+            rounds: Cell::new(0),
+            turns: Semaphore::new(AT_ONCE),
+            commands: Semaphore::new(COMMANDS),
+            followed: RefCell::default(),
+            watched: RefCell::default(),
+            asks: RefCell::default(),
+            answers: RefCell::default(),
+            pending_commands: Cell::new(0),
+        })
+    }
+
+    /// Returns the time since the agent's start.
+    pub(super) fn now(&self) -> Time {
+        self.started.elapsed()
+    }
+
+    /// Tells the core of an event. Whoever sends is no more than late where the queue is full.
+    pub(super) async fn tell(&self, event: Event) {
+        // It is closed only when this world ends.
+        let _ = self.to.send(event).await;
+    }
+
+    /// Takes events and has done what follows from them, until `ended` says why it ends.
+    pub(super) async fn work(
+        self: &Rc<Self>,
+        events: &mut mpsc::Receiver<Event>,
+        mut ended: impl FnMut() -> Option<End>,
+    ) -> End {
+        self.take(Event::Woke);
+        loop {
+            if let Some(end) = ended() {
+                return end;
+            }
+            let wake = self.started + self.core.borrow().wake(self.now());
+            match timeout_at(wake.into(), events.recv()).await {
+                Ok(Some(event)) => self.take(event),
+                Ok(None) | Err(_) => self.take(Event::Woke),
+            }
+        }
+    }
+
+    /// Tells the core, and begins what it wants done.
+    pub(super) fn take(self: &Rc<Self>, event: Event) {
+        let is_news = matches!(
+            event,
+            Event::Settled(..) | Event::PollEnded | Event::Polled(..) | Event::NotPolled(..)
+        );
+        if matches!(event, Event::PollEnded) {
+            self.rounds.set(self.rounds.get() + 1);
+        }
+        let actions = self.core.borrow_mut().on(event, self.now());
+        for action in actions {
+            self.carry_out(action);
+        }
+        if is_news {
+            self.news.notify_waiters();
+        }
+    }
+
+    fn carry_out(self: &Rc<Self>, action: Action) {
+        let world = Rc::clone(self);
+        match action {
+            Action::Poll => {
+                spawn_local(async move { world.poll().await });
+            }
+            Action::Settle(name) => {
+                spawn_local(async move { world.settle(name).await });
+            }
+            Action::Expect(name, at) => {
+                if let Some(watched) = self.watched.borrow().get(&(name, at)) {
+                    watched.expect();
+                }
+            }
+            Action::AskChosen(name, to, left) => self.ask_chosen(name, to, left),
+            Action::Pause(name, at, longest) => {
+                spawn_local(async move { world.pause(name, at, longest).await });
+            }
+            Action::Unpause(name, at) => {
+                spawn_local(async move { world.unpause(name, at).await });
+            }
+            Action::Log(name, is_well, sentence) => {
+                spawn_local(async move { log_change(&name, is_well, &sentence).await });
+            }
+        }
+    }
+
+    fn ask_chosen(self: &Rc<Self>, name: String, to: Endpoint, left: Duration) {
+        let world = Rc::clone(self);
+        let of = name.clone();
+        let task = spawn_local(async move { world.follow_chosen(name, to, left).await });
+        let before = self.asks.borrow_mut().insert(of, task.abort_handle());
+        if let Some(before) = before {
+            before.abort();
+        }
+    }
+
+    /// Releases every VIP that is here: the agent is stopped for good.
+    pub(super) async fn release_all(self: &Rc<Self>) {
+        let config = Rc::clone(&self.config);
+        for name in config.masters.keys() {
+            let targets = Target::of(&config, &[name]).unwrap_or_default();
+            let (task, _) = self.attempt(name, targets, Some(Order::Unbind)).await;
+            self.write_log(&task).await;
+        }
+    }
+
+    /// Returns how the masters stand, for `systemctl status`.
+    pub(super) fn in_a_line(&self) -> String {
+        let core = self.core.borrow();
+        let each = core.masters().map(|master| {
+            let stands = match master.stands() {
+                Some(Stands::Here) => "here",
+                Some(Stands::Elsewhere) => "elsewhere",
+                None => "unknown",
+            };
+            format!("{}: {stands}", escape(&master.name))
+        });
+        let mut shown: Vec<String> = each.take(SHOWN + 1).collect();
+        if shown.len() > SHOWN {
+            shown.truncate(SHOWN);
+            shown.push("…".to_owned());
+        }
+        shown.join(", ")
+    }
+
+    /// Ends what goes on. Writes that are paused are allowed again; VIPs stay as they are.
+    pub(super) async fn end(&self) {
+        for (_, task) in self.asks.take() {
+            task.abort();
+        }
+        self.followed.take();
+        let watched = self.watched.take();
+        for watched in watched.values() {
+            watched.end_pause().await;
+        }
+    }
+}
+
+/// Writes a change of state to the log.
+async fn log_change(master: &str, is_well: bool, sentence: &str) {
+    let mut line = format!("msg={}", quote(sentence));
+    pair(&mut line, "master", &escape(master));
+    let level = if is_well {
+        Level::Notice
+    } else {
+        Level::Warning
+    };
+    log::line(level, &line).await;
+}
