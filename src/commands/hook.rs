@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{level, load, with_agent};
 use crate::agent::client::Unserved;
@@ -18,15 +18,12 @@ use crate::once::{self, Entry, Run};
 use crate::report::{fault_line, log_line, pair, quote};
 use crate::text::escape;
 
-/// How long the agent may take for a call. What is left of a run's time is enough for its own work then.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// Makes this host follow the failover. Returns how the run ended; everything that is to be
 /// said about it is in the log by then. `arguments` are those that the failover was read from.
 pub(super) async fn run(failover: &Failover, arguments: &[OsString], started: Instant) -> Exit {
     let words = arguments.iter().map(|word| word.to_string_lossy().into());
     let call = Verb::Hook(words.collect());
-    let until = Instant::now() + PATIENCE;
+    let until = started + once::PATIENCE;
     // Before the configuration, which this process need not be able to read.
     let unserved = match with_agent::ask(call, &[], &Options::default(), until).await {
         Ok(reply) => return tell(failover, &reply).await,
@@ -42,7 +39,11 @@ pub(super) async fn run(failover: &Failover, arguments: &[OsString], started: In
             call.push(("agent", unserved.to_string()));
             let remedy = [fault.what_to_do(), Some(&without_agent(&unserved))];
             let remedy: Vec<&str> = remedy.into_iter().flatten().collect();
-            refuse(&fault.clone().remedy(remedy.join(" ")), &call).await
+            let exit = end(fault.kind.into(), &unserved, [&fault]);
+            let fault = fault.clone().remedy(remedy.join(" "));
+            let line = fault_line(&fault, &call, exit.code());
+            complain(exit, level(exit), &line, &fault.to_string()).await;
+            exit
         }
         Err(fault) => refuse(&fault, &pairs(failover)).await,
     }
@@ -74,6 +75,19 @@ fn is_agents<'a>(unserved: &Unserved, faults: impl IntoIterator<Item = &'a Fault
     *unserved != Unserved::NoAgent || faults.into_iter().any(Fault::lacks_privilege)
 }
 
+/// Returns how a run ends that an agent should have done: what only the agent may do it can do another time, if it
+/// is there.
+fn end<'a>(exit: Exit, unserved: &Unserved, faults: impl IntoIterator<Item = &'a Fault>) -> Exit {
+    match exit {
+        Exit::Permanent
+            if unserved.may_pass() && faults.into_iter().any(Fault::lacks_privilege) =>
+        {
+            Exit::Passing
+        }
+        exit => exit,
+    }
+}
+
 /// Returns the sentences that are said after a fault of this process where an agent should have done the work.
 fn without_agent(unserved: &Unserved) -> String {
     let remedy = unserved.remedy().map(|remedy| format!(". {remedy}"));
@@ -100,6 +114,7 @@ async fn follow(
     };
     let faults = || task.outcomes.iter().filter_map(|outcome| outcome.fault());
     let is_agents = is_agents(unserved, faults());
+    let exit = end(exit, unserved, faults());
     let mut call = pairs(failover).to_vec();
     call.extend(once::pairs(task));
     call.extend(is_agents.then(|| ("agent", unserved.to_string())));

@@ -394,6 +394,20 @@ fn an_agent_that_hangs_is_given_up_in_time() {
 }
 
 #[test]
+fn an_agent_that_has_the_request_and_no_answer_yet_is_late_and_does_not_hang() {
+    let place = Place::new();
+    let held = std::cell::RefCell::new(Vec::new());
+    let hold = move |asked: Asked| held.borrow_mut().push(asked);
+    beside(&place, hold, async || {
+        let request = place.request(Verb::Sync);
+        // The sign of life comes as soon as the request is read.
+        let until = Instant::now() + Duration::from_secs(2);
+        let answer = ask_at(&place.socket(), &request, until).await;
+        assert_eq!(answer, Err(Unserved::Late));
+    });
+}
+
+#[test]
 fn an_answer_that_ends_early_or_makes_no_sense_is_broken() {
     for (answer, why) in [
         ("", "ended before"),
