@@ -2,6 +2,7 @@
 //! subject, which runs alone by `cargo test --test integration SUBJECT::`.
 
 mod address;
+mod agent_requests;
 mod announcer;
 mod check;
 mod command_line;
