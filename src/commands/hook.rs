@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{level, load, with_agent};
 use crate::agent::client::Unserved;
@@ -11,19 +11,27 @@ use crate::cli::Options;
 use crate::config::{Config, Target};
 use crate::engine::Task;
 use crate::evidence::Word;
-use crate::exit::{Exit, Fault};
+use crate::exit::{Exit, Fault, Kind};
 use crate::failover::Failover;
 use crate::log::{self, Level};
 use crate::once::{self, Entry, Run};
+use crate::privilege::{self, Capability};
 use crate::report::{fault_line, log_line, pair, quote};
 use crate::text::escape;
+
+/// How long a hook that can do the work itself waits for the agent's answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Makes this host follow the failover. Returns how the run ended; everything that is to be
 /// said about it is in the log by then. `arguments` are those that the failover was read from.
 pub(super) async fn run(failover: &Failover, arguments: &[OsString], started: Instant) -> Exit {
     let words = arguments.iter().map(|word| word.to_string_lossy().into());
     let call = Verb::Hook(words.collect());
-    let until = started + once::PATIENCE;
+    // Without privileges there is nothing better to do than to wait.
+    let until = match privilege::is_there(Capability::NetAdmin) {
+        true => Instant::now() + PATIENCE,
+        false => started + once::PATIENCE,
+    };
     // Before the configuration, which this process need not be able to read.
     let unserved = match with_agent::ask(call, &[], &Options::default(), until).await {
         Ok(reply) => return tell(failover, &reply).await,
@@ -37,13 +45,13 @@ pub(super) async fn run(failover: &Failover, arguments: &[OsString], started: In
         Err(fault) if is_agents(&unserved, [&fault]) => {
             let mut call = pairs(failover).to_vec();
             call.push(("agent", unserved.to_string()));
-            let remedy = [fault.what_to_do(), Some(&without_agent(&unserved))];
-            let remedy: Vec<&str> = remedy.into_iter().flatten().collect();
-            let exit = end(fault.kind.into(), &unserved, [&fault]);
-            let fault = fault.clone().remedy(remedy.join(" "));
-            let line = fault_line(&fault, &call, exit.code());
-            complain(exit, level(exit), &line, &fault.to_string()).await;
-            exit
+            let said = and_without_agent(&fault.to_string(), &unserved);
+            // The agent has a configuration.
+            let fault = match fault.kind {
+                Kind::Permanent if !unserved.may_pass() => Fault::permanent(said),
+                _ => Fault::passing(said),
+            };
+            refuse(&fault, &call).await
         }
         Err(fault) => refuse(&fault, &pairs(failover)).await,
     }
@@ -88,11 +96,16 @@ fn end<'a>(exit: Exit, unserved: &Unserved, faults: impl IntoIterator<Item = &'a
     }
 }
 
-/// Returns the sentences that are said after a fault of this process where an agent should have done the work.
-fn without_agent(unserved: &Unserved) -> String {
+/// Returns these faults of this process, and that an agent should have done the work.
+fn and_without_agent(faults: &str, unserved: &Unserved) -> String {
+    let stop = if faults.ends_with(['.', '?']) {
+        ""
+    } else {
+        "."
+    };
     let remedy = unserved.remedy().map(|remedy| format!(". {remedy}"));
     format!(
-        "The agent has not done it either: {unserved}{}",
+        "{faults}{stop} The agent has not done it either: {unserved}{}",
         remedy.unwrap_or_default()
     )
 }
@@ -124,8 +137,7 @@ async fn follow(
     texts.dedup();
     let mut said = texts.join("; ");
     if is_agents && !said.is_empty() {
-        let stop = if said.ends_with(['.', '?']) { "" } else { "." };
-        said = format!("{said}{stop} {}", without_agent(unserved));
+        said = and_without_agent(&said, unserved);
     }
     complain(exit, log_level(exit, task), &line, &said).await;
     Ok(exit)

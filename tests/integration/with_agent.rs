@@ -139,6 +139,21 @@ fn a_hook_beside_an_agent_that_hangs_does_its_own_work_in_time() {
 }
 
 #[test]
+fn a_hook_without_configuration_is_called_again_while_there_is_an_agent_that_has_one() {
+    let lab = guides_lab(ONLY_V4);
+    let server = lab.host("server1");
+    fs::remove_file(lab.dir().join("vipswitch.toml")).unwrap();
+    let refused = json!({"exit": 0, "refused": "it serves 32 others already"});
+    let agent = Agent::start(&lab, &server, Some(refused));
+    agent.without_privilege(&server, CALL).fails(1, &[]);
+    lab.logged(&[
+        "cannot use the configuration",
+        "The agent has not done it either: the agent refuses: it serves 32 others",
+        "exit=1",
+    ]);
+}
+
+#[test]
 fn a_hook_that_an_agent_refuses_does_its_own_work() {
     let lab = guides_lab(ONLY_V4);
     let server = lab.host("server1");
