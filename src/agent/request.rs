@@ -28,14 +28,6 @@ pub struct Request {
     pub telling: Telling,
 }
 
-impl Verb {
-    /// Returns whether somebody may ask for this who is neither root nor the agent's own user: Sentinel's
-    /// user, whose call is only a hint.
-    pub fn is_for_everybody(&self) -> bool {
-        matches!(self, Verb::Hook(_) | Verb::Status)
-    }
-}
-
 /// Reads the arguments of [`Verb::Hook`].
 ///
 /// # Errors
