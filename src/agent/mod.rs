@@ -27,6 +27,7 @@ pub mod socket_path;
 mod world;
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -48,6 +49,9 @@ use crate::runtime_folder;
 
 /// It is about every master of the configuration.
 const NO_MASTERS: [&str; 0] = [];
+
+/// The pause before another try to serve metrics.
+const METRICS_PAUSE: Duration = Duration::from_secs(5);
 
 /// How many requests may wait.
 const REQUESTS: usize = 64;
@@ -78,6 +82,9 @@ async fn stay(path: &Path, started: Instant) -> Result<(), Fault> {
     // Systemd has made it; the lock's error says where it cannot be.
     let _ = runtime_folder::get_ready();
     let server = Server::open(&config)?;
+    if let Some(warning) = &server.warning {
+        say(Level::Warning, &warning.to_string()).await;
+    }
     let current = Current::default();
     let (to, requests) = mpsc::channel(REQUESTS);
     let serving = spawn_local(server.serve(to));
@@ -146,13 +153,24 @@ fn begin(
         spawn_local(tell_systemd(Rc::clone(world))),
     ];
     if let Some(at) = world.config.agent.metrics {
-        let shown = Rc::clone(world);
-        tasks.push(spawn_local(async move {
-            let Err(fault) = metrics::serve(at, move || shown.snapshot()).await;
-            say(Level::Warning, &fault.to_string()).await;
-        }));
+        tasks.push(spawn_local(serve_metrics(at, Rc::clone(world))));
     }
     Ok(tasks.iter().map(|task| task.abort_handle()).collect())
+}
+
+/// Serves metrics. Their address may be another program's, or not be there yet.
+async fn serve_metrics(at: SocketAddr, world: Rc<World>) {
+    let mut said = None;
+    loop {
+        let shown = Rc::clone(&world);
+        let Err(fault) = metrics::serve(at, move || shown.snapshot()).await;
+        let fault = fault.to_string();
+        if said.as_ref() != Some(&fault) {
+            say(Level::Warning, &fault).await;
+            said = Some(fault);
+        }
+        sleep(METRICS_PAUSE).await;
+    }
 }
 
 /// Waits for signals: a new configuration that can be used ends this world, a broken one changes nothing.

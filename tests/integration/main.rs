@@ -4,6 +4,7 @@
 mod address;
 mod agent;
 mod agent_watch;
+mod agent_requests;
 mod announcer;
 mod check;
 mod command_line;
@@ -36,3 +37,4 @@ mod sync_many;
 mod take_over;
 mod tickle;
 mod votes;
+mod with_agent;
