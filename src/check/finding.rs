@@ -49,6 +49,16 @@ pub fn error(text: impl Into<String>, remedy: impl Into<String>) -> Verdict {
     Some((Level::Error, text.into(), remedy.into()))
 }
 
+/// What may surprise somebody, where something is so.
+pub fn warning_if(is_wrong: bool, text: &str, remedy: &str) -> Verdict {
+    is_wrong.then(|| warning(text, remedy)).flatten()
+}
+
+/// What keeps the hook from working, where something is so.
+pub fn error_if(is_wrong: bool, text: &str, remedy: &str) -> Verdict {
+    is_wrong.then(|| error(text, remedy)).flatten()
+}
+
 /// A fault that keeps the hook from working.
 pub fn fault(fault: &Fault) -> Verdict {
     error(fault.cause(), fault.what_to_do().unwrap_or_default())

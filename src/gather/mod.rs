@@ -25,7 +25,6 @@ use crate::redis::{self, NoAnswer, Told, sentinel_fault, sentinel_server};
 
 pub use newest::newest;
 pub use poll::{Asked, Poll, Silence, Tried, count, poll, try_others};
-pub use servers::certain;
 
 /// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to
 /// this host's Redis.

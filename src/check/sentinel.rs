@@ -1,15 +1,12 @@
 //! What Sentinel says of its masters and of its runs of the hook.
 
-use super::{error_if, hook, warning_if};
-use crate::check::facts::Facts;
-use crate::check::facts::sentinel::{Watched, get, number};
-use crate::check::facts::units::USUAL;
-use crate::check::finding::{Findings, Verdict, error, fault, unknown, warning};
-use crate::evidence::Site;
-use crate::exit::Kind;
-use crate::redis::Value;
+use super::Known;
+use super::finding::{Findings, Verdict, error, error_if, fault, unknown, warning, warning_if};
+use super::hook;
+use super::told::{Watched, get, number};
+use crate::exit::{Fault, Kind};
+use crate::redis::{NoAnswer, Value};
 use crate::text::escape;
-use crate::vip::Vip;
 
 /// The shortest `down-after-milliseconds` that never led to a second failover. Sentinel reconnects
 /// to the new master a second after the failover at the earliest (SENTINEL_PING_PERIOD in
@@ -18,10 +15,10 @@ const LEAST_DOWN_AFTER: usize = 1500;
 
 const DID_NOT_TELL: &str = "Sentinel did not tell";
 
-pub fn judge(facts: &Facts, findings: &mut Findings) {
-    silence(facts, findings);
-    let Ok(told) = &facts.sentinel else { return };
-    for name in facts.config.masters.keys() {
+pub fn judge(known: &Known, findings: &mut Findings) {
+    silence(known, findings);
+    let Ok(told) = &known.sentinel else { return };
+    for name in known.config.masters.keys() {
         let verdict = error_if(
             !told.watched.iter().any(|one| one.name == *name),
             "this host's Sentinel does not monitor a master of this name",
@@ -31,7 +28,7 @@ pub fn judge(facts: &Facts, findings: &mut Findings) {
     }
     for name in told.masters.iter().map(|row| get(row, "name")) {
         let verdict = warning_if(
-            !facts.config.masters.contains_key(&name),
+            !known.config.masters.contains_key(&name),
             "Sentinel monitors it and the configuration does not have it, so that no VIP follows it",
             "Add it under [masters] if a VIP belongs to it.",
         );
@@ -42,22 +39,21 @@ pub fn judge(facts: &Facts, findings: &mut Findings) {
         let name = escape(&one.name);
         findings.add("quorum", &name, quorum(one));
         findings.add("down-after", &name, down_after(one));
-        announced(one, facts, findings);
     }
+    announced(known, findings);
 }
 
 /// Judges whether Sentinel answers; where its unit forbids the hook it cannot even start.
-fn silence(facts: &Facts, findings: &mut Findings) {
-    let mut verdict = facts.sentinel.as_ref().err().and_then(fault);
-    let program = &facts.own.program;
-    let units = facts.units.iter();
-    let mut usual = units.flat_map(|units| USUAL.iter().filter_map(|id| units.loaded(id)));
-    if verdict.is_some() && usual.any(|unit| unit.forbids_to_run(program)) {
+fn silence(known: &Known, findings: &mut Findings) {
+    let mut verdict = known.sentinel.as_ref().err().and_then(fault);
+    let program = &known.program;
+    let units = known.units.as_ref();
+    if verdict.is_some() && units.is_some_and(|units| units.forbid_to_run(program)) {
         let program = program.display().to_string();
         findings.add("exec-paths", &program, hook::exec_paths(&program));
         verdict = unknown("it does not answer: exec-paths tells why it does not start");
     }
-    findings.add("sentinel", &facts.config.sentinel.address, verdict);
+    findings.add("sentinel", &known.config.sentinel.address, verdict);
 }
 
 fn pending(runs: Option<&[Value]>) -> Verdict {
@@ -78,8 +74,11 @@ fn pending(runs: Option<&[Value]>) -> Verdict {
 fn quorum(one: &Watched) -> Verdict {
     let known = number(&one.master, "num-other-sentinels").map(|others| others + 1);
     match (&one.quorum, known) {
-        (Some(Err(why)), _) if why.starts_with("NOQUORUM") => error(
-            format!("the Sentinels that answer cannot decide a failover: {why}"),
+        (Some(Err(NoAnswer::Refused(why))), _) if why.starts_with("NOQUORUM") => error(
+            format!(
+                "the Sentinels that answer cannot decide a failover: {}",
+                escape(why)
+            ),
             "Start the missing Sentinels and let them reach each other, or correct the quorum in `sentinel monitor`.",
         ),
         (_, Some(known @ 0..3)) => warning(
@@ -90,7 +89,7 @@ fn quorum(one: &Watched) -> Verdict {
             "the quorum is 1: a single Sentinel that sees the master as down starts a failover",
             "Set it to 2 in `sentinel monitor` of every server.",
         ),
-        (Some(Ok(())), Some(_)) => None,
+        (Some(Ok(_)), Some(_)) => None,
         _ => unknown(DID_NOT_TELL),
     }
 }
@@ -111,55 +110,34 @@ fn down_after(one: &Watched) -> Verdict {
     )
 }
 
-/// Returns whether this VIP is certainly a server's own address.
-pub fn is_a_servers(vip: &Vip, facts: &Facts) -> bool {
-    let mut watched = facts.sentinel.iter().flat_map(|told| &told.watched);
-    watched.any(|one| one.own.contains(&vip.address))
-}
-
-/// Returns whether Sentinel knows a Redis or a Sentinel by this VIP.
-fn knows(one: &Watched, vip: &Vip) -> bool {
-    let mut sites = one.sites();
-    sites.any(|site| site.addresses.contains(&vip.address))
-}
-
 /// Judges whether every Redis and Sentinel has an address that tells it from others.
-fn announced(one: &Watched, facts: &Facts, findings: &mut Findings) {
+fn announced(known: &Known, findings: &mut Findings) {
     const CHECK: &str = "announced-address";
-    let vip = facts
-        .config
-        .vips()
-        .find(|vip| one.own.contains(&vip.address));
-    let source = facts.config.vips().find(|vip| knows(one, vip));
-    // Any other fault of a place is passing.
-    let is_everywhere = |site: &&Site| {
-        site.place
-            .as_ref()
-            .is_err_and(|why| why.kind == Kind::Permanent)
-    };
-    let everywhere = one.sites().find(is_everywhere);
-    if let Some(vip) = vip {
-        let verdict = error(
-            "Sentinel knows a Redis or a Sentinel by this address: as a VIP it would be taken from its server",
-            "Correct `vip` in the configuration; or set replica-announce-ip and sentinel announce-ip to the host's own address, and monitor that address in sentinel.conf.",
-        );
+    for vip in known.config.vips() {
+        let mut sites = known.watched().iter().flat_map(Watched::sites);
+        let verdict = if known.is_a_servers(vip) {
+            error(
+                "a Redis or a Sentinel is known by this address: as a VIP it would be taken from its server",
+                "Correct `vip` in the configuration; or set replica-announce-ip and sentinel announce-ip to the host's own address, and monitor that address in sentinel.conf.",
+            )
+        } else {
+            warning_if(
+                sites.any(|site| site.addresses.contains(&vip.address)),
+                "Sentinel knows a Sentinel or a replica by this VIP, which was the source address of its host for a while: that one has no vote",
+                "Bind the VIP as /32 (`vipswitch sync` does) and restart the Sentinel that is known so; what stays in the lists is forgotten by: sentinel reset MASTER",
+            )
+        };
         findings.add(CHECK, vip, verdict);
-    } else if let Some(vip) = source {
-        let verdict = warning(
-            "Sentinel knows a Sentinel or a replica by this VIP, which was the source address of its host for a while: that one has no vote",
-            format!(
-                "Bind the VIP as /32 (`vipswitch sync` does) and restart the Sentinel that is known so; what stays in the lists is forgotten by: sentinel reset {}",
-                escape(&one.name)
-            ),
-        );
-        findings.add(CHECK, vip, verdict);
-    } else if let Some(site) = everywhere {
-        let verdict = error(
-            "Sentinel knows a Redis or a Sentinel by this address, which every host has",
-            "Monitor the master in sentinel.conf by an address that the other hosts reach, and announce such addresses.",
-        );
-        findings.add(CHECK, &site.endpoint, verdict);
-    } else {
-        findings.add(CHECK, escape(&one.name), None);
+    }
+    for site in known.watched().iter().flat_map(Watched::sites) {
+        // Any other fault of a place is passing.
+        let is_everywhere = |why: &Fault| why.kind == Kind::Permanent;
+        if site.place.as_ref().is_err_and(is_everywhere) {
+            let verdict = error(
+                "Sentinel knows a Redis or a Sentinel by this address, which every host has",
+                "Monitor the master in sentinel.conf by an address that the other hosts reach, and announce such addresses.",
+            );
+            findings.add(CHECK, &site.endpoint, verdict);
+        }
     }
 }

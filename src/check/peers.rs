@@ -1,27 +1,40 @@
 //! The other Sentinels as `sync` asks them: whether they answer without the password, and whether `sync` can
 //! remember them for the time when this host's Sentinel is down.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::NOT_ROOT;
-use crate::check::facts::Facts;
-use crate::check::facts::sentinel::{Watched, at};
-use crate::check::finding::{Findings, Verdict, unknown, warning};
+use super::finding::{Findings, Verdict, unknown, warning};
+use super::told::at;
+use super::{Known, NOT_ROOT};
 use crate::evidence::Site;
-use crate::gather::Tried;
+use crate::gather::{Tried, remembered, try_others};
 use crate::redis::NoAnswer;
 
-pub fn judge(facts: &Facts, findings: &mut Findings) {
-    for other in &facts.others {
-        findings.add("peers", other.at, answer(other, facts));
+/// Asks every other Sentinel as `sync` and the agent ask it, about the first master that it is listed for. Where
+/// the files of the configuration cannot be used, another finding says so.
+async fn ask(known: &Known) -> Vec<Tried> {
+    let mut others: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+    for one in known.watched() {
+        for at in one.sentinels.iter().filter_map(at) {
+            others.entry(at).or_insert(&one.name);
+        }
     }
-    let memory = match &facts.memory {
+    let others: Vec<(SocketAddr, &str)> = others.into_iter().collect();
+    try_others(&known.config, &others).await.unwrap_or_default()
+}
+
+pub async fn judge(known: &Known, findings: &mut Findings) {
+    let others = &ask(known).await;
+    for other in others {
+        findings.add("peers", other.at, answer(other, others, known));
+    }
+    let memory = match remembered::check() {
         Ok(()) => None,
-        Err(_) if !facts.own.is_root => unknown(NOT_ROOT),
+        Err(_) if !known.is_root => unknown(NOT_ROOT),
         Err(fault) => warning(
             format!(
-                "{}: while this host's Sentinel is down, `sync` knows no other one to ask",
+                "{}: while this host's Sentinel is down, no other one is known",
                 fault.cause()
             ),
             fault.what_to_do().unwrap_or_default(),
@@ -31,16 +44,16 @@ pub fn judge(facts: &Facts, findings: &mut Findings) {
 }
 
 /// One that cannot be reached is another check's matter.
-fn answer(other: &Tried, facts: &Facts) -> Verdict {
+fn answer(other: &Tried, others: &[Tried], known: &Known) -> Verdict {
     let no = other.said.as_ref().err()?;
     match (no, other.is_peer) {
         (NoAnswer::AuthMissing(_) | NoAnswer::NotAllowed(_), false) => warning(
             "this Sentinel wants a password, which `sync` sends to this host's Sentinel and to `peers` only: its vote is missing",
-            peers_to_add(facts),
+            peers_to_add(others, known),
         ),
-        (NoAnswer::Certificate(_), false) if has_certificate(facts) => warning(
+        (NoAnswer::Certificate(_), false) if has_certificate(known) => warning(
             format!("{no}; `sync` shows cert_file to this host's Sentinel and to `peers` only"),
-            peers_to_add(facts),
+            peers_to_add(others, known),
         ),
         (NoAnswer::AuthMissing(_), true) => warning(
             "this Sentinel wants a password, and the configuration has none",
@@ -66,24 +79,23 @@ fn is_wanting(other: &Tried) -> bool {
     )
 }
 
-fn has_certificate(facts: &Facts) -> bool {
-    let tls = facts.config.tls.as_ref();
+fn has_certificate(known: &Known) -> bool {
+    let tls = known.config.tls.as_ref();
     tls.is_some_and(|tls| tls.client.is_some())
 }
 
 /// Returns the line with every Sentinel that wants a password, this host's among them: the configuration is
 /// the same on every server.
-fn peers_to_add(facts: &Facts) -> String {
+fn peers_to_add(others: &[Tried], known: &Known) -> String {
     let wanting = |site: &&Site| {
-        let mut others = facts.others.iter();
+        let mut others = others.iter();
         others.any(|other| is_wanting(other) && Some(other.at) == at(site))
     };
-    let told = facts.sentinel.iter().flat_map(|told| &told.watched);
-    let others = told.flat_map(|one| one.sentinels.iter().filter(wanting));
-    let others = others.map(|site| site.endpoint.to_string());
-    let peers = facts.config.sentinel.peers.iter().map(ToString::to_string);
-    let all: BTreeSet<String> = own(facts).into_iter().chain(others).chain(peers).collect();
-    let password = match (&facts.config.sentinel.password, has_certificate(facts)) {
+    let listed = known.watched().iter().flat_map(|one| &one.sentinels);
+    let listed = listed.filter(wanting).map(|site| site.endpoint.to_string());
+    let peers = known.config.sentinel.peers.iter().map(ToString::to_string);
+    let all: BTreeSet<String> = own(known).into_iter().chain(listed).chain(peers).collect();
+    let password = match (&known.config.sentinel.password, has_certificate(known)) {
         (None, false) => {
             "Set password_file under [sentinel] in the configuration, and write there, the same"
         }
@@ -97,13 +109,9 @@ fn peers_to_add(facts: &Facts) -> String {
 }
 
 /// Returns where the other servers ask this host's Sentinel: on the address of its Redis.
-fn own(facts: &Facts) -> Option<String> {
-    let port = facts.config.sentinel.address.port()?;
-    let mut told = facts.sentinel.iter().flat_map(|told| &told.watched);
-    let here = |one: &Watched| {
-        let mut redises = one.redises.iter();
-        at(redises.find(|site| site.is_here())?)
-    };
-    let at = told.find_map(here)?;
+fn own(known: &Known) -> Option<String> {
+    let port = known.config.sentinel.address.port()?;
+    let redises = known.watched().iter().flat_map(|one| &one.redises);
+    let at = redises.filter(|site| site.is_here()).find_map(at)?;
     Some(SocketAddr::new(at.ip(), port).to_string())
 }
