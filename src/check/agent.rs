@@ -5,14 +5,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Known;
-use super::files::{Want, identity, obstacle};
-use super::finding::{Findings, Verdict, error, unknown, warning, warning_if};
 use super::hook::{NOT_SEEN, scripts};
+use super::process::Process;
 use crate::agent::client::{Unserved, ask_at};
 use crate::agent::request::{Request, Telling, Verb};
 use crate::agent::snapshot::{Master, Snapshot};
 use crate::agent::socket_path::socket_path;
+use crate::report::finding::{Findings, Verdict, error, unknown, warning, warning_if};
 use crate::text::escape;
+use crate::trusted_file::access::{Want, identity, obstacle};
 
 /// How long the agent may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -44,7 +45,7 @@ pub fn judge(known: &Known, findings: &mut Findings) {
     let version = warning_if(
         snapshot.version != own,
         &format!(
-            "the agent at work is version {}, and this executable {own}",
+            "the agent is version {}, this executable {own}",
             escape(&snapshot.version)
         ),
         "systemctl restart vipswitch-agent: it leaves the VIPs where they are.",
@@ -71,14 +72,6 @@ pub fn judge(known: &Known, findings: &mut Findings) {
         );
         findings.add("agent-events", escape(&sentinel.at), events);
     }
-    for redis in snapshot.masters.iter().flat_map(|master| &master.redis) {
-        let verdict = warning_if(
-            !["master", "slave", "replica"].contains(&redis.role.as_str()),
-            &format!("the agent does not know its role: {}", escape(&redis.role)),
-            "Look into its log: journalctl -u vipswitch-agent",
-        );
-        findings.add("agent-redis", escape(&redis.at), verdict);
-    }
     let commands = warning_if(
         snapshot.pending_commands > 0,
         &format!(
@@ -99,10 +92,7 @@ fn verdict(master: &Master) -> Verdict {
             looks,
         ),
         (_, Some(order)) => warning(
-            format!(
-                "an operator's order holds against the truth: {}",
-                escape(order)
-            ),
+            format!("an order holds against the truth: {}", escape(order)),
             "It ends with the next failover, or with `vipswitch bind` or `unbind`.",
         ),
         ("stays", _) => warning(format!("the agent leaves the VIP as it is: {why}"), looks),
@@ -113,51 +103,46 @@ fn verdict(master: &Master) -> Verdict {
 /// Judges whether Sentinel's user can hand its call over. Also a hardened unit leaves Unix sockets and a mount
 /// that is read-only to it.
 fn socket(known: &Known) -> Verdict {
-    let Some(user) = &known.process else {
+    let Some(Process { user, .. }) = &known.process else {
         return unknown(NOT_SEEN).filter(|_| known.sentinel.is_ok());
     };
     let why = obstacle(user, &socket_path().ok()?, Want::Connect)?;
-    let group = nix::unistd::Group::from_gid((*user.gids.first()?).into());
-    let group = group.ok().flatten().map(|group| escape(&group.name));
     warning(
+        format!("the hook cannot reach the agent, which learns of a failover without it: {why}"),
         format!(
-            "the hook cannot reach the agent, which then learns of a failover without it: {why}"
-        ),
-        format!(
-            "Set socket_group = {:?} under [agent] in the configuration, then: systemctl restart vipswitch-agent",
-            group.unwrap_or_else(|| "GROUP OF SENTINEL".into())
+            "Under [agent] in the configuration set socket_group to the group with the number {}, then: systemctl restart vipswitch-agent",
+            user.gids.first()?
         ),
     )
 }
 
 /// Judges the way without an agent.
 fn without(why: &Unserved, known: &Known, findings: &mut Findings) {
-    const START: &str = "systemctl enable --now vipswitch-agent";
     if !matches!(why, Unserved::NoAgent) {
         let remedy = why
             .remedy()
-            .unwrap_or("systemctl status vipswitch-agent, and its log");
-        let level = if known.is_root {
-            error
-        } else {
-            |text, _| unknown(text)
-        };
-        return findings.add("agent", "", level(why.to_string(), remedy.to_owned()));
+            .unwrap_or("Look into its log: journalctl -u vipswitch-agent");
+        // Others than root may not be allowed to ask.
+        let verdict = error(why.to_string(), remedy).filter(|_| known.is_root);
+        return findings.add("agent", "", verdict.or_else(|| unknown(why.to_string())));
     }
     let Some(process) = &known.process else {
         // A Sentinel that does not run starts no hook.
         let not_seen = unknown(NOT_SEEN).filter(|_| known.sentinel.is_ok());
         return findings.add("privileges", "", not_seen);
     };
-    let own = identity(&known.program);
-    let is_foreign = |path: &std::path::PathBuf| identity(path) != own;
     let Some(lacks) = process.lacks() else {
         return findings.add("privileges", "", None);
     };
-    if scripts(known).iter().all(is_foreign) && !scripts(known).is_empty() {
+    let (own, scripts) = (identity(&known.program), scripts(known));
+    if !scripts.is_empty() && scripts.iter().all(|script| identity(script) != own) {
         let why = "no agent answers, and the hook is a program of yours: whether it gives vipswitch the privileges, as sudo can, only a failover shows";
         return findings.add("privileges", "", unknown(why));
     }
     let text = format!("no agent answers, and the hook would run without {lacks}");
-    findings.add("agent", "", error(text, START));
+    findings.add(
+        "agent",
+        "",
+        error(text, "systemctl enable --now vipswitch-agent"),
+    );
 }

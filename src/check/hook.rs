@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Known;
-use super::files::{Want, has_capabilities, identity, is_noexec, obstacle};
-use super::finding::{Findings, Verdict, error, error_if, unknown, warning};
 use super::process::Process;
-use super::told::{Watched, get};
 use crate::config::{Config, Password};
+use crate::gather::told::{Watched, get};
+use crate::report::finding::{Findings, Verdict, error, error_if, unknown, warning};
 use crate::text::escape;
+use crate::trusted_file::access::{User, Want, has_capabilities, identity, is_noexec, obstacle};
 use crate::trusted_file::check_program;
 
 /// Why a fact about Sentinel's process is missing.
@@ -23,23 +23,19 @@ pub fn judge(known: &Known, findings: &mut Findings) {
     let agent = agent.and_then(|agent| Process::look(agent.pid));
     // Whoever does the work reads the configuration and runs the site's commands.
     if let Some(worker) = agent.as_ref().or(known.process.as_ref()) {
+        let worker = &worker.user;
         for path in to_read(&known.config, agent.is_some()) {
             findings.add("config-readable", shown(&path), readable(worker, &path));
         }
         let masters = known.config.masters.values();
         let commands = masters.flat_map(|master| [&master.on_take_over, &master.on_release]);
-        for program in commands
-            .flatten()
-            .map(|command| Path::new(command.program()))
-        {
-            findings.add(
-                "site-command",
-                shown(program),
-                site_command(worker, program),
-            );
+        for command in commands.flatten() {
+            let program = Path::new(command.program());
+            let verdict = site_command(worker, program);
+            findings.add("site-command", shown(program), verdict);
         }
     }
-    if let Some(user) = &known.process {
+    if let Some(Process { user, .. }) = &known.process {
         for path in scripts(known) {
             program(user, &path, findings);
         }
@@ -54,13 +50,12 @@ pub fn judge(known: &Known, findings: &mut Findings) {
 
 /// Returns each `client-reconfig-script`; where none is set yet, it is to be this executable.
 pub fn scripts(known: &Known) -> BTreeSet<PathBuf> {
-    let each = known.watched().iter();
-    let scripts = each.map(|one| get(&one.master, "client-reconfig-script"));
-    let or_own = scripts.map(|script| match script.as_str() {
-        "" => known.program.clone(),
+    let watched = known.watched().iter();
+    let scripts = watched.map(|one| match get(&one.master, "client-reconfig-script") {
+        none if none.is_empty() => known.program.clone(),
         script => script.into(),
     });
-    or_own.collect()
+    scripts.collect()
 }
 
 fn shown(path: &Path) -> String {
@@ -79,7 +74,7 @@ fn to_read(config: &Config, by_agent: bool) -> BTreeSet<PathBuf> {
     files.chain([config.path.clone()]).collect()
 }
 
-fn readable(user: &Process, path: &Path) -> Verdict {
+fn readable(user: &User, path: &Path) -> Verdict {
     let why = obstacle(user, path, Want::Read)?;
     let (group, path) = (user.gids.first()?, shown(path));
     error(
@@ -90,7 +85,7 @@ fn readable(user: &Process, path: &Path) -> Verdict {
     )
 }
 
-fn site_command(user: &Process, path: &Path) -> Verdict {
+fn site_command(user: &User, path: &Path) -> Verdict {
     if let Some(why) = obstacle(user, path, Want::Run).or_else(|| check_program(path).err()) {
         let remedy = "Let root own it, chmod 755 it, or correct `command` in the configuration.";
         return error(why, remedy);
@@ -106,7 +101,7 @@ fn site_command(user: &Process, path: &Path) -> Verdict {
 }
 
 /// Judges the program that Sentinel starts.
-fn program(user: &Process, path: &Path, findings: &mut Findings) {
+fn program(user: &User, path: &Path, findings: &mut Findings) {
     let shown = shown(path);
     if let Some(why) = obstacle(user, path, Want::Run) {
         let remedy = format!(

@@ -9,8 +9,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::Known;
-use super::finding::{Findings, Verdict, unknown, warning, warning_if};
 use crate::log;
+use crate::report::finding::{Findings, Verdict, unknown, warning, warning_if};
 
 /// The timer that keeps the VIP right between Sentinel's calls, and the service that it starts.
 const TIMER: &str = "vipswitch-sync.timer";
@@ -87,23 +87,16 @@ fn timer(units: Option<&Units>) -> Verdict {
             "systemd does not run here, or does not answer: let `vipswitch agent` run, or `vipswitch sync` every 30 s",
         );
     };
-    if (
-        units.get(TIMER, "ActiveState"),
-        units.get(TIMER, "UnitFileState"),
-    ) != ("active", "enabled")
-    {
+    let is_active = units.get(TIMER, "ActiveState") == "active";
+    if !is_active || units.get(TIMER, "UnitFileState") != "enabled" {
         return warning(
-            format!(
-                "no agent answers, and {TIMER} is not enabled and active: after a reboot or a network restart nothing brings the VIP back"
-            ),
+            "no agent answers, and the timer is not enabled and active: after a reboot or a network restart nothing brings the VIP back",
             format!("systemctl enable --now vipswitch-agent, or without the agent {TIMER}"),
         );
     }
+    let result = units.get(SERVICE, "Result");
     warning_if(
-        !matches!(
-            units.get(SERVICE, "Result"),
-            "" | "success" | "exec-condition"
-        ),
+        !matches!(result, "" | "success" | "exec-condition"),
         "enabled and active, and its last run has failed",
         &format!("Look why: systemctl status {SERVICE}, or run `vipswitch sync`."),
     )

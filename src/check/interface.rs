@@ -3,8 +3,8 @@
 use std::fs;
 use std::net::IpAddr;
 
-use super::finding::{Findings, Verdict, error_if, warning};
 use crate::link::Link;
+use crate::report::finding::{Findings, Verdict, error_if, warning};
 use crate::vip::{Vip, bits};
 
 pub fn judge(link: &Link, vip: &Vip, findings: &mut Findings) {

@@ -3,8 +3,6 @@
 //! one broken thing is named once.
 
 mod agent;
-mod files;
-mod finding;
 mod hook;
 mod host;
 mod interface;
@@ -12,7 +10,6 @@ mod peers;
 mod process;
 mod redis;
 mod sentinel;
-mod told;
 mod vip;
 
 use std::net::IpAddr;
@@ -27,11 +24,11 @@ use crate::config::{self, Config};
 use crate::evidence::{Order, Site};
 use crate::exit::Fault;
 use crate::gather;
+use crate::gather::told::{self, Told, Watched};
+pub use crate::report::finding::{Findings, Level};
+use crate::report::finding::{fault, unknown};
 use crate::vip::Vip;
-pub use finding::{Findings, Level};
-use finding::{fault, unknown};
 use process::Process;
-use told::{Told, Watched};
 
 /// Why a fact that needs a privilege of this process's own is missing.
 const NOT_ROOT: &str = "this process may not try it: run it as root";
@@ -81,11 +78,8 @@ pub async fn run(path: &Path) -> Findings {
     let root = if is_root { None } else { unknown(why) };
     findings.add("root", "", root);
     let config = config::load(path, &[] as &[&str], Instant::now()).await;
-    findings.add(
-        "config",
-        path.display(),
-        config.as_ref().err().and_then(fault),
-    );
+    let verdict = config.as_ref().err().and_then(fault);
+    findings.add("config", path.display(), verdict);
     let Ok(config) = config else { return findings };
     let names: Vec<&str> = config.masters.keys().map(String::as_str).collect();
     let (agent, sentinel, evidence, units) = join4(
@@ -111,6 +105,8 @@ pub async fn run(path: &Path) -> Findings {
     hook::judge(&known, &mut findings);
     sentinel::judge(&known, &mut findings);
     let cut = vip::judge(&known, &mut findings).await;
+    findings.add("netlink", "", cut.as_ref().err().and_then(fault));
+    let cut = cut.ok().flatten();
     redis::judge(&known, cut.as_deref(), &mut findings).await;
     peers::judge(&known, &mut findings).await;
     host::judge(&known, &mut findings);

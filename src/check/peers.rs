@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::finding::{Findings, Verdict, unknown, warning};
-use super::told::at;
 use super::{Known, NOT_ROOT};
 use crate::evidence::Site;
+use crate::gather::told::at;
 use crate::gather::{Tried, remembered, try_others};
 use crate::redis::NoAnswer;
+use crate::report::finding::{Findings, Verdict, unknown, warning};
 
 /// Asks every other Sentinel as `sync` and the agent ask it, about the first master that it is listed for. Where
 /// the files of the configuration cannot be used, another finding says so.
@@ -71,14 +71,6 @@ fn answer(other: &Tried, others: &[Tried], known: &Known) -> Verdict {
     }
 }
 
-fn is_wanting(other: &Tried) -> bool {
-    use NoAnswer::{AuthMissing, Certificate, NotAllowed};
-    matches!(
-        other.said,
-        Err(AuthMissing(_) | NotAllowed(_) | Certificate(_))
-    )
-}
-
 fn has_certificate(known: &Known) -> bool {
     let tls = known.config.tls.as_ref();
     tls.is_some_and(|tls| tls.client.is_some())
@@ -87,23 +79,26 @@ fn has_certificate(known: &Known) -> bool {
 /// Returns the line with every Sentinel that wants a password, this host's among them: the configuration is
 /// the same on every server.
 fn peers_to_add(others: &[Tried], known: &Known) -> String {
-    let wanting = |site: &&Site| {
-        let mut others = others.iter();
-        others.any(|other| is_wanting(other) && Some(other.at) == at(site))
+    use NoAnswer::{AuthMissing, Certificate, NotAllowed};
+    let wants = |other: &&Tried| {
+        matches!(
+            other.said,
+            Err(AuthMissing(_) | NotAllowed(_) | Certificate(_))
+        )
     };
+    let wanting: Vec<SocketAddr> = others.iter().filter(wants).map(|other| other.at).collect();
+    let wanting = |site: &&Site| at(site).is_some_and(|at| wanting.contains(&at));
     let listed = known.watched().iter().flat_map(|one| &one.sentinels);
     let listed = listed.filter(wanting).map(|site| site.endpoint.to_string());
     let peers = known.config.sentinel.peers.iter().map(ToString::to_string);
     let all: BTreeSet<String> = own(known).into_iter().chain(listed).chain(peers).collect();
-    let password = match (&known.config.sentinel.password, has_certificate(known)) {
-        (None, false) => {
-            "Set password_file under [sentinel] in the configuration, and write there, the same"
-        }
-        _ => "Write under [sentinel] in the configuration, the same",
+    let password = match &known.config.sentinel.password {
+        None if !has_certificate(known) => "Set password_file under [sentinel], and write there",
+        _ => "Write under [sentinel] in the configuration",
     };
     let all: Vec<String> = all.iter().map(|peer| format!("{peer:?}")).collect();
     format!(
-        "{password} on every server: peers = [{}]. Leave out what is no Sentinel of yours: anybody who may publish on a Redis can have forged it.",
+        "{password}, the same on every server: peers = [{}]. Leave out what is no Sentinel of yours: anybody who may publish on a Redis can have forged it.",
         all.join(", ")
     )
 }

@@ -3,15 +3,11 @@
 use std::fs;
 
 use crate::privilege::{Capability, has};
+use crate::trusted_file::access::User;
 
 /// A process whose user has to read and to run files.
-#[derive(Clone, Debug, Default)]
 pub struct Process {
-    pub pid: u32,
-    /// Its effective user.
-    pub uid: u32,
-    /// Its effective group, then the supplementary ones.
-    pub gids: Vec<u32>,
+    pub user: User,
     /// The text of its status: capabilities.
     status: String,
     /// Whether its user namespace is this process's.
@@ -33,9 +29,11 @@ impl Process {
         let mut gids = vec![*numbers(&status, "Gid").get(1)?];
         gids.extend(numbers(&status, "Groups"));
         Some(Process {
-            pid,
-            uid: *numbers(&status, "Uid").get(1)?,
-            gids,
+            user: User {
+                pid,
+                uid: *numbers(&status, "Uid").get(1)?,
+                gids,
+            },
             is_in_our_user_namespace: read(&pid.to_string(), "uid_map") == read("self", "uid_map"),
             status,
         })
@@ -44,7 +42,11 @@ impl Process {
     /// Returns what a program that it starts lacks to move a VIP by itself. Root's programs keep what root has,
     /// another user's the ambient capabilities alone (capabilities(7)).
     pub fn lacks(&self) -> Option<String> {
-        let set = if self.uid == 0 { "CapEff" } else { "CapAmb" };
+        let set = if self.user.uid == 0 {
+            "CapEff"
+        } else {
+            "CapAmb"
+        };
         let needed = [Capability::NetAdmin, Capability::NetRaw].into_iter();
         let missing = needed.filter(|capability| !has(*capability, set, &self.status));
         let missing: Vec<String> = missing.map(|capability| capability.to_string()).collect();

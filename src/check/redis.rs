@@ -11,14 +11,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Known;
-use super::finding::{Findings, Verdict, error, fault, unknown, warning, warning_if};
-use super::told::{Watched, at, get, words};
 use crate::evidence::Site;
 use crate::exit::Fault;
 use crate::failover::Host;
+use crate::gather::told::{Watched, at, get, words};
 use crate::hosts;
 use crate::place::{Place, is_own_name};
 use crate::redis::{NoAnswer, Value, ask, redis_fault, redis_server, role, text};
+use crate::report::finding::{Findings, Verdict, error, fault, unknown, warning, warning_if};
 use crate::text::escape;
 
 /// How long one server may take to accept a connection, and this host's Redis to answer.
@@ -38,10 +38,17 @@ pub async fn judge(known: &Known, cut: Option<&str>, findings: &mut Findings) {
             None => "its name does not resolve here",
             Some(at) => unreached.get(&at)?,
         };
-        match cut {
-            Some(cut) => unknown(format!("{cut} has no carrier")),
-            None => cannot_reach(site, why, is_master),
+        if let Some(cut) = cut {
+            return unknown(format!("{cut} has no carrier"));
         }
+        let level = if is_master { error } else { warning };
+        let port = site.endpoint.port;
+        level(
+            format!("cannot be reached from here: {why}"),
+            format!(
+                "Start it, let it listen on that address, and open port {port}/tcp in its host's firewall."
+            ),
+        )
     };
     for one in known.watched() {
         for (place, redis) in one.redises.iter().enumerate() {
@@ -89,17 +96,6 @@ async fn unreached(known: &Known) -> BTreeMap<SocketAddr, String> {
     });
     let tried = stream::iter(tried).buffer_unordered(AT_ONCE);
     tried.filter_map(async |one| one).collect().await
-}
-
-fn cannot_reach(site: &Site, why: &str, is_master: bool) -> Verdict {
-    let level = if is_master { error } else { warning };
-    level(
-        format!("cannot be reached from here: {why}"),
-        format!(
-            "Start it, let it listen on that address, and open port {}/tcp in its host's firewall.",
-            site.endpoint.port
-        ),
-    )
 }
 
 /// Asks a Redis of this host as `sync` and the agent ask it.
@@ -176,23 +172,21 @@ fn replication(one: &Watched) -> Verdict {
     };
     let unlinked = replicas.iter().filter(is_unlinked);
     let unlinked: Vec<String> = unlinked.map(|row| escape(&get(row, "name"))).collect();
-    if replicas.is_empty() {
-        return warning(
+    match unlinked.as_slice() {
+        _ if replicas.is_empty() => warning(
             "Sentinel knows no replica: there is nothing to fail over to",
             "Set `replicaof` on the other servers.",
-        );
-    }
-    if !unlinked.is_empty() {
-        return warning(
+        ),
+        [] => warning_if(
+            replicas.iter().all(|row| get(row, "slave-priority") == "0"),
+            "every replica has priority 0, so that none is ever promoted",
+            "Set `replica-priority 100` on those that may become master.",
+        ),
+        unlinked => warning(
             format!("no link to the master: {}", unlinked.join(", ")),
             "Look into the replica's log; masterauth, requirepass and the firewall are the usual causes.",
-        );
+        ),
     }
-    warning_if(
-        replicas.iter().all(|row| get(row, "slave-priority") == "0"),
-        "every replica has priority 0, so that none is ever promoted",
-        "Set `replica-priority 100` on those that may become master.",
-    )
 }
 
 /// With fewer than two replicas it would stop the writes when one is away.

@@ -1,11 +1,13 @@
 //! What Sentinel says of its masters and of its runs of the hook.
 
 use super::Known;
-use super::finding::{Findings, Verdict, error, error_if, fault, unknown, warning, warning_if};
 use super::hook;
-use super::told::{Watched, get, number};
 use crate::exit::{Fault, Kind};
+use crate::gather::told::{Watched, get, number};
 use crate::redis::{NoAnswer, Value};
+use crate::report::finding::{
+    Findings, Verdict, error, error_if, fault, unknown, warning, warning_if,
+};
 use crate::text::escape;
 
 /// The shortest `down-after-milliseconds` that never led to a second failover. Sentinel reconnects
@@ -34,7 +36,9 @@ pub fn judge(known: &Known, findings: &mut Findings) {
         );
         findings.add("unconfigured", escape(&name), verdict);
     }
-    findings.add("pending-scripts", "", pending(told.pending.as_deref()));
+    let pending = told.pending.as_deref();
+    let pending = pending.map_or_else(|| unknown(DID_NOT_TELL), pending_runs);
+    findings.add("pending-scripts", "", pending);
     for one in &told.watched {
         let name = escape(&one.name);
         findings.add("quorum", &name, quorum(one));
@@ -46,8 +50,7 @@ pub fn judge(known: &Known, findings: &mut Findings) {
 /// Judges whether Sentinel answers; where its unit forbids the hook it cannot even start.
 fn silence(known: &Known, findings: &mut Findings) {
     let mut verdict = known.sentinel.as_ref().err().and_then(fault);
-    let program = &known.program;
-    let units = known.units.as_ref();
+    let (program, units) = (&known.program, known.units.as_ref());
     if verdict.is_some() && units.is_some_and(|units| units.forbid_to_run(program)) {
         let program = program.display().to_string();
         findings.add("exec-paths", &program, hook::exec_paths(&program));
@@ -56,10 +59,7 @@ fn silence(known: &Known, findings: &mut Findings) {
     findings.add("sentinel", &known.config.sentinel.address, verdict);
 }
 
-fn pending(runs: Option<&[Value]>) -> Verdict {
-    let Some(runs) = runs else {
-        return unknown(DID_NOT_TELL);
-    };
+fn pending_runs(runs: &[Value]) -> Verdict {
     let has_failed = |run: &&Value| {
         get(run, "flags").contains("scheduled") && number(run, "retry-num") > Some(0)
     };
@@ -75,10 +75,7 @@ fn quorum(one: &Watched) -> Verdict {
     let known = number(&one.master, "num-other-sentinels").map(|others| others + 1);
     match (&one.quorum, known) {
         (Some(Err(NoAnswer::Refused(why))), _) if why.starts_with("NOQUORUM") => error(
-            format!(
-                "the Sentinels that answer cannot decide a failover: {}",
-                escape(why)
-            ),
+            format!("they cannot decide a failover: {}", escape(why)),
             "Start the missing Sentinels and let them reach each other, or correct the quorum in `sentinel monitor`.",
         ),
         (_, Some(known @ 0..3)) => warning(

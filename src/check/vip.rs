@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use pnet_base::MacAddr;
 
-use super::finding::{Findings, Verdict, error, fault, unknown, warning, warning_if};
 use super::{Known, NOT_ROOT, interface};
 use crate::config::Target;
 use crate::exit::{Exit, Fault};
@@ -18,6 +17,7 @@ use crate::kernel::{Address, Netlink, Snapshot, SourceRoute, has_marks, try_rese
 use crate::link::Link;
 use crate::once::left_over::left_over;
 use crate::privilege::{self, Capability};
+use crate::report::finding::{Findings, Verdict, error, unknown, warning, warning_if};
 use crate::vip::{Binding, Vip, bits, choose_interface};
 
 /// How long neighbours may take to answer the probe.
@@ -44,13 +44,11 @@ struct Kernel {
 }
 
 /// Looks at the kernel, asks the network who claims each VIP, and judges. Returns an interface without carrier.
-pub async fn judge(known: &Known, findings: &mut Findings) -> Option<String> {
-    let judged = try_judge(known, findings).await;
-    findings.add("netlink", "", judged.as_ref().err().and_then(fault));
-    judged.ok().flatten()
-}
-
-async fn try_judge(known: &Known, findings: &mut Findings) -> Result<Option<String>, Fault> {
+///
+/// # Errors
+///
+/// A netlink fault.
+pub async fn judge(known: &Known, findings: &mut Findings) -> Result<Option<String>, Fault> {
     let netlink = Netlink::open()?;
     let mut addresses = netlink.addresses(IpAddr::from([0; 4])).await?;
     addresses.extend(netlink.addresses(IpAddr::from([0; 16])).await?);
@@ -180,11 +178,8 @@ fn vip(place: &Place, kernel: &Kernel, known: &Known, findings: &mut Findings) {
     }
     findings.add("claimed", vip, claimed.or_else(unasked));
     let is_configured = known.config.masters[place.master].interface.is_some();
-    findings.add(
-        "subnet",
-        vip,
-        subnet(&vip, link, is_configured, &kernel.addresses),
-    );
+    let subnet = subnet(&vip, link, is_configured, &kernel.addresses);
+    findings.add("subnet", vip, subnet);
     // An address that something else has bound comes back with every restart of the network.
     let is_foreign = |one: &Address| one.local == vip.address && !one.is_ours;
     let own_address = warning_if(
@@ -206,19 +201,14 @@ fn vip(place: &Place, kernel: &Kernel, known: &Known, findings: &mut Findings) {
 
 /// Returns the check that a problem belongs to.
 fn of_problem(problem: &Problem) -> (&'static str, Verdict) {
-    let (text, remedy) = (problem.text(), problem.remedy());
-    let verdict = match problem.exit() {
-        Exit::Permanent => error(text, remedy),
-        Exit::Passing | Exit::Done => warning(text, remedy),
-    };
+    let is_grave = problem.exit() == Exit::Permanent;
+    let level = if is_grave { error } else { warning };
     let check = match problem {
         Problem::NoInterface(_) | Problem::Misplaced(_) => "interface",
         Problem::SeveralClaim { .. } => "claimed",
-        Problem::NotHere(_) | Problem::StillHere | Problem::Nowhere | Problem::Undecided(_) => {
-            "holder"
-        }
+        _ => "holder",
     };
-    (check, verdict)
+    (check, level(problem.text(), problem.remedy()))
 }
 
 fn subnet(vip: &Vip, link: &Link, is_configured: bool, addresses: &[Address]) -> Verdict {

@@ -6,6 +6,7 @@ mod poll;
 pub mod remembered;
 mod servers;
 mod sites;
+pub mod told;
 
 use std::time::Duration;
 

@@ -7,7 +7,16 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
 
-use super::process::Process;
+/// The user of a process.
+#[derive(Clone, Debug, Default)]
+pub struct User {
+    /// The process.
+    pub pid: u32,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group, then the supplementary ones.
+    pub gids: Vec<u32>,
+}
 
 /// What is wanted of a file: the bit of its mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +37,7 @@ pub fn identity(path: &Path) -> Option<(u64, u64)> {
 
 /// Returns whether a user may do this with a file of this owner, group and mode (inode_permission
 /// in the kernel's fs/namei.c, without access control lists): root may do all but run what nobody may run.
-fn may(user: &Process, (uid, gid, mode): (u32, u32, u32), want: Want) -> bool {
+fn may(user: &User, (uid, gid, mode): (u32, u32, u32), want: Want) -> bool {
     let is_folder = mode & 0o170_000 == 0o040_000;
     let bits = match user.uid {
         0 if want != Want::Run || is_folder => return true,
@@ -41,14 +50,14 @@ fn may(user: &Process, (uid, gid, mode): (u32, u32, u32), want: Want) -> bool {
 }
 
 /// Returns `path` as the process sees it, if this process may look through its root.
-fn seen(user: &Process, path: &Path) -> Option<PathBuf> {
+fn seen(user: &User, path: &Path) -> Option<PathBuf> {
     let root = PathBuf::from(format!("/proc/{}/root", user.pid));
     fs::metadata(root.join(".")).ok()?;
     Some(root.join(path.strip_prefix("/").ok()?))
 }
 
 /// Returns the same, or `path` as this process sees it.
-fn through(user: &Process, path: &Path) -> PathBuf {
+fn through(user: &User, path: &Path) -> PathBuf {
     seen(user, path).unwrap_or_else(|| path.to_owned())
 }
 
@@ -58,7 +67,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// Returns why a user cannot do this with a file, if it cannot. The folders come first, from the root on.
-pub fn obstacle(user: &Process, path: &Path, want: Want) -> Option<String> {
+pub fn obstacle(user: &User, path: &Path, want: Want) -> Option<String> {
     let real = real(path);
     let mut steps: Vec<&Path> = real.ancestors().collect();
     steps.reverse();
@@ -88,7 +97,7 @@ pub fn obstacle(user: &Process, path: &Path, want: Want) -> Option<String> {
 }
 
 /// Returns whether a file has capabilities of its own.
-pub fn has_capabilities(user: &Process, path: &Path) -> bool {
+pub fn has_capabilities(user: &User, path: &Path) -> bool {
     let mut value = [0; 64];
     let path = through(user, path);
     let length = rustix::fs::getxattr(path, "security.capability", value.as_mut_slice());
@@ -97,7 +106,7 @@ pub fn has_capabilities(user: &Process, path: &Path) -> bool {
 
 /// Returns whether the process's file system forbids to run programs there: its mount, or `NoExecPaths=` of the
 /// unit, which is a mount of the process alone. `None` where its mounts may not be seen.
-pub fn is_noexec(user: &Process, path: &Path) -> Option<bool> {
+pub fn is_noexec(user: &User, path: &Path) -> Option<bool> {
     let mount = rustix::fs::statvfs(seen(user, &real(path))?);
     Some(mount.is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::NOEXEC)))
 }
@@ -120,10 +129,10 @@ mod tests {
             (0, 0, 0o001, [true; 3]),
         ] {
             let gids = vec![gid];
-            let user = Process {
+            let user = User {
                 uid,
                 gids,
-                ..Process::default()
+                ..User::default()
             };
             let may = |want| may(&user, (5, 6, 0o100_000 | mode), want);
             assert_eq!(

@@ -1,4 +1,4 @@
-//! What this host's Sentinel says of the masters that it monitors. Nothing that it answers is
+//! All that this host's Sentinel says of the masters that it monitors, for `check`. Nothing that it answers is
 //! trusted: judgements escape it.
 
 use std::iter;
@@ -40,9 +40,11 @@ pub fn at(site: &Site) -> Option<SocketAddr> {
 
 /// One master as Sentinel knows it. What it did not tell is `None`.
 pub struct Watched {
+    /// Its master-name.
     pub name: String,
     /// What `SENTINEL MASTER` says.
     pub master: Value,
+    /// The rows of `SENTINEL REPLICAS`.
     pub replicas: Option<Vec<Value>>,
     /// Whether the Sentinels that answer can decide a failover (`CKQUORUM`).
     pub quorum: Option<Result<Value, NoAnswer>>,
@@ -63,6 +65,7 @@ impl Watched {
 pub struct Told {
     /// The number of its process, where that is.
     pub pid: Option<u32>,
+    /// The path of its configuration.
     pub config_file: String,
     /// Every master that it monitors.
     pub masters: Vec<Value>,

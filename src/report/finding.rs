@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
+use super::to_json;
 use crate::exit::Fault;
-use crate::report::to_json;
 use crate::text::{Ink, printable};
 
 /// How a check came out, the gravest last.
