@@ -2,21 +2,18 @@
 //! none, whether the hook has the privileges to work without it.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Known;
 use super::hook::{NOT_SEEN, scripts};
 use super::process::Process;
-use crate::agent::client::{Unserved, ask_at};
+use crate::agent::client::{SIGN_OF_LIFE, Unserved, ask_at};
 use crate::agent::request::{Request, Telling, Verb};
 use crate::agent::snapshot::{Master, Snapshot};
 use crate::agent::socket_path::socket_path;
 use crate::report::finding::{Findings, Verdict, error, unknown, warning, warning_if};
 use crate::text::escape;
 use crate::trusted_file::access::{Want, identity, obstacle};
-
-/// How long the agent may take to answer.
-const ANSWER: Duration = Duration::from_secs(2);
 
 /// Asks the agent what it knows. `config` is the file of the configuration.
 ///
@@ -32,7 +29,7 @@ pub async fn ask(config: &Path) -> Result<Snapshot, Unserved> {
         telling: Telling::default(),
     };
     let socket = socket_path().map_err(|why| broken(&why))?;
-    let reply = ask_at(&socket, &request, Instant::now() + ANSWER).await?;
+    let reply = ask_at(&socket, &request, Instant::now() + SIGN_OF_LIFE).await?;
     serde_json::from_str(&reply.out).map_err(|why| broken(&why))
 }
 

@@ -76,7 +76,7 @@ pub fn judge(known: &Known, findings: &mut Findings) {
         "Start journald or a syslog daemon; everyone has to be able to write to its socket.",
     );
     findings.add("log", "", log);
-    if known.agent.is_err() {
+    if known.is_hook_alone() {
         findings.add("sync-timer", "", timer(known.units.as_ref()));
     }
 }

@@ -59,9 +59,14 @@ impl Known {
 
     /// Returns where each Redis of a master is, the master first.
     fn redises(&self, master: &str) -> &[Site] {
-        let mut watched = self.watched().iter();
-        let of_master = watched.find(|one| one.name == master);
+        let of_master = self.watched().iter().find(|one| one.name == master);
         of_master.map_or(&[], |one| &one.redises)
+    }
+
+    /// Returns whether there is no agent, and the hook may well work by itself.
+    fn is_hook_alone(&self) -> bool {
+        let lacks = self.process.as_ref().and_then(Process::lacks);
+        self.agent == Err(Unserved::NoAgent) && lacks.is_none()
     }
 
     /// Returns whether this VIP is certainly a server's own address.
@@ -75,8 +80,7 @@ pub async fn run(path: &Path) -> Findings {
     let mut findings = Findings::default();
     let is_root = nix::unistd::geteuid().is_root();
     let why = "facts about Sentinel's process, and trials that need privileges, may be missing: run it as root";
-    let root = if is_root { None } else { unknown(why) };
-    findings.add("root", "", root);
+    findings.add("root", "", unknown(why).filter(|_| !is_root));
     let config = config::load(path, &[] as &[&str], Instant::now()).await;
     let verdict = config.as_ref().err().and_then(fault);
     findings.add("config", path.display(), verdict);

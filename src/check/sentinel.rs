@@ -95,15 +95,12 @@ fn down_after(one: &Watched) -> Verdict {
     let Some(time) = number(&one.master, "down-after-milliseconds") else {
         return unknown(DID_NOT_TELL);
     };
-    let name = escape(&one.name);
     warning_if(
         time < LEAST_DOWN_AFTER,
         &format!(
             "down-after-milliseconds is {time}: below {LEAST_DOWN_AFTER} Sentinel can take the fresh master for down a second after a failover, and fail over again"
         ),
-        &format!(
-            "On every Sentinel: sentinel set {name} down-after-milliseconds 2000. Set the same in sentinel.conf."
-        ),
+        "On every Sentinel: sentinel set MASTER down-after-milliseconds 2000. Set the same in sentinel.conf.",
     )
 }
 

@@ -504,20 +504,18 @@ fn with_an_agent(checked: &Checked) {
         "server1",
         "redis-cli -p 8000 acl setuser agent on '>secret' '~*' '&*' +@all",
     );
-    let with = format!("{CONFIG}redis_username = \"agent\"\nredis_password = \"secret\"\n");
+    let password = checked.site.lab().file("agents-password", "secret\n");
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    let with = format!(
+        "{CONFIG}redis_username = \"agent\"\nredis_password_file = \"{}\"\n",
+        password.display()
+    );
+    checked.misconfigured("replica-password", &with);
     let hosts = "[hosts]\nserver2 = [\"192.168.56.102\"]\nserver3 = [\"192.168.56.103\"]\n";
-    let mode = |mode| {
-        let config = checked.site.dir().join("vipswitch.toml");
-        fs::set_permissions(config, fs::Permissions::from_mode(mode)).unwrap();
-    };
-    checked.site.configure(&with);
-    mode(0o600);
-    checked.names(&["replica-password"]);
     checked.site.configure(&format!("{with}{hosts}"));
     checked.is_well();
     checked.site.configure(CONFIG);
-    mode(0o644);
-    // A client that is missing on this executable's side: the agent needs no call.
+    // An agent needs no call: no more than a warning.
     checked.sh(
         "server1",
         "redis-cli -p 6800 sentinel set master8000 client-reconfig-script ''",
@@ -532,7 +530,7 @@ fn with_an_agent(checked: &Checked) {
     // It is stopped: who cannot answer is an error, whatever the hook may do.
     checked.restart_sentinel(&[]);
     checked.sh("server1", "kill -STOP $(cat /run/vipswitch/number)");
-    checked.names(&["agent", "sync-timer"]);
+    checked.names(&["agent"]);
     checked.sh(
         "server1",
         "kill -CONT $(cat /run/vipswitch/number); mv /run/systemd/away /run/systemd/system",
