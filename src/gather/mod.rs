@@ -6,6 +6,7 @@ mod poll;
 pub mod remembered;
 mod servers;
 mod sites;
+pub mod told;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::redis::{self, NoAnswer, Told, sentinel_fault, sentinel_server};
 pub use newest::newest;
 pub use poll::{Asked, Patience, Poll, Silence, Tried, count, poll, try_others};
 pub use servers::certain;
+pub use poll::{Asked, Poll, Silence, Tried, count, poll, try_others};
 
 /// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to
 /// this host's Redis.
