@@ -136,7 +136,9 @@ fn believe_at(path: &Path) -> io::Result<()> {
     let is_ours = |of: &Metadata| [0, own].contains(&of.uid());
     let folder = fs::symlink_metadata(path)?;
     let made_by_root = || {
-        let above = path.parent().and_then(|above| fs::symlink_metadata(above).ok());
+        let above = path
+            .parent()
+            .and_then(|above| fs::symlink_metadata(above).ok());
         above.is_some_and(|above| above.is_dir() && is_ours(&above) && above.mode() & 0o022 == 0)
     };
     let is_closed = folder.is_dir() && folder.mode() & 0o002 == 0;
