@@ -1,6 +1,7 @@
 //! Files that this process may believe: nobody but root and its own user can have written them
 //! or put them in their place.
 
+pub mod access;
 mod way;
 
 use std::fs::File;

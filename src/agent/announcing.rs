@@ -1,70 +1,33 @@
 //! Announces the VIPs that are here, as long as they are.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::task::{AbortHandle, spawn_local};
+use super::core::Core;
+use super::journal::say;
+use crate::deeds::announcer::resident::{Announcers, Holder, Noticed};
+use crate::log::Level;
+use crate::verdict::verdict;
 
-use crate::config::Config;
-use crate::deeds::announcer::schedule::Schedule;
-use crate::deeds::announcer::{self, Job, LIFE};
-
-/// What an announcer has done.
-#[derive(Clone, Debug, Default)]
-pub struct Heard {
-    /// Frames sent.
-    pub frames: usize,
-    /// Others that claim the VIP.
-    pub rivals: Vec<String>,
-    /// How often.
-    pub claims: u64,
+/// Returns the announcers, which contest a claim while the core knows that the VIP belongs here.
+pub(super) fn announcers(
+    core: &Rc<RefCell<Core>>,
+    started: Instant,
+    every: Duration,
+) -> Announcers {
+    let core = Rc::clone(core);
+    let truth = move |master: &str| {
+        let known = core.borrow().evidence(master, started.elapsed());
+        Holder::from(verdict(&known))
+    };
+    Announcers::new(truth, every, note)
 }
 
-/// The announcers of this agent.
-pub struct Announcers {
-    config: Rc<Config>,
-    tasks: RefCell<BTreeMap<IpAddr, AbortHandle>>,
-}
-
-impl Announcers {
-    /// Returns none yet.
-    pub fn new(config: Rc<Config>, _every: Duration) -> Announcers {
-        Announcers {
-            config,
-            tasks: RefCell::default(),
-        }
-    }
-
-    /// Returns whether a VIP has one.
-    pub fn has(&self, vip: IpAddr) -> bool {
-        self.tasks.borrow().contains_key(&vip)
-    }
-
-    /// Announces from now on.
-    pub fn announce(&self, job: Job) {
-        let config = Rc::clone(&self.config);
-        let vip = job.vip.address;
-        let task = spawn_local(async move {
-            announcer::work(&[job], &Schedule::new(LIFE), Some(&config), async |_, _| {}).await
-        });
-        self.tasks.borrow_mut().insert(vip, task.abort_handle());
-    }
-
-    /// Is silent from now on.
-    pub fn stop(&self, vip: IpAddr) {
-        if let Some(task) = self.tasks.borrow_mut().remove(&vip) {
-            task.abort();
-        }
-    }
-
-    /// Announces once more.
-    pub fn again(&self, _vip: IpAddr) {}
-
-    /// Returns what was done.
-    pub fn summary(&self, _vip: IpAddr) -> Option<Heard> {
-        None
+/// Writes to the log that another host claims a VIP, once for each.
+fn note(noticed: Noticed) {
+    if let Noticed::Rival(vip, mac) = noticed {
+        let sentence = format!("{mac} claims {vip}, too");
+        tokio::task::spawn_local(async move { say(Level::Warning, &sentence).await });
     }
 }

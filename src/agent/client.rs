@@ -31,8 +31,10 @@ pub enum Unserved {
     NotAllowed,
     /// Somebody may have put another program in its place; why.
     Untrusted(String),
-    /// It has shown no sign of life, or no answer, in time.
+    /// It has shown no sign of life in time.
     Hung,
+    /// It has the request, and no answer yet.
+    Late,
     /// The connection failed, or the answer made no sense; how.
     Broken(String),
     /// It does not do this; why.
@@ -46,6 +48,7 @@ impl std::fmt::Display for Unserved {
             Unserved::NotAllowed => f.write_str("this user may not connect to the agent's socket"),
             Unserved::Untrusted(why) => write!(f, "the agent's socket is not believed: {why}"),
             Unserved::Hung => f.write_str("the agent does not answer"),
+            Unserved::Late => f.write_str("the agent is still at work on it"),
             Unserved::Broken(why) => write!(f, "asking the agent failed: {why}"),
             Unserved::Refused(why) => write!(f, "the agent refuses: {why}"),
         }
@@ -61,7 +64,18 @@ impl Unserved {
                 "Name the group of Sentinel's user, socket_group under [agent], and restart the agent.",
             ),
             Unserved::Hung => Some("Look at it: systemctl status vipswitch-agent"),
-            Unserved::Untrusted(_) | Unserved::Broken(_) | Unserved::Refused(_) => None,
+            Unserved::Untrusted(_)
+            | Unserved::Late
+            | Unserved::Broken(_)
+            | Unserved::Refused(_) => None,
+        }
+    }
+
+    /// Returns whether the agent that is there may answer another time.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Unserved::Hung | Unserved::Late | Unserved::Broken(_) | Unserved::Refused(_) => true,
+            Unserved::NoAgent | Unserved::NotAllowed | Unserved::Untrusted(_) => false,
         }
     }
 }
@@ -100,7 +114,7 @@ pub async fn ask_at(path: &Path, request: &Request, until: Instant) -> Result<Re
     let mut text = Vec::new();
     timeout_at(until.into(), reader.read_until(b'\n', &mut text))
         .await
-        .map_err(hung)?
+        .map_err(|_| Unserved::Late)?
         .map_err(broken)?;
     if text.last() != Some(&b'\n') {
         return Err(Unserved::Broken("it ended before its answer did".into()));

@@ -11,12 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use httparse::{EMPTY_HEADER, Error, Status};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
@@ -35,8 +31,11 @@ const REQUEST: Duration = Duration::from_secs(1);
 /// How long a connection may last in all.
 const CONNECTION: Duration = Duration::from_secs(5);
 
-/// The longest head of a request, in bytes. Its body is not read.
+/// The longest head of a request, in bytes. Its body is not looked at.
 const LONGEST: usize = 8 * 1024;
+
+/// So many headers a request may have.
+const HEADERS: usize = 64;
 
 /// The pause after a connection that could not be accepted: too many open files, for example.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -89,38 +88,94 @@ struct Source {
     recorder: RefCell<Recorder>,
 }
 
-/// Answers one request. A peer that breaks the protocol is cut off by the library.
-async fn serve_one(stream: TcpStream, source: Rc<Source>) {
-    let answer = service_fn(|request: Request<Incoming>| {
-        let response = source.respond(&request);
-        async { Ok::<_, Infallible>(response) }
-    });
-    let _ = http1::Builder::new()
-        .keep_alive(false)
-        .max_buf_size(LONGEST)
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST)
-        .serve_connection(TokioIo::new(stream), answer)
-        .await;
+/// Answers one request, and closes: a scrape every few seconds needs no connection that stays.
+async fn serve_one(mut stream: TcpStream, source: Rc<Source>) {
+    let Ok(Ok(asked)) = timeout(REQUEST, read(&mut stream)).await else {
+        return;
+    };
+    let answer = source.answer(asked);
+    if stream.write_all(answer.as_bytes()).await.is_ok() && stream.shutdown().await.is_ok() {
+        // What is left unread would make the kernel reset the connection, and the answer with it.
+        let rest = async { while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {} };
+        let _ = timeout(REQUEST, rest).await;
+    }
+}
+
+/// What somebody wants.
+#[derive(Clone, Copy)]
+enum Asked {
+    Metrics,
+    /// The same without the text.
+    Head,
+    OtherMethod,
+    OtherPath,
+    TooLong,
+    Nonsense,
+}
+
+/// Reads the head of a request.
+async fn read(stream: &mut TcpStream) -> io::Result<Asked> {
+    let mut head = Vec::new();
+    loop {
+        let mut piece = [0; 1024];
+        let room = piece.len().min(LONGEST - head.len());
+        match stream.read(&mut piece[..room]).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => head.extend_from_slice(&piece[..read]),
+        }
+        let mut headers = [EMPTY_HEADER; HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(&head) {
+            Ok(Status::Complete(_)) => return Ok(asked(&request)),
+            Ok(Status::Partial) if head.len() < LONGEST => {}
+            Ok(Status::Partial) | Err(Error::TooManyHeaders) => return Ok(Asked::TooLong),
+            Err(_) => return Ok(Asked::Nonsense),
+        }
+    }
+}
+
+fn asked(request: &httparse::Request<'_, '_>) -> Asked {
+    let path = request.path.unwrap_or_default();
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    match (path, request.method.unwrap_or_default()) {
+        ("/metrics", "GET") => Asked::Metrics,
+        ("/metrics", "HEAD") => Asked::Head,
+        ("/metrics", _) => Asked::OtherMethod,
+        _ => Asked::OtherPath,
+    }
 }
 
 impl Source {
-    fn respond(&self, request: &Request<Incoming>) -> Response<String> {
-        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        let made = match request.uri().path() {
-            "/metrics" if is_read => {
+    /// Returns the answer, head and body.
+    fn answer(&self, asked: Asked) -> String {
+        let plain = "text/plain; charset=utf-8";
+        let (status, content, body) = match asked {
+            Asked::Metrics | Asked::Head => {
                 let text = self.recorder.borrow_mut().text(&(self.snapshot)());
-                Response::builder().header(CONTENT_TYPE, CONTENT).body(text)
+                ("200 OK", CONTENT, text)
             }
-            "/metrics" => Response::builder()
-                .status(StatusCode::METHOD_NOT_ALLOWED)
-                .header(ALLOW, "GET, HEAD")
-                .body(String::new()),
-            _ => Response::builder()
-                .status(StatusCode::NOT_FOUND)
-                .body("The metrics are at /metrics.\n".to_owned()),
+            Asked::OtherMethod => (
+                "405 Method Not Allowed\r\nAllow: GET, HEAD",
+                plain,
+                String::new(),
+            ),
+            Asked::OtherPath => (
+                "404 Not Found",
+                plain,
+                "The metrics are at /metrics.\n".into(),
+            ),
+            Asked::TooLong => ("431 Request Header Fields Too Large", plain, String::new()),
+            Asked::Nonsense => ("400 Bad Request", plain, String::new()),
         };
-        made.unwrap_or_default()
+        let length = body.len();
+        let shown = if matches!(asked, Asked::Head) {
+            ""
+        } else {
+            &body
+        };
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {content}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{shown}"
+        )
     }
 }
 

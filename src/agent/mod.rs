@@ -3,27 +3,33 @@
 //! What moves a VIP is the same engine that the hook and `sync` use.
 
 mod announcing;
+pub mod backoff;
 pub mod chosen;
 pub mod client;
 pub mod core;
 mod following;
+mod hand_over;
+mod journal;
 mod kernel_events;
 pub mod metrics;
-mod own_redis;
 mod polls;
 mod probes;
+pub mod redis;
+mod redis_connection;
 pub mod request;
 mod requests;
 pub mod sentinels;
 pub mod service;
 mod settle;
 mod shown;
+mod sight;
 pub mod snapshot;
 pub mod socket;
 pub mod socket_path;
 mod world;
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -33,17 +39,24 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::sleep;
 
+use self::journal::say;
 use self::service::Signal;
 use self::socket::{Asked, Server};
 use self::world::{End, QUEUE, World};
 use crate::config::{self, Config};
 use crate::exit::{Exit, Fault};
-use crate::log::{self, Level};
+use crate::log::Level;
 use crate::once::PATIENCE;
-use crate::report::quote;
+use crate::runtime_folder;
 
 /// It is about every master of the configuration.
 const NO_MASTERS: [&str; 0] = [];
+
+/// The pause before another try to serve metrics.
+const METRICS_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long after a broken connection to the kernel another one is opened.
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// How many requests may wait.
 const REQUESTS: usize = 64;
@@ -71,7 +84,12 @@ async fn stay(path: &Path, started: Instant) -> Result<(), Fault> {
         say(Level::Warning, &surplus).await;
     }
     let mut config = Rc::new(config::load(path, &NO_MASTERS, started + PATIENCE).await?);
+    // Systemd has made it; the lock's error says where it cannot be.
+    let _ = runtime_folder::get_ready();
     let server = Server::open(&config)?;
+    if let Some(warning) = &server.warning {
+        say(Level::Warning, &warning.to_string()).await;
+    }
     let current = Current::default();
     let (to, requests) = mpsc::channel(REQUESTS);
     let serving = spawn_local(server.serve(to));
@@ -133,19 +151,31 @@ fn begin(
             path.to_owned(),
             Rc::clone(next),
         )?),
+        spawn_local(announce(Rc::clone(world))),
         spawn_local(kernel_events::pass_on(Rc::clone(world))),
         spawn_local(probes::ask_every_minute(Rc::clone(world))),
         spawn_local(let_go(Rc::clone(world))),
         spawn_local(tell_systemd(Rc::clone(world))),
     ];
     if let Some(at) = world.config.agent.metrics {
-        let shown = Rc::clone(world);
-        tasks.push(spawn_local(async move {
-            let Err(fault) = metrics::serve(at, move || shown.snapshot()).await;
-            say(Level::Warning, &fault.to_string()).await;
-        }));
+        tasks.push(spawn_local(serve_metrics(at, Rc::clone(world))));
     }
     Ok(tasks.iter().map(|task| task.abort_handle()).collect())
+}
+
+/// Serves metrics. Their address may be another program's, or not be there yet.
+async fn serve_metrics(at: SocketAddr, world: Rc<World>) {
+    let mut said = None;
+    loop {
+        let shown = Rc::clone(&world);
+        let Err(fault) = metrics::serve(at, move || shown.snapshot()).await;
+        let fault = fault.to_string();
+        if said.as_ref() != Some(&fault) {
+            say(Level::Warning, &fault).await;
+            said = Some(fault);
+        }
+        sleep(METRICS_PAUSE).await;
+    }
 }
 
 /// Waits for signals: a new configuration that can be used ends this world, a broken one changes nothing.
@@ -230,6 +260,11 @@ async fn stay_alive() {
     }
 }
 
-async fn say(level: Level, sentence: &str) {
-    log::line(level, &format!("msg={} by=agent", quote(sentence))).await;
+/// Announces, for ever.
+async fn announce(world: Rc<World>) {
+    loop {
+        let Err(fault) = world.announcers.run().await;
+        say(Level::Warning, &format!("cannot announce: {fault}")).await;
+        sleep(REOPEN).await;
+    }
 }

@@ -28,14 +28,6 @@ pub struct Request {
     pub telling: Telling,
 }
 
-impl Verb {
-    /// Returns whether somebody may ask for this who is neither root nor the agent's own user: Sentinel's
-    /// user, whose call is only a hint.
-    pub fn is_for_everybody(&self) -> bool {
-        matches!(self, Verb::Hook(_) | Verb::Status)
-    }
-}
-
 /// Reads the arguments of [`Verb::Hook`].
 ///
 /// # Errors
@@ -107,6 +99,11 @@ impl Reply {
         known.unwrap_or(Exit::Passing)
     }
 
+    /// Adds how one of several things ended.
+    pub fn add(&mut self, exit: Exit) {
+        self.exit = Exit::worst([self.ending(), exit]).code();
+    }
+
     /// Returns the answer of an agent that does not do what is asked, and why.
     pub fn refusing(why: impl Into<String>) -> Reply {
         Reply {
@@ -122,5 +119,27 @@ impl Reply {
             err: vec![fault.to_string()],
             ..Reply::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passing_fault_among_several_is_what_the_asker_ends_with() {
+        let mut reply = Reply::default();
+        for (exit, ending) in [
+            (Exit::Done, Exit::Done),
+            (Exit::Permanent, Exit::Permanent),
+            (Exit::Passing, Exit::Passing),
+            (Exit::Permanent, Exit::Passing),
+        ] {
+            reply.add(exit);
+            assert_eq!(reply.ending(), ending);
+        }
+        // Of another version.
+        reply.exit = 77;
+        assert_eq!(reply.ending(), Exit::Passing);
     }
 }

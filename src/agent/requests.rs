@@ -159,8 +159,7 @@ impl World {
             let is_forced = match self.weigh(name, order, force) {
                 Ok(is_forced) => is_forced,
                 Err(fault) => {
-                    let exit = Exit::from(fault.kind).code();
-                    reply.exit = reply.exit.max(exit);
+                    reply.add(Exit::from(fault.kind));
                     reply.err.push(format!("{}: {fault}", escape(name)));
                     continue;
                 }
@@ -217,8 +216,8 @@ fn refusal(fault: &Fault) -> Reply {
 
 /// Adds what came of a master to a reply.
 fn tell(reply: &mut Reply, task: &Task<'_>, telling: Telling) {
-    let exit = task.exit().code();
-    reply.exit = reply.exit.max(exit);
+    let exit = task.exit();
+    reply.add(exit);
     for outcome in &task.outcomes {
         if telling.json {
             reply.out += &outcome.json(false, task.phases.done);
@@ -239,7 +238,7 @@ fn tell(reply: &mut Reply, task: &Task<'_>, telling: Telling) {
             &[("by", "agent".to_owned())],
             &task.outcomes,
             &task.phases,
-            exit,
+            exit.code(),
         );
         reply.err.push(line);
     }

@@ -1,102 +1,184 @@
-//! Follows the events of one Sentinel. A connection on which nothing arrives is not believed: a PING every second
-//! shows whether the other end is there.
+//! Follows what one Sentinel publishes, on a connection of its own. Says when the events begin and end to arrive:
+//! between the two nothing is lost, and after each the follower's owner asks.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::backoff::Backoff;
 use crate::redis::events::{CHANNELS, Event, read};
-use crate::redis::{Connection, NoAnswer, Server, Value, text};
+use crate::redis::{Connection, NoAnswer, Server, Value, Words, text};
 
-/// How long a Sentinel may take to answer: so long until a silent peer is known.
-const ANSWER: Duration = Duration::from_secs(2);
-
-/// How long nothing may arrive until it is asked whether it is there.
-const QUIET: Duration = Duration::from_secs(1);
-
-/// The pauses between two tries to connect.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// A connection that has held so long was a good one.
-const HEALTHY: Duration = Duration::from_secs(10);
+/// How often a Sentinel is asked whether it is still there.
+const PING: Duration = Duration::from_secs(1);
+/// How long it may take to answer: to connect, to subscribe, to a PING.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the receiver may take to make room for an event.
+const ROOM: Duration = Duration::from_secs(1);
+/// A connection that lived so long was well.
+const HEALTH: Duration = Duration::from_secs(10);
 
 /// What is heard of a Sentinel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// Its events arrive from now on. What happened before is not known.
+pub struct Heard<K> {
+    /// Which Sentinel.
+    pub key: K,
+    /// What.
+    pub news: News,
+}
+
+/// What is heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// From now on its events arrive; earlier ones may be lost.
     Up,
     /// An event.
     Event(Event),
-    /// They do not arrive any more.
+    /// Its events do not arrive any more, or still do not, for another reason than before.
     Down(NoAnswer),
 }
 
-/// Follows a Sentinel, for ever; until nobody listens any more.
-pub async fn follow(server: Server, to: mpsc::Sender<Heard>) {
-    let mut pause = FIRST_PAUSE;
+/// Follows a Sentinel until this is dropped or nobody receives any more.
+pub async fn follow<K: Clone, T: From<Heard<K>>>(server: Server, key: K, to: mpsc::Sender<T>) {
+    let mut backoff = Backoff::default();
+    let mut told = None;
     loop {
         let began = Instant::now();
-        let Err(no) = listen(&server, &to).await else {
-            return;
+        let follower = Follower {
+            key: &key,
+            to: &to,
+            up: false,
         };
-        if to.send(Heard::Down(no)).await.is_err() {
-            return;
-        }
-        if began.elapsed() >= HEALTHY {
-            pause = FIRST_PAUSE;
-        }
-        sleep(about(pause)).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// Returns a time about as long, so that not all agents come back at the same moment.
-fn about(time: Duration) -> Duration {
-    let random = RandomState::new().build_hasher().finish() % 1000;
-    time / 2 + time * u32::try_from(random).unwrap_or_default() / 1000
-}
-
-/// Listens until nobody wants to hear it. The error says how the connection ended.
-async fn listen(server: &Server, to: &mpsc::Sender<Heard>) -> Result<(), NoAnswer> {
-    let until = Instant::now() + ANSWER;
-    let mut connection = Connection::open(server, until).await?;
-    let subscribe = |channel: &&str| vec!["SUBSCRIBE".to_owned(), (*channel).to_owned()];
-    let questions: Vec<Vec<String>> = CHANNELS.iter().map(subscribe).collect();
-    for answer in connection.ask(&questions, until).await? {
-        answer?;
-    }
-    let mut heard = Some(Heard::Up);
-    loop {
-        if let Some(heard) = heard
-            && to.send(heard).await.is_err()
-        {
-            return Ok(());
-        }
-        let arrived = match timeout(QUIET, connection.next()).await {
-            Ok(arrived) => arrived,
-            Err(_) => {
-                connection.say(&["PING"]).await;
-                let answer = timeout(ANSWER, connection.next()).await;
-                answer.unwrap_or(Err(NoAnswer::Silent(ANSWER)))
+        let (up, end) = follower.follow(&server).await;
+        let End::Down(no) = end else { return };
+        if up || told.as_ref() != Some(&no) {
+            told = Some(no.clone());
+            // Nothing is held while the receiver makes room, so this may take as long as it takes.
+            let down = Heard {
+                key: key.clone(),
+                news: News::Down(no),
+            };
+            if to.send(down.into()).await.is_err() {
+                return;
             }
-        };
-        heard = event(&arrived?).map(Heard::Event);
+        }
+        if up && began.elapsed() >= HEALTH {
+            backoff.reset();
+        }
+        sleep(backoff.wait()).await;
     }
 }
 
-/// Reads `message CHANNEL PAYLOAD`; what else arrives is the answer to a PING.
+/// Why a connection is given up.
+enum End {
+    /// The Sentinel does not answer, or the receiver makes no room.
+    Down(NoAnswer),
+    /// Nobody receives any more.
+    NobodyListens,
+}
+
+impl From<NoAnswer> for End {
+    fn from(no: NoAnswer) -> End {
+        End::Down(no)
+    }
+}
+
+/// One connection to a Sentinel.
+struct Follower<'a, K, T> {
+    key: &'a K,
+    to: &'a mpsc::Sender<T>,
+    /// Whether it was said that the events arrive.
+    up: bool,
+}
+
+impl<K: Clone, T: From<Heard<K>>> Follower<'_, K, T> {
+    /// Follows until the connection is given up. Returns whether events arrived on it, and why it was given up.
+    async fn follow(mut self, server: &Server) -> (bool, End) {
+        match self.connected(server).await {
+            Ok(never) => match never {},
+            Err(end) => (self.up, end),
+        }
+    }
+
+    async fn connected(&mut self, server: &Server) -> Result<std::convert::Infallible, End> {
+        let mut connection = subscribe(server).await?;
+        self.tell(News::Up).await?;
+        self.up = true;
+        let mut ping = Instant::now() + PING;
+        // When the answer to a PING is due, while one is open.
+        let mut due: Option<Instant> = None;
+        loop {
+            let until = due.unwrap_or(ping);
+            let arrived = timeout_at(until, connection.next()).await;
+            match arrived {
+                Ok(Ok(value)) => match event(&value) {
+                    Some(event) => self.tell(News::Event(event)).await?,
+                    None if is_message(&value) => (),
+                    None => due = None,
+                },
+                Ok(Err(no)) if connection.has_ended() => return Err(End::Down(no)),
+                // PING may be denied; its refusal is as much a sign of life.
+                Ok(Err(_)) => due = None,
+                Err(_) if due.is_some() => return Err(End::Down(NoAnswer::Silent(PATIENCE))),
+                Err(_) => {
+                    let say = connection.say(&["PING"]);
+                    if timeout(PATIENCE, say).await.is_err() {
+                        return Err(End::Down(NoAnswer::Silent(PATIENCE)));
+                    }
+                    let now = Instant::now();
+                    (ping, due) = (now + PING, Some(now + PATIENCE));
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, news: News) -> Result<(), End> {
+        let key = self.key.clone();
+        let heard = Heard { key, news };
+        match timeout(ROOM, self.to.send(heard.into())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::NobodyListens),
+            // Events would be lost beyond what the kernel holds: all is asked anew once there is room.
+            Err(_) => Err(End::Down(NoAnswer::Silent(ROOM))),
+        }
+    }
+}
+
+/// Connects and subscribes.
+async fn subscribe(server: &Server) -> Result<Connection, NoAnswer> {
+    let until = Instant::now() + PATIENCE;
+    let mut connection = Connection::open(server, until).await?;
+    let question: Words = ["SUBSCRIBE"]
+        .into_iter()
+        .chain(CHANNELS)
+        .map(str::to_owned)
+        .collect();
+    // The first channel's answer. Those of the others come as if they were events.
+    let mut answers = connection.ask(&[question], until).await?;
+    answers
+        .pop()
+        .unwrap_or_else(|| Err(NoAnswer::Unexpected("none".into())))?;
+    Ok(connection)
+}
+
 fn event(value: &Value) -> Option<Event> {
-    let Value::Array(parts) = value else {
+    let Value::Array(list) = value else {
         return None;
     };
-    match parts.as_slice() {
-        [kind, channel, payload] if text(kind).as_deref() == Some("message") => {
+    match list.as_slice() {
+        [kind, channel, payload] if text(kind)? == "message" => {
             read(&text(channel)?, &text(payload)?)
         }
         _ => None,
     }
+}
+
+/// Whether it was published by somebody, and so proves nothing about an open PING.
+fn is_message(value: &Value) -> bool {
+    let Value::Array(list) = value else {
+        return false;
+    };
+    let kind = list.first().and_then(text);
+    matches!(kind.as_deref(), Some("message" | "subscribe"))
 }

@@ -61,7 +61,11 @@ impl World {
             (Some(Order::Bind), _) | (None, Verdict::Here(..)) => Expected::Here,
             _ => Expected::Unknown,
         };
-        if expected == Expected::Unknown && order != Some(Order::Announce) {
+        // Where nothing can be known the VIP stays, and so do its announcements.
+        if matches!(
+            (order, &verdict),
+            (Some(Order::Unbind), _) | (None, Verdict::Elsewhere(_))
+        ) {
             for target in &targets {
                 self.announcers.stop(target.vip.address);
             }

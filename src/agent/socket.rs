@@ -148,7 +148,7 @@ async fn read(stream: &mut UnixStream) -> Result<Request, String> {
 fn refusal(request: &Request, stream: &UnixStream, config: &Path) -> Option<Reply> {
     let own = nix::unistd::geteuid().as_raw();
     let peer = getsockopt(stream, sockopt::PeerCredentials).map(|peer| peer.uid());
-    if !request.verb.is_for_everybody() && !peer.is_ok_and(|uid| [0, own].contains(&uid)) {
+    if !peer.is_ok_and(|uid| may_ask(uid, own, &request.verb)) {
         let why = "only root and the agent's own user may ask for this";
         return Some(Reply::refusing(why));
     }
@@ -164,6 +164,12 @@ fn refusal(request: &Request, stream: &UnixStream, config: &Path) -> Option<Repl
     failover(arguments)
         .err()
         .map(|fault| Reply::failing(&fault))
+}
+
+/// Returns whether this user may ask an agent of the user `own` for that. Others that could connect are of the
+/// socket's group: Sentinel's user, whose call is a hint only.
+fn may_ask(uid: u32, own: u32, verb: &Verb) -> bool {
+    [0, own].contains(&uid) || matches!(verb, Verb::Hook(_) | Verb::Status)
 }
 
 /// Compares files, not names: a configuration is often a symlink to the file of a configuration tool.

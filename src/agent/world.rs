@@ -11,17 +11,19 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout_at;
 
-use super::announcing::Announcers;
+use super::announcing::announcers;
 use super::core::{Action, Core, Event, Stands, Time};
 use super::following::{Followed, Watched};
+use super::journal::say_of;
 use crate::config::{Config, Target};
+use crate::deeds::announcer::resident::Announcers;
 use crate::engine::Engine;
 use crate::evidence::Order;
 use crate::failover::Endpoint;
 use crate::gather::remembered::Memory;
 use crate::kernel::Netlink;
-use crate::log::{self, Level};
-use crate::report::{pair, quote};
+use crate::log::Level;
+use crate::redis::Lines;
 use crate::text::escape;
 
 /// How many events may wait. Whoever sends more waits for its turn.
@@ -43,10 +45,11 @@ pub(super) struct World {
     pub(super) started: Instant,
     /// The same as a time of day, for those who ask.
     pub(super) since: SystemTime,
-    pub(super) core: RefCell<Core>,
+    pub(super) core: Rc<RefCell<Core>>,
     pub(super) engine: Engine,
+    pub(super) lines: Lines,
     pub(super) memory: RefCell<Memory>,
-    pub(super) announcers: Rc<Announcers>,
+    pub(super) announcers: Announcers,
     pub(super) netlink: Netlink,
     pub(super) to: mpsc::Sender<Event>,
     /// Something was settled, or asked: who waits for that looks again.
@@ -87,17 +90,15 @@ impl World {
             let vips = master.vips.iter().map(|vip| vip.address).collect();
             (name.clone(), master.on_isolation, vips)
         });
-        let core = Core::new(masters);
+        let core = Rc::new(RefCell::new(Core::new(masters)));
         let vips = config.vips().map(|vip| vip.address);
         Ok(World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
-            core: RefCell::new(core),
+            lines: Lines::keeping(),
             memory: RefCell::new(Memory::read()),
             netlink: Netlink::open()?,
-            announcers: Rc::new(Announcers::new(
-                Rc::clone(&config),
-                config.agent.announce_every,
-            )),
+            announcers: announcers(&core, started, config.agent.announce_every),
+            core,
             config,
             started,
             since: SystemTime::now() - started.elapsed(),
@@ -184,7 +185,12 @@ impl World {
                 spawn_local(async move { world.unpause(name, at).await });
             }
             Action::Log(name, is_well, sentence) => {
-                spawn_local(async move { log_change(&name, is_well, &sentence).await });
+                let level = if is_well {
+                    Level::Notice
+                } else {
+                    Level::Warning
+                };
+                spawn_local(async move { say_of(&name, level, &sentence).await });
             }
         }
     }
@@ -239,16 +245,4 @@ impl World {
             watched.end_pause().await;
         }
     }
-}
-
-/// Writes a change of state to the log.
-async fn log_change(master: &str, is_well: bool, sentence: &str) {
-    let mut line = format!("msg={}", quote(sentence));
-    pair(&mut line, "master", &escape(master));
-    let level = if is_well {
-        Level::Notice
-    } else {
-        Level::Warning
-    };
-    log::line(level, &line).await;
 }

@@ -11,14 +11,15 @@ use crate::cli::Options;
 use crate::config::{Config, Target};
 use crate::engine::Task;
 use crate::evidence::Word;
-use crate::exit::{Exit, Fault};
+use crate::exit::{Exit, Fault, Kind};
 use crate::failover::Failover;
 use crate::log::{self, Level};
 use crate::once::{self, Entry, Run};
+use crate::privilege::{self, Capability};
 use crate::report::{fault_line, log_line, pair, quote};
 use crate::text::escape;
 
-/// How long the agent may take for a call. What is left of a run's time is enough for its own work then.
+/// How long a hook that can do the work itself waits for the agent's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Makes this host follow the failover. Returns how the run ended; everything that is to be
@@ -26,7 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) async fn run(failover: &Failover, arguments: &[OsString], started: Instant) -> Exit {
     let words = arguments.iter().map(|word| word.to_string_lossy().into());
     let call = Verb::Hook(words.collect());
-    let until = Instant::now() + PATIENCE;
+    // Without privileges there is nothing better to do than to wait.
+    let until = match privilege::is_there(Capability::NetAdmin) {
+        true => Instant::now() + PATIENCE,
+        false => started + once::PATIENCE,
+    };
     // Before the configuration, which this process need not be able to read.
     let unserved = match with_agent::ask(call, &[], &Options::default(), until).await {
         Ok(reply) => return tell(failover, &reply).await,
@@ -40,9 +45,13 @@ pub(super) async fn run(failover: &Failover, arguments: &[OsString], started: In
         Err(fault) if is_agents(&unserved, [&fault]) => {
             let mut call = pairs(failover).to_vec();
             call.push(("agent", unserved.to_string()));
-            let remedy = [fault.what_to_do(), Some(&without_agent(&unserved))];
-            let remedy: Vec<&str> = remedy.into_iter().flatten().collect();
-            refuse(&fault.clone().remedy(remedy.join(" ")), &call).await
+            let said = and_without_agent(&fault.to_string(), &unserved);
+            // The agent has a configuration.
+            let fault = match fault.kind {
+                Kind::Permanent if !unserved.may_pass() => Fault::permanent(said),
+                _ => Fault::passing(said),
+            };
+            refuse(&fault, &call).await
         }
         Err(fault) => refuse(&fault, &pairs(failover)).await,
     }
@@ -74,11 +83,29 @@ fn is_agents<'a>(unserved: &Unserved, faults: impl IntoIterator<Item = &'a Fault
     *unserved != Unserved::NoAgent || faults.into_iter().any(Fault::lacks_privilege)
 }
 
-/// Returns the sentences that are said after a fault of this process where an agent should have done the work.
-fn without_agent(unserved: &Unserved) -> String {
+/// Returns how a run ends that an agent should have done: what only the agent may do it can do another time, if it
+/// is there.
+fn end<'a>(exit: Exit, unserved: &Unserved, faults: impl IntoIterator<Item = &'a Fault>) -> Exit {
+    match exit {
+        Exit::Permanent
+            if unserved.may_pass() && faults.into_iter().any(Fault::lacks_privilege) =>
+        {
+            Exit::Passing
+        }
+        exit => exit,
+    }
+}
+
+/// Returns these faults of this process, and that an agent should have done the work.
+fn and_without_agent(faults: &str, unserved: &Unserved) -> String {
+    let stop = if faults.ends_with(['.', '?']) {
+        ""
+    } else {
+        "."
+    };
     let remedy = unserved.remedy().map(|remedy| format!(". {remedy}"));
     format!(
-        "The agent has not done it either: {unserved}{}",
+        "{faults}{stop} The agent has not done it either: {unserved}{}",
         remedy.unwrap_or_default()
     )
 }
@@ -100,6 +127,7 @@ async fn follow(
     };
     let faults = || task.outcomes.iter().filter_map(|outcome| outcome.fault());
     let is_agents = is_agents(unserved, faults());
+    let exit = end(exit, unserved, faults());
     let mut call = pairs(failover).to_vec();
     call.extend(once::pairs(task));
     call.extend(is_agents.then(|| ("agent", unserved.to_string())));
@@ -109,8 +137,7 @@ async fn follow(
     texts.dedup();
     let mut said = texts.join("; ");
     if is_agents && !said.is_empty() {
-        let stop = if said.ends_with(['.', '?']) { "" } else { "." };
-        said = format!("{said}{stop} {}", without_agent(unserved));
+        said = and_without_agent(&said, unserved);
     }
     complain(exit, log_level(exit, task), &line, &said).await;
     Ok(exit)

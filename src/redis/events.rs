@@ -1,12 +1,14 @@
-//! What Sentinel publishes about its masters (`sentinelEvent` in sentinel.c). Anybody who may publish on a Sentinel
-//! could forge an event: it is a reason to look, and to be ready, never a proof. Pure.
+//! What Sentinel publishes about its masters. `slave NAME IP PORT @ MASTER MASTER-IP MASTER-PORT`
+//! (sentinelEvent in sentinel.c); a name with spaces cannot be monitored. Anybody who may publish on a Sentinel could
+//! forge one: an event is a reason to look, and to be ready, never a proof.
 
 use super::MasterAddress;
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The master-name.
+    /// The master-name as Sentinel wrote it, to be escaped where it is shown. Empty where the event is about all
+    /// masters of that Sentinel (`+tilt`).
     pub master: String,
     /// What happened.
     pub what: What,
@@ -15,97 +17,114 @@ pub struct Event {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// The leader has chosen this replica, and promotes it now.
+    /// The leader has chosen this replica, and promotes it now: `+selected-slave`,
+    /// `+failover-state-send-slaveof-noone`, `+failover-state-wait-promotion`.
     Promotes(MasterAddress),
-    /// This replica was promoted.
+    /// This replica was promoted: `+promoted-slave`.
     Promoted(MasterAddress),
-    /// The master is here now.
+    /// The master is here now: `+switch-master`.
     Switched(MasterAddress),
-    /// The failover was given up.
+    /// The failover was given up: `-failover-abort-…`.
     Aborted,
-    /// Something else that can change an answer.
+    /// Something else that can change an answer: `+odown`, `+sentinel`, `+slave`, `+reset-master` and others.
     Changed,
 }
 
-/// The channels that are worth listening to. The choice is published in the same tick of Sentinel's timer as
-/// `+failover-state-send-slaveof-noone`; SLAVEOF NO ONE follows in the next one, 50 to 100 ms later.
-pub const CHANNELS: [&str; 21] = [
+/// The channels that are read. A Sentinel publishes much more (`+sdown` of every replica, `-dup-sentinel`, `+new-epoch`);
+/// what nobody reads is not subscribed to.
+pub const CHANNELS: [&str; 29] = [
     "+selected-slave",
     "+failover-state-send-slaveof-noone",
     "+failover-state-wait-promotion",
     "+promoted-slave",
     "+switch-master",
-    "+failover-end",
-    "+failover-end-for-timeout",
     "-failover-abort-no-good-slave",
     "-failover-abort-slave-timeout",
     "-failover-abort-not-elected",
     "-failover-abort-x-sdown",
+    // Up to Redis 2.6, and when a master comes back in the middle.
+    "-failover-abort-master-is-back",
+    "+try-failover",
+    "+failover-detected",
+    "+failover-end",
+    "+failover-end-for-timeout",
     "+odown",
     "-odown",
-    "+config-update-from",
-    "+convert-to-slave",
     "+sentinel",
     "+sentinel-address-switch",
     "+slave",
+    "+convert-to-slave",
+    "+config-update-from",
+    "+role-change",
     "+reset-master",
     "+monitor",
     "-monitor",
+    "+set",
+    "+reboot",
+    "+tilt",
+    "-tilt",
 ];
 
-/// The longest payload that is read, in bytes: three names of hosts and of a master.
+/// The longest event, in bytes. Two names have 255 each (RFC 1035), and a master-name seldom more than 64.
 const LONGEST: usize = 4096;
 
-/// Reads an event: `slave NAME IP PORT @ MASTER MASTER-IP MASTER-PORT`, `master MASTER IP PORT`, or for
-/// `+switch-master` `MASTER OLD-IP OLD-PORT NEW-IP NEW-PORT`. Sentinel monitors no name with a space in it
-/// (`sentinel monitor` is read word by word).
+/// Reads what was published on a channel, `None` where it is no event of [`CHANNELS`] or not of the shape that
+/// Sentinel gives it.
 pub fn read(channel: &str, payload: &str) -> Option<Event> {
-    if payload.len() > LONGEST {
+    if payload.len() > LONGEST || payload.chars().any(char::is_control) {
         return None;
     }
-    let words: Vec<&str> = payload.split_ascii_whitespace().collect();
-    let event = |master: &str, what| {
-        let master = master.to_owned();
-        Some(Event { master, what })
-    };
-    let what = match channel {
+    let words: Vec<&str> = payload.split(' ').collect();
+    match channel {
         "+selected-slave"
         | "+failover-state-send-slaveof-noone"
-        | "+failover-state-wait-promotion" => What::Promotes,
-        "+promoted-slave" => What::Promoted,
-        "+switch-master" => {
-            let [master, _, _, host, port, ..] = words[..] else {
-                return None;
-            };
-            return event(master, What::Switched(address(host, port)?));
-        }
-        _ => {
-            let master = match words[..] {
-                ["master", master, ..] => master,
-                [_, _, _, _, "@", master, ..] => master,
-                _ => return None,
-            };
-            let is_abort = channel.starts_with("-failover-abort-");
-            return event(
-                master,
-                if is_abort {
-                    What::Aborted
-                } else {
-                    What::Changed
-                },
-            );
-        }
-    };
-    let ["slave", _, host, port, "@", master, ..] = words[..] else {
-        return None;
-    };
-    event(master, what(address(host, port)?))
+        | "+failover-state-wait-promotion" => replica(&words, What::Promotes),
+        "+promoted-slave" => replica(&words, What::Promoted),
+        "+switch-master" => match words.as_slice() {
+            [master, _, _, host, port] => event(master, What::Switched(address(host, port)?)),
+            _ => None,
+        },
+        "+tilt" | "-tilt" => Some(Event {
+            master: String::new(),
+            what: What::Changed,
+        }),
+        _ if !CHANNELS.contains(&channel) => None,
+        _ if channel.starts_with("-failover-abort-") => event(master(&words)?, What::Aborted),
+        _ => event(master(&words)?, What::Changed),
+    }
+}
+
+/// Reads `slave NAME IP PORT @ MASTER …`.
+fn replica(words: &[&str], what: fn(MasterAddress) -> What) -> Option<Event> {
+    match words {
+        ["slave", _, host, port, "@", master, ..] => event(master, what(address(host, port)?)),
+        _ => None,
+    }
+}
+
+/// Returns the master that an event is about: `master NAME IP PORT …`, or behind the `@` of another instance.
+fn master<'a>(words: &[&'a str]) -> Option<&'a str> {
+    match words {
+        ["master", name, _, _, ..] => Some(name),
+        ["slave" | "sentinel", _, _, _, "@", name, ..] => Some(name),
+        _ => None,
+    }
+}
+
+fn event(master: &str, what: What) -> Option<Event> {
+    let named = !master.is_empty();
+    named.then(|| Event {
+        master: master.to_owned(),
+        what,
+    })
 }
 
 fn address(host: &str, port: &str) -> Option<MasterAddress> {
-    Some(MasterAddress {
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let known = !host.is_empty();
+    known.then(|| MasterAddress {
         host: host.to_owned(),
-        port: port.parse().ok().filter(|port| *port != 0)?,
+        port,
     })
 }
 
@@ -114,73 +133,120 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn at(host: &str, port: u16) -> MasterAddress {
+        let host = host.to_owned();
+        MasterAddress { host, port }
+    }
+
+    fn about(master: &str, what: What) -> Option<Event> {
+        let master = master.to_owned();
+        Some(Event { master, what })
+    }
+
     #[test]
-    fn a_promotion_is_read_from_the_leaders_events() {
-        let at = |host: &str| MasterAddress {
-            host: host.into(),
-            port: 6380,
-        };
-        let slave = "slave 10.0.0.2:6380 10.0.0.2 6380 @ m 10.0.0.1 6379";
-        let v6 = "slave [fd00::2]:6380 fd00::2 6380 @ my.master-1 fd00::1 6379";
-        let names = "slave redis2:6380 redis2 6380 @ m redis1 6379";
-        for (channel, payload, master, what) in [
-            (
-                "+selected-slave",
-                slave,
-                "m",
-                What::Promotes(at("10.0.0.2")),
-            ),
-            (
-                "+failover-state-wait-promotion",
-                v6,
-                "my.master-1",
-                What::Promotes(at("fd00::2")),
-            ),
-            ("+promoted-slave", names, "m", What::Promoted(at("redis2"))),
-            (
-                "+switch-master",
-                "m 10.0.0.1 6379 10.0.0.2 6380",
-                "m",
-                What::Switched(at("10.0.0.2")),
-            ),
-            (
-                "-failover-abort-slave-timeout",
-                "master m 10.0.0.1 6379",
-                "m",
-                What::Aborted,
-            ),
-            (
-                "+odown",
-                "master m 10.0.0.1 6379 #quorum 2/2",
-                "m",
-                What::Changed,
-            ),
-            ("+slave", slave, "m", What::Changed),
+    fn each_event_of_a_failover_says_which_replica_it_is_about() {
+        let payload = "slave 10.0.0.2:6379 10.0.0.2 6379 @ m1 10.0.0.1 6379";
+        let replica = || at("10.0.0.2", 6379);
+        for channel in [
+            "+selected-slave",
+            "+failover-state-send-slaveof-noone",
+            "+failover-state-wait-promotion",
         ] {
-            let event = read(channel, payload);
-            let expected = Event {
-                master: master.into(),
-                what,
-            };
-            assert_eq!(event, Some(expected), "{channel} {payload}");
+            assert_eq!(
+                read(channel, payload),
+                about("m1", What::Promotes(replica()))
+            );
         }
+        assert_eq!(
+            read("+promoted-slave", payload),
+            about("m1", What::Promoted(replica()))
+        );
+        assert_eq!(
+            read("+switch-master", "m1 10.0.0.1 6379 10.0.0.2 6379"),
+            about("m1", What::Switched(replica()))
+        );
+    }
+
+    #[test]
+    fn names_and_ipv6_addresses_are_read_as_they_stand() {
+        assert_eq!(
+            read("+switch-master", "m1 redis-1 6379 fd00::2 6380"),
+            about("m1", What::Switched(at("fd00::2", 6380)))
+        );
+        assert_eq!(
+            read(
+                "+selected-slave",
+                "slave [fd00::2]:6379 redis-2.example 6379 @ m1 redis-1.example 6379"
+            ),
+            about("m1", What::Promotes(at("redis-2.example", 6379)))
+        );
+    }
+
+    #[test]
+    fn what_may_change_an_answer_names_its_master() {
         for (channel, payload) in [
-            ("+selected-slave", "master m 10.0.0.1 6379"),
-            ("+selected-slave", "slave a 10.0.0.2 0 @ m b 1"),
-            ("+switch-master", "m 10.0.0.1 6379 10.0.0.2"),
+            ("+odown", "master m1 10.0.0.1 6379 #quorum 3/2"),
+            (
+                "+sentinel",
+                "sentinel 8f1d 10.0.0.3 26379 @ m1 10.0.0.1 6379",
+            ),
+            (
+                "+slave",
+                "slave 10.0.0.2:6379 10.0.0.2 6379 @ m1 10.0.0.1 6379",
+            ),
+            ("+monitor", "master m1 10.0.0.1 6379 quorum 2"),
+            ("+set", "master m1 10.0.0.1 6379 quorum 1"),
+        ] {
+            assert_eq!(
+                read(channel, payload),
+                about("m1", What::Changed),
+                "{channel}"
+            );
+        }
+        assert_eq!(
+            read("+tilt", "#tilt mode entered"),
+            about("", What::Changed)
+        );
+        for reason in ["no-good-slave", "slave-timeout", "not-elected", "x-sdown"] {
+            let channel = format!("-failover-abort-{reason}");
+            let payload = "master m1 10.0.0.1 6379";
+            assert_eq!(read(&channel, payload), about("m1", What::Aborted));
+        }
+    }
+
+    #[test]
+    fn another_shape_is_no_event() {
+        for (channel, payload) in [
+            ("+switch-master", "m1 10.0.0.1 6379 10.0.0.2 0"),
+            ("+switch-master", "m1 10.0.0.1 6379 10.0.0.2 65536"),
+            ("+switch-master", "m1 10.0.0.1 6379  6379"),
+            ("+switch-master", " 10.0.0.1 6379 10.0.0.2 6379"),
+            ("+switch-master", "m1 10.0.0.1 6379 10.0.0.2\u{1b} 6379"),
+            ("+promoted-slave", "master m1 10.0.0.1 6379"),
+            ("+promoted-slave", "slave a 10.0.0.2 6379 m1"),
+            ("+sdown", "master m1 10.0.0.1 6379"),
+            ("-failover-abort-", "master m1 10.0.0.1 6379"),
             ("+odown", ""),
         ] {
-            assert_eq!(read(channel, payload), None, "{channel} {payload}");
+            assert_eq!(read(channel, payload), None, "{channel} {payload:?}");
         }
+        let long = format!("{} 10.0.0.1 6379 10.0.0.2 6379", "m".repeat(LONGEST));
+        assert_eq!(read("+switch-master", &long), None);
     }
 
     proptest! {
         #[test]
-        fn no_payload_makes_anything_but_a_clean_result(
-            channel in prop_oneof![prop::sample::select(CHANNELS.to_vec()), Just("other")],
-            payload in "(slave|master|@|[a-z0-9.:]{1,5}| ){0,20}|.*",
+        fn an_event_says_nothing_that_was_not_published(
+            channel in prop::sample::select(CHANNELS.as_slice()),
+            payload in "((master|slave|sentinel|@|m1|[^ ]{0,6}|[0-9]{1,6}) ){0,9}",
         ) {
-            let _ = read(channel, &payload);
+            if let Some(event) = read(channel, &payload) {
+                prop_assert!(payload.contains(&event.master));
+                if let What::Promotes(at) | What::Promoted(at) | What::Switched(at) = event.what {
+                    let words: Vec<&str> = payload.split(' ').collect();
+                    prop_assert!(words.contains(&at.host.as_str()) && at.port > 0);
+                }
+            }
         }
     }
 }

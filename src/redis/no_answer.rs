@@ -64,6 +64,11 @@ impl NoAnswer {
         }
     }
 
+    /// Returns whether the host is there and nobody listens at the port: that server does not run.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, NoAnswer::Unreachable(what) if what == "connection refused")
+    }
+
     /// Returns whether another try can succeed while nobody changes anything. A wrong protocol can, as ports
     /// are reused at a restart. A wrong certificate cannot: its renewal takes longer than this run's retries.
     pub fn kind(&self) -> Kind {

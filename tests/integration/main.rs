@@ -2,6 +2,9 @@
 //! subject, which runs alone by `cargo test --test integration SUBJECT::`.
 
 mod address;
+mod agent;
+mod agent_requests;
+mod agent_watch;
 mod announcer;
 mod check;
 mod command_line;
@@ -34,3 +37,4 @@ mod sync_many;
 mod take_over;
 mod tickle;
 mod votes;
+mod with_agent;

@@ -200,6 +200,55 @@ impl Site {
         hook.clone_into(&mut self.hook);
     }
 
+    /// Returns a site with agents, and no hook.
+    pub fn with_agents(masters: &[Master]) -> Site {
+        let lab = Lab::with_hosts(["server1", "server2", "server3", CLIENT]);
+        let mut site = Site::in_lab(lab, &SERVERS, masters);
+        site.call(Path::new("/bin/true"));
+        site.configure_vips();
+        site.start();
+        for server in SERVERS {
+            site.start_agent(server);
+        }
+        site
+    }
+
+    /// Starts a server's agent, and waits until it answers and knows where every VIP belongs.
+    #[track_caller]
+    pub fn start_agent(&self, server: &str) {
+        let name = format!("{server}-agent");
+        fs::create_dir_all(self.lab.dir().join(&name)).unwrap();
+        let mut command = self.host(server).command(executable());
+        command.arg("agent");
+        let output = self.lab.dir().join(&name).join("output");
+        let process = Process::start(command, output);
+        self.processes.borrow_mut().insert(name, process);
+        eventually("the agent knows where every VIP belongs", || {
+            let known = self.agent(server);
+            known.is_some_and(|known| {
+                let masters = known["masters"].as_array().unwrap();
+                masters
+                    .iter()
+                    .all(|one| one["verdict"] == "here" || one["verdict"] == "elsewhere")
+            })
+        });
+    }
+
+    /// Returns what a server's agent knows; `None` if it does not answer.
+    pub fn agent(&self, server: &str) -> Option<Value> {
+        let script = r#"
+use IO::Socket::UNIX;
+my $agent = IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 1;
+print $agent "{\"verb\":\"status\",\"config\":\"$ENV{VIPSWITCH_CONFIG}\"}\n";
+print while <$agent>;
+"#;
+        let mut ask = self.host(server).command("perl");
+        ask.args(["-e", script, &self.host(server).agent_socket()]);
+        let answer = finish(ask).stdout;
+        let reply: Value = serde_json::from_str(&answer).ok()?;
+        serde_json::from_str(reply["out"].as_str()?).ok()
+    }
+
     /// Sets `SENTINEL DEBUG` times of one Sentinel, in milliseconds.
     pub fn tune(&self, server: &str, times: &[&str]) {
         let words = [&["sentinel", "debug"], times].concat();

@@ -1,8 +1,8 @@
-//! What this host's Sentinel says of the masters that it monitors. Nothing that it answers is
+//! All that this host's Sentinel says of the masters that it monitors, for `check`. Nothing that it answers is
 //! trusted: judgements escape it.
 
 use std::iter;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
@@ -15,7 +15,7 @@ use crate::failover::{Endpoint, Host};
 use crate::gather;
 use crate::kernel::{Netlink, Snapshot};
 use crate::redis::{
-    NoAnswer, Value, Words, ask, field, instances, sentinel_fault, sentinel_server, text,
+    Lines, NoAnswer, Value, Words, ask, field, sentinel_fault, sentinel_server, text,
 };
 
 /// How long Sentinel may take to answer all of one round of questions.
@@ -41,20 +41,17 @@ pub fn at(site: &Site) -> Option<SocketAddr> {
 }
 
 /// One master as Sentinel knows it. What it did not tell is `None`.
-#[derive(Clone, Debug)]
 pub struct Watched {
+    /// Its master-name.
     pub name: String,
     /// What `SENTINEL MASTER` says.
     pub master: Value,
+    /// The rows of `SENTINEL REPLICAS`.
     pub replicas: Option<Vec<Value>>,
     /// Whether the Sentinels that answer can decide a failover (`CKQUORUM`).
-    pub quorum: Option<Result<(), String>>,
+    pub quorum: Option<Result<Value, NoAnswer>>,
     /// Where its Redis servers are, the master first.
     pub redises: Vec<Site>,
-    /// Which of them are on this host although no interface has their address, nor has `[hosts]`.
-    pub nowhere: Vec<Endpoint>,
-    /// The addresses that are certainly a server's own.
-    pub own: Vec<IpAddr>,
     /// Where the other Sentinels are.
     pub sentinels: Vec<Site>,
 }
@@ -67,10 +64,10 @@ impl Watched {
 }
 
 /// All that this host's Sentinel says.
-#[derive(Clone, Debug, Default)]
 pub struct Told {
     /// The number of its process, where that is.
     pub pid: Option<u32>,
+    /// The path of its configuration.
     pub config_file: String,
     /// Every master that it monitors.
     pub masters: Vec<Value>,
@@ -88,7 +85,9 @@ pub struct Told {
 pub async fn ask_all(config: &Config) -> Result<Told, Fault> {
     let server = sentinel_server(config, Instant::now() + ANSWERS).await?;
     let ask = async |questions: Vec<Words>| {
-        let answers = ask(&server, &questions, ANSWERS).await.map(Vec::into_iter);
+        let answers = ask(&server, &Lines::default(), &questions, ANSWERS)
+            .await
+            .map(Vec::into_iter);
         answers.map_err(|no| sentinel_fault(&no, &config.sentinel.address))
     };
     let general = [
@@ -128,9 +127,10 @@ async fn watched(
     mut answers: impl Iterator<Item = Result<Value, NoAnswer>>,
 ) -> Vec<Watched> {
     // Where the kernel does not answer, another finding says so.
-    let netlink = Netlink::open().ok();
-    let snapshot = netlink.as_ref().map(Snapshot::new);
-    let (snapshot, until) = (snapshot.as_ref(), Instant::now() + NAMES);
+    let Ok(netlink) = Netlink::open() else {
+        return Vec::new();
+    };
+    let (snapshot, until) = (&Snapshot::new(&netlink), Instant::now() + NAMES);
     let each = masters.iter().map(|master| {
         let [replicas, others] = [0; 2].map(|_| rows(answers.next()));
         let quorum = answers.next();
@@ -141,26 +141,16 @@ async fn watched(
                 let run_id = Some(get(row, "runid")).filter(|id| !id.is_empty());
                 Some((endpoint(row)?, run_id))
             });
-            let redises = async {
-                match snapshot {
-                    Some(snapshot) => {
-                        gather::sites(config, &name, snapshot, redises.collect(), until)
-                            .await
-                            .unwrap_or_default()
-                    }
-                    None => Vec::new(),
-                }
-            };
-            let sentinels = sites(others.iter().flatten(), config, snapshot, until);
+            let redises = gather::sites(config, &name, snapshot, redises.collect(), until);
+            let sentinels = others.iter().flatten().filter_map(endpoint);
+            let sentinels = join_all(sentinels.map(|at| site(config, snapshot, at, until)));
             let (redises, sentinels) = join(redises, sentinels).await;
             Watched {
-                own: own_addresses(&redises, master, replicas.as_deref(), others.as_deref()),
-                nowhere: not_on_an_interface(config, snapshot, &redises).await,
-                name,
+                redises: redises.unwrap_or_default(),
                 master: (*master).clone(),
-                quorum: quorum.map(|said| said.map(drop).map_err(|no| no.to_string())),
+                name,
+                quorum,
                 replicas,
-                redises,
                 sentinels,
             }
         }
@@ -168,62 +158,19 @@ async fn watched(
     join_all(each).await
 }
 
-/// Returns the addresses of the master, and of other servers that are certainly their own.
-fn own_addresses(
-    redises: &[Site],
-    master: &Value,
-    replicas: Option<&[Value]>,
-    others: Option<&[Value]>,
-) -> Vec<IpAddr> {
-    let list = |rows: Vec<Value>| instances(&Value::Array(rows)).unwrap_or_default();
-    let mut rows = vec![master.clone()];
-    rows.extend_from_slice(replicas.unwrap_or_default());
-    let (listed, sentinels) = (list(rows), list(others.unwrap_or_default().to_vec()));
-    let masters = redises.first().map(|site| site.addresses.clone());
-    let mut own = masters.unwrap_or_default();
-    own.extend(gather::certain(&listed, &sentinels));
-    own
-}
-
-async fn not_on_an_interface(
+async fn site(
     config: &Config,
-    snapshot: Option<&Snapshot<'_>>,
-    redises: &[Site],
-) -> Vec<Endpoint> {
-    let mut nowhere = Vec::new();
-    let Some(snapshot) = snapshot else {
-        return nowhere;
-    };
-    for site in redises.iter().filter(|site| site.is_here()) {
-        let carriers = snapshot.carriers(&site.addresses).await;
-        let is_known = carriers.is_ok_and(|all| all.iter().any(|(_, carrier)| carrier.is_some()));
-        let by_address = gather::site(config, snapshot, &site.endpoint).await;
-        if !is_known && !by_address.is_here() {
-            nowhere.push(site.endpoint.clone());
-        }
-    }
-    nowhere
-}
-
-async fn sites(
-    rows: impl Iterator<Item = &Value>,
-    config: &Config,
-    snapshot: Option<&Snapshot<'_>>,
+    snapshot: &Snapshot<'_>,
+    endpoint: Endpoint,
     until: Instant,
-) -> Vec<Site> {
-    let Some(snapshot) = snapshot else {
-        return Vec::new();
-    };
-    let sites = rows.filter_map(endpoint).map(async |endpoint| {
-        let site = timeout_at(until, gather::site(config, snapshot, &endpoint)).await;
-        site.unwrap_or_else(|_| Site {
-            addresses: Vec::new(),
-            run_id: None,
-            place: Err(Fault::passing("its name was not resolved in time")),
-            endpoint,
-        })
-    });
-    join_all(sites).await
+) -> Site {
+    let site = timeout_at(until, gather::site(config, snapshot, &endpoint)).await;
+    site.unwrap_or_else(|_| Site {
+        addresses: Vec::new(),
+        run_id: None,
+        place: Err(Fault::passing("its name was not resolved in time")),
+        endpoint,
+    })
 }
 
 fn endpoint(row: &Value) -> Option<Endpoint> {

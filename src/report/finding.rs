@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
+use super::to_json;
 use crate::exit::Fault;
-use crate::report::to_json;
 use crate::text::{Ink, printable};
 
 /// How a check came out, the gravest last.
@@ -47,6 +47,16 @@ pub fn warning(text: impl Into<String>, remedy: impl Into<String>) -> Verdict {
 /// What keeps the hook from working, and what to do.
 pub fn error(text: impl Into<String>, remedy: impl Into<String>) -> Verdict {
     Some((Level::Error, text.into(), remedy.into()))
+}
+
+/// What may surprise somebody, where something is so.
+pub fn warning_if(is_wrong: bool, text: &str, remedy: &str) -> Verdict {
+    is_wrong.then(|| warning(text, remedy)).flatten()
+}
+
+/// What keeps the hook from working, where something is so.
+pub fn error_if(is_wrong: bool, text: &str, remedy: &str) -> Verdict {
+    is_wrong.then(|| error(text, remedy)).flatten()
 }
 
 /// A fault that keeps the hook from working.
