@@ -87,12 +87,16 @@ fn is_initial(uid_map: &str) -> bool {
 }
 
 /// Returns whether /proc/PID/status lists the capability in this set of its: `CapEff`, `CapAmb`.
-pub fn has(capability: Capability, set: &str, status: &str) -> bool {
+pub fn has(capability: Capability, name: &str, status: &str) -> bool {
+    set(name, status).is_some_and(|set| set >> capability as u64 & 1 == 1)
+}
+
+/// Returns a set of capabilities in /proc/PID/status, as bits: `CapEff`, `CapAmb`.
+pub fn set(name: &str, status: &str) -> Option<u64> {
     status
         .lines()
-        .find_map(|line| line.strip_prefix(set)?.strip_prefix(':'))
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .is_some_and(|set| set >> capability as u64 & 1 == 1)
 }
 
 #[cfg(test)]

@@ -547,7 +547,7 @@ mod tests {
             (
                 "a later failover to another",
                 vote(here(), AWAY, 8),
-                "Passing",
+                "to_is_elsewhere",
             ),
             (
                 "the failover that was known before",

@@ -1,29 +1,23 @@
-//! What the agent listens to: the events of every Sentinel, this host's Redis, and a replica that is being promoted.
-//! Each is a task of its own that tells the core what it hears.
+//! What the agent listens to: the events of every Sentinel, and this host's Redis. Each is a task of its own that
+//! tells the core what it hears.
 
 use std::cell::Cell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::Instant;
 
-use super::chosen::{address_may_be_asked, turned_master};
 use super::core::{Event, Own};
 use super::redis::{Seen, Watch};
 use super::sentinels::{Heard, News, follow};
 use super::snapshot::Replica;
-use super::world::World;
-use crate::evidence::Role;
+use crate::config::Config;
 use crate::failover::{Endpoint, Host};
-use crate::hosts;
-use crate::log::{self, Level};
 use crate::redis::events::{self, What};
 use crate::redis::{MasterAddress, Server, redis_fault, redis_server};
-use crate::report::{pair, quote};
 
 /// How much may wait that a Sentinel, or a Redis, has said.
 const QUEUE: usize = 256;
@@ -42,15 +36,16 @@ impl Drop for Followed {
 
 impl Followed {
     /// Follows a Sentinel.
-    pub(super) fn begin(world: &Rc<World>, server: Server) -> Followed {
+    pub(super) fn begin(core: mpsc::Sender<Event>, server: Server) -> Followed {
         let is_up = Rc::new(Cell::new(false));
         let (to, mut heard) = mpsc::channel::<Heard<()>>(QUEUE);
-        let (world, up) = (Rc::clone(world), Rc::clone(&is_up));
+        let up = Rc::clone(&is_up);
         let task = spawn_local(async move {
             let pass_on = async {
                 while let Some(Heard { news, .. }) = heard.recv().await {
                     up.set(!matches!(news, News::Down(_)));
-                    world.tell(event(news)).await;
+                    // It is closed only when this world ends.
+                    let _ = core.send(event(news)).await;
                 }
             };
             join(follow(server, (), to), pass_on).await;
@@ -104,17 +99,23 @@ impl Drop for Watched {
 
 impl Watched {
     /// Watches the Redis of a master at this address of this host.
-    pub(super) fn begin(world: &Rc<World>, name: &str, at: SocketAddr) -> Option<Watched> {
-        let master = world.config.masters.get(name)?;
+    pub(super) fn begin(
+        config: &Config,
+        core: mpsc::Sender<Event>,
+        name: &str,
+        at: SocketAddr,
+    ) -> Option<Watched> {
+        let master = config.masters.get(name)?;
         // The round of questions tells what is wrong with the files.
-        let server = redis_server(&world.config, master, at).ok()?;
+        let server = redis_server(config, master, at).ok()?;
         let (to, mut seen) = mpsc::channel::<Seen<()>>(QUEUE);
         let watch = Rc::new(Watch::start(server, (), to));
-        let (world, name) = (Rc::clone(world), name.to_owned());
+        let name = name.to_owned();
         let task = spawn_local(async move {
             while let Some(seen) = seen.recv().await {
                 let own = own(seen, at, &name);
-                world.tell(Event::OwnRedis(name.clone(), at, own)).await;
+                // It is closed only when this world ends.
+                let _ = core.send(Event::OwnRedis(name.clone(), at, own)).await;
             }
         });
         Some(Watched {
@@ -129,6 +130,12 @@ impl Watched {
         if self.is_paused.get() {
             let _ = self.watch.unpause().await;
         }
+    }
+
+    /// Returns its watch, to pause its writes, or to end that.
+    pub(super) fn watch(&self, is_paused: bool) -> Rc<Watch> {
+        self.is_paused.set(is_paused);
+        Rc::clone(&self.watch)
     }
 
     /// Looks closely: it is being promoted.
@@ -165,67 +172,5 @@ fn own(seen: Seen<()>, at: SocketAddr, name: &str) -> Own {
             replicas: Vec::new(),
             run_id: None,
         },
-    }
-}
-
-impl World {
-    fn watch_of(&self, name: &str, at: SocketAddr, is_paused: bool) -> Option<Rc<Watch>> {
-        let watched = self.watched.borrow();
-        let watched = watched.get(&(name.to_owned(), at))?;
-        watched.is_paused.set(is_paused);
-        Some(Rc::clone(&watched.watch))
-    }
-
-    /// Pauses writes, and tells the core whether they are.
-    pub(super) async fn pause(&self, name: String, at: SocketAddr, longest: Duration) {
-        let paused = match self.watch_of(&name, at, true) {
-            Some(watch) => {
-                let paused = watch.pause(longest).await.map_err(|no| no.to_string());
-                // How many bytes it has sent by now, and no more come.
-                watch.ask_now();
-                paused
-            }
-            None => Err("its Redis is not watched".to_owned()),
-        };
-        if let Err(why) = &paused {
-            let text = format!("writes could not be paused, so that some may be lost: {why}");
-            let mut line = format!("msg={}", quote(&text));
-            pair(&mut line, "master", &crate::text::escape(&name));
-            log::line(Level::Warning, &line).await;
-        }
-        self.tell(Event::Paused(name, paused)).await;
-    }
-
-    /// Allows writes again. A pause whose end cannot be asked for ends by itself.
-    pub(super) async fn unpause(&self, name: String, at: SocketAddr) {
-        if let Some(watch) = self.watch_of(&name, at, false) {
-            let _ = watch.unpause().await;
-        }
-        self.tell(Event::Unpaused(name)).await;
-    }
-
-    /// Asks a chosen replica, on another host, until it says that it is the master.
-    pub(super) async fn follow_chosen(&self, name: String, to: Endpoint, left: Duration) {
-        let until = Instant::now() + left;
-        let Some(server) = self.chosen(&name, &to).await else {
-            return;
-        };
-        if let Ok(promotion) = turned_master(&server, until).await {
-            let said = Event::Chosen(name, Role::Master, promotion.promoted_at);
-            self.tell(said).await;
-        }
-    }
-
-    /// Returns how a chosen replica is asked: with the credentials only where the configuration vouches for its
-    /// address.
-    async fn chosen(&self, name: &str, to: &Endpoint) -> Option<Server> {
-        let master = self.config.masters.get(name)?;
-        let addresses: Vec<IpAddr> = hosts::addresses(&to.host).await.ok()?;
-        let at = SocketAddr::new(*addresses.first()?, to.port);
-        let server = redis_server(&self.config, master, at).ok()?;
-        Some(match address_may_be_asked(&self.config, master, at.ip()) {
-            true => server,
-            false => server.without_credentials(),
-        })
     }
 }

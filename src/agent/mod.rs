@@ -8,6 +8,8 @@ pub mod chosen;
 pub mod client;
 pub mod core;
 mod following;
+mod hand_over;
+mod journal;
 mod kernel_events;
 pub mod metrics;
 mod polls;
@@ -37,14 +39,14 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::sleep;
 
+use self::journal::say;
 use self::service::Signal;
 use self::socket::{Asked, Server};
 use self::world::{End, QUEUE, World};
 use crate::config::{self, Config};
 use crate::exit::{Exit, Fault};
-use crate::log::{self, Level};
+use crate::log::Level;
 use crate::once::PATIENCE;
-use crate::report::quote;
 use crate::runtime_folder;
 
 /// It is about every master of the configuration.
@@ -52,6 +54,9 @@ const NO_MASTERS: [&str; 0] = [];
 
 /// The pause before another try to serve metrics.
 const METRICS_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long after a broken connection to the kernel another one is opened.
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// How many requests may wait.
 const REQUESTS: usize = 64;
@@ -146,7 +151,7 @@ fn begin(
             path.to_owned(),
             Rc::clone(next),
         )?),
-        spawn_local(announcing::run(Rc::clone(world))),
+        spawn_local(announce(Rc::clone(world))),
         spawn_local(kernel_events::pass_on(Rc::clone(world))),
         spawn_local(probes::ask_every_minute(Rc::clone(world))),
         spawn_local(let_go(Rc::clone(world))),
@@ -255,6 +260,11 @@ async fn stay_alive() {
     }
 }
 
-async fn say(level: Level, sentence: &str) {
-    log::line(level, &format!("msg={} by=agent", quote(sentence))).await;
+/// Announces, for ever.
+async fn announce(world: Rc<World>) {
+    loop {
+        let Err(fault) = world.announcers.run().await;
+        say(Level::Warning, &format!("cannot announce: {fault}")).await;
+        sleep(REOPEN).await;
+    }
 }

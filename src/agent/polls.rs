@@ -19,7 +19,7 @@ impl World {
         let config = Rc::clone(&self.config);
         let names: Vec<&str> = config.masters.keys().map(String::as_str).collect();
         let memory = self.memory.borrow().clone();
-        let asked = gather::poll(&config, &names, &memory, self.patience()).await;
+        let asked = gather::poll(&config, &names, &memory, self.patience(), &self.lines).await;
         let polls = match asked {
             Ok(polls) => polls,
             Err(fault) => vec![Err(fault); names.len()],
@@ -82,8 +82,15 @@ impl World {
     ) -> Result<Facts, Fault> {
         let poll = poll.as_ref().map_err(Clone::clone)?;
         let memory = self.memory.borrow().clone();
-        let evidence =
-            gather::of_poll(&self.config, name, poll, Duration::ZERO, &memory, snapshot).await?;
+        let evidence = gather::of_poll(
+            &self.config,
+            name,
+            poll,
+            Duration::ZERO,
+            &memory,
+            (&self.lines, snapshot),
+        )
+        .await?;
         let ballot = evidence.ballot.as_ref();
         Ok(Facts {
             could_elect_without: ballot.is_some_and(|ballot| ballot.could_elect_without()),
@@ -102,7 +109,7 @@ impl World {
         for at in own {
             let key = (name.to_owned(), at);
             if !watched.contains_key(&key)
-                && let Some(new) = Watched::begin(self, name, at)
+                && let Some(new) = Watched::begin(&self.config, self.to.clone(), name, at)
             {
                 watched.insert(key, new);
             }
@@ -116,7 +123,7 @@ impl World {
         for server in polls.flat_map(Poll::ways) {
             let at = server.endpoint.to_string();
             if known.insert(at.clone()) && !followed.contains_key(&at) {
-                followed.insert(at, Followed::begin(self, server.clone()));
+                followed.insert(at, Followed::begin(self.to.clone(), server.clone()));
             }
         }
         // Nobody was named: they are followed on.

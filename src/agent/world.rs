@@ -14,6 +14,7 @@ use tokio::time::timeout_at;
 use super::announcing::announcers;
 use super::core::{Action, Core, Event, Stands, Time};
 use super::following::{Followed, Watched};
+use super::journal::say_of;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
 use crate::engine::Engine;
@@ -21,8 +22,8 @@ use crate::evidence::Order;
 use crate::failover::Endpoint;
 use crate::gather::remembered::Memory;
 use crate::kernel::Netlink;
-use crate::log::{self, Level};
-use crate::report::{pair, quote};
+use crate::log::Level;
+use crate::redis::Lines;
 use crate::text::escape;
 
 /// How many events may wait. Whoever sends more waits for its turn.
@@ -46,6 +47,7 @@ pub(super) struct World {
     pub(super) since: SystemTime,
     pub(super) core: Rc<RefCell<Core>>,
     pub(super) engine: Engine,
+    pub(super) lines: Lines,
     pub(super) memory: RefCell<Memory>,
     pub(super) announcers: Announcers,
     pub(super) netlink: Netlink,
@@ -92,6 +94,7 @@ impl World {
         let vips = config.vips().map(|vip| vip.address);
         Ok(World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
+            lines: Lines::keeping(),
             memory: RefCell::new(Memory::read()),
             netlink: Netlink::open()?,
             announcers: announcers(&core, started, config.agent.announce_every),
@@ -182,7 +185,12 @@ impl World {
                 spawn_local(async move { world.unpause(name, at).await });
             }
             Action::Log(name, is_well, sentence) => {
-                spawn_local(async move { log_change(&name, is_well, &sentence).await });
+                let level = if is_well {
+                    Level::Notice
+                } else {
+                    Level::Warning
+                };
+                spawn_local(async move { say_of(&name, level, &sentence).await });
             }
         }
     }
@@ -237,16 +245,4 @@ impl World {
             watched.end_pause().await;
         }
     }
-}
-
-/// Writes a change of state to the log.
-async fn log_change(master: &str, is_well: bool, sentence: &str) {
-    let mut line = format!("msg={}", quote(sentence));
-    pair(&mut line, "master", &escape(master));
-    let level = if is_well {
-        Level::Notice
-    } else {
-        Level::Warning
-    };
-    log::line(level, &line).await;
 }

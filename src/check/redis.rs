@@ -17,7 +17,7 @@ use crate::failover::Host;
 use crate::gather::told::{Watched, at, get, words};
 use crate::hosts;
 use crate::place::{Place, is_own_name};
-use crate::redis::{NoAnswer, Value, ask, redis_fault, redis_server, role, text};
+use crate::redis::{Lines, NoAnswer, Value, ask, redis_fault, redis_server, role, text};
 use crate::report::finding::{Findings, Verdict, error, fault, unknown, warning, warning_if};
 use crate::text::escape;
 
@@ -108,7 +108,11 @@ async fn ask_redis(known: &Known, name: &str, at: SocketAddr) -> Result<Answers,
         // Pauses nothing: the time is no number, which is looked at after the right to pause and the form.
         words(&["CLIENT", "PAUSE", "none", "WRITE"]),
     ];
-    let asked = join(role(&server, ANSWER), ask(&server, &questions, ANSWER));
+    let lines = Lines::default();
+    let asked = join(
+        role(&server, ANSWER),
+        ask(&server, &lines, &questions, ANSWER),
+    );
     let (role, answers) = asked.await;
     role.map_err(|no| redis_fault(&no, at, name))?;
     let answers = answers.ok().and_then(|all| all.try_into().ok());

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::evidence::{Evidence, OwnRedis, Word};
 use crate::exit::Fault;
 use crate::kernel::Snapshot;
+use crate::redis::Lines;
 
 /// How long all Sentinels together may take: two rounds of questions, of which a host that is down uses all
 /// the time.
@@ -27,7 +28,13 @@ const AT_ONCE: usize = 8;
 pub async fn newest(config: &Config, names: &[&str], snapshot: &Snapshot<'_>) -> Vec<Evidence> {
     let polls = match timeout(
         SENTINELS,
-        poll(config, names, &Memory::read(), Patience::Full),
+        poll(
+            config,
+            names,
+            &Memory::read(),
+            Patience::Full,
+            &Lines::default(),
+        ),
     )
     .await
     {

@@ -17,7 +17,7 @@ use crate::failover::{Endpoint, Host};
 use crate::hosts;
 use crate::kernel::{Snapshot, listeners};
 use crate::place::{Clues, Place, Resident, is_own_name};
-use crate::redis::{Identity, identity, redis_fault, redis_server};
+use crate::redis::{Identity, Lines, identity, redis_fault, redis_server};
 use crate::text::escape;
 
 /// How many Redis of this host are asked for one master.
@@ -101,6 +101,7 @@ pub struct Finder<'a> {
     own_name: String,
     /// How long a Redis may take to answer.
     within: Duration,
+    lines: Option<&'a Lines>,
     asked: Asked,
 }
 
@@ -128,7 +129,16 @@ impl<'a> Finder<'a> {
             snapshot,
             own_name: hosts::own_name(),
             within,
+            lines: None,
             asked: Asked::default(),
+        }
+    }
+
+    /// Returns it with connections that are kept.
+    pub fn on(self, lines: &'a Lines) -> Finder<'a> {
+        Finder {
+            lines: Some(lines),
+            ..self
         }
     }
 
@@ -142,7 +152,8 @@ impl<'a> Finder<'a> {
             if !is_vouched_for {
                 server = server.without_credentials();
             }
-            identity(&server, self.within)
+            let none = Lines::default();
+            identity(&server, self.lines.unwrap_or(&none), self.within)
                 .await
                 .map_err(|no| redis_fault(&no, at, self.name))
         });

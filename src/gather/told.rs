@@ -14,7 +14,9 @@ use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 use crate::gather;
 use crate::kernel::{Netlink, Snapshot};
-use crate::redis::{NoAnswer, Value, Words, ask, field, sentinel_fault, sentinel_server, text};
+use crate::redis::{
+    Lines, NoAnswer, Value, Words, ask, field, sentinel_fault, sentinel_server, text,
+};
 
 /// How long Sentinel may take to answer all of one round of questions.
 const ANSWERS: Duration = Duration::from_millis(1500);
@@ -83,7 +85,9 @@ pub struct Told {
 pub async fn ask_all(config: &Config) -> Result<Told, Fault> {
     let server = sentinel_server(config, Instant::now() + ANSWERS).await?;
     let ask = async |questions: Vec<Words>| {
-        let answers = ask(&server, &questions, ANSWERS).await.map(Vec::into_iter);
+        let answers = ask(&server, &Lines::default(), &questions, ANSWERS)
+            .await
+            .map(Vec::into_iter);
         answers.map_err(|no| sentinel_fault(&no, &config.sentinel.address))
     };
     let general = [

@@ -96,6 +96,14 @@ impl Connection {
         self.ended.is_some()
     }
 
+    /// Returns whether nothing is expected from the other end, and it has not ended.
+    pub(super) fn is_idle(&self) -> bool {
+        self.ended.is_none()
+            && self.expected == 0
+            && self.unsent.is_empty()
+            && self.received.is_empty()
+    }
+
     /// [`Connection::open`].
     pub(super) async fn connect(
         server: &Server,

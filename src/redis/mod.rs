@@ -5,6 +5,7 @@ mod certificate;
 mod connection;
 pub mod events;
 mod fault;
+mod lines;
 mod no_answer;
 pub mod reply;
 mod role;
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub use connection::Connection;
 use connection::Deadline;
 pub use fault::{not_monitored, redis_fault, sentinel_fault};
+pub use lines::Lines;
 pub use no_answer::NoAnswer;
 pub use reply::{Value, field, text};
 pub use role::{Identity, identity, role};
@@ -48,10 +50,11 @@ pub type Answers = Result<Vec<Result<Value, NoAnswer>>, NoAnswer>;
 /// # Errors
 ///
 /// A conversation that did not come to its end.
-pub async fn ask(server: &Server, questions: &[Words], within: Duration) -> Answers {
-    let deadline = Deadline::within(within);
-    let mut connection = Connection::connect(server, deadline).await?;
-    connection.converse(questions, deadline).await
+pub async fn ask(server: &Server, lines: &Lines, questions: &[Words], within: Duration) -> Answers {
+    let (answers, end) = lines
+        .ask(server, questions, Deadline::within(within))
+        .await?;
+    end.map(|()| answers)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use vipswitch::agent::redis::{Because, Seen, Watch};
 use vipswitch::agent::sentinels::{Heard, News, follow};
 use vipswitch::evidence::Role;
 use vipswitch::redis::events::{CHANNELS, What};
-use vipswitch::redis::{NoAnswer, Server, State, Value, Words, ask, text};
+use vipswitch::redis::{Lines, NoAnswer, Server, State, Value, Words, ask, text};
 
 use crate::common::PATIENCE;
 use crate::redis_client::{
@@ -50,7 +50,9 @@ fn words(line: &str) -> Words {
 
 async fn say(server: &Server, lines: &[&str]) -> Vec<Result<Value, NoAnswer>> {
     let questions: Vec<Words> = lines.iter().map(|line| words(line)).collect();
-    ask(server, &questions, PATIENCE).await.unwrap()
+    ask(server, &Lines::default(), &questions, PATIENCE)
+        .await
+        .unwrap()
 }
 
 fn signal(process: &Process, signal: Signal) {
@@ -135,7 +137,7 @@ async fn promote(server: &Server) {
         "CLIENT KILL TYPE normal",
         "EXEC",
     ];
-    let _ = ask(server, &lines.map(words), PATIENCE).await;
+    let _ = ask(server, &Lines::default(), &lines.map(words), PATIENCE).await;
 }
 
 #[test]

@@ -3,8 +3,8 @@
 
 mod address;
 mod agent;
-mod agent_watch;
 mod agent_requests;
+mod agent_watch;
 mod announcer;
 mod check;
 mod command_line;

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use vipswitch::config::{self, ClientCertificate, Config};
 use vipswitch::evidence::Role;
 use vipswitch::redis::{
-    Endpoint, NoAnswer, Server, Tls, master_address, redis_server, role, sentinel_server, views,
+    Endpoint, Lines, NoAnswer, Server, Tls, master_address, redis_server, role, sentinel_server,
+    views,
 };
 
 use crate::common::{Lab, PATIENCE, finish, wait_for};
@@ -150,7 +151,7 @@ fn a_password_that_a_redis_does_not_have_is_refused() {
                 "{refused:?}"
             );
         }
-        let no_sentinel = block_on(master_address(&at(7001), "m", PATIENCE));
+        let no_sentinel = block_on(master_address(&at(7001), &Lines::default(), "m", PATIENCE));
         assert_eq!(no_sentinel, Err(NoAnswer::NotASentinel));
     });
 }
@@ -197,9 +198,11 @@ fn a_sentinel_tells_all_that_it_knows_of_its_masters_at_once() {
                 "[masters.m]\nvip = '10.0.0.1'\n[sentinel]\naddress = 'localhost:26379'\n";
             let by_name = config::parse(by_name, Path::new("x")).unwrap();
             for server in [socket, sentinel(&by_name)] {
-                let address = block_on(master_address(&server, "m", PATIENCE)).unwrap();
+                let address =
+                    block_on(master_address(&server, &Lines::default(), "m", PATIENCE)).unwrap();
                 assert_eq!(address.to_string(), "127.0.0.1:7001");
-                let told = block_on(views(&server, &["m", "n"], PATIENCE)).unwrap();
+                let told =
+                    block_on(views(&server, &Lines::default(), &["m", "n"], PATIENCE)).unwrap();
                 let view = told[0].as_ref().unwrap();
                 assert_eq!((&view.master, view.quorum), (&address, 2));
                 assert_eq!(view.down_after, Some(Duration::from_secs(7)));
@@ -367,7 +370,13 @@ fn a_configuration_with_tls_reaches_sentinel_and_redis() {
              [tls]\nca_file = '{folder}/ca.crt'\ncert_file = '{folder}/redis.crt'\nkey_file = '{folder}/redis.key'\n"
             );
             let config = config::parse(&text, Path::new("x")).unwrap();
-            let address = block_on(master_address(&sentinel(&config), "m", PATIENCE)).unwrap();
+            let address = block_on(master_address(
+                &sentinel(&config),
+                &Lines::default(),
+                "m",
+                PATIENCE,
+            ))
+            .unwrap();
             assert_eq!(address.to_string(), "127.0.0.1:7002");
             let address = address.to_string().parse().unwrap();
             let redis = redis_server(&config, config.master("m").unwrap(), address).unwrap();

@@ -376,8 +376,6 @@ impl Master {
             None => {
                 self.stands = stands.or(self.stands);
                 self.retry = None;
-                // What was a hint is done.
-                self.call = self.call.take().filter(|_| stands.is_none());
             }
             Some(fault) => {
                 let pause = match (fault.kind, self.retry) {
@@ -441,7 +439,8 @@ impl Master {
             .ballot
             .as_ref()
             .is_some_and(Ballot::waits_for_a_minority);
-        waits || self.promotion.is_some() || self.call.is_some() || now < self.restless_until
+        let has_call = self.call.is_some() && !self.is_settled();
+        waits || has_call || self.promotion.is_some() || now < self.restless_until
     }
 
     fn expire(&mut self, now: Time) {

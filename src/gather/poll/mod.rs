@@ -20,7 +20,8 @@ use crate::config::Config;
 use crate::exit::{Fault, Kind};
 use crate::failover::Endpoint;
 use crate::redis::{
-    self, Access, Instance, NoAnswer, Server, View, not_monitored, sentinel_fault, sentinel_server,
+    self, Access, Instance, Lines, NoAnswer, Server, View, not_monitored, sentinel_fault,
+    sentinel_server,
 };
 
 pub use self::count::{Asked, Poll, Silence, count};
@@ -56,10 +57,11 @@ pub async fn poll(
     names: &[&str],
     memory: &Memory,
     patience: Patience,
+    lines: &Lines,
 ) -> Result<Vec<Result<Poll, Fault>>, Fault> {
     let until = Instant::now() + NAMES;
     let peers = addresses_of(&config.sentinel.peers, until);
-    let (local, peers) = join(ask_local(config, names, memory), peers).await;
+    let (local, peers) = join(ask_local(config, names, memory, lines), peers).await;
     let (server, mut own) = local?;
     forget_in_views(views(&mut own), config).await;
     let asking = Asking {
@@ -82,7 +84,7 @@ pub async fn poll(
         Patience::Quick if !own.iter().flatten().any(Result::is_ok) => Patience::Full,
         patience => patience,
     };
-    let others = ask_others(&lists, &asking, config, patience).await;
+    let others = ask_others(&lists, &asking, config, (patience, lines)).await;
     let own_name = match &server {
         Some(server) => server.endpoint.to_string(),
         None => config.sentinel.address.to_string(),
@@ -110,6 +112,7 @@ async fn ask_local(
     config: &Config,
     names: &[&str],
     memory: &Memory,
+    lines: &Lines,
 ) -> Result<(Option<Server>, Vec<Result<Own, Fault>>), Fault> {
     let at = &config.sentinel.address;
     let silent = |name: &str, why: &str, fault: Fault| match memory.of(name) {
@@ -128,7 +131,7 @@ async fn ask_local(
         Err(fault) if fault.kind == Kind::Permanent => return Err(fault),
         Err(fault) => return Ok((None, all_silent(fault.cause(), &fault))),
     };
-    let views = match redis::views(&server, names, ROUND).await {
+    let views = match redis::views(&server, lines, names, ROUND).await {
         Ok(views) => views,
         Err(no) if no.kind() == Kind::Permanent => return Err(sentinel_fault(&no, at)),
         Err(no) => {
@@ -187,11 +190,11 @@ async fn ask_others(
     lists: &[(&str, &[Instance])],
     asking: &Asking,
     config: &Config,
-    patience: Patience,
+    (patience, lines): (Patience, &Lines),
 ) -> Vec<Other> {
     let mut others: Vec<Other> = Vec::new();
     add(&mut others, lists, asking).await;
-    ask(&mut others, patience).await;
+    ask(&mut others, patience, lines).await;
     let further = further(&others, config).await;
     if !further.is_empty() {
         let further: Vec<(&str, &[Instance])> = further
@@ -199,7 +202,7 @@ async fn ask_others(
             .map(|(name, at)| (name.as_str(), std::slice::from_ref(at)))
             .collect();
         add(&mut others, &further, asking).await;
-        ask(&mut others, patience).await;
+        ask(&mut others, patience, lines).await;
     }
     others
 }

@@ -17,7 +17,7 @@ use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 use crate::gather::ROUND;
 use crate::hosts;
-use crate::redis::{self, Access, Instance, NoAnswer, Server, View};
+use crate::redis::{self, Access, Instance, Lines, NoAnswer, Server, View};
 
 /// How many Sentinels are asked at the same time.
 const AT_ONCE: usize = 8;
@@ -152,7 +152,7 @@ pub(super) async fn add(others: &mut Vec<Other>, lists: &[(&str, &[Instance])], 
 
 /// Asks every Sentinel about the masters for which it was not asked yet, some at a time: each answer takes
 /// memory.
-pub(super) async fn ask(others: &mut [Other], patience: Patience) {
+pub(super) async fn ask(others: &mut [Other], patience: Patience, lines: &Lines) {
     let half = others.len().div_ceil(2);
     let (answered, came) = (Cell::new(0), Notify::new());
     let mut in_order: Vec<&mut Other> = others.iter_mut().collect();
@@ -164,7 +164,7 @@ pub(super) async fn ask(others: &mut [Other], patience: Patience) {
         let views = match &other.server {
             Ok(server) if !names.is_empty() => {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                let asked = redis::views(server, &names, ROUND).await;
+                let asked = redis::views(server, lines, &names, ROUND).await;
                 asked.unwrap_or_else(|no| vec![Err(no); names.len()])
             }
             // Why it was not asked is told in place of this.
@@ -221,7 +221,7 @@ pub async fn try_others(
     let each = others.iter().map(async |(at, master)| {
         let is_peer = peers.contains(at);
         let access = if is_peer { &access } else { &without };
-        let said = redis::master_address(&access.to(*at), master, ROUND).await;
+        let said = redis::master_address(&access.to(*at), &Lines::default(), master, ROUND).await;
         Tried {
             at: *at,
             is_peer,

@@ -1,0 +1,78 @@
+//! The part of a planned failover that the old master's host has: writes wait, and the chosen replica is asked
+//! until it says that it is the master.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::chosen::{address_may_be_asked, turned_master};
+use super::core::Event;
+use super::journal::say_of;
+use super::redis::Watch;
+use super::world::World;
+use crate::evidence::Role;
+use crate::failover::Endpoint;
+use crate::hosts;
+use crate::log::Level;
+use crate::redis::{Server, redis_server};
+
+impl World {
+    fn watch_of(&self, name: &str, at: SocketAddr, is_paused: bool) -> Option<Rc<Watch>> {
+        let watched = self.watched.borrow();
+        let watched = watched.get(&(name.to_owned(), at))?;
+        Some(watched.watch(is_paused))
+    }
+
+    /// Pauses writes, and tells the core whether they are.
+    pub(super) async fn pause(&self, name: String, at: SocketAddr, longest: Duration) {
+        let paused = match self.watch_of(&name, at, true) {
+            Some(watch) => {
+                let paused = watch.pause(longest).await.map_err(|no| no.to_string());
+                // How many bytes it has sent by now, and no more come.
+                watch.ask_now();
+                paused
+            }
+            None => Err("its Redis is not watched".to_owned()),
+        };
+        if let Err(why) = &paused {
+            let text = format!("writes could not be paused, so that some may be lost: {why}");
+            say_of(&name, Level::Warning, &text).await;
+        }
+        self.tell(Event::Paused(name, paused)).await;
+    }
+
+    /// Allows writes again. A pause whose end cannot be asked for ends by itself.
+    pub(super) async fn unpause(&self, name: String, at: SocketAddr) {
+        if let Some(watch) = self.watch_of(&name, at, false) {
+            let _ = watch.unpause().await;
+        }
+        self.tell(Event::Unpaused(name)).await;
+    }
+
+    /// Asks a chosen replica, on another host, until it says that it is the master.
+    pub(super) async fn follow_chosen(&self, name: String, to: Endpoint, left: Duration) {
+        let until = Instant::now() + left;
+        let Some(server) = self.chosen(&name, &to).await else {
+            return;
+        };
+        if let Ok(promotion) = turned_master(&server, until).await {
+            let said = Event::Chosen(name, Role::Master, promotion.promoted_at);
+            self.tell(said).await;
+        }
+    }
+
+    /// Returns how a chosen replica is asked: with the credentials only where the configuration vouches for its
+    /// address.
+    async fn chosen(&self, name: &str, to: &Endpoint) -> Option<Server> {
+        let master = self.config.masters.get(name)?;
+        let addresses: Vec<IpAddr> = hosts::addresses(&to.host).await.ok()?;
+        let at = SocketAddr::new(*addresses.first()?, to.port);
+        let server = redis_server(&self.config, master, at).ok()?;
+        Some(match address_may_be_asked(&self.config, master, at.ip()) {
+            true => server,
+            false => server.without_credentials(),
+        })
+    }
+}
