@@ -56,6 +56,8 @@ pub(super) struct World {
     pub(super) news: Notify,
     /// How many rounds of questions have ended.
     pub(super) rounds: Cell<u64>,
+    /// Until when a round of questions waits for every Sentinel.
+    pub(super) full_until: Cell<Time>,
     pub(super) turns: Semaphore,
     pub(super) commands: Semaphore,
     pub(super) followed: RefCell<BTreeMap<String, Followed>>,
@@ -105,6 +107,7 @@ impl World {
             to,
             news: Notify::new(),
             rounds: Cell::new(0),
+            full_until: Cell::new(Time::ZERO),
             turns: Semaphore::new(AT_ONCE),
             commands: Semaphore::new(COMMANDS),
             followed: RefCell::default(),
