@@ -9,11 +9,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::exit::Fault;
 use crate::failover::{self, Failover};
 
-/// The three ways to run it.
+/// The ways to run it. One line more, and the help would not fit on the smallest screen.
 const USAGE: &str = "\
-vipswitch [OPTIONS] <COMMAND>      you, or a timer: vipswitch sync
-       vipswitch MASTER leader|observer STATE FROM-IP FROM-PORT TO-IP TO-PORT
-                                          Sentinel, its client-reconfig-script";
+vipswitch [OPTIONS] <COMMAND>   you; Sentinel's client-reconfig-script:
+       vipswitch MASTER leader|observer STATE FROM-IP FROM-PORT TO-IP TO-PORT";
 
 const BIND: &str = "\
 With an agent on this host the agent does it, and refuses where the Sentinels name another host, unless
@@ -248,7 +247,7 @@ pub enum Verb {
     /// Stay resident and follow every Sentinel (a service runs it)
     #[command(after_help = AGENT)]
     Agent,
-    /// Tell whether the hook will work on this host
+    /// Tell whether all is in place for a failover on this host
     #[command(after_help = CHECK)]
     Check,
     /// Print the version

@@ -29,7 +29,7 @@ pub struct Evidence {
     pub word: Option<Word>,
     /// What all Sentinels say.
     pub ballot: Option<Ballot>,
-    /// Every Redis of the master that the Sentinels know.
+    /// Every Redis of the master that this host's Sentinel names, or has named.
     pub known_redis: Vec<Site>,
     /// What each Redis of this master on this host says of itself.
     pub own_redis: Vec<OwnRedis>,
@@ -270,7 +270,8 @@ impl Ballot {
     fn counts(&self, vote: &Vote) -> bool {
         let answering = self.sites().count();
         let may_know = answering - usize::from(!vote.listed_here && answering > 0);
-        vote.says.is_ok() || 2 * vote.known_to > may_know
+        // Where nobody answers, there is nobody to ask whom the others know.
+        vote.says.is_ok() || answering == 0 || 2 * vote.known_to > may_know
     }
 
     fn sites(&self) -> impl Iterator<Item = &Site> {
@@ -480,6 +481,13 @@ mod tests {
             let ballot = ballot(says, quorum);
             assert_eq!(ballot.could_elect_without(), expected, "{ballot}");
         }
+        // Nobody answers, so that nobody tells whom the others know.
+        let mut alone = ballot(&[none, none, none], 2);
+        for vote in &mut alone.votes {
+            vote.known_to = 0;
+        }
+        alone.votes[0].out_of_reach = false;
+        assert!(alone.could_elect_without());
         // Stopped on hosts that are there: they refuse the connection.
         let mut refused = ballot(&[a, none, none], 2);
         refused.votes[1].out_of_reach = false;

@@ -13,6 +13,9 @@ use crate::exit::Fault;
 use crate::gather::{self, Patience, Poll};
 use crate::kernel::Snapshot;
 
+/// For how long all are waited for after a round that was not of one mind.
+const FULL: Duration = Duration::from_secs(30);
+
 impl World {
     /// Asks, tells the core what each master's Sentinels say, and follows whom they name.
     pub(super) async fn poll(self: Rc<Self>) {
@@ -42,8 +45,12 @@ impl World {
         self.tell(Event::PollEnded).await;
     }
 
-    /// Where the last round was of one mind nobody has to be waited for.
+    /// Where the last round was of one mind nobody has to be waited for; and where a quick one was not, all are for a
+    /// while, so that what is known does not come and go.
     fn patience(&self) -> Patience {
+        if self.now() < self.full_until.get() {
+            return Patience::Full;
+        }
         let core = self.core.borrow();
         let is_clear = |facts: &Facts| {
             let ballot = facts.evidence.ballot.as_ref();
@@ -54,7 +61,10 @@ impl World {
             .all(|master| master.facts().is_some_and(is_clear))
         {
             true => Patience::Quick,
-            false => Patience::Full,
+            false => {
+                self.full_until.set(self.now() + FULL);
+                Patience::Full
+            }
         }
     }
 

@@ -43,10 +43,10 @@ inside /usr/bin/vipswitch --version >/dev/null || fail 'the executable does not 
 chgrp root "$root/etc/vipswitch.toml"
 chmod 600 "$root/etc/vipswitch.toml"
 echo '# mine' >>"$root/etc/vipswitch.toml"
-inside deb-systemd-helper enable vipswitch-agent.service >/dev/null || fail 'the agent cannot be enabled'
+inside env DPKG_MAINTSCRIPT_PACKAGE=vipswitch deb-systemd-helper enable vipswitch-agent.service >/dev/null || fail 'the agent cannot be enabled'
 agent=$root/etc/systemd/system/multi-user.target.wants/vipswitch-agent.service
 # As the package without agent left it: the timer enabled, Sentinel's drop-in in /usr.
-inside deb-systemd-helper enable vipswitch-sync.timer >/dev/null || fail 'the timer cannot be enabled'
+inside env DPKG_MAINTSCRIPT_PACKAGE=vipswitch deb-systemd-helper enable vipswitch-sync.timer >/dev/null || fail 'the timer cannot be enabled'
 old=$root/usr/lib/systemd/system/redis-sentinel.service.d/vipswitch.conf
 kept=$root/etc/systemd/system/redis-sentinel.service.d/vipswitch.conf
 mkdir -p "${old%/*}"

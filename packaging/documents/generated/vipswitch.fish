@@ -37,7 +37,7 @@ complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "announce" -d 'A
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "status" -d 'Tell who is master, who holds the VIP, and who else claims it'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "sync" -d 'Make this host agree with the Sentinels, once (boot, timers)'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "agent" -d 'Stay resident and follow every Sentinel (a service runs it)'
-complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "check" -d 'Tell whether the hook will work on this host'
+complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "check" -d 'Tell whether all is in place for a failover on this host'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "version" -d 'Print the version'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "completions" -d 'Print completions for a shell'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand bind" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F

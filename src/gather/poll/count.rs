@@ -137,14 +137,18 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
             (quorum.unwrap_or(1), servers(&answering), redis)
         }
     };
-    let told = answering.first();
+    // This host's Sentinel decides for this host; in its place the most patient of the others.
+    let told = match &own {
+        Ok(view) => vec![view],
+        Err(_) => answering.clone(),
+    };
     Poll {
         sentinels: others
             .iter()
             .map(|other| other.listed_as[0].clone())
             .collect(),
-        down_after: told.and_then(|view| view.down_after),
-        failover_timeout: told.and_then(|view| view.failover_timeout),
+        down_after: told.iter().filter_map(|view| view.down_after).max(),
+        failover_timeout: told.iter().filter_map(|view| view.failover_timeout).max(),
         is_without_local: own.is_err(),
         quorum,
         servers,

@@ -154,7 +154,9 @@ pub(super) async fn add(others: &mut Vec<Other>, lists: &[(&str, &[Instance])], 
 /// memory.
 pub(super) async fn ask(others: &mut [Other], patience: Patience, lines: &Lines) {
     let half = others.len().div_ceil(2);
-    let (answered, came) = (Cell::new(0), Notify::new());
+    let has_answered = |other: &&Other| other.views.values().flatten().any(Result::is_ok);
+    let before = others.iter().filter(has_answered).count();
+    let (answered, came) = (Cell::new(before), Notify::new());
     let mut in_order: Vec<&mut Other> = others.iter_mut().collect();
     in_order.sort_by_key(|other| other.is_said_to_be_down());
     let each = stream::iter(in_order);
