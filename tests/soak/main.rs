@@ -20,7 +20,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use child::now;
-use common::redis::{MASTER_8000, SERVERS, SOON_DOWN};
+use common::redis::{SERVERS, SOON_DOWN};
 use faults::{KINDS, Kind};
 use ground::Ground;
 use history::{Judged, State};
@@ -138,9 +138,7 @@ fn scenario(
     if with_hook {
         ground.call_the_hook(false);
     }
-    // The next failover needs replicas that every Sentinel takes for good.
-    let master = ground.master();
-    ground.site.wait_until_well(&MASTER_8000, SERVERS[master]);
+    ground.until_well();
     let said = |text: String| format!("{title}: {text}");
     violations.into_iter().map(said).collect()
 }
