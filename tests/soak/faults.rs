@@ -177,7 +177,7 @@ impl Kind {
         ground.able(server, false);
         match self {
             Kind::AgentKilled => ground.end(server, "agent", "KILL"),
-            Kind::AgentStopped => ground.site.signal(SERVERS[server], "agent", "STOP"),
+            Kind::AgentStopped => ground.site.signal_service(SERVERS[server], "agent", "STOP"),
             _ => {
                 ground.end(server, "agent", "TERM");
                 ground.site.launch_service(SERVERS[server], "agent");
@@ -216,6 +216,8 @@ fn die(ground: &mut Ground, server: usize) {
 fn stop_sentinel(ground: &Ground, random: &mut Random, server: usize) {
     match random.one_in(2) {
         true => ground.end(server, "sentinel", "KILL"),
-        false => ground.site.signal(SERVERS[server], "sentinel", "STOP"),
+        false => ground
+            .site
+            .signal_service(SERVERS[server], "sentinel", "STOP"),
     }
 }

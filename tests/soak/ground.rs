@@ -192,7 +192,7 @@ impl Ground {
             nft.args(["delete", "table", "inet", "soak"]);
             crate::common::finish(nft);
             for service in [REDIS, "sentinel", "agent"] {
-                self.site.signal_if_alive(name, service, "CONT");
+                self.site.signal_service_if_alive(name, service, "CONT");
                 self.site.launch_service(name, service);
             }
             if !self.history.state.able[server] {
