@@ -302,6 +302,10 @@ impl Master {
         }
         self.unpause(actions);
         self.forced = None;
+        // Sentinel calls after its events: a call about another Redis is about an earlier failover.
+        let chosen = site(&to, &self.asked().known_redis);
+        let is_about_it = |called: &Called| called.call.to.is_same(&chosen);
+        self.call = self.call.take().filter(is_about_it);
         let lasts = self.facts.as_ref().and_then(|facts| facts.failover_timeout);
         let mut timeline = Timeline::new(to.to_string(), now);
         timeline.event = Some(now);

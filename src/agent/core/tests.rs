@@ -470,3 +470,28 @@ fn a_call_that_sentinels_have_overtaken_is_forgotten() {
     let master = agent.core.master(M).unwrap();
     assert_eq!(master.verdict, Verdict::Elsewhere(Why::Called));
 }
+
+#[test]
+fn a_call_of_an_earlier_failover_does_not_outlive_a_promotion() {
+    let call = Call {
+        to: site(HERE),
+        carries_information: true,
+    };
+    let mut agent = Agent::new();
+    agent.polled(0, facts([HERE, HERE, HERE], Role::Master));
+    agent.settles(1);
+    agent.on(
+        1,
+        Event::Called(M.into(), Box::new((call, Word::Agrees)), ms(200_000)),
+    );
+    agent.on(1, Event::Promotes(M.into(), endpoint(AWAY)));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    agent.on(1, Event::Chosen(M.into(), Role::Master, Some(1000)));
+    agent.settles(1);
+    let stands = |agent: &Agent| agent.core.master(M).unwrap().stands();
+    assert_eq!(stands(&agent), Some(Stands::Elsewhere));
+    // The leader's time is over, this host's Sentinel hangs, and the others are not of one mind yet.
+    agent.polled(61_000, facts(["-", HERE, AWAY], Role::Master));
+    let verdict = &agent.core.master(M).unwrap().verdict;
+    assert!(matches!(verdict, Verdict::Undecided(_)), "{verdict:?}");
+}
