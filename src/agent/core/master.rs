@@ -529,11 +529,15 @@ impl Master {
                 }
             }
             Ok(Place::Elsewhere) => {
+                let (endpoint, until) = (promoting.to.clone(), promoting.until());
                 let mut masters = known.own_redis.iter();
-                if let Some(master) = masters.find(|own| own.role == Ok(Role::Master)) {
-                    let (endpoint, until) = (promoting.to.clone(), promoting.until());
-                    let left = until.saturating_sub(now);
+                let master = masters.find(|own| own.role == Ok(Role::Master));
+                if let Some(master) = master {
                     self.pause(master.at, now, actions);
+                }
+                // A master that has died pauses nothing, and its host has the VIP still.
+                if master.is_some() || self.stands == Some(Stands::Here) {
+                    let left = until.saturating_sub(now);
                     actions.push(Action::AskChosen(self.name.clone(), endpoint, left));
                 }
             }
