@@ -245,9 +245,12 @@ fn the_old_master_pauses_releases_and_then_allows_writes() {
         actions.contains(&settle()) && !has_unpause(&actions),
         "{actions:?}"
     );
+    // An agent that is to end ends after this.
+    assert!(agent.core.is_handing_over());
     let actions = agent.settles(2);
     assert!(has_unpause(&actions), "{actions:?}");
     agent.on(1, Event::Unpaused(M.into()));
+    assert!(!agent.core.is_handing_over());
     // The Sentinels name it for another second, and it is a master still.
     let actions = agent.polled(100, facts([HERE; 3], Role::Master));
     assert!(!actions.contains(&settle()), "{actions:?}");
