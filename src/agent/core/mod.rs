@@ -202,6 +202,7 @@ impl Core {
         match event {
             Event::PollEnded => {
                 self.polling = false;
+                self.each(Master::round_ended);
                 self.poll_due = now + QUIET;
             }
             Event::Changed => self.poll_again = true,
@@ -228,7 +229,8 @@ impl Core {
             }
             Event::Called(name, call, until) => {
                 self.poll_again = true;
-                self.of(&name, |master| master.called(*call, until));
+                let polling = self.polling;
+                self.of(&name, |master| master.called(*call, until, polling));
             }
             Event::Look(name) => {
                 self.poll_again = true;

@@ -436,3 +436,37 @@ fn the_sentinels_are_asked_every_second_and_often_while_something_goes_on() {
     agent.on(100, Event::Woke);
     assert_eq!(agent.on(500, Event::Woke), []);
 }
+
+#[test]
+fn a_call_that_sentinels_have_overtaken_is_forgotten() {
+    let call = Call {
+        to: site(AWAY),
+        carries_information: true,
+    };
+    let called = Event::Called(M.into(), Box::new((call, Word::Agrees)), ms(20_000));
+    let mut agent = Agent::new();
+    agent.polled(0, facts([AWAY, AWAY, AWAY], Role::Replica));
+    agent.settles(1);
+    agent.on(1, called.clone());
+    agent.settles(1);
+    // Another failover, back to this host; then two Sentinels fall silent.
+    agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.polled(1000, facts([HERE, HERE, HERE], Role::Master));
+    agent.settles(1);
+    agent.polled(1000, facts([HERE, "-", "-"], Role::Master));
+    let master = agent.core.master(M).unwrap();
+    assert!(
+        matches!(master.verdict, Verdict::Undecided(_)),
+        "{:?}",
+        master.verdict
+    );
+    assert_eq!(master.stands(), Some(Stands::Here));
+
+    // What a round tells that began before the call is older.
+    agent.on(1000, Event::Woke);
+    assert!(agent.core.polling);
+    agent.on(0, called);
+    agent.polled(1, facts([HERE, "-", "-"], Role::Master));
+    let master = agent.core.master(M).unwrap();
+    assert_eq!(master.verdict, Verdict::Elsewhere(Why::Called));
+}
