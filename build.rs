@@ -11,8 +11,9 @@ fn main() {
     if !is("PROFILE", "release") {
         return;
     }
-    // No index of how to unwind: this profile aborts on a panic. The tables themselves (430 KB) stay:
-    // without its own, libgcc's unwinder aborts, and anyhow calls it under RUST_BACKTRACE=1.
+    // No index of how to unwind: this profile aborts on a panic. packaging/build.sh leaves out the tables of
+    // Rust's functions, too, but not those of libgcc: without its own its unwinder aborts, and anyhow calls
+    // it under RUST_BACKTRACE=1.
     println!("cargo::rustc-link-arg-bin=vipswitch=-Wl,--no-eh-frame-hdr");
     // Equal functions once, where it is Rust's own linker that links: it can do that, and is the
     // default for this target alone, in toolchains that bring it.

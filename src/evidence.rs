@@ -29,7 +29,7 @@ pub struct Evidence {
     pub word: Option<Word>,
     /// What all Sentinels say.
     pub ballot: Option<Ballot>,
-    /// Every Redis of the master that the Sentinels know.
+    /// Every Redis of the master that this host's Sentinel names, or has named.
     pub known_redis: Vec<Site>,
     /// What each Redis of this master on this host says of itself.
     pub own_redis: Vec<OwnRedis>,

@@ -28,6 +28,8 @@ pub enum About {
     Announcer,
     /// What the site was told last about a VIP.
     SiteCommand,
+    /// An operator's order against the truth that the agent holds to.
+    Order,
 }
 
 impl About {
@@ -35,6 +37,7 @@ impl About {
         match self {
             About::Announcer => "json",
             About::SiteCommand => "command.json",
+            About::Order => "order.json",
         }
     }
 }

@@ -147,13 +147,20 @@ impl Watched {
 /// How long a promotion is looked for closely: the leader sends it within a tick or two of its timer.
 const CLOSELY: Duration = Duration::from_secs(5);
 
+/// As an event of Sentinel's names it, too.
+fn shown(host: &str, port: u16) -> String {
+    let host = host.to_owned();
+    let at = MasterAddress { host, port };
+    endpoint(&at).map_or_else(|| at.to_string(), |at| at.to_string())
+}
+
 fn own(seen: Seen<()>, at: SocketAddr, name: &str) -> Own {
     match seen.state {
         Ok(state) => {
             let online = state.replicas.iter().filter(|replica| replica.online);
             let lags = online.filter_map(|replica| replica.lag_seconds);
             let replicas = state.replicas.iter().map(|replica| Replica {
-                at: format!("{}:{}", replica.host, replica.port),
+                at: shown(&replica.host, replica.port),
                 lag: replica.lag_seconds,
                 behind: state.offset.saturating_sub(replica.offset),
             });

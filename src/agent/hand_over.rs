@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::chosen::{address_may_be_asked, turned_master};
 use super::core::Event;
@@ -13,10 +13,17 @@ use super::journal::say_of;
 use super::redis::Watch;
 use super::world::World;
 use crate::evidence::Role;
+use crate::exit::Kind;
 use crate::failover::Endpoint;
 use crate::hosts;
 use crate::log::Level;
 use crate::redis::{Server, redis_server};
+
+/// How long a chosen replica is asked every few milliseconds: the leader promotes it within a second.
+const CLOSELY: Duration = Duration::from_secs(15);
+
+/// How often it is looked whether it still follows.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl World {
     fn watch_of(&self, name: &str, at: SocketAddr, is_paused: bool) -> Option<Rc<Watch>> {
@@ -53,14 +60,49 @@ impl World {
 
     /// Asks a chosen replica, on another host, until it says that it is the master.
     pub(super) async fn follow_chosen(&self, name: String, to: Endpoint, left: Duration) {
-        let until = Instant::now() + left;
+        let until = Instant::now() + left.min(CLOSELY);
         let Some(server) = self.chosen(&name, &to).await else {
             return;
         };
-        if let Ok(promotion) = turned_master(&server, until).await {
-            let said = Event::Chosen(name, Role::Master, promotion.promoted_at);
-            self.tell(said).await;
+        let had = match turned_master(&server, until).await {
+            Ok(promotion) => Some(promotion.promoted_at),
+            Err(no) if no.kind() == Kind::Permanent && self.has_left(&name, &to, until).await => {
+                Some(None)
+            }
+            Err(_) => None,
+        };
+        if let Some(had) = had {
+            self.tell(Event::Chosen(name, Role::Master, had)).await;
         }
+    }
+
+    /// Waits until a replica that may not be asked follows this host's master no more: its promotion ends that. It may
+    /// have died as well; then the VIP comes back as soon as a majority says so. Returns whether it came to that.
+    async fn has_left(&self, name: &str, to: &Endpoint, until: Instant) -> bool {
+        let at = to.to_string();
+        let mut followed = false;
+        while Instant::now() < until {
+            for (key, watched) in self.watched.borrow().iter() {
+                if key.0 == name {
+                    watched.expect();
+                }
+            }
+            let core = self.core.borrow();
+            let own = core
+                .master(name)
+                .into_iter()
+                .flat_map(|master| master.own.values());
+            let follows = own
+                .flat_map(|own| &own.replicas)
+                .any(|replica| replica.at == at);
+            drop(core);
+            if followed && !follows {
+                return true;
+            }
+            followed |= follows;
+            sleep(LOOK).await;
+        }
+        false
     }
 
     /// Returns how a chosen replica is asked: with the credentials only where the configuration vouches for its

@@ -12,6 +12,7 @@ mod hand_over;
 mod journal;
 mod kernel_events;
 pub mod metrics;
+mod orders;
 mod polls;
 mod probes;
 pub mod redis;

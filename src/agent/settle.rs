@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::core::{Event, Settled, Time};
 use super::world::World;
@@ -25,6 +25,9 @@ use crate::verdict::Verdict;
 /// How long an attempt may take, if the kernel or a lock does not answer.
 const ATTEMPT: Duration = Duration::from_secs(20);
 
+/// How long after a command of the site has failed it is run again.
+const COMMANDS_AGAIN: Duration = Duration::from_secs(30);
+
 impl World {
     /// Settles a master by what is known, and tells the core how that ended.
     pub(super) async fn settle(self: Rc<Self>, name: String) {
@@ -41,9 +44,14 @@ impl World {
                 .any(|outcome| matches!(outcome.did(), Some(Did::Released(_)))),
             first_frame,
         };
+        let of = name.clone();
         self.tell(Event::Settled(name, Box::new(settled))).await;
         self.write_log(&task).await;
-        self.run_commands(&task).await;
+        if self.run_commands(&task).await > 0 {
+            // As `sync` does, by its timer.
+            sleep(COMMANDS_AGAIN).await;
+            self.tell(Event::Look(of)).await;
+        }
     }
 
     /// Makes one attempt, under the lock; by an order, if there is one, else by what is known then. Returns what came
@@ -132,8 +140,8 @@ impl World {
         log::line(level, &line).await;
     }
 
-    /// Runs the commands of the site that are owed. A command that fails is run again later.
-    pub(super) async fn run_commands(&self, task: &Task<'_>) {
+    /// Runs the commands of the site that are owed. Returns how many have failed: they are to be run again.
+    pub(super) async fn run_commands(&self, task: &Task<'_>) -> u64 {
         let mut pending = 0;
         for (target, outcome) in task.targets.iter().zip(&task.outcomes) {
             let Some(did) = outcome.did() else { continue };
@@ -153,7 +161,11 @@ impl World {
                 .await;
             }
         }
-        self.pending_commands.set(pending);
+        if let Some(target) = task.targets.first() {
+            let mut all = self.pending_commands.borrow_mut();
+            all.insert(target.name.to_owned(), pending);
+        }
+        pending
     }
 }
 

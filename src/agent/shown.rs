@@ -25,7 +25,7 @@ impl World {
                 .collect(),
             sentinels: self.sentinels(),
             drift_repaired: core.masters().map(|master| master.drifts).sum(),
-            pending_commands: self.pending_commands.get(),
+            pending_commands: self.pending_commands.borrow().values().sum(),
         }
     }
 
@@ -72,7 +72,7 @@ impl World {
                 .flat_map(|ballot| &ballot.votes)
                 .map(vote)
                 .collect(),
-            forced: master.forced().map(|order| match order {
+            forced: master.forced().map(|(order, _)| match order {
                 Order::Bind => "bind".to_owned(),
                 Order::Unbind => "unbind".to_owned(),
                 Order::Announce => "announce".to_owned(),

@@ -15,6 +15,7 @@ use super::announcing::announcers;
 use super::core::{Action, Core, Event, Stands, Time};
 use super::following::{Followed, Watched};
 use super::journal::say_of;
+use super::orders::Orders;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
 use crate::engine::Engine;
@@ -55,6 +56,7 @@ pub(super) struct World {
     /// Something was settled, or asked: who waits for that looks again.
     pub(super) news: Notify,
     /// How many rounds of questions have ended.
+    orders: Orders,
     pub(super) rounds: Cell<u64>,
     /// Until when a round of questions waits for every Sentinel.
     pub(super) full_until: Cell<Time>,
@@ -66,7 +68,8 @@ pub(super) struct World {
     asks: RefCell<BTreeMap<String, AbortHandle>>,
     /// Who answers for each VIP, when that was asked last.
     pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Vec<String>>>,
-    pub(super) pending_commands: Cell<u64>,
+    /// How many commands of the site have not succeeded, by master.
+    pub(super) pending_commands: RefCell<BTreeMap<String, u64>>,
 }
 
 /// Why the work with a configuration ended.
@@ -94,6 +97,7 @@ impl World {
         });
         let core = Rc::new(RefCell::new(Core::new(masters)));
         let vips = config.vips().map(|vip| vip.address);
+        let orders = Orders::recall(&config, &mut core.borrow_mut());
         Ok(World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
             lines: Lines::keeping(),
@@ -106,6 +110,7 @@ impl World {
             since: SystemTime::now() - started.elapsed(),
             to,
             news: Notify::new(),
+            orders,
             rounds: Cell::new(0),
             full_until: Cell::new(Time::ZERO),
             turns: Semaphore::new(AT_ONCE),
@@ -114,7 +119,7 @@ impl World {
             watched: RefCell::default(),
             asks: RefCell::default(),
             answers: RefCell::default(),
-            pending_commands: Cell::new(0),
+            pending_commands: RefCell::default(),
         })
     }
 
@@ -162,6 +167,7 @@ impl World {
             self.carry_out(action);
         }
         if is_news {
+            self.orders.keep(&self.core.borrow());
             self.news.notify_waiters();
         }
     }

@@ -294,7 +294,12 @@ pub async fn of_poll(
     evidence.servers.extend(servers::remembered(memory));
     evidence.vips = config.vips().map(|vip| vip.address).collect();
     evidence.own_redis = own_redis;
-    evidence.known_redis = sites;
+    // What a forged Sentinel alone names is no Redis of this master.
+    let vouched = sites
+        .into_iter()
+        .zip(&named)
+        .filter(|(_, one)| one.is_vouched_for);
+    evidence.known_redis = vouched.map(|(site, _)| site).collect();
     Ok(evidence)
 }
 

@@ -24,6 +24,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The pause after a fault that does not pass while nobody changes anything.
 const HOPELESS_PAUSE: Duration = Duration::from_secs(30);
 
+/// How long after a pause of writes the next may begin: anybody who may publish on a monitored Redis can forge a
+/// Sentinel and its events, and must not keep the writes waiting.
+const BETWEEN_PAUSES: Duration = Duration::from_secs(20);
+
 /// How many take-over times are kept.
 const KEPT: usize = 100;
 
@@ -62,6 +66,8 @@ pub struct Master {
     /// Whether what follows from the promotion was begun: its place may be unknown at first.
     is_begun: bool,
     pub(super) hand_over: Option<HandOver>,
+    /// When writes may be paused again: an event may be forged.
+    pause_after: Time,
     cut_off: CutOff,
     /// An order against the truth, and the newest failover when it was given.
     forced: Option<(Order, u64)>,
@@ -99,6 +105,7 @@ impl Master {
             promotion: None,
             is_begun: false,
             hand_over: None,
+            pause_after: Time::ZERO,
             cut_off: CutOff::default(),
             forced: None,
             call: None,
@@ -173,9 +180,14 @@ impl Master {
         self.facts.as_ref()?.down_after
     }
 
-    /// Returns an order against the truth that still holds.
-    pub fn forced(&self) -> Option<Order> {
-        self.forced.map(|(order, _)| order)
+    /// Returns an order against the truth that still holds, and the newest failover when it was given.
+    pub fn forced(&self) -> Option<(Order, u64)> {
+        self.forced
+    }
+
+    /// Goes on with an order that an earlier agent of this host was given.
+    pub(super) fn go_on_with(&mut self, order: Order, epoch: u64) {
+        self.forced = Some((order, epoch));
     }
 
     /// Returns where the VIPs were settled last.
@@ -432,7 +444,7 @@ impl Master {
         }
         self.verdict = next;
         self.note_role(&known, now);
-        self.confirm(&known, now);
+        self.confirm(&known, now, actions);
         self.hand_over_if_cut_off(&known, now, actions);
         self.settle_if_due(now, actions);
         let waits = known
@@ -485,6 +497,10 @@ impl Master {
     }
 
     fn pause(&mut self, at: SocketAddr, now: Time, actions: &mut Vec<Action>) {
+        if now < self.pause_after {
+            return;
+        }
+        self.pause_after = now + BETWEEN_PAUSES;
         let longest = longest(self.down_after());
         self.hand_over = Some(HandOver {
             at,
@@ -504,7 +520,7 @@ impl Master {
     }
 
     /// Ends a promotion that a majority has confirmed: from now on the majority says where the master is.
-    fn confirm(&mut self, known: &Evidence, now: Time) {
+    fn confirm(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) {
         let winner = known.ballot.as_ref().and_then(Ballot::winner);
         let Some((promoting, winner)) = self.promotion.as_ref().zip(winner) else {
             return;
@@ -512,6 +528,7 @@ impl Master {
         let to = site(&promoting.to, &known.known_redis);
         if winner.is_same(&to) {
             self.promotion = None;
+            self.pause_after = now;
             let has_released = self
                 .timeline
                 .as_ref()
@@ -522,6 +539,9 @@ impl Master {
                 (false, false) => "elsewhere",
             };
             self.end_timeline(how, now);
+            if let Some(timeline) = &self.timeline {
+                actions.push(Action::Log(self.name.clone(), true, timeline.words()));
+            }
         }
     }
 

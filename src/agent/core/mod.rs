@@ -282,6 +282,11 @@ impl Core {
             .unwrap_or_default()
     }
 
+    /// Goes on with an order that an earlier agent of this host was given when this failover was the newest.
+    pub fn go_on_with(&mut self, name: &str, order: Order, epoch: u64) {
+        self.of(name, |master| master.go_on_with(order, epoch));
+    }
+
     /// Returns the masters, by name.
     pub fn masters(&self) -> impl Iterator<Item = &Master> {
         self.masters.values()

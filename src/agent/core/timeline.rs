@@ -32,6 +32,29 @@ pub struct Timeline {
 }
 
 impl Timeline {
+    /// Returns it in words: what happened when, in milliseconds since its first sign.
+    pub fn words(&self) -> String {
+        let since = |at: Time| at.saturating_sub(self.began).as_secs_f64() * 1000.0;
+        let steps = [
+            ("writes paused", self.paused),
+            ("it said master", self.role_changed),
+            ("first frame", self.first_frame),
+            ("released", self.released),
+            ("writes allowed", self.unpaused),
+            ("a majority named it", self.confirmed),
+        ];
+        let steps = steps
+            .into_iter()
+            .filter_map(|(what, at)| Some(format!("{what} at {:.1} ms", since(at?))));
+        let steps: Vec<String> = steps.collect();
+        let behind = match self.bytes_behind {
+            None => String::new(),
+            Some(0) => "; it had every byte".to_owned(),
+            Some(bytes) => format!("; it lacked {bytes} bytes, which are lost"),
+        };
+        format!("failover to {}: {}{behind}", self.to, steps.join(", "))
+    }
+
     /// Returns a timeline that begins now.
     pub(super) fn new(to: String, now: Time) -> Timeline {
         Timeline {
