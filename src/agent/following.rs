@@ -17,7 +17,7 @@ use super::snapshot::Replica;
 use crate::config::Config;
 use crate::failover::{Endpoint, Host};
 use crate::redis::events::{self, What};
-use crate::redis::{MasterAddress, Server, redis_fault, redis_server};
+use crate::redis::{Lines, MasterAddress, Server, redis_fault, redis_server};
 
 /// How much may wait that a Sentinel, or a Redis, has said.
 const QUEUE: usize = 256;
@@ -102,17 +102,21 @@ impl Watched {
     pub(super) fn begin(
         config: &Config,
         core: mpsc::Sender<Event>,
-        name: &str,
-        at: SocketAddr,
+        lines: &Rc<Lines>,
+        (name, at): (&str, SocketAddr),
     ) -> Option<Watched> {
         let master = config.masters.get(name)?;
         // The round of questions tells what is wrong with the files.
         let server = redis_server(config, master, at).ok()?;
         let (to, mut seen) = mpsc::channel::<Seen<()>>(QUEUE);
         let watch = Rc::new(Watch::start(server, (), to));
-        let name = name.to_owned();
+        let (name, lines) = (name.to_owned(), Rc::clone(lines));
         let task = spawn_local(async move {
             while let Some(seen) = seen.recv().await {
+                match &seen.state {
+                    Ok(state) => lines.note(at, state.role.clone(), state.run_id.clone()),
+                    Err(_) => lines.forget(at),
+                }
                 let own = own(seen, at, &name);
                 // It is closed only when this world ends.
                 let _ = core.send(Event::OwnRedis(name.clone(), at, own)).await;

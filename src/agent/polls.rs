@@ -119,7 +119,8 @@ impl World {
         for at in own {
             let key = (name.to_owned(), at);
             if !watched.contains_key(&key)
-                && let Some(new) = Watched::begin(&self.config, self.to.clone(), name, at)
+                && let Some(new) =
+                    Watched::begin(&self.config, self.to.clone(), &self.lines, (name, at))
             {
                 watched.insert(key, new);
             }

@@ -48,7 +48,7 @@ pub(super) struct World {
     pub(super) since: SystemTime,
     pub(super) core: Rc<RefCell<Core>>,
     pub(super) engine: Engine,
-    pub(super) lines: Lines,
+    pub(super) lines: Rc<Lines>,
     pub(super) memory: RefCell<Memory>,
     pub(super) announcers: Announcers,
     pub(super) netlink: Netlink,
@@ -100,7 +100,7 @@ impl World {
         let orders = Orders::recall(&config, &mut core.borrow_mut());
         Ok(World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
-            lines: Lines::keeping(),
+            lines: Rc::new(Lines::keeping()),
             memory: RefCell::new(Memory::read()),
             netlink: Netlink::open()?,
             announcers: announcers(&core, started, config.agent.announce_every),

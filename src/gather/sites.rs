@@ -148,14 +148,20 @@ impl<'a> Finder<'a> {
         let key = (at, is_vouched_for);
         let cell = Rc::clone(self.asked.borrow_mut().entry(key).or_default());
         let said = cell.get_or_init(async || {
+            if let Some(known) = self.lines.and_then(|lines| lines.watched(at)) {
+                return Ok(known);
+            }
             let mut server = redis_server(self.config, self.master, at)?;
             if !is_vouched_for {
                 server = server.without_credentials();
             }
             let none = Lines::default();
-            identity(&server, self.lines.unwrap_or(&none), self.within)
-                .await
-                .map_err(|no| redis_fault(&no, at, self.name))
+            let lines = self.lines.unwrap_or(&none);
+            let said = identity(&server, lines, self.within).await;
+            if let Ok(known) = &said {
+                lines.learn(at, known);
+            }
+            said.map_err(|no| redis_fault(&no, at, self.name))
         });
         said.await.clone()
     }

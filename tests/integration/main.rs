@@ -3,6 +3,11 @@
 
 mod address;
 mod agent;
+mod agent_beside_hook;
+mod agent_death;
+mod agent_drift;
+mod agent_partition;
+mod agent_planned;
 mod agent_requests;
 mod agent_watch;
 mod announcer;

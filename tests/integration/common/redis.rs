@@ -1,6 +1,8 @@
 //! The guide's servers in a lab: real Redis and real Sentinels, which call the executable under
 //! test, and a client that writes through the VIP. redis-cli commands and looks.
 
+pub mod agents;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -216,13 +218,13 @@ impl Site {
     /// Starts a server's agent, and waits until it answers and knows where every VIP belongs.
     #[track_caller]
     pub fn start_agent(&self, server: &str) {
-        let name = format!("{server}-agent");
-        fs::create_dir_all(self.lab.dir().join(&name)).unwrap();
-        let mut command = self.host(server).command(executable());
-        command.arg("agent");
-        let output = self.lab.dir().join(&name).join("output");
-        let process = Process::start(command, output);
-        self.processes.borrow_mut().insert(name, process);
+        self.launch_agent(server);
+        self.wait_for_agent(server);
+    }
+
+    /// Waits until a server's agent answers and knows where every VIP belongs.
+    #[track_caller]
+    pub fn wait_for_agent(&self, server: &str) {
         eventually("the agent knows where every VIP belongs", || {
             let known = self.agent(server);
             known.is_some_and(|known| {
