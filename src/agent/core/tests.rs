@@ -384,6 +384,18 @@ fn a_vip_that_something_else_removed_or_bound_is_mended_at_once() {
 }
 
 #[test]
+fn an_address_of_the_hosts_own_that_comes_after_the_vip_has_the_vip_looked_at_again() {
+    let mut agent = Agent::standing(true);
+    let own = || Event::AddressNew(ip("10.0.0.9"));
+    assert!(agent.on(10, own()).contains(&settle()));
+    // Also one that comes while the VIP is being bound.
+    agent.on(1, own());
+    assert!(agent.settles(1).contains(&settle()));
+    let mut agent = Agent::standing(false);
+    assert!(!agent.on(10, own()).contains(&settle()));
+}
+
+#[test]
 fn a_failed_attempt_is_repeated_and_a_hopeless_one_rarely() {
     let mut agent = Agent::standing(true);
     agent.on(10, Event::AddressGone(ip(VIP)));
