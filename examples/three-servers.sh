@@ -229,6 +229,8 @@ install_files() {
     change change-this-password "$REDISCLI_AUTH" 'everywhere the same' "${redis[@]}" "${sentinel[@]}"
     change 'daemonize yes' 'daemonize no' "Sentinel only, for vipswitch's log" "${sentinel[@]}"
     change "$MASTER 5000" "$MASTER $DOWN_AFTER" 'down-after-milliseconds: wait less' "${sentinel[@]}"
+    change 'min-replicas-to-write 1' 'min-replicas-to-write 0' 'else a new master refuses writes for a second' \
+        "${redis[@]}"
     export VIPSWITCH_CONFIG=/run/etc/vipswitch.toml
     printf '  %-23s  ->  %-23s %s%s%s\n' /etc/vipswitch.toml "$VIPSWITCH_CONFIG" "$dim" \
         'set in VIPSWITCH_CONFIG' "$plain"

@@ -38,7 +38,7 @@ Example:
 Exit codes: 0 it agrees, 1 it may later, 2 it cannot as it stands.";
 
 const AGENT: &str = "\
-Systemd runs it: systemctl enable --now vipswitch-agent
+Systemd runs it, by vipswitch-agent.service.
 
 Example:
   vipswitch agent --verbose

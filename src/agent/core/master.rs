@@ -408,6 +408,15 @@ impl Master {
         self.retry = None;
     }
 
+    /// Looks again at a VIP that may have come before this address of the host's own (a network manager configures
+    /// the interface anew): beside it the VIP is to have no subnet, or it becomes the host's source address.
+    pub(super) fn gained_own(&mut self, address: IpAddr) {
+        self.may_work_now();
+        if address.is_ipv4() && self.stands == Some(Stands::Here) {
+            self.look();
+        }
+    }
+
     pub(super) fn gained(&mut self, address: IpAddr) {
         if !self.has(address) {
             self.may_work_now();

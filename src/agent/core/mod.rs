@@ -209,8 +209,12 @@ impl Core {
             Event::AddressGone(vip) => self.each(|master| master.lost(vip)),
             Event::AddressNew(address) => {
                 // An address of this host's own may be what an attempt lacked, or a server's.
-                self.poll_again |= !self.is_vip(address);
-                self.each(|master| master.gained(address));
+                if self.is_vip(address) {
+                    self.each(|master| master.gained(address));
+                } else {
+                    self.poll_again = true;
+                    self.each(|master| master.gained_own(address));
+                }
             }
             Event::LinkChanged => self.each(Master::may_work_now),
             Event::Woke => {}

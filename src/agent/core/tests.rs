@@ -369,6 +369,25 @@ fn a_host_with_a_replica_or_an_agent_that_was_stopped_is_not_cut_off() {
 }
 
 #[test]
+fn a_replicas_acknowledgement_counts_until_redis_says_that_it_is_too_old() {
+    // Whole seconds: 5 may be little more than 4.
+    let mut agent = Agent::standing(true);
+    let actions = silence(&mut agent, 20, Some(Duration::from_secs(5)));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = silence(&mut agent, 2, Some(Duration::from_secs(6)));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    // A Redis that was not asked since says nothing.
+    let mut agent = Agent::standing(true);
+    silence(&mut agent, 1, Some(Duration::ZERO));
+    for _ in 0..8 {
+        let mut cut = facts([HERE, "-", "-"], Role::Master);
+        cut.could_elect_without = true;
+        let actions = agent.polled(1000, cut);
+        assert!(!actions.contains(&settle()), "{actions:?}");
+    }
+}
+
+#[test]
 fn a_vip_that_something_else_removed_or_bound_is_mended_at_once() {
     let mut agent = Agent::standing(true);
     assert!(
@@ -384,6 +403,18 @@ fn a_vip_that_something_else_removed_or_bound_is_mended_at_once() {
     let mut agent = Agent::standing(false);
     assert!(agent.on(10, Event::AddressNew(ip(VIP))).contains(&settle()));
     assert_eq!(agent.master().drifts, 1);
+}
+
+#[test]
+fn an_address_of_the_hosts_own_that_comes_after_the_vip_has_the_vip_looked_at_again() {
+    let mut agent = Agent::standing(true);
+    let own = || Event::AddressNew(ip("10.0.0.9"));
+    assert!(agent.on(10, own()).contains(&settle()));
+    // Also one that comes while the VIP is being bound.
+    agent.on(1, own());
+    assert!(agent.settles(1).contains(&settle()));
+    let mut agent = Agent::standing(false);
+    assert!(!agent.on(10, own()).contains(&settle()));
 }
 
 #[test]
