@@ -292,8 +292,22 @@ impl Master {
         if is_news {
             self.restless_until = now + AFTER_A_CHANGE;
         }
+        if let Some(hand_over) = self.hand_over.as_mut().filter(|it| it.at == at)
+            && own.role == Ok(Role::Master)
+        {
+            hand_over.heard(own.offset);
+        }
         self.own.insert(at, own);
+        self.compare();
         is_news
+    }
+
+    /// Notes how many bytes the new master lacks, once both numbers are known.
+    fn compare(&mut self) {
+        let behind = self.hand_over.as_ref().and_then(HandOver::behind);
+        if let (Some(behind), Some(timeline)) = (behind, &mut self.timeline) {
+            timeline.bytes_behind = Some(behind);
+        }
     }
 
     pub(super) fn promotes(&mut self, to: Endpoint, now: Time, actions: &mut Vec<Action>) {
@@ -325,16 +339,16 @@ impl Master {
         let Some(promotion) = &mut self.promotion else {
             return;
         };
-        let sent = self.own.values().filter(|own| own.role == Ok(Role::Master));
-        let sent = sent.filter_map(|own| own.offset).max();
         if role == Role::Master
             && let Some(timeline) = &mut self.timeline
         {
             timeline.role_changed.get_or_insert(now);
-            timeline.bytes_behind =
-                Option::zip(sent, had).map(|(sent, had)| sent.saturating_sub(had));
         }
         promotion.role = Some(role);
+        if let Some(hand_over) = &mut self.hand_over {
+            hand_over.had = had;
+        }
+        self.compare();
     }
 
     pub(super) fn paused(&mut self, paused: Result<(), String>, now: Time) {
@@ -565,6 +579,8 @@ impl Master {
             longest,
             since: now,
             stage: Stage::Asked,
+            sent: None,
+            had: None,
         });
         actions.push(Action::Pause(self.name.clone(), at, longest));
     }
