@@ -14,12 +14,13 @@ here() { on "$BROKEN" sh -euc "$1"; }
 
 # Gives Sentinel's unit these lines after all others, and restarts it. It may fail to start.
 unit() {
+    here 'mkdir -p /etc/systemd/system/redis-sentinel.service.d'
     printf '[Service]\n' | cat - <(printf '%s\n' "$@") |
         put "$BROKEN" /etc/systemd/system/redis-sentinel.service.d/zz-broken.conf
     restart_sentinel
 }
 unit_mended() {
-    here 'rm /etc/systemd/system/redis-sentinel.service.d/zz-broken.conf'
+    here 'rm -r /etc/systemd/system/redis-sentinel.service.d'
     restart_sentinel
 }
 restart_sentinel() {
@@ -51,6 +52,12 @@ noexec() {
         mount -o remount,bind,noexec $EXECUTABLE"
 }
 
+# Puts an executable that says another version in the place of the agent's, as an upgrade does without a restart.
+other_version() {
+    here "cp -p $EXECUTABLE /root/old; cp -p $EXECUTABLE /root/new
+        sed -i \"s/\$($EXECUTABLE --version | sed 's/.* //; s/[.]/[.]/g')/9.9.9/g\" /root/new; mv /root/new $EXECUTABLE"
+}
+
 # Another machine that has the VIP.
 rival() {
     plug_in rival
@@ -63,6 +70,11 @@ CHECKS=$(
     cat <<'EOT'
 the agent is stopped | agent | here 'systemctl stop vipswitch-agent' | here 'systemctl start vipswitch-agent'
 the agent hangs | agent | here 'systemctl kill --signal STOP vipswitch-agent' | here 'systemctl kill --signal CONT vipswitch-agent'
+the agent is of another version | agent | other_version | here "mv /root/old $EXECUTABLE"
+the agent's user may not read the configuration | config-readable | here 'chgrp root /etc/vipswitch.toml' | here 'chgrp redis /etc/vipswitch.toml'
+the agent's user may not read the password | config-readable | here 'chmod 600 /etc/vipswitch.password' | here 'chmod 640 /etc/vipswitch.password'
+the agent does not know what was configured since | agent-verdict monitored | here "cp -p /etc/vipswitch.toml /root/; printf '[masters.later]\nvip = \"192.168.56.249/24\"\n' >>/etc/vipswitch.toml" | here 'cat /root/vipswitch.toml >/etc/vipswitch.toml'
+Sentinel's user is in another group than the socket's | agent-socket | here 'chgrp root /run/vipswitch/agent.sock' | here 'systemctl restart vipswitch-agent'
 Sentinel's user may not pass to the socket | agent-socket | here 'chmod 700 /run/vipswitch' | here 'chmod 755 /run/vipswitch'
 ExecPaths= with its own libraries only | exec-paths | unit ExecPaths= 'ExecPaths=/usr/bin/redis-sentinel /usr/lib/x86_64-linux-gnu /usr/lib64' | unit_mended
 no client-reconfig-script | client-reconfig-script | without_sentinel "sed -i /client-reconfig-script/d /etc/redis/sentinel.conf" | without_sentinel "echo 'sentinel client-reconfig-script $MASTER /usr/bin/vipswitch' >>/etc/redis/sentinel.conf"

@@ -42,9 +42,11 @@ said=$(inside dpkg --install "/packages/${deb##*/}") || fail "dpkg --install: $s
 inside /usr/bin/vipswitch --version >/dev/null || fail 'the executable does not run'
 chgrp root "$root/etc/vipswitch.toml"
 chmod 600 "$root/etc/vipswitch.toml"
+agent=$root/etc/systemd/system/multi-user.target.wants/vipswitch-agent.service
+said=$(inside dpkg --install "/packages/${deb##*/}") || fail "dpkg --install, as an upgrade: $said"
+[[ ! -L $timer && ! -L $agent ]] || fail 'an upgrade enables what nobody has enabled'
 echo '# mine' >>"$root/etc/vipswitch.toml"
 inside env DPKG_MAINTSCRIPT_PACKAGE=vipswitch deb-systemd-helper enable vipswitch-agent.service >/dev/null || fail 'the agent cannot be enabled'
-agent=$root/etc/systemd/system/multi-user.target.wants/vipswitch-agent.service
 # As the package without agent left it: the timer enabled, Sentinel's drop-in in /usr.
 inside env DPKG_MAINTSCRIPT_PACKAGE=vipswitch deb-systemd-helper enable vipswitch-sync.timer >/dev/null || fail 'the timer cannot be enabled'
 old=$root/usr/lib/systemd/system/redis-sentinel.service.d/vipswitch.conf

@@ -25,13 +25,15 @@ export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.
 . "$HERE/lab.sh"
 # shellcheck source-path=SCRIPTDIR source=checks.sh
 . "$HERE/checks.sh"
+# shellcheck source-path=SCRIPTDIR source=agent.sh
+. "$HERE/agent.sh"
 
 # In this order; each leaves all well, with one holder.
-readonly CHAPTERS=(power_loss reboot site_power_loss killed flush networkd cable known_by_vip quiet check upgrade remove)
+readonly CHAPTERS=(power_loss reboot site_power_loss killed flush networkd cable known_by_vip quiet service check from_timer upgrade remove)
 # What is different on Debian 13: systemd, and Valkey. interface_up needs more packages, which only one has.
 declare -rA CHAPTERS_OF=(
     [bookworm-redis]="${CHAPTERS[*]}"
-    [trixie-redis]='power_loss cable interface_up quiet'
+    [trixie-redis]='power_loss cable interface_up quiet service'
     [trixie-valkey]='power_loss killed cable'
 )
 
@@ -161,10 +163,11 @@ trio() {
 # --- README "Install" ----------------------------------------------------------------------------
 
 # Writes each block of commands below a line "<!-- install: WHERE -->" or "<!-- install: WHERE, PRODUCT -->"
-# of the README to a file FOLDER/NUMBER, its first line WHERE; those of the other product are left out.
-readme_blocks() {
-    mkdir -p "$1"
-    awk -v folder="$1" -v product="$PRODUCT" '
+# of a document to a file FOLDER/NUMBER, its first line WHERE; those of the other product are left out:
+# blocks_of DOCUMENT FOLDER
+blocks_of() {
+    mkdir -p "$2"
+    awk -v folder="$2" -v product="$PRODUCT" '
         /<!-- install: .* -->/ {
             where = $0; gsub(/.*<!-- install: | -->.*/, "", where)
             if (split(where, of, ", ") == 2) where = of[2] == product ? of[1] : ""
@@ -176,7 +179,7 @@ readme_blocks() {
             indent = index($0, "`"); next
         }
         file { print substr($0, indent) >file }
-        ' "$ROOT/README.md"
+        ' "$1"
 }
 
 # Runs a block where it says, on all these servers at once, as with a terminal for each: run_block FILE
@@ -213,7 +216,7 @@ install() {
     local host block since blocks=0
     heading 'README "Install", to the letter'
     for host in "${SERVERS[@]}"; do cp "$DEB" "$LAB/$host.disk/root/"; done
-    readme_blocks "$LAB/blocks"
+    blocks_of "$ROOT/README.md" "$LAB/blocks"
     for block in "$LAB"/blocks/*; do
         [[ -s $block ]] || die 'README has no block of commands to install by'
         since=$(now)
@@ -337,8 +340,21 @@ reboot() {
     settled "$holder"
 }
 
+# Prints each time at which the VIP came to a server or left it altogether, since its boot: "came MICROSECONDS".
+vip_moves() {
+    local what stamp
+    awk -v vip=" $VIP/" '
+        start = index($0, vip) {
+            prefix = substr($0, start + length(vip)); sub(/ .*/, "", prefix)
+            is_gone = index($0, " Deleted ")
+            if (is_gone && prefix in has) { delete has[prefix]; if (!--count) print "left", $1 }
+            if (!is_gone && !(prefix in has)) { has[prefix]; if (!count++) print "came", $1 }
+        }' "$LAB/$1.addresses" |
+        while read -r what stamp; do echo "$what $(when "$stamp")"; done
+}
+
 # Prints when the VIP came to a server first since its boot.
-came() { when "$(grep -m 1 " $VIP/" "$LAB/$1.addresses")"; }
+came() { vip_moves "$1" | awk '$1 == "came" && !first { first = $2 } END { print first }'; }
 
 # Prints the time in microseconds at the beginning of a line of "ip monitor".
 when() {
@@ -400,6 +416,7 @@ flush() {
     on "$holder" sh -euc 'ip address flush dev eth1; networkctl reconfigure eth1'
     until_deadline "$PATIENCE" 'the VIP is gone' lost_vip "$holder" "$since"
     all_well "$holder"
+    until_deadline "$PATIENCE" "$holder speaks from its own address" own_source "$holder"
     figure 'flushed on the holder: VIP back, by the agent, after' $(($(came_back "$holder") - since))
     fact "the agent has brought it back to $holder after $(seconds $(($(came_back "$holder") - since))) s"
 }
@@ -418,19 +435,15 @@ networkd() {
         systemctl restart systemd-networkd'
     until_deadline "$PATIENCE" 'without KeepConfiguration=static networkd removes the VIP' lost_vip "$holder" "$since"
     all_well "$holder"
-    fact "without KeepConfiguration=static it is gone, and the agent brings it back after $(seconds "$(away "$holder")") s"
+    fact "without KeepConfiguration=static it is gone, and the agent brings it back after $(seconds "$(away "$holder" "$since")") s"
     on "$holder" sh -euc 'mv /root/10-lan.network.d /etc/systemd/network/; networkctl reload'
 }
 
 # Prints when the VIP came to a server last.
-came_back() { when "$(grep " $VIP/" "$LAB/$1.addresses" | tail -n 1)"; }
+came_back() { vip_moves "$1" | awk '$1 == "came" { last = $2 } END { print last }'; }
 
-# Whether the VIP left a server after a time.
-lost_vip() {
-    local line
-    line=$(grep "Deleted .* $VIP/" "$LAB/$1.addresses" | tail -n 1)
-    [[ -n $line ]] && (($(when "$line") > $2))
-}
+# Whether the VIP left a server after a time: lost_vip HOST SINCE
+lost_vip() { vip_moves "$1" | awk -v since="$2" '$1 == "left" && $2 > since { lost = 1 } END { exit !lost }'; }
 
 cable() {
     local holder since
@@ -516,21 +529,24 @@ hooked() {
     on "$holder" sh -euc "$3"
     until_deadline "$PATIENCE" "$2 takes the VIP away" lost_vip "$holder" "$since"
     all_well "$holder"
-    figure "$2: VIP away for" "$(away "$holder")"
+    until_deadline "$PATIENCE" "$2: $holder speaks from its own address" own_source "$holder"
+    figure "$2: VIP away for" "$(away "$holder" "$since")"
     figure "$2: host's own address to VIP" "$(after_own_address "$holder")"
-    fact "$2: the VIP is back after $(seconds "$(away "$holder")") s"
+    fact "$2: the VIP is back after $(seconds "$(away "$holder" "$since")") s"
 }
-# Prints how long after the server's own address the VIP came back last, in microseconds.
+# Prints how long after the server's own address the VIP came back last, in microseconds; it may have been there first.
 after_own_address() {
-    local own
+    local own back
     own=$(when "$(grep -v Deleted "$LAB/$1.addresses" | grep " ${ADDRESS[$1]}/" | tail -n 1)")
-    echo $(($(came_back "$1") - own))
+    back=$(came_back "$1")
+    echo $((back > own ? back - own : 0))
 }
-# Prints for how long the VIP was away last, in microseconds.
+# Prints for how long the VIP was away at the longest, in microseconds: away HOST SINCE
 away() {
-    local left
-    left=$(when "$(grep "Deleted .* $VIP/" "$LAB/$1.addresses" | tail -n 1)")
-    echo $(($(came_back "$1") - left))
+    vip_moves "$1" | awk -v since="$2" '
+        $1 == "left" { left = $2 }
+        $1 == "came" && left > since && $2 - left > most { most = $2 - left }
+        END { printf "%d\n", most }'
 }
 
 interface_up() {
@@ -565,12 +581,6 @@ interface_up() {
     concern
 }
 
-# What the journal has about the agent's unit since a time: said_by_agent HOST SINCE
-said_by_agent() {
-    on "$1" journalctl --quiet --output=cat --since "@$(($2 / 1000000)).$(printf %06d $(($2 % 1000000)))" \
-        --unit vipswitch-agent.service
-}
-
 quiet() {
     local holder host since said
     holder=$(holders)
@@ -586,9 +596,11 @@ quiet() {
         [[ -z $said ]] || die "while all is well the agent of $host says: $said"
     done
     fact 'five seconds in which all is well leave nothing in the journal'
+    since=$(now)
     on "$holder" sh -euc "ip address delete $(ip -netns "$holder" -oneline address show to "$VIP" | awk '{ print $4 }') dev eth1"
+    until_deadline "$PATIENCE" 'the VIP is gone' lost_vip "$holder" "$since"
     all_well "$holder"
-    figure 'ip address delete: VIP away for' "$(away "$holder")"
+    figure 'ip address delete: VIP away for' "$(away "$holder" "$since")"
     said=$(on "$holder" systemctl show vipswitch --property Id --value)
     [[ $said == vipswitch-agent.service ]] || die "vipswitch.service is $said"
 }

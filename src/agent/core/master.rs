@@ -40,6 +40,33 @@ pub enum Stands {
     Elsewhere,
 }
 
+/// Sentinel's call.
+#[derive(Debug)]
+struct Called {
+    call: Call,
+    /// What this host's Sentinel said of it.
+    word: Word,
+    /// Until when it counts.
+    until: Time,
+    /// Whether a round of questions goes on that began before it.
+    in_older_round: bool,
+}
+
+impl Called {
+    /// Whether what was asked later speaks against it: this host's Sentinel, or a majority.
+    fn is_stale(&self, known: &Evidence) -> bool {
+        let Some(ballot) = known.ballot.as_ref().filter(|_| !self.in_older_round) else {
+            return false;
+        };
+        let local = ballot
+            .votes
+            .first()
+            .and_then(|vote| vote.says.as_ref().ok());
+        let mut named = local.into_iter().chain(ballot.winner());
+        named.any(|site| !site.is_same(&self.call.to))
+    }
+}
+
 impl Stands {
     fn of(verdict: &Verdict) -> Option<Stands> {
         match verdict {
@@ -71,7 +98,7 @@ pub struct Master {
     cut_off: CutOff,
     /// An order against the truth, and the newest failover when it was given.
     forced: Option<(Order, u64)>,
-    call: Option<((Call, Word), Time)>,
+    call: Option<Called>,
     divided_since: Option<Time>,
     restless_until: Time,
     /// What followed from all that last.
@@ -142,9 +169,9 @@ impl Master {
         all.promotion = promotion.map(|promoting| promoting.evidence(&all, now));
         all.is_cut_off = self.is_cut_off(&all, now);
         all.order = self.forced.map(|(order, _)| order);
-        if let Some(((call, word), _)) = &self.call {
-            all.call = Some(call.clone());
-            all.word = Some(word.clone());
+        if let Some(called) = &self.call {
+            all.call = Some(called.call.clone());
+            all.word = Some(called.word.clone());
         }
         all
     }
@@ -231,6 +258,8 @@ impl Master {
         let epoch = newest(&facts.evidence);
         self.forced = self.forced.filter(|(_, given)| epoch <= *given);
         self.unasked = None;
+        let is_stale = |called: &Called| called.is_stale(&facts.evidence);
+        self.call = self.call.take().filter(|called| !is_stale(called));
         let known: Vec<SocketAddr> = facts.evidence.own_redis.iter().map(|own| own.at).collect();
         self.own.retain(|at, _| known.contains(at));
         // The lengths are kept where they were not told this time.
@@ -242,6 +271,12 @@ impl Master {
             failover_timeout: facts.failover_timeout.or(failover_timeout),
             ..facts
         });
+    }
+
+    pub(super) fn round_ended(&mut self) {
+        if let Some(called) = &mut self.call {
+            called.in_older_round = false;
+        }
     }
 
     pub(super) fn not_polled(&mut self, fault: Fault) {
@@ -331,8 +366,14 @@ impl Master {
         }
     }
 
-    pub(super) fn called(&mut self, call: (Call, Word), until: Time) {
-        self.call = Some((call, until));
+    /// Takes Sentinel's call. Whether a round of questions goes on, which is older than the call.
+    pub(super) fn called(&mut self, (call, word): (Call, Word), until: Time, polling: bool) {
+        self.call = Some(Called {
+            call,
+            word,
+            until,
+            in_older_round: polling,
+        });
         self.is_dirty |= !self.settling;
     }
 
@@ -361,6 +402,15 @@ impl Master {
     /// Has a failed attempt repeated at once.
     pub(super) fn may_work_now(&mut self) {
         self.retry = None;
+    }
+
+    /// Looks again at a VIP that may have come before this address of the host's own (a network manager configures
+    /// the interface anew): beside it the VIP is to have no subnet, or it becomes the host's source address.
+    pub(super) fn gained_own(&mut self, address: IpAddr) {
+        self.may_work_now();
+        if address.is_ipv4() && self.stands == Some(Stands::Here) {
+            self.look();
+        }
     }
 
     pub(super) fn gained(&mut self, address: IpAddr) {
@@ -456,7 +506,7 @@ impl Master {
     }
 
     fn expire(&mut self, now: Time) {
-        self.call = self.call.take().filter(|(_, until)| now < *until);
+        self.call = self.call.take().filter(|called| now < called.until);
         if self
             .promotion
             .as_ref()
@@ -600,7 +650,7 @@ impl Master {
         let retry = self.retry.filter(|_| !self.settling).map(|(at, _)| at);
         let pause = self.hand_over.as_ref().map(|it| it.next(now));
         let promotion = self.promotion.as_ref().map(Promoting::until);
-        let call = self.call.as_ref().map(|(_, until)| *until);
+        let call = self.call.as_ref().map(|called| called.until);
         [retry, pause, promotion, call].into_iter().flatten().min()
     }
 

@@ -202,14 +202,19 @@ impl Core {
         match event {
             Event::PollEnded => {
                 self.polling = false;
+                self.each(Master::round_ended);
                 self.poll_due = now + QUIET;
             }
             Event::Changed => self.poll_again = true,
             Event::AddressGone(vip) => self.each(|master| master.lost(vip)),
             Event::AddressNew(address) => {
                 // An address of this host's own may be what an attempt lacked, or a server's.
-                self.poll_again |= !self.is_vip(address);
-                self.each(|master| master.gained(address));
+                if self.is_vip(address) {
+                    self.each(|master| master.gained(address));
+                } else {
+                    self.poll_again = true;
+                    self.each(|master| master.gained_own(address));
+                }
             }
             Event::LinkChanged => self.each(Master::may_work_now),
             Event::Woke => {}
@@ -228,7 +233,8 @@ impl Core {
             }
             Event::Called(name, call, until) => {
                 self.poll_again = true;
-                self.of(&name, |master| master.called(*call, until));
+                let polling = self.polling;
+                self.of(&name, |master| master.called(*call, until, polling));
             }
             Event::Look(name) => {
                 self.poll_again = true;

@@ -366,6 +366,25 @@ fn a_host_with_a_replica_or_an_agent_that_was_stopped_is_not_cut_off() {
 }
 
 #[test]
+fn a_replicas_acknowledgement_counts_until_redis_says_that_it_is_too_old() {
+    // Whole seconds: 5 may be little more than 4.
+    let mut agent = Agent::standing(true);
+    let actions = silence(&mut agent, 20, Some(Duration::from_secs(5)));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = silence(&mut agent, 2, Some(Duration::from_secs(6)));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    // A Redis that was not asked since says nothing.
+    let mut agent = Agent::standing(true);
+    silence(&mut agent, 1, Some(Duration::ZERO));
+    for _ in 0..8 {
+        let mut cut = facts([HERE, "-", "-"], Role::Master);
+        cut.could_elect_without = true;
+        let actions = agent.polled(1000, cut);
+        assert!(!actions.contains(&settle()), "{actions:?}");
+    }
+}
+
+#[test]
 fn a_vip_that_something_else_removed_or_bound_is_mended_at_once() {
     let mut agent = Agent::standing(true);
     assert!(
@@ -381,6 +400,18 @@ fn a_vip_that_something_else_removed_or_bound_is_mended_at_once() {
     let mut agent = Agent::standing(false);
     assert!(agent.on(10, Event::AddressNew(ip(VIP))).contains(&settle()));
     assert_eq!(agent.master().drifts, 1);
+}
+
+#[test]
+fn an_address_of_the_hosts_own_that_comes_after_the_vip_has_the_vip_looked_at_again() {
+    let mut agent = Agent::standing(true);
+    let own = || Event::AddressNew(ip("10.0.0.9"));
+    assert!(agent.on(10, own()).contains(&settle()));
+    // Also one that comes while the VIP is being bound.
+    agent.on(1, own());
+    assert!(agent.settles(1).contains(&settle()));
+    let mut agent = Agent::standing(false);
+    assert!(!agent.on(10, own()).contains(&settle()));
 }
 
 #[test]
@@ -435,4 +466,38 @@ fn the_sentinels_are_asked_every_second_and_often_while_something_goes_on() {
     // A round that does not end is no reason for a second one.
     agent.on(100, Event::Woke);
     assert_eq!(agent.on(500, Event::Woke), []);
+}
+
+#[test]
+fn a_call_that_sentinels_have_overtaken_is_forgotten() {
+    let call = Call {
+        to: site(AWAY),
+        carries_information: true,
+    };
+    let called = Event::Called(M.into(), Box::new((call, Word::Agrees)), ms(20_000));
+    let mut agent = Agent::new();
+    agent.polled(0, facts([AWAY, AWAY, AWAY], Role::Replica));
+    agent.settles(1);
+    agent.on(1, called.clone());
+    agent.settles(1);
+    // Another failover, back to this host; then two Sentinels fall silent.
+    agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.polled(1000, facts([HERE, HERE, HERE], Role::Master));
+    agent.settles(1);
+    agent.polled(1000, facts([HERE, "-", "-"], Role::Master));
+    let master = agent.core.master(M).unwrap();
+    assert!(
+        matches!(master.verdict, Verdict::Undecided(_)),
+        "{:?}",
+        master.verdict
+    );
+    assert_eq!(master.stands(), Some(Stands::Here));
+
+    // What a round tells that began before the call is older.
+    agent.on(1000, Event::Woke);
+    assert!(agent.core.polling);
+    agent.on(0, called);
+    agent.polled(1, facts([HERE, "-", "-"], Role::Master));
+    let master = agent.core.master(M).unwrap();
+    assert_eq!(master.verdict, Verdict::Elsewhere(Why::Called));
 }

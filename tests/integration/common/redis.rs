@@ -17,8 +17,10 @@ use super::{Host, Lab, PATIENCE, eventually, executable, finish, is_late, wait_f
 /// The hosts that may run Redis, in the order of their addresses.
 pub const SERVERS: [&str; 3] = ["server1", "server2", "server3"];
 
-const CLIENT: &str = "client";
-const SENTINEL_PORT: u16 = 6800;
+/// The host that writes through the VIPs.
+pub const CLIENT: &str = "client";
+/// The port of every Sentinel.
+pub const SENTINEL_PORT: u16 = 6800;
 
 /// Replicas are promoted on server2, else on server1: Sentinel never promotes priority 0.
 const PRIORITIES: [&str; 3] = ["100", "100", "0"];
@@ -26,10 +28,13 @@ const PRIORITIES: [&str; 3] = ["100", "100", "0"];
 /// Replicas are promoted on server2, from there on server3: the lowest priority wins.
 const CHAIN: [&str; 3] = ["100", "1", "2"];
 
+/// Any replica may be promoted.
+const EQUAL: [&str; 3] = ["100", "100", "100"];
+
 /// So long that no stall of the machine looks like a death. [`Site::kill`] shortens it.
 const NEVER_DOWN: u32 = 60_000;
 /// With 1,000 and less Sentinel takes the fresh master for down now and then, too.
-const SOON_DOWN: u32 = 2_000;
+pub const SOON_DOWN: u32 = 2_000;
 
 /// When a VIP that is in its place must be of use, at the latest. Without an announcement the
 /// client's neighbour entry would need 38 s to follow.
@@ -37,7 +42,7 @@ const USABLE: Duration = Duration::from_secs(30);
 
 /// Sentinel's own knobs: what it does every few seconds it does at once, and a stall of the
 /// machine does not keep it from acting for 30 s.
-const QUICK: [&str; 6] = [
+pub const QUICK: [&str; 6] = [
     "info-period",
     "500",
     "publish-period",
@@ -215,10 +220,24 @@ impl Site {
         site
     }
 
+    /// Returns a site with agents and no hook, where each Redis may become the master.
+    pub fn of_equals(master: Master) -> Site {
+        let lab = Lab::with_hosts(["server1", "server2", "server3", CLIENT]);
+        let mut site = Site::in_lab(lab, &SERVERS, &[master]);
+        site.priorities = EQUAL;
+        site.call(Path::new("/bin/true"));
+        site.configure_vips();
+        site.start();
+        for server in SERVERS {
+            site.start_agent(server);
+        }
+        site
+    }
+
     /// Starts a server's agent, and waits until it answers and knows where every VIP belongs.
     #[track_caller]
     pub fn start_agent(&self, server: &str) {
-        self.launch_agent(server);
+        self.launch_service(server, "agent");
         self.wait_for_agent(server);
     }
 
@@ -275,6 +294,54 @@ print while <$agent>;
         self.count_as_down_after(master, SOON_DOWN);
         self.wait_until_named(master, heir);
         self.count_as_down_after(master, NEVER_DOWN);
+    }
+
+    /// Starts a server's `agent`, `sentinel`, or Redis by its port, and does not wait for it. A service that runs
+    /// is left alone.
+    pub fn launch_service(&self, server: &str, service: &str) {
+        let name = format!("{server}-{service}");
+        let mut processes = self.processes.borrow_mut();
+        if let Some(process) = processes.get_mut(&name)
+            && process.0.try_wait().unwrap().is_none()
+        {
+            return;
+        }
+        drop(processes);
+        if service != "agent" {
+            let program = match service {
+                "sentinel" => "redis-sentinel",
+                _ => "redis-server",
+            };
+            return self.launch(server, program, service);
+        }
+        let dir = self.lab.dir().join(&name);
+        fs::create_dir_all(&dir).unwrap();
+        let mut command = self.noting_its_pid(server, &name);
+        command.arg(executable()).arg("agent");
+        let process = Process::start(command, dir.join("output"));
+        self.processes.borrow_mut().insert(name, process);
+    }
+
+    /// Sends a signal to such a service.
+    pub fn signal_service(&self, server: &str, service: &str, signal: &str) {
+        let pid = self.lab.dir().join(format!("{server}-{service}/pid"));
+        let script = format!("kill -{signal} $(cat {})", pid.display());
+        self.lab.run("sh", ["-c", &script]);
+    }
+
+    /// Sends a signal to such a service, if it runs.
+    pub fn signal_if_alive(&self, server: &str, service: &str, signal: &str) {
+        let name = format!("{server}-{service}");
+        if self.processes.borrow().contains_key(&name) {
+            self.signal_service(server, service, signal);
+        }
+    }
+
+    /// Ends such a service by a signal, and waits until it has ended.
+    pub fn end_service(&self, server: &str, service: &str, signal: &str) {
+        self.signal_service(server, service, signal);
+        self.thaw();
+        drop(self.take_process(&format!("{server}-{service}")));
     }
 
     /// Lets all processes go on that were stopped by SIGSTOP. Outside of the lab each has an nsenter that
@@ -460,7 +527,7 @@ print while <$agent>;
     }
 
     /// Asks a Redis or Sentinel; `None` if it does not answer, or with an error.
-    fn ask(&self, server: &str, port: u16, words: &[&str]) -> Option<Value> {
+    pub fn ask(&self, server: &str, port: u16, words: &[&str]) -> Option<Value> {
         let mut command = self.host(server).command("redis-cli");
         command.args(["--json", "-p", &port.to_string()]);
         command.args(words);
@@ -546,7 +613,8 @@ print while <$agent>;
         });
     }
 
-    fn count_as_down_after(&self, master: &Master, milliseconds: u32) {
+    /// Sets how long a Redis may be silent until a Sentinel takes it for down.
+    pub fn count_as_down_after(&self, master: &Master, milliseconds: u32) {
         let milliseconds = milliseconds.to_string();
         for server in SERVERS {
             let words = [
@@ -582,11 +650,20 @@ print while <$agent>;
     fn launch(&self, server: &str, program: &str, service: &str) {
         let name = format!("{server}-{service}");
         let dir = self.lab.dir().join(&name);
-        let mut command = self.host(server).command(program);
-        command.arg(dir.join("conf"));
+        let mut command = self.noting_its_pid(server, &name);
+        command.arg(program).arg(dir.join("conf"));
         self.processes
             .borrow_mut()
             .insert(name, Process::start(command, dir.join("output")));
+    }
+
+    /// Returns a command that writes its process id into the folder of this name, and becomes the program that its
+    /// arguments name.
+    fn noting_its_pid(&self, server: &str, name: &str) -> Command {
+        let mut command = self.host(server).command("sh");
+        command.args(["-c", "echo $$ >\"$0\"; exec \"$@\""]);
+        command.arg(self.lab.dir().join(name).join("pid"));
+        command
     }
 
     fn take_process(&self, name: &str) -> Process {

@@ -99,13 +99,7 @@ impl Site {
 
     /// Starts a server's agent, and waits for nothing.
     pub fn launch_agent(&self, server: &str) {
-        let name = format!("{server}-agent");
-        fs::create_dir_all(self.lab.dir().join(&name)).unwrap();
-        let mut command = self.host(server).command(crate::common::executable());
-        command.arg("agent");
-        let output = self.lab.dir().join(&name).join("output");
-        let process = Process::start(command, output);
-        self.processes.borrow_mut().insert(name, process);
+        self.launch_service(server, "agent");
     }
 
     /// Returns the number that a server's agent has in the lab.
