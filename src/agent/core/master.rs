@@ -292,6 +292,7 @@ impl Master {
         if is_news {
             self.restless_until = now + AFTER_A_CHANGE;
         }
+        self.note_sent(&own);
         self.own.insert(at, own);
         is_news
     }
@@ -325,16 +326,27 @@ impl Master {
         let Some(promotion) = &mut self.promotion else {
             return;
         };
-        let sent = self.own.values().filter(|own| own.role == Ok(Role::Master));
-        let sent = sent.filter_map(|own| own.offset).max();
         if role == Role::Master
             && let Some(timeline) = &mut self.timeline
         {
             timeline.role_changed.get_or_insert(now);
-            timeline.bytes_behind =
-                Option::zip(sent, had).map(|(sent, had)| sent.saturating_sub(had));
+            timeline.promoted_at = had;
+            timeline.compare();
         }
         promotion.role = Some(role);
+    }
+
+    /// Notes what the old master had sent when its writes were paused: an answer from before tells too little, and
+    /// one from after the pause of what clients write elsewhere.
+    fn note_sent(&mut self, own: &Own) {
+        let is_paused = |it: &HandOver| matches!(it.stage, Stage::Paused | Stage::Ending);
+        if self.hand_over.as_ref().is_some_and(is_paused)
+            && own.role == Ok(Role::Master)
+            && let Some(timeline) = &mut self.timeline
+        {
+            timeline.sent = timeline.sent.max(own.offset);
+            timeline.compare();
+        }
     }
 
     pub(super) fn paused(&mut self, paused: Result<(), String>, now: Time) {

@@ -245,6 +245,11 @@ fn the_old_master_pauses_releases_and_then_allows_writes() {
         actions.contains(&settle()) && !has_unpause(&actions),
         "{actions:?}"
     );
+    // What it had sent before the pause tells nothing: clients went on writing.
+    let behind = |agent: &Agent| agent.master().timeline.as_ref().unwrap().bytes_behind;
+    assert_eq!(behind(&agent), None);
+    agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    assert_eq!(behind(&agent), Some(10));
     let actions = agent.settles(2);
     assert!(has_unpause(&actions), "{actions:?}");
     agent.on(1, Event::Unpaused(M.into()));

@@ -27,11 +27,22 @@ pub struct Timeline {
     pub released: Option<Time>,
     /// Writes were allowed again.
     pub unpaused: Option<Time>,
-    /// How many bytes of the old master's stream the chosen replica lacked when it was promoted.
+    /// How many bytes the old master had sent while its writes were paused.
+    pub(super) sent: Option<u64>,
+    /// How many of them the chosen replica had when it was promoted.
+    pub(super) promoted_at: Option<u64>,
+    /// How many bytes of the old master's stream the chosen replica lacked when it was promoted; unknown where
+    /// writes were not paused.
     pub bytes_behind: Option<u64>,
 }
 
 impl Timeline {
+    /// Notes how many bytes the chosen replica lacked, once both sides have told.
+    pub(super) fn compare(&mut self) {
+        let both = Option::zip(self.sent, self.promoted_at);
+        self.bytes_behind = both.map(|(sent, had)| sent.saturating_sub(had));
+    }
+
     /// Returns it in words: what happened when, in milliseconds since its first sign.
     pub fn words(&self) -> String {
         let since = |at: Time| at.saturating_sub(self.began).as_secs_f64() * 1000.0;
