@@ -2,7 +2,7 @@
 //! another, each of which must end with the VIP on the master's host alone. Violations and lost writes are counted.
 //!
 //! `VIPSWITCH_SOAK=200 cargo test --test soak` runs so many scenarios; `VIPSWITCH_SOAK_SEED=S` those of a seed that
-//! an earlier run has printed.
+//! an earlier run has printed; `VIPSWITCH_SOAK_ONLY='Redis killed'` those whose name contains this.
 
 mod child;
 #[path = "../integration/common/mod.rs"]
@@ -48,16 +48,19 @@ fn print(line: &str) {
 fn setting<T: FromStr>(name: &str) -> Option<T> {
     let value = std::env::var(name).ok()?;
     let number = value.parse().ok();
-    Some(number.unwrap_or_else(|| panic!("{name} is no number: {value}")))
+    Some(number.unwrap_or_else(|| panic!("{name} cannot be {value}")))
 }
 
 /// Returns the kinds in any order, each as often as any other.
 fn deck(random: &mut Random, number: usize) -> Vec<Kind> {
+    let only: String = setting("VIPSWITCH_SOAK_ONLY").unwrap_or_default();
+    let mut kinds = KINDS.to_vec();
+    kinds.retain(|kind| kind.name().contains(&only));
+    assert!(!kinds.is_empty(), "no such scenario: {only}");
     let mut deck = Vec::new();
     while deck.len() < number {
-        let mut kinds = KINDS;
         random.shuffle(&mut kinds);
-        deck.extend(kinds);
+        deck.extend(&kinds);
     }
     deck.truncate(number);
     deck
