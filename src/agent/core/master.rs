@@ -630,22 +630,33 @@ impl Master {
     }
 
     fn settle_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let wants = Stands::of(&self.verdict);
+        let wants = self.wants();
         if wants.is_none() || self.settling {
             return;
         }
         let may_try = self.retry.is_none_or(|(at, _)| now >= at);
-        let waits_for_pause = matches!(
-            self.verdict,
-            Verdict::Elsewhere(Why::CutOff | Why::Promoted)
-        ) && self.hand_over.as_ref().is_some_and(|it| it.is_awaited(now));
-        if (self.is_dirty || wants != self.stands) && may_try && !waits_for_pause {
+        if (self.is_dirty || wants != self.stands) && may_try && !self.waits_for_pause(now) {
             (self.settling, self.is_dirty) = (true, false);
             actions.push(Action::Settle(self.name.clone()));
         } else if self.is_settled() && wants == Some(Stands::Elsewhere) {
             // There was no VIP to release.
             self.unpause(actions);
         }
+    }
+
+    /// Returns where the VIPs are to be settled, `None` where they stay as they are.
+    fn wants(&self) -> Option<Stands> {
+        Stands::of(&self.verdict)
+    }
+
+    /// Returns whether the release has to wait until writes are paused.
+    fn waits_for_pause(&self, now: Time) -> bool {
+        let is_handed_over = matches!(
+            self.verdict,
+            Verdict::Elsewhere(Why::CutOff | Why::Promoted)
+        );
+        let mut pause = self.hand_over.iter();
+        is_handed_over && pause.any(|it| it.is_awaited(now))
     }
 
     fn note(&mut self, next: &Verdict, now: Time, actions: &mut Vec<Action>) {
@@ -671,7 +682,9 @@ impl Master {
 
     /// Returns when something is due, whatever happens until then.
     pub(super) fn wake(&self, now: Time) -> Option<Time> {
-        let retry = self.retry.filter(|_| !self.settling).map(|(at, _)| at);
+        // What cannot be tried when its time comes must not keep the agent awake.
+        let may_try = !self.settling && self.wants().is_some() && !self.waits_for_pause(now);
+        let retry = self.retry.filter(|_| may_try).map(|(at, _)| at);
         let pause = self.hand_over.as_ref().map(|it| it.next(now));
         let promotion = self.promotion.as_ref().map(Promoting::until);
         let call = self.call.as_ref().map(|called| called.until);

@@ -448,6 +448,27 @@ fn a_failed_attempt_is_repeated_and_a_hopeless_one_rarely() {
 }
 
 #[test]
+fn a_failed_attempt_that_cannot_be_repeated_now_does_not_keep_the_agent_awake() {
+    let mut agent = Agent::standing(true);
+    agent.on(10, Event::AddressGone(ip(VIP)));
+    let settled = Settled {
+        verdict: Some(agent.master().verdict.clone()),
+        failed: Some(Fault::passing("no")),
+        took_over: false,
+        released: false,
+        first_frame: None,
+    };
+    agent.on(1, Event::Settled(M.into(), Box::new(settled)));
+    // Nobody knows any more where the VIP belongs.
+    agent.polled(1, facts([HERE, "-", "-"], Role::Master));
+    assert_eq!(agent.on(500, Event::Woke), []);
+    assert!(agent.core.wake(agent.now) > agent.now);
+    // As soon as somebody does, the attempt is repeated.
+    let actions = agent.polled(1, facts([HERE; 3], Role::Master));
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
 fn an_order_against_the_truth_lasts_until_the_next_failover() {
     let mut agent = Agent::standing(false);
     let actions = agent.on(10, Event::Forced(M.into(), Some(Order::Bind)));
