@@ -39,8 +39,11 @@ impl World {
                 self.memory.borrow_mut().learn(name, known, &config);
             }
         }
+        let mut memory = self.memory.borrow_mut();
+        memory.read_named();
         // `check` says where this cannot be.
-        let _ = self.memory.borrow_mut().write(&config);
+        let _ = memory.write(&config);
+        drop(memory);
         self.look_for_drift().await;
         self.tell(Event::PollEnded).await;
     }

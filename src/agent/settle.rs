@@ -88,8 +88,11 @@ impl World {
         // It is never closed, so that this does not fail.
         let turn = self.turns.acquire().await;
         self.engine.look_anew();
-        let gather = async |_: &Snapshot<'_>| {
+        let gather = async |now: &Snapshot<'_>| {
             let known = self.core.borrow().evidence(name, self.now());
+            if order.is_none() {
+                has_own_address(&known, now).await?;
+            }
             Ok(Evidence {
                 order: order.or(known.order),
                 ..known
@@ -167,6 +170,24 @@ impl World {
         }
         pending
     }
+}
+
+/// Whether the address by which this host is the master's is still here: without it the VIP would become the
+/// interface's own address, and so the source of what Redis and Sentinel send.
+async fn has_own_address(known: &Evidence, now: &Snapshot<'_>) -> Result<(), Fault> {
+    let Verdict::Here(Some(_), _) = crate::verdict::verdict(known) else {
+        return Ok(());
+    };
+    let winner = known.ballot.as_ref().and_then(|ballot| ballot.winner());
+    let Some(site) = known.promoted().or(winner) else {
+        return Ok(());
+    };
+    let carriers = now.carriers(&site.addresses).await?;
+    if site.addresses.is_empty() || carriers.iter().any(|(_, carrier)| carrier.is_some()) {
+        return Ok(());
+    }
+    let text = format!("this host has lost its own address, {}", site.endpoint.host);
+    Err(Fault::passing(text).remedy("The VIP is bound as soon as that is back."))
 }
 
 /// Returns the addresses of the master that the Sentinels named before a promotion: its host is asked whether it

@@ -12,7 +12,12 @@ pub(super) struct CutOff {
     since: Option<Time>,
     /// When a replica last acknowledged.
     acknowledged: Time,
+    /// When this host's Redis was last asked for that.
+    heard: Time,
 }
+
+/// Redis tells the age of an acknowledgement as the difference of two whole seconds: it may be so much less.
+const ROUNDED: Duration = Duration::from_secs(1);
 
 impl CutOff {
     /// Notes whether so many Sentinels are out of reach that these could elect a leader.
@@ -25,8 +30,9 @@ impl CutOff {
 
     /// Notes that a replica acknowledged so long ago.
     pub(super) fn heard(&mut self, ago: Option<Duration>, now: Time) {
-        let at = ago.and_then(|ago| now.checked_sub(ago));
+        let at = ago.and_then(|ago| now.checked_sub(ago.saturating_sub(ROUNDED)));
         self.acknowledged = self.acknowledged.max(at.unwrap_or_default());
+        self.heard = now;
     }
 
     /// Begins anew: the agent, or the machine, was stopped, and what it did not see then is no silence of others.
@@ -36,9 +42,11 @@ impl CutOff {
     }
 
     /// Returns when it is long enough, if nothing changes: so long as a master may be silent until its Sentinels
-    /// take it for down.
+    /// take it for down. That no replica has acknowledged for as long is known only by asking then.
     pub(super) fn due(&self, down_after: Duration) -> Option<Time> {
-        Some(self.since?.max(self.acknowledged) + down_after)
+        let since = self.since?;
+        let silent = self.acknowledged + down_after;
+        (self.heard >= silent).then(|| silent.max(since + down_after))
     }
 
     /// Returns since when no Sentinel could be reached that is needed.

@@ -366,6 +366,25 @@ fn a_host_with_a_replica_or_an_agent_that_was_stopped_is_not_cut_off() {
 }
 
 #[test]
+fn a_replicas_acknowledgement_counts_until_redis_says_that_it_is_too_old() {
+    // Whole seconds: 5 may be little more than 4.
+    let mut agent = Agent::standing(true);
+    let actions = silence(&mut agent, 20, Some(Duration::from_secs(5)));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = silence(&mut agent, 2, Some(Duration::from_secs(6)));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    // A Redis that was not asked since says nothing.
+    let mut agent = Agent::standing(true);
+    silence(&mut agent, 1, Some(Duration::ZERO));
+    for _ in 0..8 {
+        let mut cut = facts([HERE, "-", "-"], Role::Master);
+        cut.could_elect_without = true;
+        let actions = agent.polled(1000, cut);
+        assert!(!actions.contains(&settle()), "{actions:?}");
+    }
+}
+
+#[test]
 fn a_vip_that_something_else_removed_or_bound_is_mended_at_once() {
     let mut agent = Agent::standing(true);
     assert!(
