@@ -87,15 +87,13 @@ impl World {
                     watched.expect();
                 }
             }
-            let core = self.core.borrow();
-            let own = core
-                .master(name)
-                .into_iter()
-                .flat_map(|master| master.own.values());
-            let follows = own
-                .flat_map(|own| &own.replicas)
-                .any(|replica| replica.at == at);
-            drop(core);
+            let follows = {
+                let core = self.core.borrow();
+                let master = core.master(name).into_iter();
+                let own = master.flat_map(|master| master.own.values());
+                own.flat_map(|own| &own.replicas)
+                    .any(|replica| replica.at == at)
+            };
             if followed && !follows {
                 return true;
             }

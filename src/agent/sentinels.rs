@@ -16,6 +16,9 @@ const PING: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the receiver may take to make room for an event.
 const ROOM: Duration = Duration::from_secs(1);
+/// The longest time until a Sentinel is tried again: it may lead a failover soon after it is back, and without its
+/// events nobody pauses the writes.
+const AGAIN: Duration = Duration::from_secs(1);
 /// A connection that lived so long was well.
 const HEALTH: Duration = Duration::from_secs(10);
 
@@ -66,7 +69,7 @@ pub async fn follow<K: Clone, T: From<Heard<K>>>(server: Server, key: K, to: mps
         if up && began.elapsed() >= HEALTH {
             backoff.reset();
         }
-        sleep(backoff.wait()).await;
+        sleep(backoff.wait().min(AGAIN)).await;
     }
 }
 

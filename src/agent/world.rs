@@ -141,8 +141,12 @@ impl World {
         mut ended: impl FnMut() -> Option<End>,
     ) -> End {
         self.take(Event::Woke);
+        let mut end = None;
         loop {
-            if let Some(end) = ended() {
+            end = ended().or(end);
+            // Writes that are paused for a failover would reach the old master again, and be lost with it. This lasts
+            // as long as a pause may, 2 s at most.
+            if let Some(end) = end.take_if(|_| !self.core.borrow().is_handing_over()) {
                 return end;
             }
             let wake = self.started + self.core.borrow().wake(self.now());

@@ -98,6 +98,22 @@ impl Ground {
         known.map(Option::unwrap_or_default).collect()
     }
 
+    /// Waits until everything is as good as new: what Sentinel needs for the next failover, and the agents, which lose
+    /// nothing in a planned one as long as they hear of it.
+    #[track_caller]
+    pub fn until_well(&mut self) {
+        let master = self.master();
+        self.site.wait_until_well(&MASTER_8000, SERVERS[master]);
+        let hears_all = |agent: &serde_json::Value| {
+            let sentinels = agent["sentinels"].as_array();
+            sentinels
+                .is_some_and(|all| all.len() == 3 && all.iter().all(|one| one["events"] == true))
+        };
+        eventually("every agent hears every Sentinel", || {
+            self.agents().iter().all(hears_all)
+        });
+    }
+
     /// Returns the master's server.
     #[track_caller]
     pub fn master(&mut self) -> usize {
@@ -176,7 +192,7 @@ impl Ground {
             nft.args(["delete", "table", "inet", "soak"]);
             crate::common::finish(nft);
             for service in [REDIS, "sentinel", "agent"] {
-                self.site.signal_if_alive(name, service, "CONT");
+                self.site.signal_service_if_alive(name, service, "CONT");
                 self.site.launch_service(name, service);
             }
             if !self.history.state.able[server] {

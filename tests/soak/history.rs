@@ -172,3 +172,55 @@ impl Longest {
         self.longest
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled() -> History {
+        let state = State {
+            vip: [true, false, false],
+            role: ["master", "slave", "slave"].map(str::to_owned),
+            named: [Some(0); 3],
+            able: [true; 3],
+        };
+        assert!(state.is_settled());
+        History {
+            first: state.clone(),
+            state,
+            changes: Vec::new(),
+        }
+    }
+
+    fn take(history: &mut History, at: u64, server: usize, seen: Seen) {
+        history.take(Duration::from_secs(at), server, Change::Saw(seen));
+    }
+
+    #[test]
+    fn two_holders_and_a_vip_on_nobody_are_found_whatever_comes_first() {
+        let mut history = settled();
+        take(&mut history, 20, 0, Seen::Vip(false));
+        take(&mut history, 10, 1, Seen::Vip(true));
+        take(&mut history, 23, 0, Seen::Vip(true));
+        take(&mut history, 13, 1, Seen::Vip(false));
+        let judged = history.judge(Duration::from_secs(30));
+        assert_eq!(judged.two_holders, Duration::from_secs(3));
+        assert_eq!(judged.unsettled, Duration::from_secs(3));
+        assert!(history.state.is_settled());
+    }
+
+    #[test]
+    fn a_host_without_agent_is_no_holder_and_nothing_is_late_before_it_is_decided() {
+        let mut history = settled();
+        history.take(Duration::from_secs(1), 0, Change::Able(false));
+        take(&mut history, 2, 1, Seen::Vip(true));
+        take(&mut history, 3, 1, Seen::Role("master".into()));
+        take(&mut history, 9, 1, Seen::Named(Some(1)));
+        take(&mut history, 9, 2, Seen::Named(Some(1)));
+        let judged = history.judge(Duration::from_secs(30));
+        assert_eq!(judged.two_holders, Duration::ZERO);
+        assert_eq!(judged.unsettled, Duration::ZERO);
+        assert_eq!(history.state.decided(), Some(1));
+        assert!(!history.state.is_settled());
+    }
+}

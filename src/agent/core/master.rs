@@ -302,6 +302,10 @@ impl Master {
         }
         self.unpause(actions);
         self.forced = None;
+        // Sentinel calls after its events: a call about another Redis is about an earlier failover.
+        let chosen = site(&to, &self.asked().known_redis);
+        let is_about_it = |called: &Called| called.call.to.is_same(&chosen);
+        self.call = self.call.take().filter(is_about_it);
         let lasts = self.facts.as_ref().and_then(|facts| facts.failover_timeout);
         let mut timeline = Timeline::new(to.to_string(), now);
         timeline.event = Some(now);
@@ -534,11 +538,15 @@ impl Master {
                 }
             }
             Ok(Place::Elsewhere) => {
+                let (endpoint, until) = (promoting.to.clone(), promoting.until());
                 let mut masters = known.own_redis.iter();
-                if let Some(master) = masters.find(|own| own.role == Ok(Role::Master)) {
-                    let (endpoint, until) = (promoting.to.clone(), promoting.until());
-                    let left = until.saturating_sub(now);
+                let master = masters.find(|own| own.role == Ok(Role::Master));
+                if let Some(master) = master {
                     self.pause(master.at, now, actions);
+                }
+                // A master that has died pauses nothing, and its host has the VIP still.
+                if master.is_some() || self.stands == Some(Stands::Here) {
+                    let left = until.saturating_sub(now);
                     actions.push(Action::AskChosen(self.name.clone(), endpoint, left));
                 }
             }

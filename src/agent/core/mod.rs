@@ -298,6 +298,11 @@ impl Core {
         self.masters.values()
     }
 
+    /// Returns whether writes are paused, or about to be, until a VIP is released.
+    pub fn is_handing_over(&self) -> bool {
+        self.masters().any(|master| master.hand_over.is_some())
+    }
+
     /// Returns a master.
     pub fn master(&self, name: &str) -> Option<&Master> {
         self.masters.get(name)

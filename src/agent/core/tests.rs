@@ -245,9 +245,12 @@ fn the_old_master_pauses_releases_and_then_allows_writes() {
         actions.contains(&settle()) && !has_unpause(&actions),
         "{actions:?}"
     );
+    // An agent that is to end ends after this.
+    assert!(agent.core.is_handing_over());
     let actions = agent.settles(2);
     assert!(has_unpause(&actions), "{actions:?}");
     agent.on(1, Event::Unpaused(M.into()));
+    assert!(!agent.core.is_handing_over());
     // The Sentinels name it for another second, and it is a master still.
     let actions = agent.polled(100, facts([HERE; 3], Role::Master));
     assert!(!actions.contains(&settle()), "{actions:?}");
@@ -500,4 +503,54 @@ fn a_call_that_sentinels_have_overtaken_is_forgotten() {
     agent.polled(1, facts([HERE, "-", "-"], Role::Master));
     let master = agent.core.master(M).unwrap();
     assert_eq!(master.verdict, Verdict::Elsewhere(Why::Called));
+}
+
+#[test]
+fn a_call_of_an_earlier_failover_does_not_outlive_a_promotion() {
+    let call = Call {
+        to: site(HERE),
+        carries_information: true,
+    };
+    let mut agent = Agent::new();
+    agent.polled(0, facts([HERE, HERE, HERE], Role::Master));
+    agent.settles(1);
+    agent.on(
+        1,
+        Event::Called(M.into(), Box::new((call, Word::Agrees)), ms(200_000)),
+    );
+    agent.on(1, Event::Promotes(M.into(), endpoint(AWAY)));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    agent.on(1, Event::Chosen(M.into(), Role::Master, Some(1000)));
+    agent.settles(1);
+    let stands = |agent: &Agent| agent.core.master(M).unwrap().stands();
+    assert_eq!(stands(&agent), Some(Stands::Elsewhere));
+    // The leader's time is over, this host's Sentinel hangs, and the others are not of one mind yet.
+    agent.polled(61_000, facts(["-", HERE, AWAY], Role::Master));
+    let verdict = &agent.core.master(M).unwrap().verdict;
+    assert!(matches!(verdict, Verdict::Undecided(_)), "{verdict:?}");
+}
+
+#[test]
+fn the_host_of_a_master_that_died_releases_as_soon_as_the_chosen_replica_says_master() {
+    let mut agent = Agent::new();
+    agent.polled(0, facts([HERE, HERE, HERE], Role::Master));
+    agent.settles(1);
+    let dead = Own {
+        role: Err(Fault::passing("connection refused")),
+        offset: None,
+        acknowledged: None,
+        ..own(Role::Master)
+    };
+    agent.on(1, Event::OwnRedis(M.into(), at(), dead));
+    let actions = agent.on(1, Event::Promotes(M.into(), endpoint(AWAY)));
+    let is_asked = |action: &Action| matches!(action, Action::AskChosen(..));
+    let is_pause = |action: &Action| matches!(action, Action::Pause(..));
+    assert!(actions.iter().any(is_asked), "{actions:?}");
+    assert!(!actions.iter().any(is_pause), "{actions:?}");
+    let actions = agent.on(1, Event::Chosen(M.into(), Role::Master, None));
+    let settle = Action::Settle(M.into());
+    assert!(actions.contains(&settle), "{actions:?}");
+    agent.settles(1);
+    let stands = agent.core.master(M).unwrap().stands();
+    assert_eq!(stands, Some(Stands::Elsewhere));
 }

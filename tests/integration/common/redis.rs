@@ -2,6 +2,7 @@
 //! test, and a client that writes through the VIP. redis-cli commands and looks.
 
 pub mod agents;
+pub mod services;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -220,24 +221,10 @@ impl Site {
         site
     }
 
-    /// Returns a site with agents and no hook, where each Redis may become the master.
-    pub fn of_equals(master: Master) -> Site {
-        let lab = Lab::with_hosts(["server1", "server2", "server3", CLIENT]);
-        let mut site = Site::in_lab(lab, &SERVERS, &[master]);
-        site.priorities = EQUAL;
-        site.call(Path::new("/bin/true"));
-        site.configure_vips();
-        site.start();
-        for server in SERVERS {
-            site.start_agent(server);
-        }
-        site
-    }
-
     /// Starts a server's agent, and waits until it answers and knows where every VIP belongs.
     #[track_caller]
     pub fn start_agent(&self, server: &str) {
-        self.launch_service(server, "agent");
+        self.launch_agent(server);
         self.wait_for_agent(server);
     }
 
@@ -294,54 +281,6 @@ print while <$agent>;
         self.count_as_down_after(master, SOON_DOWN);
         self.wait_until_named(master, heir);
         self.count_as_down_after(master, NEVER_DOWN);
-    }
-
-    /// Starts a server's `agent`, `sentinel`, or Redis by its port, and does not wait for it. A service that runs
-    /// is left alone.
-    pub fn launch_service(&self, server: &str, service: &str) {
-        let name = format!("{server}-{service}");
-        let mut processes = self.processes.borrow_mut();
-        if let Some(process) = processes.get_mut(&name)
-            && process.0.try_wait().unwrap().is_none()
-        {
-            return;
-        }
-        drop(processes);
-        if service != "agent" {
-            let program = match service {
-                "sentinel" => "redis-sentinel",
-                _ => "redis-server",
-            };
-            return self.launch(server, program, service);
-        }
-        let dir = self.lab.dir().join(&name);
-        fs::create_dir_all(&dir).unwrap();
-        let mut command = self.noting_its_pid(server, &name);
-        command.arg(executable()).arg("agent");
-        let process = Process::start(command, dir.join("output"));
-        self.processes.borrow_mut().insert(name, process);
-    }
-
-    /// Sends a signal to such a service.
-    pub fn signal_service(&self, server: &str, service: &str, signal: &str) {
-        let pid = self.lab.dir().join(format!("{server}-{service}/pid"));
-        let script = format!("kill -{signal} $(cat {})", pid.display());
-        self.lab.run("sh", ["-c", &script]);
-    }
-
-    /// Sends a signal to such a service, if it runs.
-    pub fn signal_if_alive(&self, server: &str, service: &str, signal: &str) {
-        let name = format!("{server}-{service}");
-        if self.processes.borrow().contains_key(&name) {
-            self.signal_service(server, service, signal);
-        }
-    }
-
-    /// Ends such a service by a signal, and waits until it has ended.
-    pub fn end_service(&self, server: &str, service: &str, signal: &str) {
-        self.signal_service(server, service, signal);
-        self.thaw();
-        drop(self.take_process(&format!("{server}-{service}")));
     }
 
     /// Lets all processes go on that were stopped by SIGSTOP. Outside of the lab each has an nsenter that
@@ -655,15 +594,6 @@ print while <$agent>;
         self.processes
             .borrow_mut()
             .insert(name, Process::start(command, dir.join("output")));
-    }
-
-    /// Returns a command that writes its process id into the folder of this name, and becomes the program that its
-    /// arguments name.
-    fn noting_its_pid(&self, server: &str, name: &str) -> Command {
-        let mut command = self.host(server).command("sh");
-        command.args(["-c", "echo $$ >\"$0\"; exec \"$@\""]);
-        command.arg(self.lab.dir().join(name).join("pid"));
-        command
     }
 
     fn take_process(&self, name: &str) -> Process {

@@ -99,7 +99,13 @@ impl Site {
 
     /// Starts a server's agent, and waits for nothing.
     pub fn launch_agent(&self, server: &str) {
-        self.launch_service(server, "agent");
+        let name = format!("{server}-agent");
+        fs::create_dir_all(self.lab.dir().join(&name)).unwrap();
+        let mut command = self.noting_its_pid(server, &name);
+        command.arg(crate::common::executable()).arg("agent");
+        let output = self.lab.dir().join(&name).join("output");
+        let process = Process::start(command, output);
+        self.processes.borrow_mut().insert(name, process);
     }
 
     /// Returns the number that a server's agent has in the lab.
