@@ -79,6 +79,9 @@ pub async fn run(path: &Path, started: Instant) -> anyhow::Result<Exit> {
 /// The world of now, for those that outlive a change of the configuration.
 type Current = Rc<RefCell<Option<Rc<World>>>>;
 
+/// What ends the world of now; what comes while one world gives way to the next ends that.
+type Next = Rc<RefCell<Option<End>>>;
+
 async fn stay(path: &Path, started: Instant) -> Result<(), Fault> {
     service::missing()?;
     for surplus in service::privileges() {
@@ -96,8 +99,9 @@ async fn stay(path: &Path, started: Instant) -> Result<(), Fault> {
     let serving = spawn_local(server.serve(to));
     let answering = spawn_local(answer(requests, Rc::clone(&current)));
     let alive = spawn_local(stay_alive());
+    let next = Next::default();
     let ended = loop {
-        match work(&config, started, path, &current).await {
+        match work(&config, (started, path), &current, &next).await {
             Ok(Some(new)) => config = new,
             Ok(None) => break Ok(()),
             Err(fault) => break Err(fault),
@@ -117,15 +121,14 @@ async fn stay(path: &Path, started: Instant) -> Result<(), Fault> {
 /// Works with a configuration until another one is to be used, which it returns, or a signal ends the agent.
 async fn work(
     config: &Rc<Config>,
-    started: Instant,
-    path: &Path,
+    (started, path): (Instant, &Path),
     current: &Current,
+    next: &Next,
 ) -> Result<Option<Rc<Config>>, Fault> {
     let (to, mut events) = mpsc::channel(QUEUE);
     let world = Rc::new(World::new(Rc::clone(config), started, to)?);
     current.replace(Some(Rc::clone(&world)));
-    let next = Rc::new(RefCell::new(None));
-    let beside = begin(&world, path, &next)?;
+    let beside = begin(&world, path, next)?;
     let end = world.work(&mut events, || next.borrow_mut().take()).await;
     // Nobody asks for a world that is at its end.
     current.replace(None);
@@ -144,7 +147,7 @@ async fn work(
 fn begin(
     world: &Rc<World>,
     path: &Path,
-    next: &Rc<RefCell<Option<End>>>,
+    next: &Next,
 ) -> Result<Vec<AbortHandle>, Fault> {
     let mut tasks = vec![
         spawn_local(heed_signals(
@@ -183,7 +186,7 @@ async fn serve_metrics(at: SocketAddr, world: Rc<World>) {
 fn heed_signals(
     world: Rc<World>,
     path: std::path::PathBuf,
-    next: Rc<RefCell<Option<End>>>,
+    next: Next,
 ) -> Result<impl Future<Output = ()>, Fault> {
     let mut signals = service::signals()?;
     Ok(async move {
@@ -195,7 +198,9 @@ fn heed_signals(
                 Signal::Reload => match config::load(&path, &NO_MASTERS, Instant::now()).await {
                     Ok(config) => {
                         say(Level::Notice, "the configuration was read again").await;
-                        next.replace(Some(End::Reload(Rc::new(config))));
+                        // To end comes before everything else.
+                        next.borrow_mut()
+                            .get_or_insert(End::Reload(Rc::new(config)));
                     }
                     Err(fault) => {
                         let text = format!("the configuration stays as it was: {fault}");
