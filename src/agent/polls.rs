@@ -39,11 +39,9 @@ impl World {
                 self.memory.borrow_mut().learn(name, known, &config);
             }
         }
-        let mut memory = self.memory.borrow_mut();
-        memory.read_named();
+        self.memory.borrow_mut().read_named();
         // `check` says where this cannot be.
-        let _ = memory.write(&config);
-        drop(memory);
+        let _ = self.memory.borrow_mut().write(&config);
         self.look_for_drift().await;
         self.tell(Event::PollEnded).await;
     }
