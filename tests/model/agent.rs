@@ -239,7 +239,9 @@ impl Agents {
         let wrong = audit.of_agents.unpaused(host, cluster);
         audit.find(wrong);
         cluster.machines[host].paused_until = Duration::ZERO;
-        audit.note(cluster.now, || format!("the agent of host {host} allows writes"));
+        audit.note(cluster.now, || {
+            format!("the agent of host {host} allows writes")
+        });
     }
 
     fn go_on(&mut self, host: Host, doing: Doing, cluster: &mut Cluster, audit: &mut Audit) {
@@ -261,7 +263,9 @@ impl Agents {
                 self.hears(host, ms(1), settled, cluster);
             }
             Doing::Pause(longest) => {
-                audit.note(cluster.now, || format!("the agent of host {host} pauses writes"));
+                audit.note(cluster.now, || {
+                    format!("the agent of host {host} pauses writes")
+                });
                 let paused = match cluster.machines[host].redis {
                     Some(_) => {
                         cluster.machines[host].paused_until = cluster.now + longest;
@@ -331,7 +335,9 @@ impl Agents {
         audit: &mut Audit,
     ) {
         let facts = asked.and_then(|(poll, named)| {
-            let evidence = OneShot::of_poll(&poll, Duration::ZERO, host, cluster)?;
+            let mut evidence = OneShot::of_poll(&poll, Duration::ZERO, host, cluster)?;
+            let known = poll.redis().map(|redis| site(number(redis), host));
+            evidence.known_redis = known.collect();
             if let Some(agent) = &mut self.agents[host] {
                 agent.named = named;
             }
