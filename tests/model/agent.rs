@@ -335,7 +335,9 @@ impl Agents {
         audit: &mut Audit,
     ) {
         let facts = asked.and_then(|(poll, named)| {
-            let evidence = OneShot::of_poll(&poll, Duration::ZERO, host, cluster)?;
+            let mut evidence = OneShot::of_poll(&poll, Duration::ZERO, host, cluster)?;
+            let known = poll.redis().map(|redis| site(number(redis), host));
+            evidence.known_redis = known.collect();
             if let Some(agent) = &mut self.agents[host] {
                 agent.named = named;
             }

@@ -43,6 +43,8 @@ struct Seen {
     promoted_at: Option<Duration>,
     /// When another host last was in reach over a good link.
     contact: Duration,
+    /// When one was in reach again, after a time that was long enough to be cut off.
+    back: Option<Duration>,
 }
 
 /// Watches the agents of a case.
@@ -104,7 +106,8 @@ impl OfAgents {
                         "the agent of host {host} was stopped, and takes what it did not hear for silence"
                     ));
                 }
-                now - seen.contact >= DOWN_AFTER
+                let is_out = now - seen.contact >= DOWN_AFTER;
+                is_out || since(seen.back).is_some_and(|ago| ago < LATE)
             }
             (Verdict::Elsewhere(_), false) => true,
             _ => false,
@@ -254,6 +257,9 @@ impl OfAgents {
                 && cluster.machines[other].process != Process::Frozen
         };
         if others.any(is_near) {
+            if now - seen.contact >= DOWN_AFTER {
+                seen.back = Some(now);
+            }
             seen.contact = now;
         }
         let is_paused = machine.paused_until > now;
