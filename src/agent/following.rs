@@ -73,7 +73,11 @@ fn event(news: News) -> Event {
             None => Event::Changed,
         },
         What::Aborted => Event::Aborted(master),
-        What::Promoted(_) | What::Switched(_) | What::Changed => Event::Changed,
+        // Sentinel's own state, of all masters.
+        What::Promoted(_) | What::Switched(_) | What::Changed if master.is_empty() => {
+            Event::Changed
+        }
+        What::Promoted(_) | What::Switched(_) | What::Changed => Event::ChangedOf(master),
     }
 }
 

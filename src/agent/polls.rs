@@ -17,10 +17,14 @@ use crate::kernel::Snapshot;
 const FULL: Duration = Duration::from_secs(30);
 
 impl World {
-    /// Asks, tells the core what each master's Sentinels say, and follows whom they name.
-    pub(super) async fn poll(self: Rc<Self>) {
+    /// Asks about `some` masters, or all, and tells the core what each master's Sentinels say. A round about all
+    /// follows whom they name, and looks whether the VIPs are in place.
+    pub(super) async fn poll(self: Rc<Self>, some: Option<Vec<String>>) {
         let config = Rc::clone(&self.config);
-        let names: Vec<&str> = config.masters.keys().map(String::as_str).collect();
+        let names: Vec<&str> = match &some {
+            Some(names) => names.iter().map(String::as_str).collect(),
+            None => config.masters.keys().map(String::as_str).collect(),
+        };
         let memory = self.memory.borrow().clone();
         let asked = gather::poll(&config, &names, &memory, self.patience(), &self.lines).await;
         let polls = match asked {
@@ -33,20 +37,26 @@ impl World {
             .zip(&polls)
             .map(|(name, poll)| self.poll_one(name, poll, &snapshot));
         join_all(each).await;
+        if some.is_none() {
+            self.after_all(&names, &polls).await;
+        }
+        self.tell(Event::PollEnded).await;
+    }
+
+    async fn after_all(self: &Rc<Self>, names: &[&str], polls: &[Result<Poll, Fault>]) {
         self.follow(polls.iter().flatten());
-        for (name, poll) in names.iter().zip(&polls) {
+        for (name, poll) in names.iter().zip(polls) {
             if let Some(known) = poll.as_ref().ok().and_then(Poll::known) {
-                self.memory.borrow_mut().learn(name, known, &config);
+                self.memory.borrow_mut().learn(name, known, &self.config);
             }
         }
         {
             let mut memory = self.memory.borrow_mut();
             memory.read_named();
             // `check` says where this cannot be.
-            let _ = memory.write(&config);
+            let _ = memory.write(&self.config);
         }
         self.look_for_drift().await;
-        self.tell(Event::PollEnded).await;
     }
 
     /// Where the last round was of one mind nobody has to be waited for; and where a quick one was not, all are for a

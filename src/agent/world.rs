@@ -180,7 +180,10 @@ impl World {
         let world = Rc::clone(self);
         match action {
             Action::Poll => {
-                spawn_local(async move { world.poll().await });
+                spawn_local(async move { world.poll(None).await });
+            }
+            Action::PollSome(names) => {
+                spawn_local(async move { world.poll(Some(names)).await });
             }
             Action::Settle(name) => {
                 spawn_local(async move { world.settle(name).await });

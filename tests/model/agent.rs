@@ -189,7 +189,7 @@ impl Agents {
     fn begin(&mut self, host: Host, action: Action, cluster: &mut Cluster, audit: &mut Audit) {
         let moment = ms(1) + cluster.random(3);
         match action {
-            Action::Poll => {
+            Action::Poll | Action::PollSome(_) => {
                 let (asked, took) = match OneShot::poll(host, cluster) {
                     Ok((poll, named, took)) => (Ok((poll, named)), took),
                     Err(fault) => (Err(fault), ms(1)),

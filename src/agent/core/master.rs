@@ -101,6 +101,8 @@ pub struct Master {
     call: Option<Called>,
     divided_since: Option<Time>,
     restless_until: Time,
+    /// Whether something goes on, so that the Sentinels are to be asked often.
+    pub(super) is_restless: bool,
     /// What followed from all that last.
     pub verdict: Verdict,
     stands: Option<Stands>,
@@ -138,6 +140,7 @@ impl Master {
             call: None,
             divided_since: None,
             restless_until: Time::ZERO,
+            is_restless: false,
             verdict: Verdict::Stays(Why::NothingKnown),
             stands: None,
             settling: false,
@@ -501,8 +504,8 @@ impl Master {
         }
     }
 
-    /// Looks what follows from what is known now. Returns whether the Sentinels are to be asked often.
-    pub(super) fn review(&mut self, now: Time, actions: &mut Vec<Action>) -> bool {
+    /// Looks what follows from what is known now.
+    pub(super) fn review(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.expire(now);
         let known = self.evidence(now);
         self.begin_promotion(&known, now, actions);
@@ -520,7 +523,8 @@ impl Master {
             .as_ref()
             .is_some_and(Ballot::waits_for_a_minority);
         let has_call = self.call.is_some() && !self.is_settled();
-        waits || has_call || self.promotion.is_some() || now < self.restless_until
+        self.is_restless =
+            waits || has_call || self.promotion.is_some() || now < self.restless_until;
     }
 
     fn expire(&mut self, now: Time) {

@@ -8,7 +8,8 @@ mod master;
 mod promotion;
 mod timeline;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub enum Event {
     Aborted(String),
     /// Something has changed that the Sentinels know of.
     Changed,
+    /// Something about this master has.
+    ChangedOf(String),
     /// What a Redis of this host says.
     OwnRedis(String, SocketAddr, Own),
     /// What the chosen replica, on another host, said of its role, and how many bytes of the old master's stream it
@@ -126,6 +129,8 @@ pub struct Settled {
 pub enum Action {
     /// Ask all Sentinels about all masters.
     Poll,
+    /// Ask all Sentinels about these masters.
+    PollSome(Vec<String>),
     /// Make one attempt to settle this master.
     Settle(String),
     /// Watch this Redis closely: it is being promoted.
@@ -140,15 +145,34 @@ pub enum Action {
     Log(String, bool, String),
 }
 
+/// Which masters an event may have changed something for.
+enum Touched {
+    All,
+    One(String),
+    /// None but those that something is due for.
+    Due,
+}
+
+/// A round of questions that goes on.
+#[derive(Clone, Copy, Debug)]
+enum Round {
+    All,
+    Some,
+}
+
 /// The whole state.
 #[derive(Debug)]
 pub struct Core {
     masters: BTreeMap<String, Master>,
-    polling: bool,
+    polling: Option<Round>,
+    /// Whether all masters are to be asked about at once.
     poll_again: bool,
+    /// The masters that are to be asked about at once.
+    wanted: BTreeSet<String>,
+    /// When all are asked about next.
     poll_due: Time,
-    /// Until when the Sentinels are asked often.
-    restless_until: Time,
+    /// When those are of which something goes on.
+    restless_due: Time,
     /// When the next timer was to end.
     expected: Option<Time>,
 }
@@ -162,10 +186,11 @@ impl Core {
         };
         Core {
             masters: masters.map(master).collect(),
-            polling: false,
+            polling: None,
             poll_again: false,
+            wanted: BTreeSet::new(),
             poll_due: Time::ZERO,
-            restless_until: Time::ZERO,
+            restless_due: Time::ZERO,
             expected: None,
         }
     }
@@ -178,34 +203,59 @@ impl Core {
                 master.was_late(now);
             }
         }
-        self.take(event, now, &mut actions);
-        for master in self.masters.values_mut() {
-            if master.review(now, &mut actions) {
-                self.restless_until = self.restless_until.max(now + QUIET);
+        let touched = self.take(event, now, &mut actions);
+        for (name, master) in &mut self.masters {
+            let is_touched = match &touched {
+                Touched::All => true,
+                Touched::One(one) => one == name,
+                Touched::Due => false,
+            };
+            if is_touched || master.wake(now).is_some_and(|at| at <= now) {
+                master.review(now, &mut actions);
             }
         }
-        let pause = if now < self.restless_until {
-            RESTLESS
-        } else {
-            QUIET
-        };
-        self.poll_due = self.poll_due.min(now + pause);
-        if !self.polling && (self.poll_again || now >= self.poll_due) {
-            (self.polling, self.poll_again) = (true, false);
-            actions.push(Action::Poll);
-        }
+        self.poll_if_due(now, &mut actions);
         self.expected = Some(self.wake(now));
         actions
     }
 
-    fn take(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) {
+    /// Has the Sentinels asked: about all masters every second, and about those of which something goes on more often.
+    fn poll_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.polling.is_some() {
+            return;
+        }
+        if self.poll_again || now >= self.poll_due {
+            (self.polling, self.poll_again) = (Some(Round::All), false);
+            self.wanted.clear();
+            actions.push(Action::Poll);
+            return;
+        }
+        let mut names = mem::take(&mut self.wanted);
+        if now >= self.restless_due {
+            let restless = self.masters.values().filter(|master| master.is_restless);
+            names.extend(restless.map(|master| master.name.clone()));
+        }
+        if !names.is_empty() {
+            self.polling = Some(Round::Some);
+            actions.push(Action::PollSome(names.into_iter().collect()));
+        }
+    }
+
+    fn take(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) -> Touched {
         match event {
             Event::PollEnded => {
-                self.polling = false;
+                if let Some(Round::All) = self.polling.take() {
+                    self.poll_due = now + QUIET;
+                }
+                self.restless_due = now + RESTLESS;
                 self.each(Master::round_ended);
-                self.poll_due = now + QUIET;
+                return Touched::Due;
             }
-            Event::Changed => self.poll_again = true,
+            Event::Changed => {
+                self.poll_again = true;
+                return Touched::Due;
+            }
+            Event::Woke => return Touched::Due,
             Event::AddressGone(vip) => self.each(|master| master.lost(vip)),
             Event::AddressNew(address) => {
                 // An address of this host's own may be what an attempt lacked, or a server's.
@@ -217,41 +267,76 @@ impl Core {
                 }
             }
             Event::LinkChanged => self.each(Master::may_work_now),
-            Event::Woke => {}
+            event => return self.take_of_one(event, now, actions),
+        }
+        Touched::All
+    }
+
+    /// Takes an event that is about one master.
+    fn take_of_one(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) -> Touched {
+        let polling = self.polling.is_some();
+        let (name, is_to_be_asked) = match event {
+            Event::ChangedOf(name) => (name, true),
             Event::Promotes(name, to) => {
-                self.poll_again = true;
                 self.of(&name, |master| master.promotes(to, now, actions));
+                (name, true)
             }
             Event::Aborted(name) => {
-                self.poll_again = true;
                 self.of(&name, |master| master.aborted(now, actions));
+                (name, true)
             }
             Event::OwnRedis(name, at, own) => {
                 let mut is_news = false;
                 self.of(&name, |master| is_news = master.heard_own(at, own, now));
-                self.poll_again |= is_news;
+                (name, is_news)
             }
             Event::Called(name, call, until) => {
-                self.poll_again = true;
-                let polling = self.polling;
                 self.of(&name, |master| master.called(*call, until, polling));
+                (name, true)
             }
             Event::Look(name) => {
-                self.poll_again = true;
                 self.of(&name, Master::look);
+                (name, true)
             }
-            Event::Forced(name, order) => self.of(&name, |master| master.force(order)),
-            Event::Polled(name, facts) => self.of(&name, |master| master.polled(*facts, now)),
-            Event::NotPolled(name, fault) => self.of(&name, |master| master.not_polled(fault)),
+            Event::Forced(name, order) => {
+                self.of(&name, |master| master.force(order));
+                (name, false)
+            }
+            Event::Polled(name, facts) => {
+                self.of(&name, |master| master.polled(*facts, now));
+                (name, false)
+            }
+            Event::NotPolled(name, fault) => {
+                self.of(&name, |master| master.not_polled(fault));
+                (name, false)
+            }
             Event::Chosen(name, role, had) => {
                 self.of(&name, |master| master.chosen_said(role, had, now));
+                (name, false)
             }
-            Event::Paused(name, paused) => self.of(&name, |master| master.paused(paused, now)),
-            Event::Unpaused(name) => self.of(&name, |master| master.unpaused(now)),
+            Event::Paused(name, paused) => {
+                self.of(&name, |master| master.paused(paused, now));
+                (name, false)
+            }
+            Event::Unpaused(name) => {
+                self.of(&name, |master| master.unpaused(now));
+                (name, false)
+            }
             Event::Settled(name, settled) => {
                 self.of(&name, |master| master.settled(*settled, now, actions));
+                (name, false)
             }
+            Event::PollEnded
+            | Event::Changed
+            | Event::Woke
+            | Event::AddressGone(_)
+            | Event::AddressNew(_)
+            | Event::LinkChanged => return Touched::All,
+        };
+        if is_to_be_asked && self.masters.contains_key(&name) {
+            self.wanted.insert(name.clone());
         }
+        Touched::One(name)
     }
 
     fn is_vip(&self, address: IpAddr) -> bool {
@@ -272,10 +357,11 @@ impl Core {
     pub fn wake(&self, now: Time) -> Time {
         let own = self.masters.values().filter_map(|master| master.wake(now));
         // A round of questions that never ends must not keep the clock from being looked at.
-        let poll = if self.polling {
-            now + QUIET
-        } else {
-            self.poll_due
+        let is_restless = self.masters.values().any(|master| master.is_restless);
+        let poll = match (self.polling, is_restless) {
+            (Some(_), _) => now + QUIET,
+            (None, true) => self.poll_due.min(self.restless_due),
+            (None, false) => self.poll_due,
         };
         own.fold(poll, Time::min).max(now)
     }

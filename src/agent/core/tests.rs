@@ -524,7 +524,7 @@ fn a_call_that_sentinels_have_overtaken_is_forgotten() {
 
     // What a round tells that began before the call is older.
     agent.on(1000, Event::Woke);
-    assert!(agent.core.polling);
+    assert!(agent.core.polling.is_some());
     agent.on(0, called);
     agent.polled(1, facts([HERE, "-", "-"], Role::Master));
     let master = agent.core.master(M).unwrap();
