@@ -203,6 +203,8 @@ impl Agents {
             }
             Action::Settle(_) => {
                 if self.flaw == Flaw::UnpausesFirst {
+                    let wrong = audit.of_agents.unpauses(host, cluster);
+                    audit.find(wrong);
                     self.unpause(host, cluster, audit);
                 }
                 self.later(host, moment, Doing::Settle, cluster);
@@ -227,6 +229,8 @@ impl Agents {
                 self.later(host, moment, Doing::Pause(longest), cluster);
             }
             Action::Unpause(..) => {
+                let wrong = audit.of_agents.unpauses(host, cluster);
+                audit.find(wrong);
                 self.later(host, moment, Doing::Unpause, cluster);
             }
             Action::Log(_, _, text) => {
@@ -236,8 +240,6 @@ impl Agents {
     }
 
     fn unpause(&mut self, host: Host, cluster: &mut Cluster, audit: &mut Audit) {
-        let wrong = audit.of_agents.unpaused(host, cluster);
-        audit.find(wrong);
         cluster.machines[host].paused_until = Duration::ZERO;
         audit.note(cluster.now, || {
             format!("the agent of host {host} allows writes")
