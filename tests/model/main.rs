@@ -239,3 +239,18 @@ fn an_agent_that_takes_a_refusal_for_silence_is_caught() {
     let found = caught_agent(Flaw::RefusedIsSilence);
     assert!(found.what.contains("without ground"), "{found}");
 }
+
+#[test]
+fn planned_failovers_lose_no_write() {
+    let failovers = play::plan_failovers(AGENTS, 100);
+    assert!(
+        failovers.as_ref().is_ok_and(|number| *number > 100),
+        "{failovers:?}"
+    );
+    let flawed = Game {
+        agents: Some(Flaw::UnpausesFirst),
+        ..AGENTS
+    };
+    let caught = play::plan_failovers(flawed, 100).unwrap_err();
+    assert!(caught.contains("before it released"), "{caught}");
+}
