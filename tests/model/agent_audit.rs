@@ -141,10 +141,6 @@ impl OfAgents {
         }
     }
 
-    pub fn slept(&self, host: Host) -> Duration {
-        self.seen[host].slept
-    }
-
     pub fn pauses(&mut self, host: Host, longest: Duration) -> Option<String> {
         self.pauses += 1;
         self.seen[host].must_release = false;
