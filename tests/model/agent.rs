@@ -33,18 +33,12 @@ const AT_ONCE: u32 = 50;
 pub enum Flaw {
     /// Nothing is.
     None,
-    /// It does not hear that a failover was given up.
-    DeafToAborts,
     /// It allows writes before the VIP is released.
     UnpausesFirst,
     /// It takes a refused connection for silence.
     RefusedIsSilence,
     /// It does not hear that the VIP was removed.
     BlindToRemovals,
-    /// It does not notice that it was stopped.
-    SleepsUnnoticed,
-    /// It cannot tell a newer failover from an older one.
-    KnowsNoEpochs,
 }
 
 /// What an agent is about to do, or to hear.
@@ -148,7 +142,6 @@ impl Agents {
     /// Tells the core something, and begins what it wants done.
     fn tell(&mut self, host: Host, event: Tells, cluster: &mut Cluster, audit: &mut Audit) {
         let is_deaf = match &event {
-            Tells::Aborted(_) => self.flaw == Flaw::DeafToAborts,
             Tells::AddressGone(_) => self.flaw == Flaw::BlindToRemovals,
             _ => false,
         };
@@ -203,6 +196,8 @@ impl Agents {
             }
             Action::Settle(_) => {
                 if self.flaw == Flaw::UnpausesFirst {
+                    let wrong = audit.of_agents.unpauses(host, cluster);
+                    audit.find(wrong);
                     self.unpause(host, cluster, audit);
                 }
                 self.later(host, moment, Doing::Settle, cluster);
@@ -227,6 +222,8 @@ impl Agents {
                 self.later(host, moment, Doing::Pause(longest), cluster);
             }
             Action::Unpause(..) => {
+                let wrong = audit.of_agents.unpauses(host, cluster);
+                audit.find(wrong);
                 self.later(host, moment, Doing::Unpause, cluster);
             }
             Action::Log(_, _, text) => {
@@ -236,8 +233,6 @@ impl Agents {
     }
 
     fn unpause(&mut self, host: Host, cluster: &mut Cluster, audit: &mut Audit) {
-        let wrong = audit.of_agents.unpaused(host, cluster);
-        audit.find(wrong);
         cluster.machines[host].paused_until = Duration::ZERO;
         audit.note(cluster.now, || {
             format!("the agent of host {host} allows writes")
@@ -371,9 +366,6 @@ impl Agents {
                 }
                 facts.could_elect_without = ballot.could_elect_without();
             }
-            if self.flaw == Flaw::KnowsNoEpochs {
-                ballot.votes.iter_mut().for_each(|vote| vote.epoch = 0);
-            }
         }
         facts
     }
@@ -443,15 +435,6 @@ impl Agents {
                 Some(agent) => {
                     audit.of_agents.continued(host, cluster.now);
                     let held = std::mem::take(&mut agent.held);
-                    if self.flaw == Flaw::SleepsUnnoticed {
-                        let slept = audit.of_agents.slept(host);
-                        let until = cluster.now - agent.started;
-                        let mut at = until.saturating_sub(slept);
-                        while at < until {
-                            let _ = agent.core.on(Tells::Woke, at);
-                            at += ms(500);
-                        }
-                    }
                     for doing in held {
                         self.later(host, ms(1), doing, cluster);
                     }

@@ -141,10 +141,6 @@ impl OfAgents {
         }
     }
 
-    pub fn slept(&self, host: Host) -> Duration {
-        self.seen[host].slept
-    }
-
     pub fn pauses(&mut self, host: Host, longest: Duration) -> Option<String> {
         self.pauses += 1;
         self.seen[host].must_release = false;
@@ -174,7 +170,8 @@ impl OfAgents {
         seen.must_release = seen.is_paused;
     }
 
-    pub fn unpaused(&mut self, host: Host, cluster: &Cluster) -> Option<String> {
+    /// An agent asks for the end of a pause: what it knows then counts.
+    pub fn unpauses(&mut self, host: Host, cluster: &Cluster) -> Option<String> {
         let machine = &cluster.machines[host];
         let seen = &mut self.seen[host];
         let is_paused = std::mem::take(&mut seen.is_paused) && machine.paused_until > cluster.now;

@@ -6,8 +6,10 @@
 //! |---|---|
 //! | `cluster` | time, network, Redis, addresses; no Sentinel's mind, no vipswitch |
 //! | `sentinel` | one Sentinel's mind: epochs, hellos, votes, failovers, calls of the hook (sentinel.c 7.0) |
-//! | `driver` | who acts on the hosts: `OneShot` is the hook and `sync`; the agent will be another |
+//! | `driver` | who acts on the hosts: `OneShot` is the hook and `sync` |
+//! | `agent` | `Agents`: the shipped core on all or some of the hosts, killed and stopped at any time |
 //! | `audit` | the invariants |
+//! | `agent_audit` | what agents must not do |
 //! | `steps` | what can happen, and when |
 //! | `play` | one case from its steps to its rest, and many cases |
 //! | `parity` | the model's Sentinel held against real ones, and against field-notes sections 1 and 6 |
@@ -31,6 +33,17 @@
 //!    and only while its local Sentinel still says what it said in the poll.
 //!    The hook follows a decision that was elected by two of three or forced by an operator, and never
 //!    against what the local Sentinel says at that moment.
+//!
+//! Where agents run (`the_agents_keep_the_invariants`):
+//!
+//! 4. With agents on all hosts and nothing wrong the VIP is where a majority names a master within 12 s.
+//! 5. An agent moves a VIP only on ground that the model knows, too: a majority that it asked, a promotion that was
+//!    published, its own Redis' role, or silence of its peers for `down-after`, in which it was not stopped.
+//! 6. A pause of writes is no longer than half of `down-after`, and ends after the release once the chosen replica
+//!    has said master.
+//! 7. No planned failover of healthy hosts lets the old master take writes through the VIP once the new one is
+//!    promoted.
+//! 8. No agent turns without end, or is busy for nothing.
 //!
 //! Two decisions can have one epoch: `SENTINEL FAILOVER` raises it without votes (field-notes section 6), a
 //! Sentinel with an old file may vote twice, and a leader that is still reconfiguring replicas when it hears
@@ -97,7 +110,7 @@ fn the_policy_keeps_the_invariants() {
 
 #[test]
 fn the_agents_keep_the_invariants() {
-    let cases = number("VIPSWITCH_MODEL_CASES").unwrap_or(1_000);
+    let cases = number("VIPSWITCH_MODEL_CASES").unwrap_or(300);
     let seed = number("VIPSWITCH_MODEL_SEED").unwrap_or_else(play::any_seed);
     println!("VIPSWITCH_MODEL_SEED={seed} VIPSWITCH_MODEL_CASES={cases}");
     match hunt(AGENTS, cases, seed, true) {
@@ -225,4 +238,19 @@ fn an_agent_that_does_not_see_its_vip_removed_is_caught() {
 fn an_agent_that_takes_a_refusal_for_silence_is_caught() {
     let found = caught_agent(Flaw::RefusedIsSilence);
     assert!(found.what.contains("without ground"), "{found}");
+}
+
+#[test]
+fn planned_failovers_lose_no_write() {
+    let failovers = play::plan_failovers(AGENTS, 100);
+    assert!(
+        failovers.as_ref().is_ok_and(|number| *number > 100),
+        "{failovers:?}"
+    );
+    let flawed = Game {
+        agents: Some(Flaw::UnpausesFirst),
+        ..AGENTS
+    };
+    let caught = play::plan_failovers(flawed, 100).unwrap_err();
+    assert!(caught.contains("before it released"), "{caught}");
 }

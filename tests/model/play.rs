@@ -390,3 +390,26 @@ pub fn play(
     world.settle();
     world
 }
+
+/// Plays that many healthy sites with agents, and three planned failovers in each. Returns how many there were.
+///
+/// # Errors
+///
+/// What was wrong first.
+pub fn plan_failovers(game: Game, cases: u64) -> Result<u64, String> {
+    let mut failovers = 0;
+    for case in 0..cases {
+        // Agents on all hosts.
+        let mut world = World::new(game, &Status::healthy(case * 8, [100; HOSTS]));
+        for after in [26_000, 40_000, 40_000, 20_000] {
+            world.run(ms(after + case));
+            let by = world.cluster.random(3).as_millis() as usize;
+            let _ = world.cluster.force_failover(by);
+            if let Some(wrong) = world.audit.wrong {
+                return Err(wrong);
+            }
+        }
+        failovers += world.audit.of_agents.planned_failovers;
+    }
+    Ok(failovers)
+}
