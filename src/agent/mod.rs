@@ -144,11 +144,7 @@ async fn work(
 }
 
 /// Begins what goes on beside the loop.
-fn begin(
-    world: &Rc<World>,
-    path: &Path,
-    next: &Next,
-) -> Result<Vec<AbortHandle>, Fault> {
+fn begin(world: &Rc<World>, path: &Path, next: &Next) -> Result<Vec<AbortHandle>, Fault> {
     let mut tasks = vec![
         spawn_local(heed_signals(
             Rc::clone(world),
