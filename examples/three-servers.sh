@@ -509,7 +509,9 @@ run_shown() {
 
 # Prints the last line about a take-over that vipswitch logged on a host.
 take_over_line() {
-    cat "/run/$1/var/log/redis/"{vipswitch,agent}.log 2>/dev/null | grep -F ' took_over=' | tail -n 1
+    local file=agent.log
+    [[ $mode == agents ]] || file=vipswitch.log
+    grep -F ' took_over=' "/run/$1/var/log/redis/$file" | tail -n 1
 }
 
 ask_for_failover() { [[ $(sentinel "$1" sentinel failover "$MASTER") == OK ]]; }

@@ -179,6 +179,7 @@ fn planned(contender: Contender) -> Times {
     let counts: Vec<(u64, u64)> = counts.collect();
     let acknowledged: u64 = counts.iter().map(|(acknowledged, _)| acknowledged).sum();
     times.rate = acknowledged as f64 / took.as_secs_f64();
+    times.behind = site.bytes_behind();
     times.lost = counts.iter().map(|(_, lost)| lost).sum::<u64>() as f64;
     times
 }
@@ -204,6 +205,7 @@ fn times(site: &Site, writers: &[Client]) -> Times {
         learned: None,
         rate: f64::NAN,
         lost: f64::NAN,
+        behind: None,
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Times {
     pub rate: f64,
     /// How many acknowledged writes the new master has not.
     pub lost: f64,
+    /// How many bytes the new master lacked, by the word of the agent.
+    pub behind: Option<f64>,
 }
 
 /// What came of the death of a host with many masters.
@@ -48,6 +50,9 @@ pub fn lost(what: &str, results: &[(Contender, Times)]) {
 pub fn planned(results: &[(Contender, Times)], watched: Duration) {
     heading("A planned failover", results.len() / CONTENDERS.len());
     row("acknowledged writes lost", results, |one| Some(one.lost));
+    row("bytes that it lacked, by the agent", results, |one| {
+        one.behind
+    });
     row("acknowledged writes a second", results, |one| {
         Some(one.rate)
     });
@@ -116,7 +121,7 @@ fn spread(values: &[Option<f64>]) -> String {
     let mut came: Vec<f64> = values.iter().flatten().copied().collect();
     came.sort_by(f64::total_cmp);
     let Some(most) = came.last() else {
-        return "never".to_owned();
+        return "-".to_owned();
     };
     let middle = came[came.len() / 2];
     let ninth = came[(came.len() * 9).div_ceil(10) - 1];

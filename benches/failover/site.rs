@@ -203,6 +203,15 @@ impl Site {
         self.shell("server1", &format!("cat /proc/$(cat {pid})/{file}"))
     }
 
+    /// Returns how many bytes of the old master's stream the new one lacked, by the word of the old one's agent.
+    pub fn bytes_behind(&self) -> Option<f64> {
+        let status = format!("{} status --json", executable().display());
+        let said = self.shell("server1", &status);
+        let (_, behind) = said.split_once("\"bytes_behind\":")?;
+        let end = behind.find(|c: char| !c.is_ascii_digit())?;
+        behind[..end].parse().ok()
+    }
+
     /// Returns the time from each promotion to the first frame about that VIP which the client received
     /// from the new host.
     pub fn first_frames(&self) -> Vec<Duration> {

@@ -3,6 +3,7 @@
 
 mod address;
 mod agent;
+mod agent_announcements;
 mod agent_beside_hook;
 mod agent_death;
 mod agent_drift;

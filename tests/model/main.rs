@@ -54,6 +54,8 @@
 //! (a Redis that turned, what a Sentinel published, a call, a boot, a death), asks for times to go on, and
 //! asks and acts through [`cluster::Cluster`]. `World::add` puts it beside or instead of the others.
 
+mod agent;
+mod agent_audit;
 mod audit;
 mod cluster;
 #[path = "../integration/common/mod.rs"]
@@ -67,16 +69,52 @@ mod steps;
 use vipswitch::evidence::{Evidence, Role};
 use vipswitch::verdict::{Verdict, Why, verdict};
 
-use play::{Found, hunt};
+use agent::Flaw;
+use play::{Found, Game, hunt};
+
+/// The hook and `sync`.
+const ONE_SHOT: Game = Game {
+    policy: verdict,
+    agents: None,
+};
+
+/// Agents, beside the hook.
+const AGENTS: Game = Game {
+    policy: verdict,
+    agents: Some(Flaw::None),
+};
 
 #[test]
 fn the_policy_keeps_the_invariants() {
     let cases = number("VIPSWITCH_MODEL_CASES").unwrap_or(10_000);
     let seed = number("VIPSWITCH_MODEL_SEED").unwrap_or_else(play::any_seed);
     println!("VIPSWITCH_MODEL_SEED={seed} VIPSWITCH_MODEL_CASES={cases}");
-    match hunt(verdict, cases, seed, true) {
+    match hunt(ONE_SHOT, cases, seed, true) {
         Ok(seen) => println!("{seen}"),
         Err(found) => panic!("{found}"),
+    }
+}
+
+#[test]
+fn the_agents_keep_the_invariants() {
+    let cases = number("VIPSWITCH_MODEL_CASES").unwrap_or(1_000);
+    let seed = number("VIPSWITCH_MODEL_SEED").unwrap_or_else(play::any_seed);
+    println!("VIPSWITCH_MODEL_SEED={seed} VIPSWITCH_MODEL_CASES={cases}");
+    match hunt(AGENTS, cases, seed, true) {
+        Ok(seen) => println!("{seen}"),
+        Err(found) => panic!("{found}"),
+    }
+}
+
+/// Returns what a flawed agent is caught at.
+fn caught_agent(flaw: Flaw) -> Found {
+    let game = Game {
+        policy: verdict,
+        agents: Some(flaw),
+    };
+    match hunt(game, 3_000, 1, false) {
+        Ok(seen) => panic!("not caught: {seen}"),
+        Err(found) => found,
     }
 }
 
@@ -88,7 +126,11 @@ fn number(name: &str) -> Option<u64> {
 
 /// Returns what a broken policy is caught at.
 fn caught(policy: driver::Policy) -> Found {
-    match hunt(policy, 3_000, 1, false) {
+    let game = Game {
+        policy,
+        agents: None,
+    };
+    match hunt(game, 3_000, 1, false) {
         Ok(seen) => panic!("not caught: {seen}"),
         Err(found) => found,
     }
@@ -96,7 +138,7 @@ fn caught(policy: driver::Policy) -> Found {
 
 #[test]
 fn a_case_is_a_function_of_its_seed() {
-    let (first, again) = (play::twice(verdict, 9), play::twice(verdict, 9));
+    let (first, again) = (play::twice(AGENTS, 9), play::twice(AGENTS, 9));
     assert_eq!(first, again);
     for [one, other] in first {
         assert!(!one.is_empty());
@@ -163,4 +205,24 @@ fn a_policy_that_never_binds_after_a_boot_is_caught() {
         other => other,
     });
     assert!(found.what.contains("after a tick"), "{found}");
+}
+
+#[test]
+fn an_agent_that_allows_writes_before_the_release_is_caught() {
+    let found = caught_agent(Flaw::UnpausesFirst);
+    let is_caught = ["allowed writes before", "they are lost"];
+    let what = &found.what;
+    assert!(is_caught.iter().any(|it| what.contains(it)), "{found}");
+}
+
+#[test]
+fn an_agent_that_does_not_see_its_vip_removed_is_caught() {
+    let found = caught_agent(Flaw::BlindToRemovals);
+    assert!(found.what.contains("the VIP"), "{found}");
+}
+
+#[test]
+fn an_agent_that_takes_a_refusal_for_silence_is_caught() {
+    let found = caught_agent(Flaw::RefusedIsSilence);
+    assert!(found.what.contains("without ground"), "{found}");
 }

@@ -30,6 +30,9 @@ pub(super) struct HandOver {
     pub(super) since: Time,
     /// How far it has come.
     pub(super) stage: Stage,
+    /// How many bytes the old master had sent when writes were paused, and the new master had when it was promoted.
+    pub(super) sent: Option<u64>,
+    pub(super) had: Option<u64>,
 }
 
 /// How far a pause has come.
@@ -46,6 +49,18 @@ pub(super) enum Stage {
 }
 
 impl HandOver {
+    /// Notes how far the old master's stream has come. What it said before writes were paused is too little.
+    pub(super) fn heard(&mut self, sent: Option<u64>) {
+        if self.stage != Stage::Asked {
+            self.sent = self.sent.max(sent);
+        }
+    }
+
+    /// Returns how many bytes the new master lacks, once that is known.
+    pub(super) fn behind(&self) -> Option<u64> {
+        Some(self.sent?.saturating_sub(self.had?))
+    }
+
     /// Returns when it ends by itself.
     pub(super) fn until(&self) -> Time {
         self.since + self.longest

@@ -292,8 +292,22 @@ impl Master {
         if is_news {
             self.restless_until = now + AFTER_A_CHANGE;
         }
+        if let Some(hand_over) = self.hand_over.as_mut().filter(|it| it.at == at)
+            && own.role == Ok(Role::Master)
+        {
+            hand_over.heard(own.offset);
+        }
         self.own.insert(at, own);
+        self.compare();
         is_news
+    }
+
+    /// Notes how many bytes the new master lacks, once both numbers are known.
+    fn compare(&mut self) {
+        let behind = self.hand_over.as_ref().and_then(HandOver::behind);
+        if let (Some(behind), Some(timeline)) = (behind, &mut self.timeline) {
+            timeline.bytes_behind = Some(behind);
+        }
     }
 
     pub(super) fn promotes(&mut self, to: Endpoint, now: Time, actions: &mut Vec<Action>) {
@@ -325,16 +339,16 @@ impl Master {
         let Some(promotion) = &mut self.promotion else {
             return;
         };
-        let sent = self.own.values().filter(|own| own.role == Ok(Role::Master));
-        let sent = sent.filter_map(|own| own.offset).max();
         if role == Role::Master
             && let Some(timeline) = &mut self.timeline
         {
             timeline.role_changed.get_or_insert(now);
-            timeline.bytes_behind =
-                Option::zip(sent, had).map(|(sent, had)| sent.saturating_sub(had));
         }
         promotion.role = Some(role);
+        if let Some(hand_over) = &mut self.hand_over {
+            hand_over.had = had;
+        }
+        self.compare();
     }
 
     pub(super) fn paused(&mut self, paused: Result<(), String>, now: Time) {
@@ -565,6 +579,8 @@ impl Master {
             longest,
             since: now,
             stage: Stage::Asked,
+            sent: None,
+            had: None,
         });
         actions.push(Action::Pause(self.name.clone(), at, longest));
     }
@@ -614,22 +630,33 @@ impl Master {
     }
 
     fn settle_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let wants = Stands::of(&self.verdict);
+        let wants = self.wants();
         if wants.is_none() || self.settling {
             return;
         }
         let may_try = self.retry.is_none_or(|(at, _)| now >= at);
-        let waits_for_pause = matches!(
-            self.verdict,
-            Verdict::Elsewhere(Why::CutOff | Why::Promoted)
-        ) && self.hand_over.as_ref().is_some_and(|it| it.is_awaited(now));
-        if (self.is_dirty || wants != self.stands) && may_try && !waits_for_pause {
+        if (self.is_dirty || wants != self.stands) && may_try && !self.waits_for_pause(now) {
             (self.settling, self.is_dirty) = (true, false);
             actions.push(Action::Settle(self.name.clone()));
         } else if self.is_settled() && wants == Some(Stands::Elsewhere) {
             // There was no VIP to release.
             self.unpause(actions);
         }
+    }
+
+    /// Returns where the VIPs are to be settled, `None` where they stay as they are.
+    fn wants(&self) -> Option<Stands> {
+        Stands::of(&self.verdict)
+    }
+
+    /// Returns whether the release has to wait until writes are paused.
+    fn waits_for_pause(&self, now: Time) -> bool {
+        let is_handed_over = matches!(
+            self.verdict,
+            Verdict::Elsewhere(Why::CutOff | Why::Promoted)
+        );
+        let mut pause = self.hand_over.iter();
+        is_handed_over && pause.any(|it| it.is_awaited(now))
     }
 
     fn note(&mut self, next: &Verdict, now: Time, actions: &mut Vec<Action>) {
@@ -655,7 +682,9 @@ impl Master {
 
     /// Returns when something is due, whatever happens until then.
     pub(super) fn wake(&self, now: Time) -> Option<Time> {
-        let retry = self.retry.filter(|_| !self.settling).map(|(at, _)| at);
+        // What cannot be tried when its time comes must not keep the agent awake.
+        let may_try = !self.settling && self.wants().is_some() && !self.waits_for_pause(now);
+        let retry = self.retry.filter(|_| may_try).map(|(at, _)| at);
         let pause = self.hand_over.as_ref().map(|it| it.next(now));
         let promotion = self.promotion.as_ref().map(Promoting::until);
         let call = self.call.as_ref().map(|called| called.until);

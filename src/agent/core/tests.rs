@@ -247,6 +247,11 @@ fn the_old_master_pauses_releases_and_then_allows_writes() {
     );
     // An agent that is to end ends after this.
     assert!(agent.core.is_handing_over());
+    // What its Redis said before writes were paused is not compared: some were answered since.
+    let behind = |agent: &Agent| agent.master().timeline.as_ref().unwrap().bytes_behind;
+    assert_eq!(behind(&agent), None);
+    agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    assert_eq!(behind(&agent), Some(10));
     let actions = agent.settles(2);
     assert!(has_unpause(&actions), "{actions:?}");
     agent.on(1, Event::Unpaused(M.into()));
@@ -440,6 +445,27 @@ fn a_failed_attempt_is_repeated_and_a_hopeless_one_rarely() {
         assert!(agent.on(pause, Event::Woke).contains(&settle()));
     }
     assert_eq!(fails(&mut agent, Kind::Permanent), Some(ms(30_000)));
+}
+
+#[test]
+fn a_failed_attempt_that_cannot_be_repeated_now_does_not_keep_the_agent_awake() {
+    let mut agent = Agent::standing(true);
+    agent.on(10, Event::AddressGone(ip(VIP)));
+    let settled = Settled {
+        verdict: Some(agent.master().verdict.clone()),
+        failed: Some(Fault::passing("no")),
+        took_over: false,
+        released: false,
+        first_frame: None,
+    };
+    agent.on(1, Event::Settled(M.into(), Box::new(settled)));
+    // Nobody knows any more where the VIP belongs.
+    agent.polled(1, facts([HERE, "-", "-"], Role::Master));
+    assert_eq!(agent.on(500, Event::Woke), []);
+    assert!(agent.core.wake(agent.now) > agent.now);
+    // As soon as somebody does, the attempt is repeated.
+    let actions = agent.polled(1, facts([HERE; 3], Role::Master));
+    assert!(actions.contains(&settle()), "{actions:?}");
 }
 
 #[test]

@@ -297,6 +297,18 @@ impl Site {
         )
     }
 
+    /// Returns how many bytes the last of a master's two replicas lacks.
+    pub fn behind(&self, master: &Master, server: &str) -> Option<u64> {
+        let role = self.redis(master, server, &["role"])?;
+        let number = |value: &serde_json::Value| match value.as_u64() {
+            Some(number) => Some(number),
+            None => value.as_str()?.parse().ok(),
+        };
+        let replicas = role[2].as_array().filter(|all| all.len() == 2)?;
+        let slowest = replicas.iter().filter_map(|one| number(&one[2])).min()?;
+        Some(number(&role[1])?.saturating_sub(slowest))
+    }
+
     /// Returns whether a write on this Redis itself is answered with OK.
     pub fn takes_writes(&self, master: &Master, server: &str) -> bool {
         let mut set = self.host(server).command("timeout");
@@ -321,7 +333,7 @@ impl Site {
         all.lines().map(str::to_owned).collect()
     }
 
-    /// Starts clients that write through the VIP as fast as they are answered.
+    /// Starts clients that write through the VIP, each some thousand times a second.
     pub fn writers(&self, master: &Master, number: usize) -> Writers {
         let folder = self.lab.unique("writers");
         fs::create_dir(&folder).unwrap();
@@ -452,7 +464,7 @@ until (-e "$folder/stop") {
         last unless select $is, undef, undef, 1;
         last unless sysread $server, $answer, 4096, length $answer;
     }
-    if ($answer eq "+OK\r\n") { syswrite $notes, sprintf "%s %.6f\n", "$one", time }
+    if ($answer eq "+OK\r\n") { syswrite $notes, sprintf "%s %.6f\n", "$one", time; sleep 0.0003 }
     else { undef $server; sleep 0.002 }
 }
 "#;
