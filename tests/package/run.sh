@@ -255,7 +255,7 @@ moved_by_failover() {
 # --- what servers go through ---------------------------------------------------------------------
 
 declare -a figures=()
-figure() { figures+=("$(printf '%-58s %6s s' "$1" "$(seconds "$2")")"); }
+figure() { figures+=("$(printf '%-64s %6s s' "$1" "$(seconds "$2")")"); }
 
 # Waits until all is well with the VIP on this server: all_well HOST
 all_well() {
@@ -464,6 +464,19 @@ cable() {
     ! lost_vip "$holder" "$since" || die 'networkctl down, networkctl up: the VIP was gone'
     figure 'networkctl down, networkctl up: no write for' "$(outage "$since")"
     fact "networkctl down, networkctl up: likewise; $(seconds "$(outage "$since")") s without a write"
+
+    # Debian 13's networkd then takes all addresses away with the carrier, 12's the host's own.
+    on "$holder" sh -euc 'mv /etc/systemd/network/10-lan.network.d /root/; networkctl reload'
+    all_well "$holder"
+    since=$(now)
+    cable_out "$holder" 2
+    until_deadline "$PATIENCE" "$holder has its own address again" has_own "$holder"
+    all_well "$holder"
+    until_deadline "$PATIENCE" "$holder speaks from its own address" own_source "$holder"
+    figure "cable out for 2 s, without drop-in: host's own address to VIP" "$(after_own_address "$holder")"
+    fact "without the drop-in: the VIP was away for $(seconds "$(away "$holder" "$since")") s, and back $(seconds "$(after_own_address "$holder")") s after the host's own address"
+    on "$holder" sh -euc 'mv /root/10-lan.network.d /etc/systemd/network/; networkctl reload'
+    all_well "$holder"
     usual_down_after
     settled "$holder"
 }
