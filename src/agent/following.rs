@@ -39,13 +39,13 @@ impl Followed {
     pub(super) fn begin(core: mpsc::Sender<Event>, server: Server) -> Followed {
         let is_up = Rc::new(Cell::new(false));
         let (to, mut heard) = mpsc::channel::<Heard<()>>(QUEUE);
-        let up = Rc::clone(&is_up);
+        let (up, by) = (Rc::clone(&is_up), server.endpoint.to_string());
         let task = spawn_local(async move {
             let pass_on = async {
                 while let Some(Heard { news, .. }) = heard.recv().await {
                     up.set(!matches!(news, News::Down(_)));
                     // It is closed only when this world ends.
-                    let _ = core.send(event(news)).await;
+                    let _ = core.send(event(news, &by)).await;
                 }
             };
             join(follow(server, (), to), pass_on).await;
@@ -63,16 +63,16 @@ impl Followed {
 }
 
 /// Whatever may have been missed is found by asking.
-fn event(news: News) -> Event {
+fn event(news: News, by: &str) -> Event {
     let News::Event(events::Event { master, what }) = news else {
         return Event::Changed;
     };
     match what {
         What::Promotes(to) => match endpoint(&to) {
-            Some(to) => Event::Promotes(master, to),
+            Some(to) => Event::Promotes(master, to, by.to_owned()),
             None => Event::Changed,
         },
-        What::Aborted => Event::Aborted(master),
+        What::Aborted => Event::Aborted(master, by.to_owned()),
         // Sentinel's own state, of all masters.
         What::Promoted(_) | What::Switched(_) | What::Changed if master.is_empty() => {
             Event::Changed
@@ -173,7 +173,11 @@ fn own(seen: Seen<()>, at: SocketAddr, name: &str) -> Own {
                 behind: state.offset.saturating_sub(replica.offset),
             });
             Own {
-                acknowledged: lags.min().map(Duration::from_secs),
+                acknowledged: match (lags.min(), state.replicas.is_empty()) {
+                    // It may not be asked for their lag: nobody can say that they are silent.
+                    (None, false) => Some(Duration::ZERO),
+                    (lag, _) => lag.map(Duration::from_secs),
+                },
                 replicas: replicas.collect(),
                 offset: Some(state.offset),
                 run_id: state.run_id,

@@ -17,10 +17,14 @@ use crate::exit::Kind;
 use crate::failover::Endpoint;
 use crate::hosts;
 use crate::log::Level;
-use crate::redis::{Server, redis_server};
+use crate::redis::{NoAnswer, Server, redis_server};
 
 /// How long a chosen replica is asked every few milliseconds: the leader promotes it within a second.
 const CLOSELY: Duration = Duration::from_secs(15);
+
+/// How long a replica that may not be asked counts as promoted after it has left: a majority names it within a
+/// second or two.
+const UNASKED: Duration = Duration::from_secs(3);
 
 /// How often it is looked whether it still follows.
 const LOOK: Duration = Duration::from_millis(10);
@@ -36,7 +40,11 @@ impl World {
     pub(super) async fn pause(&self, name: String, at: SocketAddr, longest: Duration) {
         let paused = match self.watch_of(&name, at, true) {
             Some(watch) => {
-                let paused = watch.pause(longest).await.map_err(|no| no.to_string());
+                let paused = match watch.pause(longest).await {
+                    // It may be in force all the same, and is ended like one.
+                    Ok(()) | Err(NoAnswer::Silent(_) | NoAnswer::Broken(_)) => Ok(()),
+                    Err(no) => Err(no.to_string()),
+                };
                 // How many bytes it has sent by now, and no more come.
                 watch.ask_now();
                 paused
@@ -72,7 +80,13 @@ impl World {
             Err(_) => None,
         };
         if let Some(had) = had {
-            self.tell(Event::Chosen(name, Role::Master, had)).await;
+            let said = |role| Event::Chosen(name.clone(), to.clone(), role, had);
+            self.tell(said(Role::Master)).await;
+            if had.is_none() {
+                // It may have died: unless a majority names it by then, nobody knows that it is the master.
+                sleep(UNASKED).await;
+                self.tell(said(Role::Replica)).await;
+            }
         }
     }
 

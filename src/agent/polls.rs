@@ -40,7 +40,6 @@ impl World {
         if some.is_none() {
             self.after_all(&names, &polls).await;
         }
-        self.tell(Event::PollEnded).await;
     }
 
     async fn after_all(self: &Rc<Self>, names: &[&str], polls: &[Result<Poll, Fault>]) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
 use super::sight::{Because, Command, Order, PATIENCE, Seen, Wish};
@@ -18,6 +18,9 @@ const TICK: Duration = Duration::from_secs(1);
 const EXPECTED: Duration = Duration::from_millis(20);
 /// How often a connection is tried while it may be promoted.
 const RECONNECT: Duration = Duration::from_millis(5);
+/// A connection that ended sooner after an answer was no good one: then the next waits for a moment.
+const SHORT: Duration = Duration::from_millis(100);
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// Watches one Redis.
 pub(super) struct Watcher<K, T> {
@@ -70,6 +73,7 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
     pub(super) async fn run(mut self) {
         loop {
             self.known = None;
+            let began = Instant::now();
             let until = Instant::now() + PATIENCE;
             let no = match Connection::open(&self.server, until).await {
                 Err(no) => no,
@@ -81,6 +85,10 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
             if self.known.is_some() {
                 // It was well until now: its promotion, or its end. That is asked in this millisecond.
                 self.why = Because::Ended;
+                // A Redis that ends every connection must not keep this host busy.
+                if began.elapsed() < SHORT {
+                    sleep(AGAIN).await;
+                }
                 continue;
             }
             self.report(Err(no.clone()));

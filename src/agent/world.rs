@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use super::announcing::announcers;
 use super::core::{Action, Core, Event, Stands, Time};
@@ -32,6 +32,9 @@ pub(super) const QUEUE: usize = 1024;
 
 /// How many masters are settled at the same time: each has some files open.
 const AT_ONCE: usize = 32;
+
+/// How long a round of questions may take: much longer than it ever does.
+const ROUND: Duration = Duration::from_secs(30);
 
 /// How many masters `systemctl status` shows.
 const SHOWN: usize = 10;
@@ -176,14 +179,20 @@ impl World {
         }
     }
 
+    /// Asks the Sentinels. A round that does not end is given up, and the next one begins.
+    async fn ask(self: Rc<Self>, some: Option<Vec<String>>) {
+        let _ = timeout(ROUND, Rc::clone(&self).poll(some)).await;
+        self.tell(Event::PollEnded).await;
+    }
+
     fn carry_out(self: &Rc<Self>, action: Action) {
         let world = Rc::clone(self);
         match action {
             Action::Poll => {
-                spawn_local(async move { world.poll(None).await });
+                spawn_local(async move { world.ask(None).await });
             }
             Action::PollSome(names) => {
-                spawn_local(async move { world.poll(Some(names)).await });
+                spawn_local(async move { world.ask(Some(names)).await });
             }
             Action::Settle(name) => {
                 spawn_local(async move { world.settle(name).await });

@@ -244,8 +244,8 @@ impl Agents {
             Doing::Wake => self.tell(host, Tells::Woke, cluster, audit),
             Doing::Hear(event) => {
                 match &event {
-                    Tells::Aborted(_) => audit.of_agents.heard_abort(host),
-                    Tells::Promotes(_, to) => audit.of_agents.heard_choice(host, number(to)),
+                    Tells::Aborted(..) => audit.of_agents.heard_abort(host),
+                    Tells::Promotes(_, to, _) => audit.of_agents.heard_choice(host, number(to)),
                     _ => {}
                 }
                 self.tell(host, event, cluster, audit);
@@ -283,7 +283,7 @@ impl Agents {
                 }
                 if cluster.role(host, of) == Some(Role::Master) {
                     audit.of_agents.heard_chosen(host);
-                    let event = Tells::Chosen(NAME.into(), Says::Master, Some(0));
+                    let event = Tells::Chosen(NAME.into(), endpoint(of), Says::Master, Some(0));
                     self.tell(host, event, cluster, audit);
                 } else {
                     self.later(host, ms(10), Doing::Ask(of, until, asks), cluster);
@@ -359,13 +359,13 @@ impl Agents {
     }
 
     fn flawed(&self, mut facts: Facts) -> Facts {
-        if let Some(ballot) = &mut facts.evidence.ballot {
-            if self.flaw == Flaw::RefusedIsSilence {
-                for vote in &mut ballot.votes {
-                    vote.out_of_reach |= vote.says.is_err();
-                }
-                facts.could_elect_without = ballot.could_elect_without();
+        if self.flaw == Flaw::RefusedIsSilence
+            && let Some(ballot) = &mut facts.evidence.ballot
+        {
+            for vote in &mut ballot.votes {
+                vote.out_of_reach |= vote.says.is_err();
             }
+            facts.could_elect_without = ballot.could_elect_without();
         }
         facts
     }
@@ -449,8 +449,10 @@ impl Agents {
         let tells = match event {
             "+selected-slave"
             | "+failover-state-send-slaveof-noone"
-            | "+failover-state-wait-promotion" => Tells::Promotes(name(), endpoint(of)),
-            _ if event.starts_with("-failover-abort-") => Tells::Aborted(name()),
+            | "+failover-state-wait-promotion" => {
+                Tells::Promotes(name(), endpoint(of), by.to_string())
+            }
+            _ if event.starts_with("-failover-abort-") => Tells::Aborted(name(), by.to_string()),
             _ => Tells::Changed,
         };
         for host in 0..HOSTS {

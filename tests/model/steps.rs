@@ -271,6 +271,28 @@ fn on_host(host: Host) -> Vec<(usize, Act)> {
         ),
         (1, Act::RemoveVip(host)),
         (1, Act::AddVip(host)),
+    ];
+    acts.extend(on_agent(host));
+    for (weight, is) in [
+        (3, Link::Good),
+        (2, Link::Cut),
+        (1, Link::Late),
+        (1, Link::Lossy),
+    ] {
+        acts.push((
+            weight,
+            Act::Link {
+                one: host,
+                other,
+                is,
+            },
+        ));
+    }
+    acts
+}
+
+fn on_agent(host: Host) -> Vec<(usize, Act)> {
+    vec![
         (1, Act::KillAgent(host)),
         (2, Act::StartAgent(host)),
         (1, Act::StopAgent(host)),
@@ -289,23 +311,7 @@ fn on_host(host: Host) -> Vec<(usize, Act)> {
                 are_lost: false,
             },
         ),
-    ];
-    for (weight, is) in [
-        (3, Link::Good),
-        (2, Link::Cut),
-        (1, Link::Late),
-        (1, Link::Lossy),
-    ] {
-        acts.push((
-            weight,
-            Act::Link {
-                one: host,
-                other,
-                is,
-            },
-        ));
-    }
-    acts
+    ]
 }
 
 fn is_possible(status: &Status, act: &Act) -> bool {

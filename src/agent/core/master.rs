@@ -101,6 +101,8 @@ pub struct Master {
     call: Option<Called>,
     divided_since: Option<Time>,
     restless_until: Time,
+    /// When something is due, whatever happens until then.
+    pub(super) due: Option<Time>,
     /// Whether something goes on, so that the Sentinels are to be asked often.
     pub(super) is_restless: bool,
     /// What followed from all that last.
@@ -140,6 +142,7 @@ impl Master {
             call: None,
             divided_since: None,
             restless_until: Time::ZERO,
+            due: None,
             is_restless: false,
             verdict: Verdict::Stays(Why::NothingKnown),
             stands: None,
@@ -248,8 +251,13 @@ impl Master {
         self.unasked.as_ref()
     }
 
+    /// What was known before tells nothing: this agent, or the whole machine, was stopped meanwhile.
     pub(super) fn was_late(&mut self, now: Time) {
         self.cut_off.was_late(now);
+        let text = "this agent was stopped for a while, and has not asked since";
+        self.unasked = Some(Fault::passing(text));
+        self.own.clear();
+        self.promotion = None;
     }
 
     pub(super) fn polled(&mut self, facts: Facts, now: Time) {
@@ -313,8 +321,15 @@ impl Master {
         }
     }
 
-    pub(super) fn promotes(&mut self, to: Endpoint, now: Time, actions: &mut Vec<Action>) {
-        if self.promotion.as_ref().is_some_and(|known| known.to == to) {
+    pub(super) fn promotes(
+        &mut self,
+        to: Endpoint,
+        by: String,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(known) = self.promotion.as_mut().filter(|known| known.to == to) {
+            known.by.insert(by);
             return;
         }
         self.unpause(actions);
@@ -327,19 +342,26 @@ impl Master {
         let mut timeline = Timeline::new(to.to_string(), now);
         timeline.event = Some(now);
         self.timeline = Some(timeline);
-        self.promotion = Some(Promoting::new(to, &self.asked(), now, lasts));
+        self.promotion = Some(Promoting::new(to, by, &self.asked(), now, lasts));
         self.is_begun = false;
     }
 
-    pub(super) fn aborted(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if self.promotion.take().is_some() {
-            self.end_timeline("aborted", now);
+    /// A candidate that was not elected gives up, too: only the leader that has published the promotion ends it.
+    pub(super) fn aborted(&mut self, by: &str, now: Time, actions: &mut Vec<Action>) {
+        if self
+            .promotion
+            .take_if(|known| known.by.contains(by))
+            .is_none()
+        {
+            return;
         }
+        self.end_timeline("aborted", now);
+        self.pause_after = now;
         self.unpause(actions);
     }
 
-    pub(super) fn chosen_said(&mut self, role: Role, had: Option<u64>, now: Time) {
-        let Some(promotion) = &mut self.promotion else {
+    pub(super) fn chosen_said(&mut self, who: &Endpoint, role: Role, had: Option<u64>, now: Time) {
+        let Some(promotion) = self.promotion.as_mut().filter(|known| known.to == *who) else {
             return;
         };
         if role == Role::Master
@@ -507,15 +529,17 @@ impl Master {
     /// Looks what follows from what is known now.
     pub(super) fn review(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.expire(now);
-        let known = self.evidence(now);
+        let mut known = self.evidence(now);
         self.begin_promotion(&known, now, actions);
+        self.note_role(&known, now);
+        if self.confirm(&known, now, actions) {
+            known = self.evidence(now);
+        }
         let next = verdict(&known);
         if next != self.verdict {
             self.note(&next, now, actions);
         }
         self.verdict = next;
-        self.note_role(&known, now);
-        self.confirm(&known, now, actions);
         self.hand_over_if_cut_off(&known, now, actions);
         self.settle_if_due(now, actions);
         let waits = known
@@ -525,6 +549,7 @@ impl Master {
         let has_call = self.call.is_some() && !self.is_settled();
         self.is_restless =
             waits || has_call || self.promotion.is_some() || now < self.restless_until;
+        self.due = self.wake(now);
     }
 
     fn expire(&mut self, now: Time) {
@@ -598,10 +623,11 @@ impl Master {
     }
 
     /// Ends a promotion that a majority has confirmed: from now on the majority says where the master is.
-    fn confirm(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) {
+    /// Returns whether it did.
+    fn confirm(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) -> bool {
         let winner = known.ballot.as_ref().and_then(Ballot::winner);
         let Some((promoting, winner)) = self.promotion.as_ref().zip(winner) else {
-            return;
+            return false;
         };
         let to = site(&promoting.to, &known.known_redis);
         if winner.is_same(&to) {
@@ -620,7 +646,9 @@ impl Master {
             if let Some(timeline) = &self.timeline {
                 actions.push(Action::Log(self.name.clone(), true, timeline.words()));
             }
+            return true;
         }
+        false
     }
 
     fn hand_over_if_cut_off(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) {

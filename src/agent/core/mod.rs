@@ -31,6 +31,9 @@ const QUIET: Duration = Duration::from_secs(1);
 /// How often they are asked while something goes on.
 const RESTLESS: Duration = Duration::from_millis(100);
 
+/// The pause between two rounds, whatever happens.
+const BETWEEN: Duration = Duration::from_millis(20);
+
 /// How late a timer may be until what was seen before counts for nothing: the agent, or the whole machine, was
 /// stopped meanwhile.
 const LATE: Duration = Duration::from_secs(1);
@@ -44,10 +47,10 @@ pub enum Event {
     NotPolled(String, Fault),
     /// A round of questions has ended.
     PollEnded,
-    /// A leader promotes this replica now.
-    Promotes(String, Endpoint),
-    /// The leader has given up.
-    Aborted(String),
+    /// A leader promotes this replica now: its Sentinel, by where its events come from.
+    Promotes(String, Endpoint, String),
+    /// A leader has given up: its Sentinel.
+    Aborted(String, String),
     /// Something has changed that the Sentinels know of.
     Changed,
     /// Something about this master has.
@@ -56,7 +59,7 @@ pub enum Event {
     OwnRedis(String, SocketAddr, Own),
     /// What the chosen replica, on another host, said of its role, and how many bytes of the old master's stream it
     /// had when it was promoted.
-    Chosen(String, Role, Option<u64>),
+    Chosen(String, Endpoint, Role, Option<u64>),
     /// Writes are paused, or cannot be and why.
     Paused(String, Result<(), String>),
     /// Writes are allowed again.
@@ -173,6 +176,8 @@ pub struct Core {
     poll_due: Time,
     /// When those are of which something goes on.
     restless_due: Time,
+    /// When the next round may begin, whatever happens: events come without end where somebody forges them.
+    may_poll: Time,
     /// When the next timer was to end.
     expected: Option<Time>,
 }
@@ -191,6 +196,7 @@ impl Core {
             wanted: BTreeSet::new(),
             poll_due: Time::ZERO,
             restless_due: Time::ZERO,
+            may_poll: Time::ZERO,
             expected: None,
         }
     }
@@ -202,6 +208,8 @@ impl Core {
             for master in self.masters.values_mut() {
                 master.was_late(now);
             }
+            // Nothing that was known before is acted on.
+            self.poll_again = true;
         }
         let touched = self.take(event, now, &mut actions);
         for (name, master) in &mut self.masters {
@@ -210,7 +218,7 @@ impl Core {
                 Touched::One(one) => one == name,
                 Touched::Due => false,
             };
-            if is_touched || master.wake(now).is_some_and(|at| at <= now) {
+            if is_touched || master.due.is_some_and(|at| at <= now) {
                 master.review(now, &mut actions);
             }
         }
@@ -221,7 +229,7 @@ impl Core {
 
     /// Has the Sentinels asked: about all masters every second, and about those of which something goes on more often.
     fn poll_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if self.polling.is_some() {
+        if self.polling.is_some() || now < self.may_poll {
             return;
         }
         if self.poll_again || now >= self.poll_due {
@@ -248,6 +256,7 @@ impl Core {
                     self.poll_due = now + QUIET;
                 }
                 self.restless_due = now + RESTLESS;
+                self.may_poll = now + BETWEEN;
                 self.each(Master::round_ended);
                 return Touched::Due;
             }
@@ -277,12 +286,12 @@ impl Core {
         let polling = self.polling.is_some();
         let (name, is_to_be_asked) = match event {
             Event::ChangedOf(name) => (name, true),
-            Event::Promotes(name, to) => {
-                self.of(&name, |master| master.promotes(to, now, actions));
+            Event::Promotes(name, to, by) => {
+                self.of(&name, |master| master.promotes(to, by, now, actions));
                 (name, true)
             }
-            Event::Aborted(name) => {
-                self.of(&name, |master| master.aborted(now, actions));
+            Event::Aborted(name, by) => {
+                self.of(&name, |master| master.aborted(&by, now, actions));
                 (name, true)
             }
             Event::OwnRedis(name, at, own) => {
@@ -310,8 +319,8 @@ impl Core {
                 self.of(&name, |master| master.not_polled(fault));
                 (name, false)
             }
-            Event::Chosen(name, role, had) => {
-                self.of(&name, |master| master.chosen_said(role, had, now));
+            Event::Chosen(name, who, role, had) => {
+                self.of(&name, |master| master.chosen_said(&who, role, had, now));
                 (name, false)
             }
             Event::Paused(name, paused) => {
@@ -360,6 +369,7 @@ impl Core {
         let is_restless = self.masters.values().any(|master| master.is_restless);
         let poll = match (self.polling, is_restless) {
             (Some(_), _) => now + QUIET,
+            (None, _) if self.poll_again || !self.wanted.is_empty() => self.may_poll,
             (None, true) => self.poll_due.min(self.restless_due),
             (None, false) => self.poll_due,
         };

@@ -1,5 +1,6 @@
 //! A promotion that a leader has published, from its first sign until a majority names the new master.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Time;
@@ -16,6 +17,8 @@ const LASTS: Duration = Duration::from_secs(180);
 pub(super) struct Promoting {
     /// The chosen replica, as the event names it.
     pub(super) to: Endpoint,
+    /// The Sentinels that have published it.
+    pub(super) by: BTreeSet<String>,
     /// The highest number of a failover that was known then.
     epoch: u64,
     /// When it was published.
@@ -28,6 +31,7 @@ pub(super) struct Promoting {
 impl Promoting {
     pub(super) fn new(
         to: Endpoint,
+        by: String,
         evidence: &Evidence,
         now: Time,
         lasts: Option<Duration>,
@@ -35,6 +39,7 @@ impl Promoting {
         let votes = evidence.ballot.iter().flat_map(|ballot| &ballot.votes);
         Promoting {
             to,
+            by: BTreeSet::from([by]),
             epoch: votes.map(|vote| vote.epoch).max().unwrap_or_default(),
             since: now,
             role: None,

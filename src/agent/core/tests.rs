@@ -9,6 +9,8 @@ const M: &str = "m";
 const VIP: &str = "10.0.0.250";
 const HERE: &str = "10.0.0.1";
 const AWAY: &str = "10.0.0.2";
+/// The Sentinel that leads.
+const LEADER: &str = "10.0.0.3:26379";
 
 const fn ms(number: u64) -> Time {
     Time::from_millis(number)
@@ -161,7 +163,7 @@ fn has_unpause(actions: &[Action]) -> bool {
 }
 
 fn promotes(to: &str) -> Event {
-    Event::Promotes(M.into(), endpoint(to))
+    Event::Promotes(M.into(), endpoint(to), LEADER.into())
 }
 
 #[test]
@@ -213,7 +215,7 @@ fn a_promotion_that_is_given_up_gives_the_vip_back_to_what_is_true() {
     agent.on(100, promotes(HERE));
     agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
     agent.settles(2);
-    let actions = agent.on(100, Event::Aborted(M.into()));
+    let actions = agent.on(100, Event::Aborted(M.into(), LEADER.into()));
     assert!(actions.contains(&settle()), "{actions:?}");
     assert!(matches!(
         agent.master().verdict,
@@ -240,7 +242,10 @@ fn the_old_master_pauses_releases_and_then_allows_writes() {
             .any(|action| matches!(action, Action::AskChosen(..)))
     );
     agent.on(1, Event::Paused(M.into(), Ok(())));
-    let actions = agent.on(60, Event::Chosen(M.into(), Role::Master, Some(990)));
+    let actions = agent.on(
+        60,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(990)),
+    );
     assert!(
         actions.contains(&settle()) && !has_unpause(&actions),
         "{actions:?}"
@@ -275,7 +280,9 @@ fn a_pause_ends_on_every_way_out() {
     let mut agent = Agent::standing(true);
     agent.on(100, promotes(AWAY));
     agent.on(1, Event::Paused(M.into(), Ok(())));
-    assert!(has_unpause(&agent.on(100, Event::Aborted(M.into()))));
+    assert!(has_unpause(
+        &agent.on(100, Event::Aborted(M.into(), LEADER.into()))
+    ));
     // Nothing happens: it ends by itself, and the VIP stays.
     let mut agent = Agent::standing(true);
     agent.on(100, promotes(AWAY));
@@ -292,12 +299,18 @@ fn a_pause_ends_on_every_way_out() {
     let mut agent = Agent::standing(true);
     agent.on(100, promotes(AWAY));
     agent.on(1, Event::Paused(M.into(), Err("old".into())));
-    let actions = agent.on(60, Event::Chosen(M.into(), Role::Master, None));
+    let actions = agent.on(
+        60,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
     assert!(actions.contains(&settle()), "{actions:?}");
     // Its Redis does not answer: the release waits a moment, no longer.
     let mut agent = Agent::standing(true);
     agent.on(100, promotes(AWAY));
-    let actions = agent.on(60, Event::Chosen(M.into(), Role::Master, None));
+    let actions = agent.on(
+        60,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
     assert!(!actions.contains(&settle()), "{actions:?}");
     assert!(agent.core.wake(agent.now) <= agent.now + ms(140));
     assert!(agent.on(140, Event::Woke).contains(&settle()));
@@ -331,7 +344,10 @@ fn forged_events_do_not_keep_writes_waiting() {
     }
     assert_eq!(number, 1);
     // A host that no Sentinel of this host's has named is no Redis of this master, whatever it says.
-    let actions = agent.on(1, Event::Chosen(M.into(), Role::Master, None));
+    let actions = agent.on(
+        1,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
     assert!(!actions.contains(&settle()), "{actions:?}");
 }
 
@@ -544,9 +560,12 @@ fn a_call_of_an_earlier_failover_does_not_outlive_a_promotion() {
         1,
         Event::Called(M.into(), Box::new((call, Word::Agrees)), ms(200_000)),
     );
-    agent.on(1, Event::Promotes(M.into(), endpoint(AWAY)));
+    agent.on(1, Event::Promotes(M.into(), endpoint(AWAY), LEADER.into()));
     agent.on(1, Event::Paused(M.into(), Ok(())));
-    agent.on(1, Event::Chosen(M.into(), Role::Master, Some(1000)));
+    agent.on(
+        1,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(1000)),
+    );
     agent.settles(1);
     let stands = |agent: &Agent| agent.core.master(M).unwrap().stands();
     assert_eq!(stands(&agent), Some(Stands::Elsewhere));
@@ -568,15 +587,47 @@ fn the_host_of_a_master_that_died_releases_as_soon_as_the_chosen_replica_says_ma
         ..own(Role::Master)
     };
     agent.on(1, Event::OwnRedis(M.into(), at(), dead));
-    let actions = agent.on(1, Event::Promotes(M.into(), endpoint(AWAY)));
+    let actions = agent.on(1, Event::Promotes(M.into(), endpoint(AWAY), LEADER.into()));
     let is_asked = |action: &Action| matches!(action, Action::AskChosen(..));
     let is_pause = |action: &Action| matches!(action, Action::Pause(..));
     assert!(actions.iter().any(is_asked), "{actions:?}");
     assert!(!actions.iter().any(is_pause), "{actions:?}");
-    let actions = agent.on(1, Event::Chosen(M.into(), Role::Master, None));
+    let actions = agent.on(
+        1,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
     let settle = Action::Settle(M.into());
     assert!(actions.contains(&settle), "{actions:?}");
     agent.settles(1);
     let stands = agent.core.master(M).unwrap().stands();
     assert_eq!(stands, Some(Stands::Elsewhere));
+}
+
+#[test]
+fn a_candidate_that_was_not_elected_ends_nobody_elses_failover() {
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let actions = agent.on(10, Event::Aborted(M.into(), "10.0.0.2:26379".into()));
+    assert!(!has_unpause(&actions), "{actions:?}");
+    let who = endpoint("10.0.0.3");
+    let actions = agent.on(10, Event::Chosen(M.into(), who, Role::Master, None));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = agent.on(
+        10,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn an_agent_that_was_stopped_acts_on_nothing_that_it_knew_before() {
+    let mut agent = Agent::standing(true);
+    // Meanwhile the master has moved, and something has removed the VIP.
+    let actions = agent.on(60_000, Event::AddressGone(ip(VIP)));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert!(actions.contains(&Action::Poll), "{actions:?}");
+    let actions = agent.polled(10, facts([AWAY; 3], Role::Replica));
+    assert!(matches!(agent.master().verdict, Verdict::Elsewhere(_)));
+    assert!(actions.contains(&settle()), "{actions:?}");
 }
