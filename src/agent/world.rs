@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{timeout, timeout_at};
@@ -35,6 +36,10 @@ const AT_ONCE: usize = 32;
 
 /// How long a round of questions may take: much longer than it ever does.
 const ROUND: Duration = Duration::from_secs(30);
+
+/// How long a failover that goes on may hold up the agent's end, or a new configuration. A majority confirms it
+/// within about a second; systemd waits 10 s.
+const LAST_DUTY: Duration = Duration::from_secs(5);
 
 /// How many masters `systemctl status` shows.
 const SHOWN: usize = 10;
@@ -144,12 +149,13 @@ impl World {
         mut ended: impl FnMut() -> Option<End>,
     ) -> End {
         self.take(Event::Woke);
-        let mut end = None;
+        let mut end: Option<(End, Time)> = None;
         loop {
-            end = ended().or(end);
-            // Writes that are paused for a failover would reach the old master again, and be lost with it. This lasts
-            // as long as a pause may, 2 s at most.
-            if let Some(end) = end.take_if(|_| !self.core.borrow().is_handing_over()) {
+            end = ended().map(|end| (end, self.now() + LAST_DUTY)).or(end);
+            // Writes that are paused for a failover would reach the old master again, and be lost with it; and whoever
+            // comes next does not know of a failover that no majority has confirmed.
+            let is_free = |until: Time| self.now() >= until || !self.core.borrow().is_busy();
+            if let Some((end, _)) = end.take_if(|(_, until)| is_free(*until)) {
                 return end;
             }
             let wake = self.started + self.core.borrow().wake(self.now());
@@ -233,11 +239,13 @@ impl World {
     /// Releases every VIP that is here: the agent is stopped for good.
     pub(super) async fn release_all(self: &Rc<Self>) {
         let config = Rc::clone(&self.config);
-        for name in config.masters.keys() {
+        let each = config.masters.keys().map(async |name| {
             let targets = Target::of(&config, &[name]).unwrap_or_default();
             let (task, _) = self.attempt(name, targets, Some(Order::Unbind)).await;
             self.write_log(&task).await;
-        }
+        });
+        // Before systemd kills it.
+        let _ = timeout(LAST_DUTY, join_all(each)).await;
     }
 
     /// Returns how the masters stand, for `systemctl status`.

@@ -28,6 +28,9 @@ const HOPELESS_PAUSE: Duration = Duration::from_secs(30);
 /// Sentinel and its events, and must not keep the writes waiting.
 const BETWEEN_PAUSES: Duration = Duration::from_secs(20);
 
+/// The number of the newest failover where no Sentinel has told it yet.
+const UNKNOWN: u64 = u64::MAX;
+
 /// How many take-over times are kept.
 const KEPT: usize = 100;
 
@@ -233,6 +236,11 @@ impl Master {
         !self.settling && !self.is_dirty && Stands::of(&self.verdict) == self.stands
     }
 
+    /// Returns whether a failover goes on that no majority has confirmed yet: another agent would not know of it.
+    pub(super) fn is_promoting(&self) -> bool {
+        self.promotion.is_some()
+    }
+
     /// Returns why the last attempt has failed, if it has.
     pub fn failed(&self) -> Option<&Fault> {
         self.failed.as_ref()
@@ -267,7 +275,8 @@ impl Master {
         let waits = ballot.is_some_and(Ballot::waits_for_a_minority);
         self.divided_since = self.divided_since.or(Some(now)).filter(|_| waits);
         let epoch = newest(&facts.evidence);
-        self.forced = self.forced.filter(|(_, given)| epoch <= *given);
+        let known = |(order, given)| (order, if given == UNKNOWN { epoch } else { given });
+        self.forced = self.forced.map(known).filter(|(_, given)| epoch <= *given);
         self.unasked = None;
         let is_stale = |called: &Called| called.is_stale(&facts.evidence);
         self.call = self.call.take().filter(|called| !is_stale(called));
@@ -333,7 +342,6 @@ impl Master {
             return;
         }
         self.unpause(actions);
-        self.forced = None;
         // Sentinel calls after its events: a call about another Redis is about an earlier failover.
         let chosen = site(&to, &self.asked().known_redis);
         let is_about_it = |called: &Called| called.call.to.is_same(&chosen);
@@ -422,7 +430,7 @@ impl Master {
 
     pub(super) fn force(&mut self, order: Option<Order>) {
         let epoch = self.facts.as_ref().map(|facts| newest(&facts.evidence));
-        self.forced = order.map(|order| (order, epoch.unwrap_or_default()));
+        self.forced = order.map(|order| (order, epoch.unwrap_or(UNKNOWN)));
         self.look();
     }
 
@@ -599,6 +607,9 @@ impl Master {
 
     fn pause(&mut self, at: SocketAddr, now: Time, actions: &mut Vec<Action>) {
         if now < self.pause_after {
+            let text =
+                "writes are not paused again so soon after the last time, so that some may be lost";
+            actions.push(Action::Log(self.name.clone(), false, text.to_owned()));
             return;
         }
         self.pause_after = now + BETWEEN_PAUSES;

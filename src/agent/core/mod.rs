@@ -394,9 +394,10 @@ impl Core {
         self.masters.values()
     }
 
-    /// Returns whether writes are paused, or about to be, until a VIP is released.
-    pub fn is_handing_over(&self) -> bool {
-        self.masters().any(|master| master.hand_over.is_some())
+    /// Returns whether a failover goes on: writes are paused, or no majority has confirmed it yet.
+    pub fn is_busy(&self) -> bool {
+        self.masters()
+            .any(|master| master.hand_over.is_some() || master.is_promoting())
     }
 
     /// Returns a master.
