@@ -59,7 +59,7 @@ impl World {
         let name = failover.master.as_str();
         let snapshot = Snapshot::new(&self.netlink);
         let known = gather::of_call(&self.config, failover, None, &snapshot).await?;
-        let rounds = self.rounds.get();
+        let rounds = self.rounds_begun.get();
         if let Some(call) = known.call.zip(known.word) {
             let until = self.now() + PATIENCE;
             self.tell(Event::Called(name.to_owned(), Box::new(call), until))
@@ -109,7 +109,7 @@ impl World {
 
     /// Waits for a round of questions that begins now, if it ends in time.
     async fn look(self: &Rc<Self>, name: &str) {
-        let rounds = self.rounds.get();
+        let rounds = self.rounds_begun.get();
         let until = Instant::now() + A_ROUND;
         self.tell(Event::Look(name.to_owned())).await;
         while self.rounds.get() <= rounds {

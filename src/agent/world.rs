@@ -66,6 +66,8 @@ pub(super) struct World {
     /// How many rounds of questions have ended.
     orders: Orders,
     pub(super) rounds: Cell<u64>,
+    /// How many have begun: what is asked now is answered by the next.
+    pub(super) rounds_begun: Cell<u64>,
     /// Until when a round of questions waits for every Sentinel.
     pub(super) full_until: Cell<Time>,
     pub(super) turns: Semaphore,
@@ -120,6 +122,7 @@ impl World {
             news: Notify::new(),
             orders,
             rounds: Cell::new(0),
+            rounds_begun: Cell::new(0),
             full_until: Cell::new(Time::ZERO),
             turns: Semaphore::new(AT_ONCE),
             commands: Semaphore::new(COMMANDS),
@@ -187,6 +190,7 @@ impl World {
 
     /// Asks the Sentinels. A round that does not end is given up, and the next one begins.
     async fn ask(self: Rc<Self>, some: Option<Vec<String>>) {
+        self.rounds_begun.set(self.rounds_begun.get() + 1);
         let _ = timeout(ROUND, Rc::clone(&self).poll(some)).await;
         self.tell(Event::PollEnded).await;
     }
