@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::{level, load, with_agent};
 use crate::agent::client::Unserved;
 use crate::agent::request::{Reply, Verb};
+use crate::agent::socket_path::socket_path;
 use crate::cli::Options;
 use crate::config::{Config, Target};
 use crate::engine::Task;
@@ -27,10 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) async fn run(failover: &Failover, arguments: &[OsString], started: Instant) -> Exit {
     let words = arguments.iter().map(|word| word.to_string_lossy().into());
     let call = Verb::Hook(words.collect());
-    // Without privileges there is nothing better to do than to wait.
-    let until = match privilege::is_there(Capability::NetAdmin) {
-        true => Instant::now() + PATIENCE,
-        false => started + once::PATIENCE,
+    // Without privileges there is nothing better to do than to wait. Where there is no agent that need not be known
+    // before the first frame.
+    let may_wait = socket_path().is_ok_and(|path| path.exists());
+    let until = match may_wait && !privilege::is_there(Capability::NetAdmin) {
+        true => started + once::PATIENCE,
+        false => Instant::now() + PATIENCE,
     };
     // Before the configuration, which this process need not be able to read.
     let unserved = match with_agent::ask(call, &[], &Options::default(), until).await {

@@ -402,8 +402,8 @@ const AGENT: &str = r#"
 use IO::Socket::UNIX;
 mkdir "/run/vipswitch";
 open my $number, ">", "/run/vipswitch/number" or die; print $number $$; close $number;
-my $server = IO::Socket::UNIX->new(Local => "/run/vipswitch/agent.sock", Listen => 9) or die $!;
-chmod 0660, "/run/vipswitch/agent.sock";
+my $server = IO::Socket::UNIX->new(Local => $ENV{VIPSWITCH_AGENT_SOCKET}, Listen => 9) or die $!;
+chmod 0660, $ENV{VIPSWITCH_AGENT_SOCKET};
 while (my $client = $server->accept) {
     my $asked = <$client>;
     if (-e "/run/vipswitch/hang") { push @silent, $client; next }
@@ -468,7 +468,7 @@ impl Agent<'_> {
     fn end(self) {
         self.checked.sh(
             "server1",
-            "kill $(cat /run/vipswitch/number); rm /run/vipswitch/agent.sock",
+            "kill $(cat /run/vipswitch/number); rm $VIPSWITCH_AGENT_SOCKET",
         );
     }
 }
@@ -562,7 +562,7 @@ fn ordinary_sentinel(checked: &Checked) {
     // With an agent it needs no privilege, but the way to the socket.
     let agent = Agent::start(checked);
     checked.names(&["agent-socket"]);
-    checked.sh("server1", "chgrp 65534 /run/vipswitch/agent.sock");
+    checked.sh("server1", "chgrp 65534 $VIPSWITCH_AGENT_SOCKET");
     checked.is_well();
     checked.sh("server1", "chmod 700 /run/vipswitch");
     checked.names(&["agent-socket"]);
