@@ -3,6 +3,7 @@
 # master is shut down, then a planned failover leads back to it, and a timeline tells what happened.
 #
 #   examples/three-servers.sh                     installs what is missing, builds, runs
+#   examples/three-servers.sh --hook-only         the same without agents: Sentinel's calls alone
 #   VIPSWITCH_BIN=FILE examples/three-servers.sh  runs that executable instead of building one
 #
 # Works as root, and as a user who may make user namespaces. The host's network stays as it is, and
@@ -76,6 +77,7 @@ check_namespaces() {
     abort "$(id -un) may not make namespaces here" "${remedies[@]}"
 }
 
+mode=agents # or hook-only
 sandbox=''
 
 end_sandbox() {
@@ -110,7 +112,7 @@ outside() {
     # The executable is handed over open, because /run, and what lies in it, is hidden inside.
     exec 3<"$binary"
     cd "$here/three-servers"
-    setpriv --pdeathsig KILL "${unshare[@]}" "$BASH" "$here/three-servers.sh" --inside &
+    setpriv --pdeathsig KILL "${unshare[@]}" "$BASH" "$here/three-servers.sh" --inside "$mode" &
     sandbox=$!
     local status=0
     wait "$sandbox" || status=$?
@@ -144,7 +146,7 @@ die() {
     local host file
     {
         for host in "${SERVERS[@]}"; do
-            for file in redis-server.log redis-sentinel.log vipswitch.log; do
+            for file in redis-server.log redis-sentinel.log vipswitch.log agent.log; do
                 show_tail "/run/$host/var/log/redis/$file"
             done
             show_tail "/run/$host/addresses"
@@ -173,6 +175,7 @@ start_host() {
     # shellcheck disable=SC2016
     unshare --mount --net -- "$BASH" -c '
         mount --bind "/run/$0" /run && { mount -t sysfs sysfs /sys 2>/dev/null || :; } &&
+        mount -t tmpfs -o mode=755 tmpfs /var/lib && mkdir /run/vipswitch /var/lib/vipswitch &&
         ip link set lo up && : >/run/up && exec sleep infinity' "$host" 3<&- &
     pid[$host]=$!
     until_deadline "$PATIENCE" "$host comes up" test -e "/run/$host/up"
@@ -210,6 +213,7 @@ install_files() {
         cp redis-replica.conf "$etc/redis/redis.conf"
         sed 's/^#\(sentinel client-reconfig-script \)/\1/' sentinel.conf >"$etc/redis/sentinel.conf"
         cp vipswitch.toml "$etc/vipswitch.toml"
+        (umask 077 && echo "$REDISCLI_AUTH" >"$etc/vipswitch.password")
         cp firewall.nft firewall.iptables "$etc/"
         ln /run/vipswitch "/run/$host/bin/vipswitch"
     done
@@ -217,12 +221,16 @@ install_files() {
     chmod 755 /run/server?/etc
     chmod 644 /run/server?/etc/vipswitch.toml
 
+    local -a toml=(/run/server?/etc/vipswitch.toml)
     local -a redis=(/run/server?/etc/redis/redis.conf) sentinel=(/run/server?/etc/redis/sentinel.conf)
     change /var/ /run/var/ 'in private folders' "${redis[@]}" "${sentinel[@]}"
     change /usr/local/bin/ /run/bin/ 'likewise' "${sentinel[@]}"
+    change /etc/vipswitch.p /run/etc/vipswitch.p 'likewise' "${toml[@]}"
     change change-this-password "$REDISCLI_AUTH" 'everywhere the same' "${redis[@]}" "${sentinel[@]}"
     change 'daemonize yes' 'daemonize no' "Sentinel only, for vipswitch's log" "${sentinel[@]}"
     change "$MASTER 5000" "$MASTER $DOWN_AFTER" 'down-after-milliseconds: wait less' "${sentinel[@]}"
+    change 'min-replicas-to-write 1' 'min-replicas-to-write 0' 'else a new master refuses writes for a second' \
+        "${redis[@]}"
     export VIPSWITCH_CONFIG=/run/etc/vipswitch.toml
     printf '  %-23s  ->  %-23s %s%s%s\n' /etc/vipswitch.toml "$VIPSWITCH_CONFIG" "$dim" \
         'set in VIPSWITCH_CONFIG' "$plain"
@@ -290,6 +298,19 @@ start_sentinel() {
     on "$1" env -u REDISCLI_AUTH redis-sentinel /run/etc/redis/sentinel.conf </dev/null \
         >>"/run/$1/var/log/redis/vipswitch.log" 2>&1 &
     until_deadline "$PATIENCE" "Sentinel on $1 answers" sentinel_answers "$1"
+}
+
+# The agent of a host knows where the VIP belongs.
+agent_knows() {
+    local known
+    known=$(on "$1" timeout 5 /run/bin/vipswitch status --json 2>&1) || return 1
+    [[ $known == *'"verdict":"here"'* || $known == *'"verdict":"elsewhere"'* ]]
+}
+
+start_agent() {
+    on "$1" env -u REDISCLI_AUTH /run/bin/vipswitch agent </dev/null \
+        >>"/run/$1/var/log/redis/agent.log" 2>&1 &
+    until_deadline "$PATIENCE" "the agent on $1 knows where the VIP belongs" agent_knows "$1"
 }
 
 # Follows a master, link up: follows HOST MASTER-HOST
@@ -360,6 +381,15 @@ vip_event() {
     done <"/run/$1/addresses"
 }
 
+# Prints when a host's Redis turned master: promotion HOST SINCE
+promotion() {
+    local line when
+    grep -F ' MODE enabled (user request' "/run/$1/var/log/redis/redis-server.log" | while read -r line; do
+        when=$(date -d "$(cut -d ' ' -f 2-5 <<<"$line")" +%s%6N)
+        ((when < $2 / 1000 * 1000)) || { echo "$when" && return; }
+    done
+}
+
 # Prints the lines of all Sentinels' logs that have a text, since a time, the oldest first and each
 # behind its time: logged TEXT SINCE
 logged() {
@@ -388,10 +418,12 @@ finds() { found=$("$@") && [[ -n $found ]]; }
 # Prints what happened after START, and leaves the new master in $master:
 # timeline START WHAT FROM-HOST
 timeline() {
-    local start=$1 what=$2 from=$3 to decided came left answered value rest lost
+    local start=$1 what=$2 from=$3 to promoted decided came left answered value rest lost
     local found before_time before_value gap
     until_deadline "$LONG_PATIENCE" "Sentinel's decision (+promoted-slave)" finds decision_since "$start"
     read -r decided to <<<"$found"
+    until_deadline "$PATIENCE" "Redis on $to is master" finds promotion "$to" "$start"
+    promoted=$found
     until_deadline "$PATIENCE" "the VIP comes to $to" finds vip_event "$to" came "$start"
     came=$found
     until_deadline "$PATIENCE" "a write is answered by $to" finds first_write_by "$to" "$start"
@@ -402,7 +434,8 @@ timeline() {
 
     {
         echo "$start $what"
-        echo "$decided Sentinel's decision: $to is master now (+promoted-slave)"
+        echo "$promoted Redis on $to is master"
+        echo "$decided Sentinel's decision is published (+promoted-slave)"
         echo "$came VIP on $to"
         echo "$left VIP gone from $from"
         echo "$answered first write answered by $to"
@@ -415,7 +448,7 @@ timeline() {
     lost=$((before_value + 1 > value ? before_value + 1 - value : 0))
     say
     say "  The client was without an answer for $gap ms. Of the writes answered before, $lost were lost."
-    ((lost == 0)) || note "They went to $from after $to had become master and before Sentinel said so."
+    ((lost == 0)) || note "They went to $from after $to had become master and before the VIP moved."
 }
 
 holders() {
@@ -474,8 +507,12 @@ run_shown() {
         { cat "$errors" >&2 && die "vipswitch $* on $host"; }
 }
 
-# Prints the last line that vipswitch logged on a host.
-hook_line() { tail -n 1 "/run/$1/var/log/redis/vipswitch.log"; }
+# Prints the last line about a take-over that vipswitch logged on a host.
+take_over_line() {
+    local file=agent.log
+    [[ $mode == agents ]] || file=vipswitch.log
+    grep -F ' took_over=' "/run/$1/var/log/redis/$file" | tail -n 1
+}
 
 ask_for_failover() { [[ $(sentinel "$1" sentinel failover "$MASTER") == OK ]]; }
 
@@ -494,8 +531,12 @@ set_up() {
         say "  $host  ${ADDRESS[$host]}  ${MAC[$host]}  Redis :$REDIS_PORT  Sentinel :$SENTINEL_PORT"
     done
     say "  client   ${ADDRESS[client]}   ${MAC[client]}  writes to the virtual IP, $VIP:$REDIS_PORT"
-    note 'The virtual IP (VIP) is always on the master. When Sentinel makes another Redis master, it runs'
-    note 'vipswitch on every server, which moves the VIP there; the client knows no other address.'
+    note 'The virtual IP (VIP) is always on the master; the client knows no other address.'
+    if [[ $mode == agents ]]; then
+        note 'An agent on each server follows the Sentinels and its own Redis, and moves the VIP.'
+    else
+        note 'When Sentinel makes another Redis master, it runs vipswitch on every server, which moves the VIP.'
+    fi
 
     heading 'The files of examples/three-servers, with these changes'
     install_files
@@ -529,10 +570,19 @@ inside() {
     # A failure in a subshell comes up as one of the shell that started it.
     trap '[[ $BASH_SUBSHELL -gt 0 ]] || die "line $LINENO: $BASH_COMMAND"' ERR
     local host start returned found old master=server1
+    umask 022
     set_up
 
-    heading '1. The VIP goes to the first master, once, by hand'
-    run_shown server1 bind
+    if [[ $mode == agents ]]; then
+        heading '1. The agents start, and the VIP goes to the first master'
+        for host in "${SERVERS[@]}"; do
+            say "  $host# vipswitch agent"
+            start_agent "$host"
+        done
+    else
+        heading '1. The VIP goes to the first master, once, by hand'
+        run_shown server1 bind
+    fi
     until_deadline "$PATIENCE" 'the VIP is on server1' held_by_only server1
     write_on
     until_deadline "$PATIENCE" 'a write through the VIP is answered' finds first_write_by server1 0
@@ -541,9 +591,13 @@ inside() {
     start=$(now)
     until_deadline "$PATIENCE" 'Redis on server1 ends' shut_down_redis server1
     timeline "$start" 'Redis on server1 shut down' server1
-    note "$DOWN_AFTER ms of this are down-after-milliseconds. Sentinel publishes +promoted-slave when the replica"
-    note "has become master, and runs vipswitch then. What that logged on $master:"
-    until_deadline "$PATIENCE" "vipswitch logs on $master" finds hook_line "$master"
+    note "$DOWN_AFTER ms of this are down-after-milliseconds. Sentinel publishes +promoted-slave up to a second after"
+    if [[ $mode == agents ]]; then
+        note "the promotion; the agent sees the promotion itself. What it logged on $master:"
+    else
+        note "the promotion, and runs vipswitch then. What that logged on $master:"
+    fi
+    until_deadline "$PATIENCE" "vipswitch logs on $master" finds take_over_line "$master"
     fold -s -w 94 <<<"$found" | sed "s/^/    $dim/; s/ *\$/$plain/"
     until_deadline "$PATIENCE" "the VIP is on $master alone" held_by_only "$master"
 
@@ -574,7 +628,14 @@ inside() {
 
 case ${1:-} in
 '') outside ;;
---inside) inside ;;
+--hook-only)
+    mode=hook-only
+    outside
+    ;;
+--inside)
+    mode=$2
+    inside
+    ;;
 -h | --help) sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" ;;
-*) abort "unknown argument: $1" 'It takes none; --help tells more.' ;;
+*) abort "unknown argument: $1" 'It takes --hook-only, or none; --help tells more.' ;;
 esac

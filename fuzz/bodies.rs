@@ -116,6 +116,17 @@ pub fn answers(data: &[u8]) {
     }
 }
 
+/// An event names a master that was in it, or none at all.
+fn assert_event(value: &Value) {
+    let Value::Array(list) = value else { return };
+    if let [_, Value::Text(channel), Value::Text(payload)] = list.as_slice()
+        && let Some(event) = readers::event(channel, payload)
+    {
+        assert!(payload.contains(&event.master));
+        assert!(!event.master.chars().any(char::is_control));
+    }
+}
+
 /// What a subscription and the questions to Sentinel and Redis bring: the values are read as each of
 /// the answers that are expected.
 pub fn events(data: &[u8]) {
@@ -135,9 +146,14 @@ pub fn events(data: &[u8]) {
                 assert_read(readers::instances(value));
                 assert_read(readers::of_role(value));
                 assert_read(readers::of_info(value));
+                assert_event(value);
             }
             Err(no) => assert_no_answer(no),
         }
+    }
+    for three in arrived.windows(3) {
+        let server = three[2].as_ref().ok();
+        assert_read(readers::state(three[0].clone(), three[1].clone(), server));
     }
     for four in arrived.chunks_exact(4) {
         if let Ok(four) = <[_; 4]>::try_from(four.to_vec()) {

@@ -49,12 +49,13 @@ build_executable() {
         need aarch64-linux-gnu-gcc 'gcc-aarch64-linux-gnu'
         export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
     fi
+    # A panic aborts in this profile: no tables of how to unwind Rust's own functions (600 KB).
     # --config adds to the flags in .cargo/config.toml; RUSTFLAGS would take their place.
     unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
     local home=${CARGO_HOME:-$HOME/.cargo}
     echo 'packaging/build.sh: building the executable. The last crate, vipswitch itself, takes the longest.' >&2
     cargo build --release --locked --target "$target" --config \
-        "target.$target.rustflags=['--remap-path-prefix=$PWD=/usr/src/vipswitch', '--remap-path-prefix=$home=/usr/src/cargo']"
+        "target.$target.rustflags=['--remap-path-prefix=$PWD=/usr/src/vipswitch', '--remap-path-prefix=$home=/usr/src/cargo', '-Cforce-unwind-tables=no']"
     executable=$build/$target/release/vipswitch
 }
 
@@ -79,22 +80,23 @@ put() { install -D -m "$1" "$2" "$3"; }
 
 # Everything that all formats have, below $1, but for the licences and zsh's completions.
 stage() {
-    local root=$1 server unit file doc=$1/usr/share/doc/vipswitch
+    local root=$1 server file doc=$1/usr/share/doc/vipswitch
     # Not in /usr/bin itself: systemd allows a single file there (ExecPaths=) by a mount on it, which goes
     # when an upgrade puts another in its place, and Sentinel could not run its hook until it is restarted.
     put 755 "$executable" "$root/usr/lib/vipswitch/vipswitch"
     install -d "$root/usr/bin"
     ln -s ../lib/vipswitch/vipswitch "$root/usr/bin/vipswitch"
     put 640 packaging/vipswitch.toml "$root/etc/vipswitch.toml"
+    # For the way without agent. Not in the units' folders: with an agent Sentinel needs no privilege.
     for server in redis valkey; do
-        for unit in "$server-sentinel.service" "$server-sentinel@.service"; do
-            put 644 "packaging/systemd/$server-sentinel.conf" "$root/usr/lib/systemd/system/$unit.d/vipswitch.conf"
-        done
+        put 644 "packaging/systemd/$server-sentinel.conf" "$doc/examples/systemd/$server-sentinel.conf"
     done
+    put 644 packaging/systemd/vipswitch-agent.service "$root/usr/lib/systemd/system/vipswitch-agent.service"
+    put 644 packaging/systemd/sysusers.conf "$root/usr/lib/sysusers.d/vipswitch.conf"
     put 644 packaging/systemd/vipswitch-sync.service "$root/usr/lib/systemd/system/vipswitch-sync.service"
     put 644 packaging/systemd/vipswitch-sync.timer "$root/usr/lib/systemd/system/vipswitch-sync.timer"
     # The name that everybody tries first: systemctl status vipswitch.
-    ln -s vipswitch-sync.service "$root/usr/lib/systemd/system/vipswitch.service"
+    ln -s vipswitch-agent.service "$root/usr/lib/systemd/system/vipswitch.service"
     put 644 packaging/systemd/tmpfiles.conf "$root/usr/lib/tmpfiles.d/vipswitch.conf"
     for file in NetworkManager/dispatcher.d networkd-dispatcher/routable.d; do
         put 755 packaging/network/interface-up "$root/usr/lib/$file/50-vipswitch"
@@ -140,7 +142,7 @@ build_deb() {
         packaging/deb/control >"$root/DEBIAN/control"
     printf '%s\n' /etc/vipswitch.toml /etc/network/if-up.d/vipswitch >"$root/DEBIAN/conffiles"
     put 644 packaging/deb/triggers "$root/DEBIAN/triggers"
-    for name in postinst prerm postrm; do
+    for name in preinst postinst prerm postrm; do
         script "packaging/deb/$name" >"$root/DEBIAN/$name"
         chmod 755 "$root/DEBIAN/$name"
     done
@@ -183,7 +185,7 @@ build_tar() {
     # install.sh puts it into a folder of the administrator's choice.
     mv "$root/files/usr/lib/vipswitch/vipswitch" "$root/files/usr/bin/vipswitch"
     rmdir "$root/files/usr/lib/vipswitch"
-    sed -i 's|^ExecPaths=.*|ExecPaths=/usr/bin/vipswitch|' "$root"/files/usr/lib/systemd/system/*.service.d/vipswitch.conf
+    sed -i 's|^ExecPaths=.*|ExecPaths=/usr/bin/vipswitch|' "$root"/files/usr/share/doc/vipswitch/examples/systemd/*.conf
     put 644 "$work/documents/_vipswitch" "$root/files/usr/share/zsh/site-functions/_vipswitch"
     for file in CHANGELOG.md LICENSE-MIT LICENSE-APACHE; do
         put 644 "$file" "$root/files/usr/share/doc/vipswitch/$file"

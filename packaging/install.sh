@@ -25,8 +25,8 @@ root=${root%/}
 files=$(cd "$(dirname "$0")" && pwd)/files
 # systemd looks below these two only.
 case $prefix in
-/usr | /usr/local) units=$prefix/lib/systemd/system tmpfiles=$prefix/lib/tmpfiles.d ;;
-*) units=/etc/systemd/system tmpfiles=/etc/tmpfiles.d ;;
+/usr | /usr/local) units=$prefix/lib/systemd/system tmpfiles=$prefix/lib/tmpfiles.d sysusers=$prefix/lib/sysusers.d ;;
+*) units=/etc/systemd/system tmpfiles=/etc/tmpfiles.d sysusers=/etc/sysusers.d ;;
 esac
 # And these below /usr and /etc.
 case $prefix in
@@ -39,6 +39,7 @@ place_of() {
     case $1 in
     usr/lib/systemd/system/*) echo "$root$units/${1#usr/lib/systemd/system/}" ;;
     usr/lib/tmpfiles.d/*) echo "$root$tmpfiles/${1#usr/lib/tmpfiles.d/}" ;;
+    usr/lib/sysusers.d/*) echo "$root$sysusers/${1#usr/lib/sysusers.d/}" ;;
     usr/lib/NetworkManager/* | usr/lib/networkd-dispatcher/*) echo "$root$network/${1#usr/lib/}" ;;
     usr/*) echo "$root$prefix/${1#usr/}" ;;
     *) echo "$root/$1" ;;
@@ -79,7 +80,7 @@ remove_file() {
     rm -f "$place"
     # Only folders that are nobody else's.
     case $1 in
-    usr/share/doc/*) rmdir "${place%/*}" "$root$prefix/share/doc/vipswitch/examples" "$root$prefix/share/doc/vipswitch" 2>/dev/null || : ;;
+    usr/share/doc/*) rmdir "${place%/*}" "$root$prefix/share/doc/vipswitch/docs" "$root$prefix/share/doc/vipswitch/examples" "$root$prefix/share/doc/vipswitch" 2>/dev/null || : ;;
     *.service.d/*) rmdir "${place%/*}" 2>/dev/null || : ;;
     esac
 }
@@ -90,21 +91,27 @@ umask 022
 if [ "$action" = install ]; then
     replaced=$([ ! -e "$root$prefix/bin/vipswitch" ] || echo yes)
     each_file | while IFS= read -r file; do install_file "$file"; done
+    make_user
     if [ -z "$root" ]; then share_configuration; fi
     if runs_here; then
         systemd-tmpfiles --create vipswitch.conf || :
         systemctl daemon-reload
-        systemctl enable --now vipswitch-sync.timer
+        systemctl try-restart vipswitch-agent.service vipswitch-sync.timer || :
+        say_how_to_use_the_agent
     fi
-    say_who_needs_a_restart
-    # Here ExecPaths= names the file itself, which is a mount on the old one.
+    # In the drop-in of the way without agent ExecPaths= names the file itself, which is a mount on the old one.
     [ -z "$replaced" ] || say 'the executable was replaced: restart every Sentinel that calls it, or systemd keeps it from running the new one'
     say "installed below $root$prefix. Next: name a master in $root/etc/vipswitch.toml, and in sentinel.conf"
     say "    sentinel client-reconfig-script MASTER $prefix/bin/vipswitch"
+    say 'then: systemctl enable --now vipswitch-agent'
 else
     warn_if_named "$prefix/bin/vipswitch"
-    if runs_here; then systemctl disable --now vipswitch-sync.timer || :; fi
+    if runs_here; then systemctl disable --now vipswitch-agent.service vipswitch-sync.timer || :; fi
     each_file | while IFS= read -r file; do remove_file "$file"; done
+    # An earlier version has installed these.
+    for server in redis valkey; do
+        for unit in "$server-sentinel.service" "$server-sentinel@.service"; do remove_file "usr/lib/systemd/system/$unit.d/vipswitch.conf"; done
+    done
     if runs_here; then systemctl daemon-reload; fi
     say "removed from $root$prefix; $root/etc/vipswitch.toml is left"
 fi

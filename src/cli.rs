@@ -9,11 +9,24 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::exit::Fault;
 use crate::failover::{self, Failover};
 
-/// The three ways to run it.
+/// The ways to run it. One line more, and the help would not fit on the smallest screen.
 const USAGE: &str = "\
-vipswitch [OPTIONS] <COMMAND>      you, or a timer: vipswitch sync
-       vipswitch MASTER leader|observer STATE FROM-IP FROM-PORT TO-IP TO-PORT
-                                          Sentinel, its client-reconfig-script";
+vipswitch [OPTIONS] <COMMAND>   you; Sentinel's client-reconfig-script:
+       vipswitch MASTER leader|observer STATE FROM-IP FROM-PORT TO-IP TO-PORT";
+
+const BIND: &str = "\
+With an agent on this host the agent does it, and refuses where the Sentinels name another host, unless
+--force is given. Without an agent it is done whatever the Sentinels say, with --force or without.
+
+Example:
+  vipswitch bind master8000";
+
+const UNBIND: &str = "\
+With an agent on this host the agent does it, and refuses where the Sentinels name this host, unless
+--force is given. Without an agent it is done whatever the Sentinels say, with --force or without.
+
+Example:
+  vipswitch unbind master8000 --dry-run";
 
 const SYNC: &str = "\
 The VIP belongs here exactly if a majority of the Sentinels names a Redis of this host, and that
@@ -23,6 +36,16 @@ Example:
   vipswitch sync
 
 Exit codes: 0 it agrees, 1 it may later, 2 it cannot as it stands.";
+
+const AGENT: &str = "\
+Systemd runs it, by vipswitch-agent.service.
+
+Example:
+  vipswitch agent --verbose
+
+SIGHUP reads the configuration again; SIGTERM ends it and leaves the VIPs where they are.
+
+Exit codes: 0 a signal ended it, 1 it may work later, 2 it cannot as it stands.";
 
 const CHECK: &str = "\
 Run it as root on every server; it changes nothing.
@@ -95,6 +118,17 @@ pub struct Chosen {
     pub all: bool,
 }
 
+/// An order about some masters.
+#[derive(Args, Clone, Debug)]
+pub struct Ordered {
+    /// What it is about.
+    #[command(flatten)]
+    pub of: Chosen,
+    /// Against what the Sentinels say, until the next failover or the opposite command
+    #[arg(long)]
+    pub force: bool,
+}
+
 /// What `announce` is about.
 #[derive(Args, Clone, Debug)]
 pub struct Announce {
@@ -113,8 +147,11 @@ pub struct Status {
     #[command(flatten)]
     pub of: Masters,
     /// Exit 0 if all is well, 1 with warnings, 2 with errors
-    #[arg(long)]
+    #[arg(long, conflicts_with = "watch")]
     pub exit_code: bool,
+    /// Print again each second until interrupted
+    #[arg(long)]
+    pub watch: bool,
 }
 
 /// What other runs of vipswitch start, detached. It is no command of the operator's, so that no help, no
@@ -192,12 +229,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The operator's commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
-    /// Take the VIP over, on this host, whatever Sentinel says
-    #[command(after_help = "Example:\n  vipswitch bind master8000")]
-    Bind(Chosen),
+    /// Take the VIP over, on this host
+    #[command(after_help = BIND)]
+    Bind(Ordered),
     /// Release the VIP from this host
-    #[command(after_help = "Example:\n  vipswitch unbind master8000 --dry-run")]
-    Unbind(Chosen),
+    #[command(after_help = UNBIND)]
+    Unbind(Ordered),
     /// Announce again what this host holds
     #[command(after_help = "Example:\n  vipswitch announce")]
     Announce(Announce),
@@ -207,7 +244,10 @@ pub enum Verb {
     /// Make this host agree with the Sentinels, once (boot, timers)
     #[command(after_help = SYNC)]
     Sync(Masters),
-    /// Tell whether the hook will work on this host
+    /// Stay resident and follow every Sentinel (a service runs it)
+    #[command(after_help = AGENT)]
+    Agent,
+    /// Tell whether all is in place for a failover on this host
     #[command(after_help = CHECK)]
     Check,
     /// Print the version
@@ -380,10 +420,13 @@ mod tests {
             };
             assert!(cli.options.json && !cli.options.dry_run);
             assert_eq!(cli.options.config, Some("/x".into()));
-            let Verb::Bind(masters) = cli.verb else {
+            let Verb::Bind(order) = cli.verb else {
                 panic!("{line}")
             };
-            assert_eq!(masters.masters, ["m", "n"]);
+            assert_eq!(
+                (order.of.masters, order.force),
+                (vec!["m".into(), "n".into()], false)
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 //! here asks, waits or looks at a clock. What follows from it is the verdict's to say.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::exit::Fault;
@@ -29,8 +29,57 @@ pub struct Evidence {
     pub word: Option<Word>,
     /// What all Sentinels say.
     pub ballot: Option<Ballot>,
+    /// Every Redis of the master that this host's Sentinel names, or has named.
+    pub known_redis: Vec<Site>,
     /// What each Redis of this master on this host says of itself.
     pub own_redis: Vec<OwnRedis>,
+    /// A promotion that a failover's leader has published.
+    pub promotion: Option<Promotion>,
+    /// Whether this host is cut off from its peers, for so long that they can have made another Redis the master,
+    /// and is to let go then.
+    pub is_cut_off: bool,
+}
+
+/// A replica that a failover's leader has chosen, and said so: about a second before any Sentinel names it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Promotion {
+    /// The replica.
+    pub to: Site,
+    /// What it said last; `None` where it was not asked, or gave no answer.
+    pub role: Option<Role>,
+    /// The highest number of a failover that any Sentinel told of when this one was published: the leader's own is
+    /// higher (`sentinelStartFailover` in sentinel.c).
+    pub epoch: u64,
+    /// How long ago that was.
+    pub age: Duration,
+    /// How long the leader tries: `failover-timeout`.
+    pub lasts: Duration,
+}
+
+impl Promotion {
+    /// Returns whether it still tells where the master is: the leader may not have given up, and no Sentinel knows
+    /// of another failover since.
+    fn is_open(&self, ballot: Option<&Ballot>) -> bool {
+        let votes = ballot
+            .map(|ballot| ballot.votes.as_slice())
+            .unwrap_or_default();
+        let mut named = votes
+            .iter()
+            .filter_map(|vote| Some((vote.says.as_ref().ok()?, vote.epoch)));
+        let is_another =
+            |(site, epoch): (&Site, u64)| epoch > self.epoch && !site.is_same(&self.to);
+        self.age < self.lasts && !named.any(is_another)
+    }
+}
+
+impl Evidence {
+    /// Returns where the master is by a promotion that has happened: the chosen replica says that it is the
+    /// master.
+    pub fn promoted(&self) -> Option<&Site> {
+        let promotion = self.promotion.as_ref()?;
+        let has_turned = promotion.role == Some(Role::Master);
+        (has_turned && promotion.is_open(self.ballot.as_ref())).then_some(&promotion.to)
+    }
 }
 
 /// What an operator wants.
@@ -127,6 +176,8 @@ pub enum Role {
 pub struct OwnRedis {
     /// Where it is.
     pub site: Site,
+    /// Where it is asked.
+    pub at: SocketAddr,
     /// What it says, or why it says nothing.
     pub role: Result<Role, Fault>,
     /// Its run id, where it may be asked for that.
@@ -148,6 +199,8 @@ pub struct Vote {
     pub known_to: usize,
     /// Whether the local Sentinel lists it: a Sentinel that was just started knows few others.
     pub listed_here: bool,
+    /// Whether nothing at all was heard of its host. A host that refuses a connection is there.
+    pub out_of_reach: bool,
 }
 
 /// What the Sentinels say about a master.
@@ -189,6 +242,13 @@ impl Ballot {
         self.winner().is_none() && late.winner().is_some()
     }
 
+    /// Returns whether the members that are out of reach are enough to elect a leader among themselves: then the
+    /// master may be another one by now, and nobody here would know.
+    pub fn could_elect_without(&self) -> bool {
+        let members = self.votes.iter().filter(|vote| self.counts(vote));
+        members.filter(|vote| vote.out_of_reach).count() >= self.needed()
+    }
+
     /// Returns what this host's Sentinel says.
     pub fn own(&self) -> Option<&Site> {
         self.votes.first()?.says.as_ref().ok()
@@ -210,7 +270,8 @@ impl Ballot {
     fn counts(&self, vote: &Vote) -> bool {
         let answering = self.sites().count();
         let may_know = answering - usize::from(!vote.listed_here && answering > 0);
-        vote.says.is_ok() || 2 * vote.known_to > may_know
+        // Where nobody answers, there is nobody to ask whom the others know.
+        vote.says.is_ok() || answering == 0 || 2 * vote.known_to > may_know
     }
 
     fn sites(&self) -> impl Iterator<Item = &Site> {
@@ -297,6 +358,7 @@ mod tests {
             epoch,
             known_to,
             listed_here: true,
+            out_of_reach: says.is_none(),
         }
     }
 
@@ -401,6 +463,41 @@ mod tests {
             (vote.known_to, vote.listed_here) = (1, false);
         }
         assert_eq!(name(&old).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn the_silent_ones_could_elect_another_where_they_are_a_majority_of_the_members() {
+        let (a, none) = (Some("a"), None);
+        for (says, quorum, expected) in [
+            (&[a, none, none][..], 2, true),
+            (&[a, a, none], 2, false),
+            (&[none, none, none], 2, true),
+            (&[a, a, none, none, none], 2, true),
+            (&[a, a, a, none, none], 2, false),
+            // The quorum of the configuration is higher than the majority.
+            (&[a, a, none, none, none], 4, false),
+            (&[a, none], 1, false),
+        ] {
+            let ballot = ballot(says, quorum);
+            assert_eq!(ballot.could_elect_without(), expected, "{ballot}");
+        }
+        // Nobody answers, so that nobody tells whom the others know.
+        let mut alone = ballot(&[none, none, none], 2);
+        for vote in &mut alone.votes {
+            vote.known_to = 0;
+        }
+        alone.votes[0].out_of_reach = false;
+        assert!(alone.could_elect_without());
+        // Stopped on hosts that are there: they refuse the connection.
+        let mut refused = ballot(&[a, none, none], 2);
+        refused.votes[1].out_of_reach = false;
+        assert!(!refused.could_elect_without());
+        // Two forged ones that one list has are no members.
+        let mut forged = ballot(&[a, a, a, none, none, none, none], 2);
+        for vote in &mut forged.votes[3..] {
+            vote.known_to = 1;
+        }
+        assert!(!forged.could_elect_without());
     }
 
     #[test]

@@ -89,6 +89,7 @@ pub struct Fault {
     pub kind: Kind,
     text: String,
     remedy: Option<String>,
+    lacks_privilege: bool,
 }
 
 impl Fault {
@@ -98,6 +99,7 @@ impl Fault {
             kind: Kind::Passing,
             text: text.into(),
             remedy: None,
+            lacks_privilege: false,
         }
     }
 
@@ -107,6 +109,7 @@ impl Fault {
             kind: Kind::Permanent,
             text: text.into(),
             remedy: None,
+            lacks_privilege: false,
         }
     }
 
@@ -114,6 +117,17 @@ impl Fault {
     pub fn remedy(mut self, sentence: impl Into<String>) -> Self {
         self.remedy = Some(sentence.into());
         self
+    }
+
+    /// Returns the fault as that of a process which may not do what it tried.
+    pub fn for_lack_of_privilege(mut self) -> Self {
+        self.lacks_privilege = true;
+        self
+    }
+
+    /// Returns whether a process with more privileges, such as the agent, could have done it.
+    pub fn lacks_privilege(&self) -> bool {
+        self.lacks_privilege
     }
 
     /// Returns what to do about it, if that is known.

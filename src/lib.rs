@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
 pub mod abstract_lock;
+pub mod agent;
 pub mod check;
 pub mod cli;
 pub mod commands;

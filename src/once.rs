@@ -25,10 +25,11 @@ use crate::evidence::Order;
 use crate::exit::{Exit, Fault};
 use crate::failover::{Failover, Host};
 use crate::gather::remembered::Memory;
-use crate::gather::{self, Poll};
+use crate::gather::{self, Patience, Poll};
 use crate::hosts;
 use crate::kernel::Snapshot;
 use crate::outcome::Outcome;
+use crate::redis::Lines;
 use crate::verdict::Verdict;
 
 /// How long passing faults are retried. Sentinel's own first retry is 30 s away, and it kills a
@@ -298,7 +299,15 @@ impl Shared<'_> {
         let names: Vec<Option<&str>> = names.collect();
         let wanted: Vec<&str> = names.iter().flatten().copied().collect();
         let memory = self.memory.borrow().clone();
-        let polls = match gather::poll(self.config, &wanted, &memory).await {
+        let polls = match gather::poll(
+            self.config,
+            &wanted,
+            &memory,
+            Patience::Full,
+            &Lines::default(),
+        )
+        .await
+        {
             Ok(polls) => polls,
             Err(fault) => vec![Err(fault); wanted.len()],
         };
@@ -355,7 +364,15 @@ impl Shared<'_> {
                 let waited = divided.map(|since| since.elapsed()).unwrap_or_default();
                 let memory = self.memory.borrow().clone();
                 let gather = async |snapshot: &Snapshot<'_>| {
-                    gather::of_poll(config, name, &polled, waited, &memory, snapshot).await
+                    gather::of_poll(
+                        config,
+                        name,
+                        &polled,
+                        waited,
+                        &memory,
+                        (&Lines::default(), snapshot),
+                    )
+                    .await
                 };
                 let settled = self.engine.settle(task, gather).await;
                 let ballot = task

@@ -52,7 +52,9 @@ pub fn missing(tried: &str, capability: Capability) -> Fault {
 fn explain(tried: &str, capability: Capability, status: &str, uid_map: &str) -> Fault {
     if !has(capability, "CapEff", status) {
         let text = format!("cannot {tried}: not permitted: {capability} is missing");
-        return Fault::permanent(text).remedy(DROP_IN);
+        return Fault::permanent(text)
+            .remedy(DROP_IN)
+            .for_lack_of_privilege();
     }
     if is_initial(uid_map) {
         return forbidden(tried);
@@ -61,18 +63,21 @@ fn explain(tried: &str, capability: Capability, status: &str, uid_map: &str) -> 
         "cannot {tried}: not permitted: {capability} is there, but only within a user namespace that does not own this network"
     ))
     .remedy("Under systemd set PrivateUsers=no for the Sentinel unit.")
+    .for_lack_of_privilege()
 }
 
 /// Returns the fault for what something else than a missing capability forbids.
 pub fn forbidden(tried: &str) -> Fault {
     Fault::permanent(format!("cannot {tried}: a security module or a seccomp filter forbids it"))
         .remedy("Look for denials of SELinux (ausearch -m avc) or AppArmor (journalctl -k), and at SystemCallFilter= of the Sentinel unit.")
+        .for_lack_of_privilege()
 }
 
 /// Returns the fault for an address family that this process may not use.
 pub fn family_blocked(tried: &str) -> Fault {
     Fault::permanent(format!("cannot {tried}: the address family is blocked for this process"))
         .remedy("Under systemd set RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK AF_PACKET for the Sentinel unit.")
+        .for_lack_of_privilege()
 }
 
 /// Returns whether this /proc/PID/uid_map is of the first user namespace, which maps every id
@@ -82,12 +87,16 @@ fn is_initial(uid_map: &str) -> bool {
 }
 
 /// Returns whether /proc/PID/status lists the capability in this set of its: `CapEff`, `CapAmb`.
-pub fn has(capability: Capability, set: &str, status: &str) -> bool {
+pub fn has(capability: Capability, name: &str, status: &str) -> bool {
+    set(name, status).is_some_and(|set| set >> capability as u64 & 1 == 1)
+}
+
+/// Returns a set of capabilities in /proc/PID/status, as bits: `CapEff`, `CapAmb`.
+pub fn set(name: &str, status: &str) -> Option<u64> {
     status
         .lines()
-        .find_map(|line| line.strip_prefix(set)?.strip_prefix(':'))
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .is_some_and(|set| set >> capability as u64 & 1 == 1)
 }
 
 #[cfg(test)]

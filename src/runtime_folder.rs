@@ -28,6 +28,8 @@ pub enum About {
     Announcer,
     /// What the site was told last about a VIP.
     SiteCommand,
+    /// An operator's order against the truth that the agent holds to.
+    Order,
 }
 
 impl About {
@@ -35,6 +37,7 @@ impl About {
         match self {
             About::Announcer => "json",
             About::SiteCommand => "command.json",
+            About::Order => "order.json",
         }
     }
 }
@@ -125,15 +128,54 @@ pub fn read<T: DeserializeOwned>(about: About, vip: IpAddr) -> Option<(T, Durati
     Some((serde_json::from_str(&text).ok()?, age))
 }
 
-/// Makes sure that only those can write to the folder whom root has let.
+/// Makes sure that only those can write to the folder whom root has let: the agent's user, too, for whom systemd
+/// makes it. Nobody but root can make a folder in /run, nor give it away.
 fn believe() -> io::Result<()> {
+    believe_at(Path::new(FOLDER))
+}
+
+fn believe_at(path: &Path) -> io::Result<()> {
     let own = nix::unistd::geteuid().as_raw();
-    let folder = fs::symlink_metadata(FOLDER)?;
-    let is_ours = folder.is_dir() && [0, own].contains(&folder.uid()) && folder.mode() & 0o002 == 0;
-    match is_ours {
+    let is_ours = |of: &Metadata| [0, own].contains(&of.uid());
+    let folder = fs::symlink_metadata(path)?;
+    let made_by_root = || {
+        let above = path
+            .parent()
+            .and_then(|above| fs::symlink_metadata(above).ok());
+        above.is_some_and(|above| above.is_dir() && is_ours(&above) && above.mode() & 0o022 == 0)
+    };
+    let is_closed = folder.is_dir() && folder.mode() & 0o002 == 0;
+    match is_closed && (is_ours(&folder) || made_by_root()) {
         true => Ok(()),
         false => Err(io::Error::other(
-            "others than root and this user can write to it",
+            "others than root, this user and the agent's user can write to it",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+
+    #[test]
+    fn a_folder_is_believed_that_only_root_can_have_given_to_another_user() {
+        assert!(nix::unistd::geteuid().is_root(), "needs root");
+        let run = tempfile::tempdir().unwrap();
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        mode(run.path(), 0o755);
+        let folder = run.path().join("vipswitch");
+        fs::create_dir(&folder).unwrap();
+        chown(&folder, Some(4711), Some(4711)).unwrap();
+        mode(&folder, 0o755);
+        assert!(believe_at(&folder).is_ok());
+        mode(&folder, 0o757);
+        assert!(believe_at(&folder).is_err(), "everybody can write to it");
+        mode(&folder, 0o755);
+        mode(run.path(), 0o1777);
+        assert!(believe_at(&folder).is_err(), "anybody can have made it");
     }
 }

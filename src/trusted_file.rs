@@ -1,6 +1,7 @@
 //! Files that this process may believe: nobody but root and its own user can have written them
 //! or put them in their place.
 
+pub mod access;
 mod way;
 
 use std::fs::File;
@@ -29,7 +30,8 @@ pub enum Kind {
     Certificate,
     /// A private key, which not everyone may read.
     Key,
-    /// What an earlier run has written down, which anyone may read.
+    /// What an earlier run has written down, which anyone may read. The agent's user may have written it, to whom
+    /// systemd gave its folder.
     Memory,
 }
 
@@ -56,6 +58,10 @@ pub fn read(path: &Path, kind: Kind) -> Result<String, Fault> {
             exit::Kind::Passing => Fault::passing(text),
             exit::Kind::Permanent => Fault::permanent(text),
         };
+        let fault = match refusal.error {
+            Some(io::ErrorKind::PermissionDenied) => fault.for_lack_of_privilege(),
+            _ => fault,
+        };
         match refusal.remedy {
             Some(remedy) => fault.remedy(remedy),
             None => fault,
@@ -73,7 +79,7 @@ pub fn check_program(path: &Path) -> Result<(), String> {
     let check = || -> Result<(), Refusal> {
         let root = Path::new("/").metadata()?.uid();
         let users = [0, own_user(), root];
-        let stat = way::walk(path, &users)?.stat;
+        let stat = way::walk(path, &users, false)?.stat;
         writable_only_by(&users, "it", path, stat.st_uid, stat.st_mode)
     };
     check().map_err(|refusal| match refusal.remedy {
@@ -133,7 +139,8 @@ impl From<io::Error> for Refusal {
 
 fn read_bytes(path: &Path, kind: Kind) -> Result<Vec<u8>, Refusal> {
     let users = [0, own_user()];
-    let file = open(path, &users).map_err(|refusal| advised(refusal, kind))?;
+    let (file, users) =
+        open(path, &users, kind == Kind::Memory).map_err(|refusal| advised(refusal, kind))?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(Refusal::new("it is not a regular file"));
@@ -149,12 +156,13 @@ fn read_bytes(path: &Path, kind: Kind) -> Result<Vec<u8>, Refusal> {
     Ok(bytes)
 }
 
-fn open(path: &Path, users: &[u32]) -> Result<File, Refusal> {
-    let end = way::walk(path, users)?;
+/// Opens a file, and returns who may own it.
+fn open(path: &Path, users: &[u32], made_by_root: bool) -> Result<(File, Vec<u32>), Refusal> {
+    let end = way::walk(path, users, made_by_root)?;
     // Non-blocking, so that a FIFO in its place does not hold the run up.
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened = openat(&end.folder, &end.name, flags, Mode::empty());
-    Ok(opened.map_err(io::Error::from)?.into())
+    Ok((opened.map_err(io::Error::from)?.into(), end.owners))
 }
 
 fn advised(refusal: Refusal, kind: Kind) -> Refusal {
@@ -215,4 +223,55 @@ fn writable_only_by(
         return Err(Refusal::new(why).remedy(remedy));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+
+    const AGENT: u32 = 4711;
+    const SENTINEL: u32 = 4712;
+
+    /// A folder as systemd makes it for the agent's user, and a file in it of this user.
+    fn remembered(owner: u32) -> (tempfile::TempDir, std::path::PathBuf) {
+        assert!(nix::unistd::geteuid().is_root(), "needs root");
+        // Not below /tmp, which is sticky and everybody's.
+        let lib = tempfile::tempdir_in("/var/lib").unwrap();
+        fs::set_permissions(lib.path(), Permissions::from_mode(0o755)).unwrap();
+        let folder = lib.path().join("vipswitch");
+        fs::create_dir(&folder).unwrap();
+        chown(&folder, Some(AGENT), Some(AGENT)).unwrap();
+        let file = folder.join("file");
+        fs::write(&file, "{}").unwrap();
+        chown(&file, Some(owner), Some(owner)).unwrap();
+        (lib, file)
+    }
+
+    #[test]
+    fn what_the_agents_user_remembers_is_believed_and_nothing_else_of_it() {
+        let (_lib, file) = remembered(AGENT);
+        assert_eq!(read(&file, Kind::Memory).unwrap(), "{}");
+        let fault = read(&file, Kind::Configuration).unwrap_err().to_string();
+        assert!(fault.contains("belongs to user id 4711"), "{fault}");
+        // An upgrade leaves root's file in what becomes the agent's folder.
+        let (_lib, file) = remembered(0);
+        assert!(read(&file, Kind::Memory).is_ok());
+    }
+
+    #[test]
+    fn what_sentinels_user_could_have_written_is_not_believed() {
+        let (_lib, file) = remembered(SENTINEL);
+        let fault = read(&file, Kind::Memory).unwrap_err().to_string();
+        assert!(fault.contains("belongs to user id 4712"), "{fault}");
+        // A folder that others can write to, and one in a folder where others can make one.
+        let (lib, file) = remembered(AGENT);
+        for (folder, mode) in [(file.parent().unwrap(), 0o775), (lib.path(), 0o1777)] {
+            fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap();
+            assert!(read(&file, Kind::Memory).is_err(), "{}", folder.display());
+            fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+        }
+        assert!(read(&file, Kind::Memory).is_ok());
+    }
 }

@@ -33,6 +33,10 @@ pub enum Why {
     Majority,
     /// This host's Redis says that it is a replica: it takes no writes.
     Replica,
+    /// A failover's leader has promoted it, and it says that it is the master; no majority names it yet.
+    Promoted,
+    /// This host is cut off from its peers, which have another master by now.
+    CutOff,
     /// The call names the same Redis twice, which tells nothing.
     NoNews,
     /// Nobody has said anything.
@@ -46,21 +50,31 @@ pub enum Why {
 /// | the VIP is a server's own address | undecided, permanent |
 /// | an operator's order | as ordered |
 /// | this host's Redis says that it is a replica | elsewhere |
+/// | a promotion was published, and that Redis says master: of this host's | here, until a majority says so |
+/// | a promotion was published, and that Redis says master: of another host's | elsewhere |
 /// | a majority names this host's Redis, and it says master | here |
 /// | a majority names this host's Redis, and it says nothing | undecided |
 /// | a majority names another host | elsewhere |
-/// | the Sentinels were asked and have no majority | undecided |
+/// | this host is cut off from its peers | elsewhere |
 /// | the hook's call, this host's Sentinel says another | as Sentinel says: the call is stale |
-/// | the hook's call, this host's Sentinel agrees or is silent | as the call says |
+/// | the hook's call, this host's Sentinel agrees, or is silent and nobody else was asked | as the call says |
+/// | the Sentinels were asked and have no majority | undecided |
 /// | the hook's call tells nothing, nor does this host's Sentinel | stays |
 /// | none of these | stays |
-const ROWS: [fn(&Evidence) -> Option<Verdict>; 6] = [
+///
+/// A promotion stands above the majority, which follows it by about a second: sentinel.c publishes the choice,
+/// promotes, and names the new master once INFO shows its new role. A later failover, or the leader's time, ends
+/// it (see [`Evidence::promoted`]).
+const ROWS: [fn(&Evidence) -> Option<Verdict>; 9] = [
     vip_of_a_server,
     ordered,
     replica_here,
+    promoted,
     by_majority,
+    cut_off,
     told_by_the_local_sentinel,
     called,
+    without_majority,
 ];
 
 /// Returns where the VIPs of a master belong, by what is known.
@@ -117,15 +131,16 @@ fn replica_here(evidence: &Evidence) -> Option<Verdict> {
         .then_some(Verdict::Elsewhere(Why::Replica))
 }
 
+fn promoted(evidence: &Evidence) -> Option<Verdict> {
+    match &evidence.promoted()?.place {
+        Ok(Place::Here(carrier)) => Some(Verdict::Here(*carrier, Why::Promoted)),
+        Ok(Place::Elsewhere) => Some(Verdict::Elsewhere(Why::Promoted)),
+        Err(_) => None,
+    }
+}
+
 fn by_majority(evidence: &Evidence) -> Option<Verdict> {
-    let ballot = evidence.ballot.as_ref()?;
-    let Some(winner) = ballot.winner() else {
-        let text = format!(
-            "no majority of the Sentinels names a master, so that nothing was changed: {ballot}"
-        );
-        let remedy = "Each Sentinel must reach the others; one that is gone for good is forgotten by SENTINEL RESET.";
-        return Some(Verdict::Undecided(Fault::passing(text).remedy(remedy)));
-    };
+    let winner = evidence.ballot.as_ref()?.winner()?;
     let own = evidence
         .own_redis
         .iter()
@@ -139,6 +154,21 @@ fn by_majority(evidence: &Evidence) -> Option<Verdict> {
         (Ok(Place::Here(_)), Some(Err(fault))) => Verdict::Undecided(fault.clone()),
         (Ok(Place::Here(_)), role) => Verdict::Undecided(says_otherwise(winner, role)),
     })
+}
+
+fn cut_off(evidence: &Evidence) -> Option<Verdict> {
+    evidence
+        .is_cut_off
+        .then_some(Verdict::Elsewhere(Why::CutOff))
+}
+
+fn without_majority(evidence: &Evidence) -> Option<Verdict> {
+    let ballot = evidence.ballot.as_ref()?;
+    let text = format!(
+        "no majority of the Sentinels names a master, so that nothing was changed: {ballot}"
+    );
+    let remedy = "Each Sentinel must reach the others; one that is gone for good is forgotten by SENTINEL RESET.";
+    Some(Verdict::Undecided(Fault::passing(text).remedy(remedy)))
 }
 
 fn says_otherwise(winner: &Site, role: Option<&Result<Role, Fault>>) -> Fault {
@@ -162,7 +192,12 @@ fn told_by_the_local_sentinel(evidence: &Evidence) -> Option<Verdict> {
 
 fn called(evidence: &Evidence) -> Option<Verdict> {
     let call = evidence.call.as_ref()?;
-    let is_news = call.carries_information || evidence.word == Some(Word::Agrees);
+    let agrees = evidence.word == Some(Word::Agrees);
+    // Where all Sentinels were asked, a call that this host's does not confirm may be anybody's.
+    if evidence.ballot.is_some() && !agrees {
+        return None;
+    }
+    let is_news = call.carries_information || agrees;
     Some(match is_news {
         true => as_named(&call.to, Why::Called),
         false => Verdict::Stays(Why::NoNews),
@@ -184,8 +219,11 @@ impl Verdict {
             Verdict::Here(_, Why::Ordered) => "bind",
             Verdict::Elsewhere(Why::Ordered) => "unbind",
             Verdict::Stays(Why::Ordered) => "announce",
+            Verdict::Here(_, Why::Promoted) => "promoted_here",
             Verdict::Here(..) => "to_is_here",
             Verdict::Elsewhere(Why::Replica) => "redis_is_replica",
+            Verdict::Elsewhere(Why::CutOff) => "cut_off",
+            Verdict::Elsewhere(Why::Promoted) => "promoted_elsewhere",
             Verdict::Elsewhere(_) => "to_is_elsewhere",
             Verdict::Stays(Why::NoNews) => "no_news",
             Verdict::Stays(_) | Verdict::Undecided(_) => "unknown",
@@ -201,7 +239,10 @@ impl Verdict {
             Verdict::Elsewhere(Why::Replica) => {
                 "the Redis of this host is a replica, and the VIP is not here"
             }
-            Verdict::Elsewhere(Why::Called | Why::Told | Why::Majority) => {
+            Verdict::Elsewhere(Why::CutOff) => {
+                "this host is cut off from its peers, and the VIP is not here"
+            }
+            Verdict::Elsewhere(Why::Called | Why::Told | Why::Majority | Why::Promoted) => {
                 "the master is on another host, and the VIP is not here"
             }
             _ => "it is not on this host",
@@ -212,10 +253,10 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
+    use std::net::{IpAddr, SocketAddr};
     use std::time::Duration;
 
-    use crate::evidence::{Ballot, Call, HELLOS, OwnRedis, Vote};
+    use crate::evidence::{Ballot, Call, HELLOS, OwnRedis, Promotion, Vote};
     use crate::exit::Kind;
     use crate::failover::{Endpoint, Host};
 
@@ -252,6 +293,7 @@ mod tests {
             epoch: 7,
             known_to: 3,
             listed_here: true,
+            out_of_reach: host == "-",
         };
         let votes = says.map(vote).to_vec();
         Some(Ballot {
@@ -264,6 +306,7 @@ mod tests {
     fn own(role: Result<Role, Fault>) -> Vec<OwnRedis> {
         vec![OwnRedis {
             site: site(HERE),
+            at: SocketAddr::new(HERE.parse().unwrap(), 6379),
             role,
             run_id: None,
         }]
@@ -429,6 +472,155 @@ mod tests {
         ]);
     }
 
+    /// The Sentinels still name `old`, since failover 7; the promotion of `to` was published after that.
+    fn promotion(old: &str, to: &str, role: Option<Role>) -> Evidence {
+        let own_role = match (to == HERE, &role) {
+            (true, Some(role)) => role.clone(),
+            _ if old == HERE => Role::Master,
+            _ => Role::Replica,
+        };
+        Evidence {
+            promotion: Some(Promotion {
+                to: site(to),
+                role,
+                epoch: 7,
+                age: Duration::from_secs(1),
+                lasts: Duration::from_secs(180),
+            }),
+            ..polled([old; 3], own(Ok(own_role)))
+        }
+    }
+
+    #[test]
+    fn a_promotion_that_has_happened_goes_before_the_majority_until_something_speaks_against_it() {
+        let here = || promotion(AWAY, HERE, Some(Role::Master));
+        let away = || promotion(HERE, AWAY, Some(Role::Master));
+        let with = |mut evidence: Evidence, change: &dyn Fn(&mut Promotion)| {
+            change(evidence.promotion.as_mut().unwrap());
+            evidence
+        };
+        let vote = |mut evidence: Evidence, says: &str, epoch: u64| {
+            let vote = &mut evidence.ballot.as_mut().unwrap().votes[2];
+            (vote.says, vote.epoch) = (Ok(site(says)), epoch);
+            evidence
+        };
+        let late = |promotion: &mut Promotion| promotion.age = promotion.lasts;
+        let nowhere = |promotion: &mut Promotion| promotion.to.place = Err(Fault::passing("no"));
+        check(vec![
+            ("here", here(), "promoted_here"),
+            ("away", away(), "promoted_elsewhere"),
+            (
+                "not yet",
+                promotion(AWAY, HERE, Some(Role::Replica)),
+                "redis_is_replica",
+            ),
+            (
+                "it was not asked",
+                promotion(HERE, AWAY, None),
+                "to_is_here",
+            ),
+            (
+                "it is a replica again",
+                promotion(HERE, AWAY, Some(Role::Replica)),
+                "to_is_here",
+            ),
+            (
+                "the leader's time is over",
+                with(here(), &late),
+                "to_is_elsewhere",
+            ),
+            (
+                "the leader's time is over",
+                with(away(), &late),
+                "to_is_here",
+            ),
+            (
+                "nobody knows where it is",
+                with(away(), &nowhere),
+                "to_is_here",
+            ),
+            (
+                "a later failover to it",
+                vote(here(), HERE, 8),
+                "promoted_here",
+            ),
+            (
+                "a later failover to another",
+                vote(here(), AWAY, 8),
+                "to_is_elsewhere",
+            ),
+            (
+                "the failover that was known before",
+                vote(here(), AWAY, 7),
+                "promoted_here",
+            ),
+            ("a mistake", clash(here()), "Permanent"),
+            (
+                "an order against it",
+                Evidence {
+                    order: Some(Order::Unbind),
+                    ..here()
+                },
+                "unbind",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_host_that_is_cut_off_lets_go_unless_a_majority_still_names_it() {
+        let cut = |evidence: Evidence| Evidence {
+            is_cut_off: true,
+            ..evidence
+        };
+        let master = || own(Ok(Role::Master));
+        check(vec![
+            ("alone", cut(polled([HERE, "-", "-"], master())), "cut_off"),
+            (
+                "in reach",
+                cut(polled([HERE, HERE, "-"], master())),
+                "to_is_here",
+            ),
+            (
+                "alone, and not for long",
+                polled([HERE, "-", "-"], master()),
+                "Passing",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_call_counts_where_there_is_no_majority_and_this_hosts_sentinel_agrees() {
+        let asked = |word: Word, says: [&str; 3]| Evidence {
+            ballot: ballot(says),
+            own_redis: own(Ok(Role::Master)),
+            ..called(site(HERE), true, Some(word))
+        };
+        let silent = || Word::Silent("no".into());
+        check(vec![
+            (
+                "agrees",
+                asked(Word::Agrees, [HERE, "-", "-"]),
+                "to_is_here",
+            ),
+            ("silent", asked(silent(), ["-", HERE, "-"]), "Passing"),
+            (
+                "unknown to it",
+                asked(Word::Unmonitored, ["-", HERE, "-"]),
+                "Passing",
+            ),
+            (
+                "says another",
+                asked(Word::Says(site(AWAY)), [AWAY, "-", "-"]),
+                "to_is_elsewhere",
+            ),
+            (
+                "a majority says another",
+                asked(Word::Agrees, [HERE, AWAY, AWAY]),
+                "to_is_elsewhere",
+            ),
+        ]);
+    }
+
     #[test]
     fn of_two_redis_of_one_host_the_one_that_is_named_counts() {
         let other = |port: u16| {
@@ -440,11 +632,13 @@ mod tests {
             vec![
                 OwnRedis {
                     site: other(6380),
+                    at: SocketAddr::new(HERE.parse().unwrap(), 6380),
                     role: Ok(first),
                     run_id: None,
                 },
                 OwnRedis {
                     site: other(6379),
+                    at: SocketAddr::new(HERE.parse().unwrap(), 6379),
                     role: second,
                     run_id: None,
                 },

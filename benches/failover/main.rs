@@ -1,11 +1,13 @@
-//! What a failover costs a client, with real Redis and real Sentinels, for `vipswitch` and for
-//! the guide's script in turn: the outage, and how much of it comes after Sentinel's decision.
+//! What a failover costs a client, with real Redis and real Sentinels, for the agent, for the hook alone
+//! and for the guide's script in turn: the outage, how much of it comes after the promotion, and how
+//! many acknowledged writes are lost.
 //!
 //! Each round has a lab of its own, in network namespaces, and is over with it; the contenders
 //! take turns, as the machine is shared and its speed drifts. All times are of one clock: those
-//! of frames by the kernel of the client's host, those of decisions by Sentinel's log, to the
-//! millisecond. The parts can be had alone: `cargo bench --bench failover -- kill`, `planned`,
-//! `many`. Nothing fails because of a time.
+//! of frames by the kernel of the client's host, those of promotions and decisions by the logs of Redis
+//! and Sentinel, to the millisecond. The parts can be had alone: `cargo bench --bench failover -- kill`,
+//! `death`, `planned`, `many`, `budgets`. VIPSWITCH_BENCH_ROUNDS and VIPSWITCH_BENCH_MASTERS change how
+//! often and how many. Nothing fails because of a time.
 
 #![allow(clippy::print_stdout, reason = "a benchmark is there to print")]
 
@@ -25,15 +27,21 @@ use site::{Site, until, within};
 
 const SNIFFER: &str = "sniffer-child";
 
-/// What Sentinel calls.
+/// What moves the VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Contender {
-    Vipswitch,
+    /// An agent on every server; Sentinel calls the hook, too.
+    Agent,
+    /// Sentinel calls vipswitch, and there is no agent.
+    Hook,
+    /// Sentinel calls the guide's script.
     Script,
 }
 
-const CONTENDERS: [Contender; 2] = [Contender::Vipswitch, Contender::Script];
+const CONTENDERS: [Contender; 3] = [Contender::Agent, Contender::Hook, Contender::Script];
 
+/// How many writers write as quickly as they are answered.
+const WRITERS: usize = 4;
 /// How long a blocked client is watched.
 const WATCHED: Duration = Duration::from_secs(5);
 /// When the last of many VIPs must have moved, counted from the death of their host. Sentinels
@@ -43,26 +51,34 @@ const ALL_MOVED: Duration = Duration::from_secs(40);
 /// How often each part is measured, for each contender.
 struct Rounds {
     kill: usize,
+    death: usize,
     planned: usize,
     many: usize,
     masters: u16,
-    contenders: &'static [Contender],
+    /// How many masters the agent has whose memory is measured.
+    large: u16,
+    /// For how long an agent at rest is watched.
+    idle: Duration,
 }
 
 const BENCH: Rounds = Rounds {
     kill: 5,
-    planned: 4,
+    death: 5,
+    planned: 5,
     many: 2,
     masters: 60,
-    contenders: &CONTENDERS,
+    large: 100,
+    idle: Duration::from_secs(60),
 };
 /// `cargo test --all-targets` runs this too, without `--bench`: all parts, once.
 const TEST: Rounds = Rounds {
     kill: 1,
+    death: 1,
     planned: 1,
     many: 1,
     masters: 3,
-    contenders: &CONTENDERS,
+    large: 3,
+    idle: Duration::from_secs(1),
 };
 
 fn main() {
@@ -70,42 +86,62 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         [SNIFFER] => return sniffer::serve(),
-        [WRITER, server] => return client::write(server),
-        [BLOCKED, server] => return client::block(server),
+        [WRITER, server, key] => return client::write(server, key),
+        [BLOCKED, server, _] => return client::block(server),
         _ => {}
     }
     let rounds = if arguments.contains(&"--bench") {
-        BENCH
+        as_wished(BENCH)
     } else {
         TEST
     };
-    let parts = ["kill", "planned", "many"];
+    let parts = ["kill", "death", "planned", "many", "budgets"];
     let all = !arguments.iter().any(|argument| parts.contains(argument));
     let wanted = |part: &str| all || arguments.contains(&part);
     let started = Instant::now();
-    println!("Three Redis, three Sentinels and a client; up to six minutes ...");
+    println!("Three Redis, three Sentinels and a client; up to a quarter of an hour ...");
     if wanted("kill") {
-        report::killed(&in_turn(&rounds, rounds.kill, killed));
+        let killed = |contender| lost(contender, Site::kill);
+        report::lost("The master is killed", &in_turn(rounds.kill, killed));
+    }
+    if wanted("death") {
+        let died = |contender| lost(contender, Site::unplug);
+        report::lost("The master's host is cut off", &in_turn(rounds.death, died));
     }
     if wanted("planned") {
-        report::planned(&in_turn(&rounds, rounds.planned, planned), WATCHED);
+        report::planned(&in_turn(rounds.planned, planned), WATCHED);
     }
     if wanted("many") {
         let many = |contender| many(contender, rounds.masters);
-        report::many(&in_turn(&rounds, rounds.many, many), rounds.masters);
+        report::many(&in_turn(rounds.many, many), rounds.masters);
+    }
+    if wanted("budgets") {
+        budgets(&rounds);
     }
     println!("\nIt took {} s.", started.elapsed().as_secs());
 }
 
+/// Changes the numbers that the environment names.
+fn as_wished(rounds: Rounds) -> Rounds {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u16>().ok();
+    let masters = number("VIPSWITCH_BENCH_MASTERS").unwrap_or(rounds.masters);
+    let Some(each) = number("VIPSWITCH_BENCH_ROUNDS").map(usize::from) else {
+        return Rounds { masters, ..rounds };
+    };
+    Rounds {
+        kill: each,
+        death: each,
+        planned: each,
+        masters,
+        ..rounds
+    }
+}
+
 /// Lets the contenders take turns, the other way round every second time.
-fn in_turn<T>(
-    rounds: &Rounds,
-    number: usize,
-    mut measure: impl FnMut(Contender) -> T,
-) -> Vec<(Contender, T)> {
+fn in_turn<T>(number: usize, mut measure: impl FnMut(Contender) -> T) -> Vec<(Contender, T)> {
     let mut results = Vec::new();
     for round in 0..number {
-        let mut order = rounds.contenders.to_vec();
+        let mut order = CONTENDERS;
         if round % 2 == 1 {
             order.reverse();
         }
@@ -116,51 +152,60 @@ fn in_turn<T>(
     results
 }
 
-/// The master is killed while a client writes.
-fn killed(contender: Contender) -> Times {
+/// The master is lost, in one way or another, while a client writes.
+fn lost(contender: Contender, lose: fn(&Site)) -> Times {
     let site = Site::guides(contender);
-    let writer = site.client(WRITER);
+    let writer = site.client(WRITER, "bench");
     site.arm();
-    site.kill();
-    let mut times = times(&site, &writer);
-    times.own = own(&site);
-    times
+    lose(&site);
+    times(&site, &[writer])
 }
 
-/// Somebody asks for a failover while a client writes and another is subscribed.
+/// Somebody asks for a failover while clients write as much as they can and another is subscribed.
 fn planned(contender: Contender) -> Times {
     let site = Site::guides(contender);
-    let writer = site.client(WRITER);
-    let blocked = site.client(BLOCKED);
+    let keys: Vec<String> = (0..WRITERS).map(|place| format!("bench{place}")).collect();
+    let writers: Vec<Client> = keys.iter().map(|key| site.client(WRITER, key)).collect();
+    let blocked = site.client(BLOCKED, "bench");
+    let began = Instant::now();
+    thread::sleep(Duration::from_secs(1));
     site.fail_over();
-    let mut times = times(&site, &writer);
+    let mut times = times(&site, &writers);
     within(WATCHED, || !blocked.told().is_empty());
-    let decided = site.decision(&site.masters[0]).unwrap();
-    times.learned = blocked.told().first().map(|told| since(told[0], decided));
+    let promoted = site.promotion(&site.masters[0]).unwrap();
+    times.learned = blocked.told().first().map(|told| since(told[0], promoted));
+    let took = began.elapsed();
+    let counts = writers.into_iter().map(|writer| writer.count(&site.heir()));
+    let counts: Vec<(u64, u64)> = counts.collect();
+    let acknowledged: u64 = counts.iter().map(|(acknowledged, _)| acknowledged).sum();
+    times.rate = acknowledged as f64 / took.as_secs_f64();
+    times.behind = site.bytes_behind();
+    times.lost = counts.iter().map(|(_, lost)| lost).sum::<u64>() as f64;
     times
 }
 
-/// Evaluates a failover: waits for the decision, and until the client can write again.
-fn times(site: &Site, writer: &Client) -> Times {
+/// Evaluates a failover: waits for the decision, and until all clients can write again.
+fn times(site: &Site, writers: &[Client]) -> Times {
     let master = &site.masters[0];
+    until("a promotion", || site.promotion(master).is_some());
+    let promoted = site.promotion(master).unwrap();
     until("a decision", || site.decision(master).is_some());
     until("a frame", || !site.first_frames().is_empty());
-    until("an answered write", || !writer.told().is_empty());
+    let writes_again = |writer: &Client| writer.told().iter().any(|gap| gap[1] > promoted);
+    until("an answered write", || writers.iter().all(writes_again));
     // A stall of the machine may have been taken for the move: then that is still to come.
     thread::sleep(Duration::from_millis(500));
-    let decided = site.decision(master).unwrap();
-    let gap = writer.told().into_iter().max_by_key(|gap| gap[1] - gap[0]);
-    let gap = gap.unwrap();
+    let gaps = writers.iter().flat_map(Client::told);
+    let gap = gaps.max_by_key(|gap| gap[1] - gap[0]).unwrap();
     Times {
         outage: (gap[1] - gap[0]).as_secs_f64() * 1e3,
         first_frame: site.first_frames()[0].as_secs_f64() * 1e3,
-        first_write: since(gap[1], decided),
+        first_write: since(gap[1], promoted),
+        decided: since(site.decision(master).unwrap(), promoted),
         learned: None,
-        own: Vec::new(),
-        known: site
-            .known_to_heir()
-            .first()
-            .map_or(f64::NAN, |time| time.as_secs_f64() * 1e3),
+        rate: f64::NAN,
+        lost: f64::NAN,
+        behind: None,
     }
 }
 
@@ -168,14 +213,16 @@ fn times(site: &Site, writer: &Client) -> Times {
 fn many(contender: Contender, masters: u16) -> Many {
     let site = Site::with_masters(contender, masters);
     site.arm();
-    site.kill();
-    let all_moved = || site.first_frames().len() == usize::from(masters);
-    let moved = within(ALL_MOVED, all_moved);
+    site.unplug();
+    within(ALL_MOVED, || {
+        site.first_frames().len() == usize::from(masters)
+    });
+    let first_frames = site.first_frames();
     let decisions = site.decisions();
     let (first, last) = (decisions.values().min(), decisions.values().max());
     Many {
-        first_frames: site
-            .first_frames()
+        missing: usize::from(masters) - first_frames.len(),
+        first_frames: first_frames
             .iter()
             .map(|time| time.as_secs_f64() * 1e3)
             .collect(),
@@ -183,34 +230,36 @@ fn many(contender: Contender, masters: u16) -> Many {
             *last.unwrap_or(&Duration::ZERO),
             *first.unwrap_or(&Duration::ZERO),
         ),
-        missing: if moved {
-            0
-        } else {
-            usize::from(masters) - site.first_frames().len()
-        },
-        own: own(&site),
-        known: site
-            .known_to_heir()
-            .iter()
-            .map(|time| time.as_secs_f64() * 1e3)
-            .collect(),
     }
+}
+
+/// What the agent needs at rest.
+fn budgets(rounds: &Rounds) {
+    let site = Site::with_masters(Contender::Agent, 3);
+    // The first rounds of questions and announcements are over then.
+    thread::sleep(rounds.idle / 3);
+    // utime and stime, in hundredths of a second, behind the name in parentheses.
+    let ticks = || {
+        let stat = site.of_agent("stat");
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        let times = fields
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<f64>().unwrap());
+        times.sum::<f64>()
+    };
+    let (began, before) = (Instant::now(), ticks());
+    thread::sleep(rounds.idle);
+    let share = (ticks() - before) / began.elapsed().as_secs_f64();
+    drop(site);
+    let site = Site::with_masters(Contender::Agent, rounds.large);
+    thread::sleep(rounds.idle / 3);
+    let status = site.of_agent("status");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    report::budgets(share, rounds.large, resident.unwrap_or_default().trim());
 }
 
 /// Returns milliseconds, which are negative if `time` was before `start`.
 fn since(time: Duration, start: Duration) -> f64 {
     (time.as_secs_f64() - start.as_secs_f64()) * 1e3
-}
-
-/// Returns what the log of vipswitch says of the time that its take-overs took until the first
-/// round of frames was out, in milliseconds. The script has no log.
-fn own(site: &Site) -> Vec<f64> {
-    let mut lines = site.log();
-    lines.retain(|line| line.contains(" took_over="));
-    let value = |line: &String| {
-        let words = line.split_whitespace();
-        let mut values = words.filter_map(|word| word.strip_prefix("announced_ms="));
-        values.next()?.parse().ok()
-    };
-    lines.iter().filter_map(value).collect()
 }

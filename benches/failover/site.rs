@@ -1,6 +1,6 @@
-//! The guide's servers for one round: real Redis, real Sentinels that call one of the contenders,
-//! the VIPs on the first server, and a client that captures what is said about them. Sentinel's
-//! times are Redis' own, as a user has them; only how soon it counts a server as down is set.
+//! The guide's servers for one round: real Redis, real Sentinels that call one of the contenders, agents
+//! where that is one, the VIPs on the first server, and a client that captures what is said about them.
+//! Sentinel's times are Redis' own, as a user has them; only how soon it counts a server as down is set.
 
 use std::collections::HashMap;
 use std::fs;
@@ -31,6 +31,9 @@ pub const DOWN_AFTER: u32 = 2_000;
 
 const GUIDE: &str = include_str!("../fixtures/guide.sh");
 const DAY: u64 = 86_400;
+
+/// So many VIPs have room in the servers' own subnet, beside the servers.
+const IN_THE_SUBNET: u16 = 100;
 
 /// A master that Sentinel monitors.
 pub struct Master {
@@ -64,7 +67,10 @@ impl Site {
         let master = |place| Master {
             name: format!("master{}", 8000 + place),
             port: 8000 + place,
-            vip: format!("192.168.56.{}", 151 + place),
+            vip: match number {
+                ..=IN_THE_SUBNET => format!("192.168.56.{}", 151 + place),
+                _ => format!("192.168.{}.{}", 57 + place / 250, 1 + place % 250),
+            },
         };
         Site::start(contender, 2, (0..number).map(master).collect())
     }
@@ -93,6 +99,14 @@ impl Site {
         }
         for (server, _) in SERVERS {
             site.wait_for_sentinel(server, with_redis);
+        }
+        if contender == Contender::Agent {
+            for (server, _) in SERVERS {
+                site.start_agent(server);
+            }
+            for (server, _) in SERVERS {
+                site.wait_for_agent(server);
+            }
         }
         // The replicas' priorities and whatever else a first INFO brings.
         thread::sleep(Duration::from_secs(1));
@@ -123,6 +137,11 @@ impl Site {
         self.shell("server1", &kill);
     }
 
+    /// Takes the cable out of the first server.
+    pub fn unplug(&self) {
+        self.lab.host("server1").ip("link set eth1 down");
+    }
+
     /// Asks a Sentinel for a planned failover of the first master.
     pub fn fail_over(&self) {
         let ask = format!(
@@ -134,11 +153,16 @@ impl Site {
         });
     }
 
-    /// Starts a client of the first VIP.
-    pub fn client(&self, role: &str) -> Client {
+    /// Starts a client of the first VIP. `key` is where a writer writes.
+    pub fn client(&self, role: &str, key: &str) -> Client {
         let master = &self.masters[0];
         let server = format!("{}:{}", master.vip, master.port);
-        Client::start(&self.lab.host(CLIENT), role, &server)
+        Client::start(&self.lab.host(CLIENT), role, &server, key)
+    }
+
+    /// Returns where the new Redis of the first master is.
+    pub fn heir(&self) -> String {
+        format!("{}:{}", SERVERS[1].1, self.masters[0].port)
     }
 
     // --- what can be seen ------------------------------------------------------------------
@@ -151,13 +175,8 @@ impl Site {
 
     /// Returns that of every master that has one.
     pub fn decisions(&self) -> HashMap<String, Duration> {
-        self.published_by(&SERVERS.map(|(server, _)| server))
-    }
-
-    /// Returns when the Sentinels on these servers first published that each master has moved.
-    fn published_by(&self, servers: &[&str]) -> HashMap<String, Duration> {
         let mut decisions = HashMap::new();
-        for server in servers {
+        for (server, _) in SERVERS {
             let path = self.dir().join(format!("{server}-sentinel.log"));
             let log = fs::read_to_string(path).unwrap_or_default();
             for (time, name) in log.lines().filter_map(decision) {
@@ -168,34 +187,43 @@ impl Site {
         decisions
     }
 
-    /// Returns how long after each decision the Sentinel on the new host knew of it.
-    pub fn known_to_heir(&self) -> Vec<Duration> {
-        let decisions = self.decisions();
-        let known = self.published_by(&[HEIR]);
-        known
-            .iter()
-            .map(|(name, time)| *time - decisions[name])
-            .collect()
+    /// Returns when the heir's Redis of this master turned master, to the millisecond of its log.
+    pub fn promotion(&self, master: &Master) -> Option<Duration> {
+        let path = self.dir().join(format!("{HEIR}-{}.log", master.port));
+        let log = fs::read_to_string(path).ok()?;
+        // "MASTER MODE", in Valkey "PRIMARY MODE".
+        let mut lines = log.lines();
+        let line = lines.find(|line| line.contains(" MODE enabled (user request"))?;
+        time_of(line)
     }
 
-    /// Returns the time from the decision about each master to the first frame about its VIP that
-    /// the client received from the new host.
+    /// Returns what a file of /proc says about the agent of the first server.
+    pub fn of_agent(&self, file: &str) -> String {
+        let pid = format!("{}/server1-agent.pid", self.dir().display());
+        self.shell("server1", &format!("cat /proc/$(cat {pid})/{file}"))
+    }
+
+    /// Returns how many bytes of the old master's stream the new one lacked, by the word of the old one's agent.
+    pub fn bytes_behind(&self) -> Option<f64> {
+        let status = format!("{} status --json", executable().display());
+        let said = self.shell("server1", &status);
+        let (_, behind) = said.split_once("\"bytes_behind\":")?;
+        let end = behind.find(|c: char| !c.is_ascii_digit())?;
+        behind[..end].parse().ok()
+    }
+
+    /// Returns the time from each promotion to the first frame about that VIP which the client received
+    /// from the new host.
     pub fn first_frames(&self) -> Vec<Duration> {
-        let decisions = self.decisions();
         let mut frames = self.sniffer.frames();
         frames.retain(|frame| frame.is_arp() && frame.bytes[6..12] == self.heir_mac);
         let first = |master: &Master| {
-            let decided = decisions.get(&master.name)?;
-            let mut after = frames.iter().filter(|frame| frame.time >= *decided);
+            let promoted = self.promotion(master)?;
+            let mut after = frames.iter().filter(|frame| frame.time >= promoted);
             let frame = after.find(|frame| frame.is_about(&master.vip))?;
-            Some(frame.time - *decided)
+            Some(frame.time - promoted)
         };
         self.masters.iter().filter_map(first).collect()
-    }
-
-    /// Returns vipswitch's own log.
-    pub fn log(&self) -> Vec<String> {
-        self.lab.log()
     }
 
     // --- files and processes ---------------------------------------------------------------
@@ -250,7 +278,7 @@ impl Site {
         for master in &self.masters {
             let Master { name, port, .. } = master;
             let script = match contender {
-                Contender::Vipswitch => executable().to_str().unwrap().to_owned(),
+                Contender::Agent | Contender::Hook => executable().to_str().unwrap().to_owned(),
                 Contender::Script => self.guide(server, address, master),
             };
             conf += &format!(
@@ -287,6 +315,26 @@ impl Site {
         format!("{program} {}\n", path.display())
     }
 
+    fn start_agent(&self, server: &str) {
+        let name = self.dir().join(format!("{server}-agent"));
+        let (program, name) = (executable(), name.display());
+        let program = program.display();
+        let start = format!("{program} agent >>{name}.log 2>&1 </dev/null & echo $! >{name}.pid");
+        self.shell(server, &start);
+    }
+
+    fn wait_for_agent(&self, server: &str) {
+        let known = if server == "server1" {
+            r#""verdict":"here""#
+        } else {
+            r#""verdict":"elsewhere""#
+        };
+        let status = format!("{} status --json", executable().display());
+        until("an agent knows where all VIPs belong", || {
+            self.shell(server, &status).matches(known).count() == self.masters.len()
+        });
+    }
+
     fn wait_for_replicas(&self, server: &str) {
         let info = |one: &Master| format!("redis-cli -p {} info replication\n", one.port);
         let infos: String = self.masters.iter().map(info).collect();
@@ -314,7 +362,14 @@ fn decision(line: &str) -> Option<(Duration, &str)> {
         ["+promoted-slave", _, _, _, _, "@", name, ..] | ["+switch-master", name, ..] => name,
         _ => return None,
     };
-    let numbers: Vec<u64> = words[4]
+    Some((time_of(line)?, name))
+}
+
+/// Reads the time of a line of a log of Redis or Sentinel.
+fn time_of(line: &str) -> Option<Duration> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let numbers: Vec<u64> = words
+        .get(4)?
         .split([':', '.'])
         .map_while(|number| number.parse().ok())
         .collect();
@@ -326,12 +381,11 @@ fn decision(line: &str) -> Option<(Duration, &str)> {
     let midnight = Duration::from_secs(now.as_secs() / DAY * DAY);
     let time = midnight + Duration::from_secs(seconds) + Duration::from_millis(milliseconds);
     // The log does not outlive a round, but midnight may pass in it.
-    let time = if time > now {
+    Some(if time > now {
         time - Duration::from_secs(DAY)
     } else {
         time
-    };
-    Some((time, name))
+    })
 }
 
 /// Waits until it is so, and fails if that does not come.

@@ -4,6 +4,66 @@
 
 say() { printf 'vipswitch: %s\n' "$*" >&2; }
 
+# Makes the agent's user, and lets it into the group of Sentinel's user: the agent's socket is that group's,
+# and the configuration that group's to read. Where $root is not the running system, sysusers.d does the first.
+make_user() {
+    [ -z "$root" ] || return 0
+    if ! getent passwd vipswitch >/dev/null; then
+        if command -v systemd-sysusers >/dev/null; then
+            systemd-sysusers vipswitch.conf
+        else
+            useradd --system --user-group --no-create-home --home-dir /nonexistent \
+                --shell /usr/sbin/nologin vipswitch
+        fi || say 'cannot make the user vipswitch, whom the agent runs as'
+    fi
+    for group in redis valkey; do
+        ! getent group "$group" >/dev/null || id -nG vipswitch 2>/dev/null | grep -qw "$group" ||
+            usermod --append --groups "$group" vipswitch ||
+            say "cannot make vipswitch a member of the group $group"
+    done
+}
+
+# Keeps what gives a Sentinel's hook its privileges, before an upgrade to a package that does not bring it any
+# more: as the administrator's, for the Sentinels that call vipswitch. Whoever has a drop-in of that name keeps that.
+keep_drop_ins() {
+    [ -n "$(named_by_sentinel '[^[:space:]]*vipswitch')" ] || return 0
+    for unit in redis-sentinel.service redis-sentinel@.service valkey-sentinel.service valkey-sentinel@.service; do
+        old=$root/usr/lib/systemd/system/$unit.d/vipswitch.conf new=$root/etc/systemd/system/$unit.d/vipswitch.conf
+        [ -f "$old" ] || continue
+        if [ -e "$new" ] || [ -h "$new" ]; then continue; fi
+        mkdir -p "${new%/*}"
+        {
+            echo "$kept, because Sentinel's hook needs it until the agent is at work."
+            echo "# Then: rm $new; systemctl daemon-reload; systemctl restart ${unit%.service}"
+            cat "$old"
+        } >"$new.new"
+        chmod 644 "$new.new"
+        mv "$new.new" "$new"
+        say "kept for Sentinel until the agent is at work: $new"
+    done
+}
+kept='# Kept by an upgrade of vipswitch'
+
+# Removes them again.
+remove_kept_drop_ins() {
+    for file in "$root"/etc/systemd/system/redis-sentinel*.service.d/vipswitch.conf \
+        "$root"/etc/systemd/system/valkey-sentinel*.service.d/vipswitch.conf; do
+        grep -qs "^$kept" "$file" || continue
+        rm -f "$file"
+        rmdir "${file%/*}" 2>/dev/null || :
+    done
+}
+
+# Names the next step of a server that has worked without agent until now.
+say_how_to_use_the_agent() {
+    if [ -n "$root" ] || [ ! -d /run/systemd/system ]; then return 0; fi
+    systemctl --quiet is-enabled vipswitch-sync.timer 2>/dev/null || return 0
+    ! systemctl --quiet is-enabled vipswitch-agent.service 2>/dev/null || return 0
+    say 'all works as before. The agent is new, and faster; to use it: let it read the password file, if there is one'
+    say '    (chgrp vipswitch FILE; chmod 640 FILE), then systemctl enable --now vipswitch-agent'
+    say '    and, once it is active, systemctl disable --now vipswitch-sync.timer'
+}
+
 # Lets Sentinel's group read the configuration, which is root's alone as it comes. Whoever has
 # changed owner, group or mode keeps that.
 share_configuration() {
@@ -40,17 +100,4 @@ warn_if_named() {
         say "    sed -i '\\|client-reconfig-script.*/vipswitch|d' '$file'"
     done
     say 'and start it again. A VIP that is bound on this host stays bound.'
-}
-
-# Names the running Sentinels that may not change addresses yet.
-say_who_needs_a_restart() {
-    [ -d /run/systemd/system ] && [ -z "$root" ] || return 0
-    # CAP_NET_ADMIN and CAP_NET_RAW, bits 12 and 13.
-    systemctl list-units --plain --no-legend --state=active 'redis-sentinel*.service' 'valkey-sentinel*.service' |
-        while read -r unit rest; do
-            pid=$(systemctl show --property MainPID --value "$unit")
-            effective=$(sed -n 's/^CapEff:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null) || continue
-            [ $((0x${effective:-0} & 0x3000)) = $((0x3000)) ] ||
-                say "$unit runs without the right to change addresses. Restart it once: systemctl restart $unit"
-        done
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{load, operate, print};
+use super::{load, operate, print, with_agent};
+use crate::agent::request::Verb;
 use crate::cli::{Announce, Options};
 use crate::config::Target;
 use crate::deeds::announcer::schedule::Schedule;
@@ -29,6 +30,13 @@ pub(super) async fn run(
     options: &Options,
     started: Instant,
 ) -> anyhow::Result<Exit> {
+    // With `--for` the answers are this process's own to collect.
+    if announce.time.is_none()
+        && let Some(exit) =
+            with_agent::carry_out(Verb::Announce, &announce.of.masters, options).await
+    {
+        return exit;
+    }
     let exit = operate::run(
         Entry::Operator(Order::Announce),
         &announce.of.masters,

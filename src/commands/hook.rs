@@ -1,34 +1,124 @@
 //! Sentinel's call.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{level, load};
+use super::{level, load, with_agent};
+use crate::agent::client::Unserved;
+use crate::agent::request::{Reply, Verb};
+use crate::agent::socket_path::socket_path;
 use crate::cli::Options;
 use crate::config::{Config, Target};
 use crate::engine::Task;
 use crate::evidence::Word;
-use crate::exit::{Exit, Fault};
+use crate::exit::{Exit, Fault, Kind};
 use crate::failover::Failover;
 use crate::log::{self, Level};
 use crate::once::{self, Entry, Run};
-use crate::report::{fault_line, log_line};
+use crate::privilege::{self, Capability};
+use crate::report::{fault_line, log_line, pair, quote};
 use crate::text::escape;
 
+/// How long a hook that can do the work itself waits for the agent's answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Makes this host follow the failover. Returns how the run ended; everything that is to be
-/// said about it is in the log by then.
-pub(super) async fn run(failover: &Failover, started: Instant) -> Exit {
-    let done = match load(&Options::default(), &[&failover.master], started).await {
-        Ok(config) => follow(failover, &config, started).await,
-        Err(fault) => Err(fault),
+/// said about it is in the log by then. `arguments` are those that the failover was read from.
+pub(super) async fn run(failover: &Failover, arguments: &[OsString], started: Instant) -> Exit {
+    let words = arguments.iter().map(|word| word.to_string_lossy().into());
+    let call = Verb::Hook(words.collect());
+    // Without privileges there is nothing better to do than to wait. Where there is no agent that need not be known
+    // before the first frame.
+    let may_wait = socket_path().is_ok_and(|path| path.exists());
+    let until = match may_wait && !privilege::is_there(Capability::NetAdmin) {
+        true => started + once::PATIENCE,
+        false => Instant::now() + PATIENCE,
     };
-    match done {
-        Ok(exit) => exit,
+    // Before the configuration, which this process need not be able to read.
+    let unserved = match with_agent::ask(call, &[], &Options::default(), until).await {
+        Ok(reply) => return tell(failover, &reply).await,
+        Err(unserved) => unserved,
+    };
+    match load(&Options::default(), &[&failover.master], started).await {
+        Ok(config) => match follow(failover, &config, &unserved, started).await {
+            Ok(exit) => exit,
+            Err(fault) => refuse(&fault, &pairs(failover)).await,
+        },
+        Err(fault) if is_agents(&unserved, [&fault]) => {
+            let mut call = pairs(failover).to_vec();
+            call.push(("agent", unserved.to_string()));
+            let said = and_without_agent(&fault.to_string(), &unserved);
+            // The agent has a configuration.
+            let fault = match fault.kind {
+                Kind::Permanent if !unserved.may_pass() => Fault::permanent(said),
+                _ => Fault::passing(said),
+            };
+            refuse(&fault, &call).await
+        }
         Err(fault) => refuse(&fault, &pairs(failover)).await,
     }
 }
 
-async fn follow(failover: &Failover, config: &Config, started: Instant) -> Result<Exit, Fault> {
+/// Ends a call that the agent has answered.
+async fn tell(failover: &Failover, reply: &Reply) -> Exit {
+    let exit = reply.ending();
+    let mut line = match reply.err.is_empty() {
+        true => "msg=\"the agent has dealt with the call\"".to_owned(),
+        false => format!("msg={}", quote(&reply.err.join("; "))),
+    };
+    let mut call = pairs(failover).to_vec();
+    call.extend([
+        ("by", "agent".to_owned()),
+        ("exit", exit.code().to_string()),
+    ]);
+    for (key, value) in call {
+        pair(&mut line, key, &value);
+    }
+    log::line(level(exit), &line).await;
+    with_agent::tell_errors(reply).await;
+    exit
+}
+
+/// Whether these faults have to do with an agent that has not answered: on a host that is to have none only where
+/// another process could have done better.
+fn is_agents<'a>(unserved: &Unserved, faults: impl IntoIterator<Item = &'a Fault>) -> bool {
+    *unserved != Unserved::NoAgent || faults.into_iter().any(Fault::lacks_privilege)
+}
+
+/// Returns how a run ends that an agent should have done: what only the agent may do it can do another time, if it
+/// is there.
+fn end<'a>(exit: Exit, unserved: &Unserved, faults: impl IntoIterator<Item = &'a Fault>) -> Exit {
+    match exit {
+        Exit::Permanent
+            if unserved.may_pass() && faults.into_iter().any(Fault::lacks_privilege) =>
+        {
+            Exit::Passing
+        }
+        exit => exit,
+    }
+}
+
+/// Returns these faults of this process, and that an agent should have done the work.
+fn and_without_agent(faults: &str, unserved: &Unserved) -> String {
+    let stop = if faults.ends_with(['.', '?']) {
+        ""
+    } else {
+        "."
+    };
+    let remedy = unserved.remedy().map(|remedy| format!(". {remedy}"));
+    format!(
+        "{faults}{stop} The agent has not done it either: {unserved}{}",
+        remedy.unwrap_or_default()
+    )
+}
+
+async fn follow(
+    failover: &Failover,
+    config: &Config,
+    unserved: &Unserved,
+    started: Instant,
+) -> Result<Exit, Fault> {
     let targets = Target::of(config, &[&failover.master])?;
     let mut run = Run::new(Entry::Hook(failover), config, targets, started, false);
     let exit = run
@@ -38,14 +128,21 @@ async fn follow(failover: &Failover, config: &Config, started: Instant) -> Resul
     let Some(task) = run.tasks.first() else {
         return Ok(exit);
     };
+    let faults = || task.outcomes.iter().filter_map(|outcome| outcome.fault());
+    let is_agents = is_agents(unserved, faults());
+    let exit = end(exit, unserved, faults());
     let mut call = pairs(failover).to_vec();
     call.extend(once::pairs(task));
+    call.extend(is_agents.then(|| ("agent", unserved.to_string())));
     let line = log_line(&call, &task.outcomes, &task.phases, exit.code());
-    let faults = task.outcomes.iter().filter_map(|outcome| outcome.fault());
-    let mut faults: Vec<String> = faults.map(ToString::to_string).collect();
+    let mut texts: Vec<String> = faults().map(ToString::to_string).collect();
     // Two VIPs of one master often share a fault.
-    faults.dedup();
-    complain(exit, log_level(exit, task), &line, &faults.join("; ")).await;
+    texts.dedup();
+    let mut said = texts.join("; ");
+    if is_agents && !said.is_empty() {
+        said = and_without_agent(&said, unserved);
+    }
+    complain(exit, log_level(exit, task), &line, &said).await;
     Ok(exit)
 }
 

@@ -12,6 +12,7 @@ mod operate;
 mod site_command;
 mod status;
 mod tickler;
+mod with_agent;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
@@ -20,12 +21,13 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
+use crate::agent;
 use crate::cli::{self, Command, Detached, Options, Stop, Verb};
 use crate::config::{self, Config};
 use crate::evidence::Order;
 use crate::exit::{self, Exit, Fault};
 use crate::log::{self, Level};
-use crate::once::{self, Entry};
+use crate::once;
 use crate::report::quote;
 use crate::text::{escape, printable};
 
@@ -37,7 +39,7 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
         Err(Stop::Clap(error)) => return print_clap(&error).await,
     };
     let cli = match command {
-        Command::Hook(failover) => return hook::run(&failover, started).await,
+        Command::Hook(failover) => return hook::run(&failover, arguments, started).await,
         Command::Detached(detached) => return go_on(&detached, started).await,
         Command::Operator(cli) => cli,
     };
@@ -45,11 +47,10 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
     let done = match &cli.verb {
         Verb::Bind(of) => operate::order(Order::Bind, of, options, started).await,
         Verb::Unbind(of) => operate::order(Order::Unbind, of, options, started).await,
-        Verb::Sync(of) => {
-            operate::run(Entry::Sync, &of.masters, options, started, |_| Ok(())).await
-        }
+        Verb::Sync(of) => operate::sync(&of.masters, options, started).await,
         Verb::Announce(announce) => announce::run(announce, options, started).await,
         Verb::Status(of) => status::run(of, options, started).await,
+        Verb::Agent => agent::run(&config_path(options), started).await,
         Verb::Check => check::run(options).await,
         Verb::Version => version().await,
         Verb::Completions { shell } => completions::run(*shell).await,

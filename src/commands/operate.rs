@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{afterwards, level, load, print};
-use crate::cli::{Chosen, Options};
+use super::{afterwards, level, load, print, with_agent};
+use crate::agent::request::Verb;
+use crate::cli::{Options, Ordered};
 use crate::config::{Config, Target};
 use crate::engine::Task;
 use crate::evidence::Order;
@@ -22,16 +23,48 @@ use crate::text::{escape, printable};
 /// Those of [`run`], and no choice among several masters.
 pub(super) async fn order(
     order: Order,
-    of: &Chosen,
+    ordered: &Ordered,
     options: &Options,
     started: Instant,
 ) -> anyhow::Result<Exit> {
+    let Ordered { of, force } = ordered;
     let is_chosen = of.all || !of.masters.is_empty();
     let allow = |config: &Config| match is_chosen || config.masters.len() == 1 {
         true => Ok(()),
         false => Err(unchosen(config)),
     };
+    if !is_chosen {
+        // The agent does not know that nobody was named.
+        let none: [&str; 0] = [];
+        allow(&load(options, &none, started).await?)?;
+    }
+    let force = *force;
+    let verb = match order {
+        Order::Bind => Verb::Bind { force },
+        Order::Unbind => Verb::Unbind { force },
+        Order::Announce => Verb::Announce,
+    };
+    if let Some(exit) = with_agent::carry_out(verb, &of.masters, options).await {
+        return exit;
+    }
     run(Entry::Operator(order), &of.masters, options, started, allow).await
+}
+
+/// Makes this host agree with the Sentinels about these masters, about every one if none is named. Returns
+/// how it ended.
+///
+/// # Errors
+///
+/// Those of [`run`].
+pub(super) async fn sync(
+    masters: &[String],
+    options: &Options,
+    started: Instant,
+) -> anyhow::Result<Exit> {
+    match with_agent::carry_out(Verb::Sync, masters, options).await {
+        Some(exit) => exit,
+        None => run(Entry::Sync, masters, options, started, |_| Ok(())).await,
+    }
 }
 
 /// To take over, or release, all that a server knows is hardly ever meant.

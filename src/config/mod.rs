@@ -6,10 +6,11 @@ mod parse;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use tokio::time::sleep;
 
 use crate::exit::{Fault, Kind};
@@ -37,6 +38,43 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// What Sentinel calls each host, by the host's name, where no interface has that address (NAT).
     pub hosts: BTreeMap<String, Vec<Host>>,
+    /// The agent's settings.
+    pub agent: Agent,
+}
+
+/// The agent's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// The group that may connect to its socket: that of Sentinel's user.
+    pub socket_group: Option<String>,
+    /// Where its metrics are served, if anywhere.
+    pub metrics: Option<SocketAddr>,
+    /// How often it announces what is here; zero is never.
+    pub announce_every: Duration,
+    /// Whether it releases the VIPs when it is stopped.
+    pub release_on_stop: bool,
+}
+
+impl Default for Agent {
+    fn default() -> Agent {
+        Agent {
+            socket_group: None,
+            metrics: None,
+            announce_every: Duration::from_secs(60),
+            release_on_stop: false,
+        }
+    }
+}
+
+/// What the agent does with a VIP while this host is cut off from its peers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnIsolation {
+    /// It releases the VIP: the others have a new master by then.
+    #[default]
+    Release,
+    /// It keeps the VIP.
+    Keep,
 }
 
 /// One master and the addresses that follow it.
@@ -58,6 +96,8 @@ pub struct Master {
     pub on_take_over: Option<SiteCommand>,
     /// What the site wants run after a release.
     pub on_release: Option<SiteCommand>,
+    /// What the agent does with its VIPs while this host is cut off from its peers.
+    pub on_isolation: OnIsolation,
 }
 
 /// A command from the configuration.

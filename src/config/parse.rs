@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::{IpAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::{
-    Address, ClientCertificate, Config, DEFAULT_SENTINEL, LONGEST, Master, Password, Sentinel,
-    SiteCommand, TIMEOUT, Tls, nearest,
+    Address, Agent, ClientCertificate, Config, DEFAULT_SENTINEL, LONGEST, Master, OnIsolation,
+    Password, Sentinel, SiteCommand, TIMEOUT, Tls, nearest,
 };
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
@@ -30,6 +30,7 @@ struct Tables {
     tls: Option<TlsTable>,
     #[serde(default)]
     hosts: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
+    agent: Option<AgentTable>,
 }
 
 #[derive(Deserialize)]
@@ -44,6 +45,18 @@ struct MasterTable {
     tls: Option<Spanned<bool>>,
     on_take_over: Option<CommandTable>,
     on_release: Option<CommandTable>,
+    #[serde(default)]
+    on_isolation: OnIsolation,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentTable {
+    socket_group: Option<Spanned<String>>,
+    metrics: Option<Spanned<String>>,
+    announce_every: Option<Spanned<u64>>,
+    #[serde(default)]
+    release_on_stop: bool,
 }
 
 #[derive(Deserialize)]
@@ -151,6 +164,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Fault> {
         sentinel: source.sentinel(file.sentinel, tls.as_ref())?,
         tls,
         hosts: source.hosts(file.hosts, &holders)?,
+        agent: source.agent(file.agent)?,
     })
 }
 
@@ -247,6 +261,7 @@ impl Source<'_> {
             tls: self.wants_tls(table.tls, tls)?,
             on_take_over,
             on_release,
+            on_isolation: table.on_isolation,
         })
     }
 
@@ -343,6 +358,56 @@ impl Source<'_> {
                 .iter()
                 .map(|peer| self.sentinel_peer(peer))
                 .collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn agent(&self, table: Option<AgentTable>) -> Result<Agent, Fault> {
+        let Some(table) = table else {
+            return Ok(Agent::default());
+        };
+        let defaults = Agent::default();
+        Ok(Agent {
+            socket_group: table
+                .socket_group
+                .map(|group| self.group(group))
+                .transpose()?,
+            metrics: table.metrics.map(|text| self.metrics(&text)).transpose()?,
+            announce_every: match table.announce_every {
+                None => defaults.announce_every,
+                Some(seconds) if *seconds.get_ref() <= LONGEST_PAUSE.as_secs() => {
+                    Duration::from_secs(*seconds.get_ref())
+                }
+                Some(seconds) => {
+                    let what = format!(
+                        "`announce_every` is a number of seconds up to {}, and 0 is never",
+                        LONGEST_PAUSE.as_secs()
+                    );
+                    return Err(self.at(seconds.span(), what));
+                }
+            },
+            release_on_stop: table.release_on_stop,
+        })
+    }
+
+    fn group(&self, name: Spanned<String>) -> Result<String, Fault> {
+        let text = name.get_ref();
+        if !text.is_empty() && !text.contains(|c: char| c.is_control() || c == ':') {
+            return Ok(name.into_inner());
+        }
+        let shown = escape(text);
+        Err(self.at(
+            name.span(),
+            format!("`socket_group` \"{shown}\" is no name of a group"),
+        ))
+    }
+
+    fn metrics(&self, text: &Spanned<String>) -> Result<SocketAddr, Fault> {
+        text.get_ref().parse().map_err(|_| {
+            let what = format!(
+                "`metrics` \"{}\" is not ADDRESS:PORT, such as \"127.0.0.1:9641\" or \"[::1]:9641\"",
+                escape(text.get_ref())
+            );
+            self.at(text.span(), what)
         })
     }
 
@@ -514,6 +579,9 @@ impl Source<'_> {
         }
     }
 }
+
+/// The longest pause between two announcements of the agent.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// The longest path of a Unix socket, in bytes: `sun_path` in unix(7) with its final zero has 108.
 const LONGEST_SOCKET: usize = 107;
@@ -810,11 +878,11 @@ mod tests {
         assert_refused(&[
             (
                 "[master.m]",
-                "v.toml:1:2: unknown field `master`, expected one of `masters`, `sentinel`, `tls`, `hosts`. Did you mean `masters`?",
+                "v.toml:1:2: unknown field `master`, expected one of `masters`, `sentinel`, `tls`, `hosts`, `agent`. Did you mean `masters`?",
             ),
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterfaces = 'e'",
-                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `tls`, `on_take_over`, `on_release`. Did you mean `interface`?",
+                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `tls`, `on_take_over`, `on_release`, `on_isolation`. Did you mean `interface`?",
             ),
             (
                 "[sentinel]\nadress = 'x'\n",

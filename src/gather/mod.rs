@@ -6,6 +6,7 @@ mod poll;
 pub mod remembered;
 mod servers;
 mod sites;
+pub mod told;
 
 use std::time::Duration;
 
@@ -21,11 +22,10 @@ use crate::failover::{Endpoint, Failover};
 use crate::hosts;
 use crate::kernel::Snapshot;
 use crate::place::Place;
-use crate::redis::{self, NoAnswer, Told, sentinel_fault, sentinel_server};
+use crate::redis::{self, Lines, NoAnswer, Told, sentinel_fault, sentinel_server};
 
 pub use newest::newest;
-pub use poll::{Asked, Poll, Silence, Tried, count, poll, try_others};
-pub use servers::certain;
+pub use poll::{Asked, Patience, Poll, Silence, Tried, count, poll, try_others};
 
 /// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to
 /// this host's Redis.
@@ -40,11 +40,15 @@ const OWN_REDIS: Duration = Duration::from_millis(150);
 ///
 /// A Sentinel that cannot be asked is passing; files that cannot be used, and a refused password, are
 /// permanent. A master that it does not monitor is `None`.
-pub async fn master_of(config: &Config, name: &str) -> Result<Option<Endpoint>, Fault> {
+pub async fn master_of(
+    config: &Config,
+    lines: &Lines,
+    name: &str,
+) -> Result<Option<Endpoint>, Fault> {
     let until = Instant::now() + SENTINEL_TIMEOUT;
     let server = sentinel_server(config, until).await?;
     let left = until.saturating_duration_since(Instant::now());
-    match redis::master_address(&server, name, left).await {
+    match redis::master_address(&server, lines, name, left).await {
         Ok(said) => endpoint(&said.host, said.port).map(Some).map_err(|why| {
             let no = NoAnswer::Unexpected(why);
             sentinel_fault(&no, &config.sentinel.address)
@@ -273,12 +277,12 @@ pub async fn of_poll(
     poll: &Poll,
     waited: Duration,
     memory: &Memory,
-    snapshot: &Snapshot<'_>,
+    (lines, snapshot): (&Lines, &Snapshot<'_>),
 ) -> Result<Evidence, Fault> {
-    let finder = Finder::new(config, name, config.master(name)?, snapshot, ROUND);
+    let finder = Finder::new(config, name, config.master(name)?, snapshot, ROUND).on(lines);
     let named = poll.named();
     let find = finder.find(&named, |_| true);
-    let (said, (sites, own_redis)) = join(master_of(config, name), find).await;
+    let (said, (sites, own_redis)) = join(master_of(config, lines, name), find).await;
     let at = &config.sentinel.address;
     // Where it was silent in the poll, it may be so still.
     let said = match said {
@@ -290,6 +294,12 @@ pub async fn of_poll(
     evidence.servers.extend(servers::remembered(memory));
     evidence.vips = config.vips().map(|vip| vip.address).collect();
     evidence.own_redis = own_redis;
+    // What a forged Sentinel alone names is no Redis of this master.
+    let vouched = sites
+        .into_iter()
+        .zip(&named)
+        .filter(|(_, one)| one.is_vouched_for);
+    evidence.known_redis = vouched.map(|(site, _)| site).collect();
     Ok(evidence)
 }
 

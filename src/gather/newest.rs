@@ -8,11 +8,12 @@ use tokio::time::timeout;
 
 use super::remembered::Memory;
 use super::sites::Finder;
-use super::{Poll, ROUND, master_site, poll};
+use super::{Patience, Poll, ROUND, master_site, poll};
 use crate::config::Config;
 use crate::evidence::{Evidence, OwnRedis, Word};
 use crate::exit::Fault;
 use crate::kernel::Snapshot;
+use crate::redis::Lines;
 
 /// How long all Sentinels together may take: two rounds of questions, of which a host that is down uses all
 /// the time.
@@ -25,7 +26,18 @@ const AT_ONCE: usize = 8;
 /// failover, and the role of the Redis of this host that it names. Where the other Sentinels cannot be asked it is
 /// the local Sentinel's word. Takes three seconds at most, some milliseconds where all answer.
 pub async fn newest(config: &Config, names: &[&str], snapshot: &Snapshot<'_>) -> Vec<Evidence> {
-    let polls = match timeout(SENTINELS, poll(config, names, &Memory::read())).await {
+    let polls = match timeout(
+        SENTINELS,
+        poll(
+            config,
+            names,
+            &Memory::read(),
+            Patience::Full,
+            &Lines::default(),
+        ),
+    )
+    .await
+    {
         Ok(Ok(polls)) => polls,
         Ok(Err(silent)) => {
             let word = || Some(Word::Silent(silent.cause().to_owned()));

@@ -117,6 +117,11 @@ impl Memory {
         named.extend(config.vips().map(|vip| vip.address));
     }
 
+    /// Takes over which VIPs were named: another run, or another task, may have noted some since this was read.
+    pub fn read_named(&mut self) {
+        self.named = Memory::read().named;
+    }
+
     /// Writes it down if it is not what is written there. Masters that are not configured any more are
     /// forgotten. Another run that writes at the same time goes first, and this one does not wait for it.
     ///

@@ -17,7 +17,7 @@ use crate::failover::{Endpoint, Host};
 use crate::hosts;
 use crate::kernel::{Snapshot, listeners};
 use crate::place::{Clues, Place, Resident, is_own_name};
-use crate::redis::{Identity, identity, redis_fault, redis_server};
+use crate::redis::{Identity, Lines, identity, redis_fault, redis_server};
 use crate::text::escape;
 
 /// How many Redis of this host are asked for one master.
@@ -101,6 +101,7 @@ pub struct Finder<'a> {
     own_name: String,
     /// How long a Redis may take to answer.
     within: Duration,
+    lines: Option<&'a Lines>,
     asked: Asked,
 }
 
@@ -128,7 +129,16 @@ impl<'a> Finder<'a> {
             snapshot,
             own_name: hosts::own_name(),
             within,
+            lines: None,
             asked: Asked::default(),
+        }
+    }
+
+    /// Returns it with connections that are kept.
+    pub fn on(self, lines: &'a Lines) -> Finder<'a> {
+        Finder {
+            lines: Some(lines),
+            ..self
         }
     }
 
@@ -138,13 +148,20 @@ impl<'a> Finder<'a> {
         let key = (at, is_vouched_for);
         let cell = Rc::clone(self.asked.borrow_mut().entry(key).or_default());
         let said = cell.get_or_init(async || {
+            if let Some(known) = self.lines.and_then(|lines| lines.watched(at)) {
+                return Ok(known);
+            }
             let mut server = redis_server(self.config, self.master, at)?;
             if !is_vouched_for {
                 server = server.without_credentials();
             }
-            identity(&server, self.within)
-                .await
-                .map_err(|no| redis_fault(&no, at, self.name))
+            let none = Lines::default();
+            let lines = self.lines.unwrap_or(&none);
+            let said = identity(&server, lines, self.within).await;
+            if let Ok(known) = &said {
+                lines.learn(at, known);
+            }
+            said.map_err(|no| redis_fault(&no, at, self.name))
         });
         said.await.clone()
     }
@@ -404,6 +421,7 @@ fn own(sites: &[Site], answer: Answer) -> OwnRedis {
     };
     OwnRedis {
         site: known.cloned().unwrap_or_else(listener),
+        at: answer.at,
         role: answer.said.map(|identity| identity.role),
         run_id,
     }

@@ -17,6 +17,8 @@ use super::address;
 pub enum Event {
     /// An address was removed from an interface.
     AddressGone(IpAddr, u32),
+    /// An address was added to an interface, or changed there.
+    AddressNew(IpAddr, u32),
     /// An interface changed.
     Link(u32),
     /// An interface is gone.
@@ -52,6 +54,10 @@ fn read(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Event> {
         RouteNetlinkMessage::DelAddress(message) => {
             let address = address::read(&message)?;
             Some(Event::AddressGone(address.local, address.ifindex))
+        }
+        RouteNetlinkMessage::NewAddress(message) => {
+            let address = address::read(&message)?;
+            Some(Event::AddressNew(address.local, address.ifindex))
         }
         RouteNetlinkMessage::NewLink(message) => Some(Event::Link(message.header.index)),
         RouteNetlinkMessage::DelLink(message) => Some(Event::LinkGone(message.header.index)),

@@ -1,6 +1,6 @@
 //! Which command of the site's own a VIP needs, and what that finds in its environment.
 
-use super::{Entry, Shared};
+use super::Entry;
 use crate::config::{SiteCommand, Target};
 use crate::engine::Task;
 use crate::evidence::Word;
@@ -11,9 +11,9 @@ use crate::site_command::memory;
 use crate::site_command::owed::{Asked, Circumstances, Now, Told, is_owed};
 use crate::verdict::Verdict;
 
-impl Shared<'_> {
+impl Entry<'_> {
     /// Returns the command that a VIP needs now, if any.
-    pub(super) async fn owed<'b>(
+    pub async fn owed<'b>(
         &self,
         task: &Task<'_>,
         target: &Target<'b>,
@@ -59,7 +59,7 @@ impl Shared<'_> {
     }
 
     fn asked(&self) -> Asked {
-        match self.entry {
+        match self {
             Entry::Hook(_) => Asked::ByCall,
             Entry::Operator(_) => Asked::ByOrder,
             Entry::Sync => Asked::ByRoutine,
@@ -68,7 +68,7 @@ impl Shared<'_> {
 
     /// Returns whether Sentinel's call says that the master was on this host and is not any more.
     async fn has_left_this_host(&self, task: &Task<'_>) -> bool {
-        if !matches!(self.entry, Entry::Hook(_)) {
+        if !matches!(self, Entry::Hook(_)) {
             return false;
         }
         let Ok(netlink) = Netlink::open() else {
@@ -98,7 +98,7 @@ impl Shared<'_> {
         if !interface.is_empty() {
             circumstances.interface = interface;
         }
-        if let Entry::Hook(failover) = self.entry {
+        if let Entry::Hook(failover) = self {
             let from = failover.from.as_ref().map(|from| from.host.to_string());
             let word = task
                 .evidence

@@ -146,7 +146,7 @@ impl Shared<'_> {
             if !commands.looked_at.insert(place) {
                 continue;
             }
-            if let Some((command, job)) = self.owed(task, target, outcome, did).await {
+            if let Some((command, job)) = self.entry.owed(task, target, outcome, did).await {
                 // The other end is there as long as the task is worked at.
                 let _ = commands.to.send(Due {
                     place,

@@ -82,6 +82,28 @@ impl Connection {
         read(self.value().await?)
     }
 
+    /// Sends a command whose answer is not waited for: [`Connection::next`] returns it among what the server sends of
+    /// its own. For a connection on which no question is open.
+    pub async fn say(&mut self, words: &[&str]) {
+        self.queue(words);
+        self.expected -= 1;
+        self.send().await;
+    }
+
+    /// Returns whether the connection has ended: an error that [`Connection::next`] returned before that was an
+    /// answer.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Returns whether nothing is expected from the other end, and it has not ended.
+    pub(super) fn is_idle(&self) -> bool {
+        self.ended.is_none()
+            && self.expected == 0
+            && self.unsent.is_empty()
+            && self.received.is_empty()
+    }
+
     /// [`Connection::open`].
     pub(super) async fn connect(
         server: &Server,

@@ -51,7 +51,7 @@ fn sentinel_remedy(no: &NoAnswer) -> &'static str {
             "Is Sentinel running, and is `address` under [sentinel] in the configuration where it listens? If it wants TLS: `tls = true` under [sentinel]."
         }
         NoAnswer::Refused(text) => refusal(text),
-        NoAnswer::Unreachable(_) | NoAnswer::Silent(_) => {
+        NoAnswer::Unreachable(_) | NoAnswer::NoRoute(_) | NoAnswer::Silent(_) => {
             "Is Sentinel running, and is `address` under [sentinel] in the configuration where it listens?"
         }
     }
@@ -127,9 +127,10 @@ fn redis_remedy(no: &NoAnswer, master: &str) -> String {
         ),
         NoAnswer::Refused(text) => refusal(text).into(),
         NoAnswer::Silent(_) => "Is it frozen, or held up by a slow command?".into(),
-        NoAnswer::Unreachable(_) | NoAnswer::NotASentinel | NoAnswer::NoSuchMaster => {
-            "Is it running?".into()
-        }
+        NoAnswer::Unreachable(_)
+        | NoAnswer::NoRoute(_)
+        | NoAnswer::NotASentinel
+        | NoAnswer::NoSuchMaster => "Is it running?".into(),
     }
 }
 

@@ -3,13 +3,16 @@
 
 mod certificate;
 mod connection;
+pub mod events;
 mod fault;
+mod lines;
 mod no_answer;
 pub mod reply;
 mod role;
 mod sentinel;
 mod server;
 mod socket;
+mod state;
 mod stream;
 mod tls;
 mod what_listens;
@@ -19,17 +22,21 @@ use std::time::Duration;
 pub use connection::Connection;
 use connection::Deadline;
 pub use fault::{not_monitored, redis_fault, sentinel_fault};
+pub use lines::Lines;
 pub use no_answer::NoAnswer;
 pub use reply::{Value, field, text};
 pub use role::{Identity, identity, role};
 pub use sentinel::{Instance, MasterAddress, Told, View, instances, master_address, told, views};
 pub use server::{Access, Endpoint, Server, redis_server, sentinel_server};
+pub use state::{Follows, Replica, State};
 pub use tls::Tls;
 
 /// Reads answers that have arrived. Public for `fuzz/` and its corpora.
 pub mod readers {
+    pub use super::events::read as event;
     pub use super::role::{of_info, of_role};
     pub use super::sentinel::{instances, read_address, view};
+    pub use super::state::read as state;
 }
 
 /// A question: a command and its arguments.
@@ -43,10 +50,11 @@ pub type Answers = Result<Vec<Result<Value, NoAnswer>>, NoAnswer>;
 /// # Errors
 ///
 /// A conversation that did not come to its end.
-pub async fn ask(server: &Server, questions: &[Words], within: Duration) -> Answers {
-    let deadline = Deadline::within(within);
-    let mut connection = Connection::connect(server, deadline).await?;
-    connection.converse(questions, deadline).await
+pub async fn ask(server: &Server, lines: &Lines, questions: &[Words], within: Duration) -> Answers {
+    let (answers, end) = lines
+        .ask(server, questions, Deadline::within(within))
+        .await?;
+    end.map(|()| answers)
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ use crate::text::escape;
 /// Why a server gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// No connection: refused, no route, no such socket file.
+    /// No connection, and a host that is there: refused, no such socket file.
     Unreachable(String),
+    /// No connection, and no word of the host: no route, no answer to TCP.
+    NoRoute(String),
     /// Nothing, or not all, within this time.
     Silent(Duration),
     /// The connection ended or failed before the answer was complete.
@@ -62,6 +64,11 @@ impl NoAnswer {
         }
     }
 
+    /// Returns whether the host is there and nobody listens at the port: that server does not run.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, NoAnswer::Unreachable(what) if what == "connection refused")
+    }
+
     /// Returns whether another try can succeed while nobody changes anything. A wrong protocol can, as ports
     /// are reused at a restart. A wrong certificate cannot: its renewal takes longer than this run's retries.
     pub fn kind(&self) -> Kind {
@@ -75,6 +82,7 @@ impl NoAnswer {
             | NoAnswer::Certificate(_)
             | NoAnswer::UnknownCommand(_) => Kind::Permanent,
             NoAnswer::Unreachable(_)
+            | NoAnswer::NoRoute(_)
             | NoAnswer::Silent(_)
             | NoAnswer::Broken(_)
             | NoAnswer::TooLong
@@ -84,6 +92,12 @@ impl NoAnswer {
             | NoAnswer::Refused(_)
             | NoAnswer::Unexpected(_) => Kind::Passing,
         }
+    }
+
+    /// Returns whether it may be that the host is cut off, or this one: nothing at all was heard of it. A refused
+    /// connection is a word of a host that is there.
+    pub fn is_out_of_reach(&self) -> bool {
+        matches!(self, NoAnswer::NoRoute(_) | NoAnswer::Silent(_))
     }
 
     /// Returns the fault that it is to this run.
@@ -157,7 +171,9 @@ impl fmt::Display for NoAnswer {
                 ANSWER_LIMIT >> 20
             ),
             // Texts of ours, in which what came from outside is escaped.
-            NoAnswer::Unreachable(text) | NoAnswer::Broken(text) => f.write_str(text),
+            NoAnswer::Unreachable(text) | NoAnswer::NoRoute(text) | NoAnswer::Broken(text) => {
+                f.write_str(text)
+            }
             NoAnswer::NotRedis(text) => write!(f, "not the Redis protocol: {text}"),
             NoAnswer::WantsTls => f.write_str("it wants TLS, and was asked in plain text"),
             NoAnswer::NoTls => f.write_str("it does not speak TLS, and was asked in TLS"),

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::Words;
 use super::connection::{Connection, Deadline};
 use super::no_answer::NoAnswer;
 use super::reply::{Value, text};
 use super::sentinel::unexpected;
 use super::server::Server;
+use super::{Lines, Words};
 use crate::evidence::Role;
 
 impl Role {
-    fn read(word: &str) -> Role {
+    pub(super) fn read(word: &str) -> Role {
         match word {
             "master" => Role::Master,
             "slave" => Role::Replica,
@@ -47,19 +47,41 @@ pub async fn role(server: &Server, within: Duration) -> Result<Role, NoAnswer> {
 /// # Errors
 ///
 /// Why its role is not known.
-pub async fn identity(server: &Server, within: Duration) -> Result<Identity, NoAnswer> {
-    let mut talk = Talk::open(server, within).await?;
-    let answers = talk.ask(&[ROLE, &["INFO", "server"]]).await?;
+pub async fn identity(
+    server: &Server,
+    lines: &Lines,
+    within: Duration,
+) -> Result<Identity, NoAnswer> {
+    let deadline = Deadline::within(within);
+    let questions = [words(ROLE), words(&["INFO", "server"])];
+    let (mut answers, end) = lines.ask(server, &questions, deadline).await?;
+    end?;
+    answers.resize_with(questions.len(), none);
     let info = answers[1].as_ref().ok().and_then(text).unwrap_or_default();
     let seconds = line(&info, "uptime_in_seconds").and_then(|text| text.parse().ok());
+    let said = match &answers[0] {
+        // INFO tells it, too.
+        Err(NoAnswer::UnknownCommand(_) | NoAnswer::NotAllowed(_)) => {
+            Talk::open(server, within).await?.role(&answers[0]).await
+        }
+        answer => of_role(answer.as_ref().map_err(Clone::clone)?),
+    };
     Ok(Identity {
-        role: talk.role(&answers[0]).await?,
+        role: said?,
         run_id: line(&info, "run_id").map(str::to_owned),
         uptime: seconds.map(Duration::from_secs),
     })
 }
 
 const ROLE: &[&str] = &["ROLE"];
+
+fn words(words: &[&str]) -> Words {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn none() -> Result<Value, NoAnswer> {
+    Err(NoAnswer::Unexpected("none".into()))
+}
 
 /// A connection and when everything on it has to be said.
 struct Talk {
@@ -82,10 +104,8 @@ impl Talk {
         &mut self,
         questions: &[&[&str]],
     ) -> Result<Vec<Result<Value, NoAnswer>>, NoAnswer> {
-        let words = |question: &&[&str]| question.iter().map(|&word| word.to_owned()).collect();
-        let asked: Vec<Words> = questions.iter().map(words).collect();
+        let asked: Vec<Words> = questions.iter().map(|question| words(question)).collect();
         let mut answers = self.connection.converse(&asked, self.deadline).await?;
-        let none = || Err(NoAnswer::Unexpected("none".into()));
         answers.resize_with(questions.len(), none);
         Ok(answers)
     }
@@ -106,7 +126,7 @@ impl Talk {
     }
 }
 
-fn line<'a>(info: &'a str, key: &str) -> Option<&'a str> {
+pub(super) fn line<'a>(info: &'a str, key: &str) -> Option<&'a str> {
     let value = |line: &'a str| line.strip_prefix(key)?.strip_prefix(':');
     info.lines().find_map(value).map(str::trim)
 }

@@ -11,7 +11,7 @@ use super::connection::{Connection, Deadline};
 use super::no_answer::NoAnswer;
 use super::reply::{Value, field, text};
 use super::server::Server;
-use super::{Words, ask};
+use super::{Lines, Words, ask};
 use crate::exit::Kind;
 use crate::text::escape;
 
@@ -79,10 +79,11 @@ pub struct Instance {
 /// Why there is no answer; a master that is not monitored is [`NoAnswer::NoSuchMaster`].
 pub async fn master_address(
     server: &Server,
+    lines: &Lines,
     name: &str,
     within: Duration,
 ) -> Result<MasterAddress, NoAnswer> {
-    let answers = ask(server, &[question(ADDRESS, name)], within).await?;
+    let answers = ask(server, lines, &[question(ADDRESS, name)], within).await?;
     read_address(first(answers))
 }
 
@@ -165,14 +166,13 @@ pub async fn told(
 /// A conversation that did not begin, or a server that answers about no master.
 pub async fn views(
     server: &Server,
+    lines: &Lines,
     names: &[&str],
     within: Duration,
 ) -> Result<Vec<Result<View, NoAnswer>>, NoAnswer> {
-    let deadline = Deadline::within(within);
-    let mut connection = Connection::connect(server, deadline).await?;
     let questions: Vec<Words> = names.iter().flat_map(|name| about(name)).collect();
-    let (answers, end) = connection.converse_partly(&questions, deadline).await;
-    drop(connection);
+    let deadline = Deadline::within(within);
+    let (answers, end) = lines.ask(server, &questions, deadline).await?;
     let answered = answers.len() / VIEW.len();
     let mut views = read_all(answers);
     let Err(why) = end else { return Ok(views) };
@@ -207,7 +207,7 @@ fn about(name: &str) -> [Words; 4] {
 }
 
 async fn view_alone(server: &Server, name: &str, within: Duration) -> Result<View, NoAnswer> {
-    let answers = ask(server, &about(name), within).await?;
+    let answers = ask(server, &Lines::default(), &about(name), within).await?;
     read_all(answers)
         .pop()
         .unwrap_or_else(|| Err(NoAnswer::Unexpected("none".into())))

@@ -1,22 +1,41 @@
 //! The way to a server: a TCP port or a Unix socket.
 
-use std::io;
+use std::io::{self, ErrorKind};
+
+use std::time::Duration;
 
 use futures_util::future::select_ok;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::no_answer::NoAnswer;
 use super::server::{Endpoint, Server};
 use super::stream::{Stream, words};
 
+/// How long a connection may be idle until the kernel asks whether the other end is there, and how often.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long the other end may leave unacknowledged what it was sent (TCP_USER_TIMEOUT, tcp(7)): a host that lost
+/// its power is known within 2 s.
+const UNHEARD: Duration = Duration::from_secs(2);
+
 /// Connects to the server, to the first of its addresses that accepts.
 pub(super) async fn connect(server: &Server) -> Result<Box<dyn Stream>, NoAnswer> {
-    let unreachable = |error: io::Error| NoAnswer::Unreachable(words(&error));
+    let unreachable = |error: io::Error| match error.kind() {
+        ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::NetworkDown
+        | ErrorKind::TimedOut => NoAnswer::NoRoute(words(&error)),
+        _ => NoAnswer::Unreachable(words(&error)),
+    };
     let tcp = |address| {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
             // The end of a TLS handshake would hold back the question until it is acknowledged.
             stream.set_nodelay(true)?;
+            let socket = SockRef::from(&stream);
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(IDLE).with_interval(IDLE))?;
+            socket.set_tcp_user_timeout(Some(UNHEARD))?;
             Ok::<_, io::Error>(stream)
         })
     };

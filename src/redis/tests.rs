@@ -69,7 +69,7 @@ fn words(words: &[&str]) -> Words {
 }
 
 async fn ask_role(server: &Server, within: Duration) -> Answers {
-    ask(server, &[words(&["ROLE"])], within).await
+    ask(server, &Lines::default(), &[words(&["ROLE"])], within).await
 }
 
 #[test]
@@ -221,9 +221,15 @@ fn the_error_before_a_connection_is_closed_says_why() {
         .await;
         let questions = [words(&["ROLE"]), words(&["PING"])];
         let full = NoAnswer::Refused("ERR max number of clients reached".into());
-        assert_eq!(ask(&server, &questions, PATIENCE).await, Err(full.clone()));
+        assert_eq!(
+            ask(&server, &Lines::default(), &questions, PATIENCE).await,
+            Err(full.clone())
+        );
         server.password = Some("secret".into());
-        assert_eq!(ask(&server, &questions, PATIENCE).await, Err(full));
+        assert_eq!(
+            ask(&server, &Lines::default(), &questions, PATIENCE).await,
+            Err(full)
+        );
     });
 }
 
@@ -336,7 +342,7 @@ fn user_password_and_questions_go_out_at_once() {
         };
         let questions = [words(&["ROLE"]), words(&["INFO", ""])];
         assert_eq!(
-            ask(&server, &questions, PATIENCE).await,
+            ask(&server, &Lines::default(), &questions, PATIENCE).await,
             Ok(vec![
                 Ok(Value::Int(1)),
                 Err(NoAnswer::Refused("LOADING x".into()))
@@ -401,7 +407,7 @@ fn a_sentinel_that_does_not_know_the_master_says_so_in_either_way() {
             "$-1\r\n",
             "-ERR No such master with that name\r\n",
         ] {
-            let answer = master_address(&says(said).await, "m", PATIENCE).await;
+            let answer = master_address(&says(said).await, &Lines::default(), "m", PATIENCE).await;
             assert_eq!(answer, Err(NoAnswer::NoSuchMaster), "{said:?}");
         }
         for said in [
@@ -409,11 +415,11 @@ fn a_sentinel_that_does_not_know_the_master_says_so_in_either_way() {
             "*1\r\n$8\r\n10.0.0.1\r\n",
             "+PONG\r\n",
         ] {
-            let answer = master_address(&says(said).await, "m", PATIENCE).await;
+            let answer = master_address(&says(said).await, &Lines::default(), "m", PATIENCE).await;
             assert!(matches!(answer, Err(NoAnswer::Unexpected(_))), "{answer:?}");
         }
         let said = "*2\r\n$7\r\nfd00::1\r\n$4\r\n6379\r\n";
-        let address = master_address(&says(said).await, "m", PATIENCE).await;
+        let address = master_address(&says(said).await, &Lines::default(), "m", PATIENCE).await;
         assert_eq!(address.unwrap().to_string(), "[fd00::1]:6379");
     });
 }
@@ -436,7 +442,7 @@ fn a_view_has_what_sentinel_says_and_why_a_list_is_missing() {
         bulk("10.0.0.9 6380")
     );
     block_on(async {
-        let views = views(&says(said).await, &["m", "n"], PATIENCE)
+        let views = views(&says(said).await, &Lines::default(), &["m", "n"], PATIENCE)
             .await
             .unwrap();
         let view = views[0].as_ref().unwrap();

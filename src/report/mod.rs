@@ -1,6 +1,7 @@
 //! What a run did, in words: one line per VIP for an operator, one JSON object per VIP for a
-//! machine, and in `line` one for the log.
+//! machine, and in `line` one for the log; in `finding` what `check` has found.
 
+pub mod finding;
 mod line;
 
 use std::time::Duration;

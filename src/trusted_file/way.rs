@@ -19,6 +19,8 @@ const MAX_LINKS: usize = 40;
 
 /// The end of a way that nobody but these users can change.
 pub struct End {
+    /// Who may own the file.
+    pub owners: Vec<u32>,
     /// The folder that holds the file.
     pub folder: OwnedFd,
     /// The file's name in there.
@@ -36,14 +38,17 @@ struct Folder {
 
 /// Walks to a file. Each folder, and that of each symbolic link on the way, belongs to one of these
 /// users, or to the owner of `/`, and cannot be written by others. A sticky one such as /tmp, where everyone
-/// may add but not replace, may only be passed, not hold the file.
-pub fn walk(path: &Path, users: &[u32]) -> Result<End, Refusal> {
+/// may add but not replace, may only be passed, not hold the file. With `made_by_root` the folder that holds the
+/// file may also be another user's, and the file with it, if only these users could have made that folder there: so
+/// systemd makes one of /var/lib for the user of a service.
+pub fn walk(path: &Path, users: &[u32], made_by_root: bool) -> Result<End, Refusal> {
     let root = Folder::open(CWD, OsStr::new("/"), PathBuf::from("/"))?;
     let passing: Vec<u32> = users.iter().copied().chain([root.stat.st_uid]).collect();
     root.may_be_passed(&passing)?;
     let mut trail = vec![root];
     let mut steps = steps(&std::path::absolute(path)?);
     let mut links = 0;
+    let mut owners = users.to_vec();
     while let (Some(step), Some(folder)) = (steps.pop_front(), trail.last()) {
         if step == ".." {
             trail.truncate((trail.len() - 1).max(1));
@@ -68,16 +73,22 @@ pub fn walk(path: &Path, users: &[u32]) -> Result<End, Refusal> {
             }
             FileType::Directory if steps.is_empty() => return Err(no_file()),
             _ if steps.is_empty() => {
-                folder.may_hold(users)?;
+                folder.may_hold(&owners)?;
                 let folder = trail.pop().ok_or_else(no_file)?;
                 return Ok(End {
+                    owners,
                     folder: folder.fd,
                     name: step,
                     stat: next.stat,
                 });
             }
             FileType::Directory => {
-                next.may_be_passed(&passing)?;
+                if made_by_root && steps.len() == 1 && folder.may_hold(users).is_ok() {
+                    owners.push(next.stat.st_uid);
+                    next.may_hold(&owners)?;
+                } else {
+                    next.may_be_passed(&passing)?;
+                }
                 trail.push(next);
             }
             _ => return Err(io::Error::from(Errno::ENOTDIR).into()),

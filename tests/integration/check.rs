@@ -12,6 +12,8 @@ use crate::common::{
     Finished, Lab, PATIENCE, eventually, executable, false_sentinel, finish, is_root, wait_for,
 };
 use serde_json::Value;
+use vipswitch::agent::request::Reply;
+use vipswitch::agent::snapshot::{self, Snapshot};
 
 const CONFIG: &str = "[masters.master8000]\nvip = \"192.168.56.250/24\"\n";
 
@@ -168,6 +170,7 @@ fn one_broken_thing_is_named_and_no_other() {
     sentinel_and_redis(&checked);
     surroundings(&checked);
     process(&checked);
+    with_an_agent(&checked);
     if is_root() {
         ordinary_sentinel(&checked);
     }
@@ -218,6 +221,11 @@ fn network_and_configuration(checked: &Checked) {
         "holder",
         &format!("{} unbind -q", checked.hook.display()),
         &format!("{} bind -q", checked.hook.display()),
+    );
+    checked.breaks(
+        "route-source",
+        "ip route add 192.0.2.0/24 dev eth1 src 192.168.56.250",
+        "ip route del 192.0.2.0/24 dev eth1",
     );
     // A link that is cut excuses what is out of reach behind it.
     let port = |state| {
@@ -321,35 +329,32 @@ fn surroundings(checked: &Checked) {
     checked.site.configure(CONFIG);
     checked.breaks("log", "mv /dev/log /dev/nolog", "mv /dev/nolog /dev/log");
 
-    let index = checked.site.host("server1").json("link show eth1")[0]["ifindex"].to_string();
     let tools = checked.site.dir().join("tools");
     fs::create_dir(&tools).unwrap();
-    let network = checked.site.dir().join("eth1.network");
-    fs::write(&network, "[Match]\nName=eth1\n[Network]\nDHCP=yes\n").unwrap();
-    let links = "/run/systemd/netif/links";
-    checked.breaks(
-        "network-manager",
-        &format!(
-            "mkdir -p {links}; printf 'NETWORK_FILE=%s\\nNETWORK_FILE_DROPINS=\"\"\\n' {} >{links}/{index}",
-            network.display()
-        ),
-        &format!(
-            "printf 'KeepConfiguration=static\\nIgnoreCarrierLoss=yes\\n' >>{}",
-            network.display()
-        ),
-    );
-
-    let systemctl = |state: &str| {
+    let systemctl = |timer: &str, rest: &str| {
         let script = format!(
-            "#!/bin/sh\nprintf 'Id=vipswitch-sync.timer\\nLoadState=loaded\\nActiveState=active\\nUnitFileState={state}\\n'\n"
+            "#!/bin/sh\nprintf 'Id=vipswitch-sync.timer\\nActiveState=active\\nUnitFileState={timer}\\n{rest}'\n"
         );
         fs::write(tools.join("systemctl"), script).unwrap();
         fs::set_permissions(tools.join("systemctl"), fs::Permissions::from_mode(0o755)).unwrap();
     };
-    systemctl("disabled");
+    systemctl("disabled", "");
     checked.sh("server1", "mkdir -p /run/systemd/system");
     checked.names(&["sync-timer"]);
-    systemctl("enabled");
+    systemctl(
+        "enabled",
+        "\\nId=vipswitch-sync.service\\nResult=exit-code\\n",
+    );
+    checked.names(&["sync-timer"]);
+    // A unit that would not let Sentinel start, if the hook were elsewhere than below /usr/lib.
+    let unit = "\\nId=redis-sentinel.service\\nNoExecPaths=/\\nExecPaths=/usr/bin/redis-sentinel -";
+    let bin = checked.hook.parent().unwrap().display().to_string();
+    checked.sh("server1", "redis-cli -p 6800 shutdown");
+    for (allowed, wrong) in [("/usr/lib", "exec-paths"), (&bin, "sentinel")] {
+        systemctl("enabled", &format!("{unit}{allowed}\\n"));
+        checked.names(&[wrong]);
+    }
+    checked.restart_sentinel(&[]);
     checked.is_well();
     let well = checked.run(&[]).success();
     assert!(
@@ -358,21 +363,180 @@ fn surroundings(checked: &Checked) {
     );
     assert_eq!(well.lines().count(), 1, "{well}");
     let all = checked.run(&["--verbose"]).success();
-    assert!(all.lines().count() > 30, "{all}");
+    assert!(all.lines().count() > 25, "{all}");
     assert!(all.contains("ok    holder: 192.168.56.250/24: "), "{all}");
 }
 
 fn process(checked: &Checked) {
-    for (name, prefix) in [
-        ("bounding-set", "setpriv --bounding-set -net_raw"),
-        ("capabilities", "setpriv --securebits +noroot"),
-        ("user-namespace", "unshare --user --map-root-user"),
+    for (prefix, lacks) in [
+        ("setpriv --bounding-set -net_raw", "CAP_NET_RAW"),
+        (
+            "setpriv --securebits +noroot",
+            "CAP_NET_ADMIN and CAP_NET_RAW",
+        ),
+        (
+            "unshare --user --map-root-user",
+            "a user namespace in which",
+        ),
     ] {
         let prefix: Vec<&str> = prefix.split(' ').collect();
         checked.restart_sentinel(&prefix);
-        checked.names(&[name]);
+        checked.names(&["agent"]);
+        let (_, said) = checked.wrong();
+        assert!(
+            said.contains(&format!("would run without {lacks}")),
+            "{said}"
+        );
     }
     checked.restart_sentinel(&[]);
+    checked.is_well();
+}
+
+/// What answers as an agent does, with a snapshot that the test writes.
+struct Agent<'a> {
+    checked: &'a Checked,
+    snapshot: Snapshot,
+}
+
+const AGENT: &str = r#"
+use IO::Socket::UNIX;
+mkdir "/run/vipswitch";
+open my $number, ">", "/run/vipswitch/number" or die; print $number $$; close $number;
+my $server = IO::Socket::UNIX->new(Local => $ENV{VIPSWITCH_AGENT_SOCKET}, Listen => 9) or die $!;
+chmod 0660, $ENV{VIPSWITCH_AGENT_SOCKET};
+while (my $client = $server->accept) {
+    my $asked = <$client>;
+    if (-e "/run/vipswitch/hang") { push @silent, $client; next }
+    open my $file, "<", $ARGV[0] or die;
+    print $client ($asked =~ /"status"/ ? <$file> : '{"exit":1,"refused":"no"}' . "\n");
+}
+"#;
+
+impl Agent<'_> {
+    /// Starts it, with a snapshot in which all is well.
+    fn start(checked: &Checked) -> Agent<'_> {
+        let snapshot = Snapshot {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: 1,
+            masters: vec![snapshot::Master {
+                name: "master8000".into(),
+                verdict: "here".into(),
+                redis: vec![snapshot::Redis {
+                    at: "192.168.56.101:8000".into(),
+                    role: "master".into(),
+                    run_id: None,
+                }],
+                ..snapshot::Master::default()
+            }],
+            sentinels: vec![snapshot::Sentinel {
+                at: "192.168.56.102:6800".into(),
+                events: true,
+                in_reach: true,
+            }],
+            ..Snapshot::default()
+        };
+        let agent = Agent { checked, snapshot };
+        agent.tells(&agent.snapshot);
+        let mut perl = checked.site.host("server1").command("perl");
+        perl.args(["-e", AGENT])
+            .arg(checked.site.dir().join("snapshot"));
+        background(perl);
+        agent
+    }
+
+    fn tells(&self, snapshot: &Snapshot) {
+        let reply = Reply {
+            out: serde_json::to_string(snapshot).unwrap(),
+            ..Reply::default()
+        };
+        let text = serde_json::to_string(&reply).unwrap() + "\n";
+        // It may be read at any moment.
+        let file = self.checked.site.lab().file("snapshot.new", text);
+        fs::rename(file, self.checked.site.dir().join("snapshot")).unwrap();
+    }
+
+    /// Changes what it tells, checks that exactly this is named, and changes it back.
+    #[track_caller]
+    fn names(&self, name: &str, change: impl FnOnce(&mut Snapshot)) {
+        let mut snapshot = self.snapshot.clone();
+        change(&mut snapshot);
+        self.tells(&snapshot);
+        self.checked.names(&[name]);
+        self.tells(&self.snapshot);
+    }
+
+    fn end(self) {
+        self.checked.sh(
+            "server1",
+            "kill $(cat /run/vipswitch/number); rm $VIPSWITCH_AGENT_SOCKET",
+        );
+    }
+}
+
+fn with_an_agent(checked: &Checked) {
+    let agent = Agent::start(checked);
+    // The hook needs no privilege then, and nobody a timer.
+    checked.restart_sentinel(&["setpriv", "--bounding-set", "-net_raw,-net_admin"]);
+    checked.sh("server1", "mv /run/systemd/system /run/systemd/away");
+    checked.is_well();
+    agent.names("agent", |it| it.version = "0.0.1".into());
+    agent.names("agent-verdict", |it| it.masters.clear());
+    for verdict in ["fault", "stays"] {
+        agent.names("agent-verdict", |it| it.masters[0].verdict = verdict.into());
+    }
+    agent.names("agent-verdict", |it| {
+        it.masters[0].forced = Some("bind".into())
+    });
+    agent.names("agent-events", |it| it.sentinels[0].events = false);
+    agent.names("agent-commands", |it| it.pending_commands = 1);
+    // Who cannot be asked is another check's matter.
+    let mut silent = agent.snapshot.clone();
+    (silent.sentinels[0].events, silent.sentinels[0].in_reach) = (false, false);
+    agent.tells(&silent);
+    checked.is_well();
+    agent.tells(&agent.snapshot);
+    checked.breaks(
+        "write-pause",
+        "redis-cli -p 8000 acl setuser default '-client|pause'",
+        "redis-cli -p 8000 acl setuser default '+client|pause'",
+    );
+    // A password that only hosts of the configuration are sent.
+    checked.sh(
+        "server1",
+        "redis-cli -p 8000 acl setuser agent on '>secret' '~*' '&*' +@all",
+    );
+    let password = checked.site.lab().file("agents-password", "secret\n");
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    let with = format!(
+        "{CONFIG}redis_username = \"agent\"\nredis_password_file = \"{}\"\n",
+        password.display()
+    );
+    checked.misconfigured("replica-password", &with);
+    let hosts = "[hosts]\nserver2 = [\"192.168.56.102\"]\nserver3 = [\"192.168.56.103\"]\n";
+    checked.site.configure(&format!("{with}{hosts}"));
+    checked.is_well();
+    checked.site.configure(CONFIG);
+    // An agent needs no call: no more than a warning.
+    checked.sh(
+        "server1",
+        "redis-cli -p 6800 sentinel set master8000 client-reconfig-script ''",
+    );
+    checked.names(&["client-reconfig-script"]);
+    assert_eq!(checked.run(&[]).code(), 1);
+    let hook = checked.hook.display();
+    checked.sh(
+        "server1",
+        &format!("redis-cli -p 6800 sentinel set master8000 client-reconfig-script {hook}"),
+    );
+    // It is stopped: who cannot answer is an error, whatever the hook may do.
+    checked.restart_sentinel(&[]);
+    checked.sh("server1", "touch /run/vipswitch/hang");
+    checked.names(&["agent"]);
+    checked.sh(
+        "server1",
+        "rm /run/vipswitch/hang; mv /run/systemd/away /run/systemd/system",
+    );
+    agent.end();
     checked.is_well();
 }
 
@@ -394,7 +558,16 @@ fn ordinary_sentinel(checked: &Checked) {
         "--clear-groups",
     ];
     checked.restart_sentinel(&user);
-    checked.names(&["capabilities"]);
+    checked.names(&["agent"]);
+    // With an agent it needs no privilege, but the way to the socket.
+    let agent = Agent::start(checked);
+    checked.names(&["agent-socket"]);
+    checked.sh("server1", "chgrp 65534 $VIPSWITCH_AGENT_SOCKET");
+    checked.is_well();
+    checked.sh("server1", "chmod 700 /run/vipswitch");
+    checked.names(&["agent-socket"]);
+    checked.sh("server1", "chmod 755 /run/vipswitch");
+    agent.end();
     let ambient = [
         "--inh-caps",
         "+net_admin,+net_raw",
@@ -418,22 +591,16 @@ fn ordinary_sentinel(checked: &Checked) {
         own.arg(&checked.hook).args(["check", "--json"]);
         let own = finish(own);
         let has_error = own.stdout.contains(r#""level":"error""#);
-        let levels = [
-            "root",
-            "netlink",
-            "packet-socket",
-            "reset",
-            "user-namespace",
-        ]
-        .map(|check| {
+        let levels = ["root", "netlink", "privileges", "reset"].map(|check| {
             let row = format!(r#"{{"check":"{check}","level":""#);
             let rest = own.stdout.split(&row).nth(1).expect(check);
             rest.split('"').next().unwrap().to_owned()
         });
         (!has_error).then_some(levels)
     };
-    let all = ["unknown", "ok", "ok", "ok", "ok"];
-    for (privileges, expected) in [(&ambient[..], all), (&[], ["unknown"; 5])] {
+    let all = ["unknown", "ok", "ok", "ok"];
+    let none = ["unknown", "ok", "ok", "unknown"];
+    for (privileges, expected) in [(&ambient[..], all), (&[], none)] {
         let mut last = None;
         let told = wait_for(PATIENCE, || {
             last = levels(privileges);
@@ -447,21 +614,16 @@ fn ordinary_sentinel(checked: &Checked) {
     checked.restart_sentinel(&[]);
 }
 
-/// The names of all checks: what the judges add their findings under, what stands in their tables, and
-/// what a judge of one check calls `CHECK`.
+/// The names of all checks: what findings are added under, and what a judge of one check calls `CHECK`.
 fn names_in_the_sources() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check/judge");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check");
     let mut names = BTreeSet::new();
     for file in fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
-        // Made-up facts, and what is expected of them.
-        if path.ends_with("tests.rs") || path.ends_with("healthy.rs") {
-            continue;
-        }
         let source = fs::read_to_string(path).unwrap();
         let words: Vec<&str> = source.split_whitespace().collect();
         let source = words.join(" ").replace("( ", "(");
-        for before in ["(\"", "CHECK: &str = \""] {
+        for before in [".add(\"", "CHECK: &str = \""] {
             for rest in source.split(before).skip(1) {
                 let (name, after) = rest.split_once('"').unwrap();
                 let is_name = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');

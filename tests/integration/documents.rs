@@ -352,12 +352,13 @@ fn the_likeliest_troubles_stand_among_all_troubles() {
     }
 }
 
-/// What Sentinel, systemd, the kernel and shells say, and what people type.
-const OF_OTHERS: [&str; 4] = [
+/// What Redis, Sentinel, systemd, the kernel and shells say, and what people type.
+const OF_OTHERS: [&str; 5] = [
     "Client reconfiguration script seems non existing or non executable",
     "-script-error",
     "Network is down",
     "kill -9",
+    "NOREPLICAS",
 ];
 
 /// All sources of the program on one line, with what a line's end in the middle of a text hides.

@@ -123,8 +123,9 @@ fn passing_faults_of_the_kernel_are_retried_within_the_run() {
         ("sendto:error=ENETDOWN:when=5", Some("tries=2 ")),
         ("recvfrom:error=EINTR:when=2", None),
         ("bind:error=ENOBUFS:when=2", None),
-        ("socket:error=ENOBUFS:when=2", Some("tries=2 ")),
-        ("socket:error=EMFILE:when=3", None),
+        // The first one is for the agent, the second for the lock.
+        ("socket:error=ENOBUFS:when=3", Some("tries=2 ")),
+        ("socket:error=EMFILE:when=4", None),
         ("epoll_create1:error=ENOMEM:when=1", None),
     ];
     for (fault, _) in faults {

@@ -2,6 +2,15 @@
 //! subject, which runs alone by `cargo test --test integration SUBJECT::`.
 
 mod address;
+mod agent;
+mod agent_announcements;
+mod agent_beside_hook;
+mod agent_death;
+mod agent_drift;
+mod agent_partition;
+mod agent_planned;
+mod agent_requests;
+mod agent_watch;
 mod announcer;
 mod check;
 mod command_line;
@@ -34,3 +43,4 @@ mod sync_many;
 mod take_over;
 mod tickle;
 mod votes;
+mod with_agent;

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use vipswitch::config::{self, ClientCertificate, Config};
 use vipswitch::evidence::Role;
 use vipswitch::redis::{
-    Endpoint, NoAnswer, Server, Tls, master_address, redis_server, role, sentinel_server, views,
+    Endpoint, Lines, NoAnswer, Server, Tls, master_address, redis_server, role, sentinel_server,
+    views,
 };
 
 use crate::common::{Lab, PATIENCE, finish, wait_for};
@@ -51,13 +52,13 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// A Redis or a Sentinel that ends with its test.
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Process {
     /// Starts it with this configuration, and waits until it answers `server` in any way but by
     /// silence.
     #[track_caller]
-    fn start(dir: &Path, program: &str, conf: &str, server: &Server) -> Process {
+    pub fn start(dir: &Path, program: &str, conf: &str, server: &Server) -> Process {
         let path = dir.join(format!("{program}.conf"));
         fs::write(&path, format!("{conf}\ndir {}\n", dir.display())).unwrap();
         let output = fs::File::create(dir.join("output")).unwrap();
@@ -85,11 +86,13 @@ impl Drop for Process {
     }
 }
 
-fn at(port: u16) -> Server {
+/// A Redis or a Sentinel at this port, without password and TLS.
+pub fn at(port: u16) -> Server {
     Server::at(Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], port))))
 }
 
-fn with_password(port: u16, username: Option<&str>, password: &str) -> Server {
+/// The same with a user and a password.
+pub fn with_password(port: u16, username: Option<&str>, password: &str) -> Server {
     Server {
         username: username.map(str::to_owned),
         password: Some(password.to_owned()),
@@ -148,7 +151,7 @@ fn a_password_that_a_redis_does_not_have_is_refused() {
                 "{refused:?}"
             );
         }
-        let no_sentinel = block_on(master_address(&at(7001), "m", PATIENCE));
+        let no_sentinel = block_on(master_address(&at(7001), &Lines::default(), "m", PATIENCE));
         assert_eq!(no_sentinel, Err(NoAnswer::NotASentinel));
     });
 }
@@ -195,9 +198,11 @@ fn a_sentinel_tells_all_that_it_knows_of_its_masters_at_once() {
                 "[masters.m]\nvip = '10.0.0.1'\n[sentinel]\naddress = 'localhost:26379'\n";
             let by_name = config::parse(by_name, Path::new("x")).unwrap();
             for server in [socket, sentinel(&by_name)] {
-                let address = block_on(master_address(&server, "m", PATIENCE)).unwrap();
+                let address =
+                    block_on(master_address(&server, &Lines::default(), "m", PATIENCE)).unwrap();
                 assert_eq!(address.to_string(), "127.0.0.1:7001");
-                let told = block_on(views(&server, &["m", "n"], PATIENCE)).unwrap();
+                let told =
+                    block_on(views(&server, &Lines::default(), &["m", "n"], PATIENCE)).unwrap();
                 let view = told[0].as_ref().unwrap();
                 assert_eq!((&view.master, view.quorum), (&address, 2));
                 assert_eq!(view.down_after, Some(Duration::from_secs(7)));
@@ -237,7 +242,8 @@ signed server -in server.csr -out server.crt -extfile extensions
 chmod 600 *.key
 "#;
 
-fn make_certificates(dir: &Path) {
+/// Makes the certificates of all kinds that Redis accepts.
+pub fn make_certificates(dir: &Path) {
     let mut openssl = Command::new("sh");
     openssl.args(["-c", CERTIFICATES]).current_dir(dir);
     let made = openssl.output().unwrap();
@@ -245,7 +251,8 @@ fn make_certificates(dir: &Path) {
     assert!(made.status.success(), "these tests need openssl: {text}");
 }
 
-fn with_tls(dir: &Path, port: u16, ca: &str, client: Option<&str>) -> Server {
+/// A server with TLS, the certificates of this CA and of this client.
+pub fn with_tls(dir: &Path, port: u16, ca: &str, client: Option<&str>) -> Server {
     let path = |name: &str, kind: &str| -> PathBuf { dir.join(format!("{name}.{kind}")) };
     let files = config::Tls {
         ca_file: path(ca, "crt"),
@@ -261,7 +268,7 @@ fn with_tls(dir: &Path, port: u16, ca: &str, client: Option<&str>) -> Server {
 }
 
 /// The configuration of a Redis at port 7001, with TLS at 7002.
-fn tls_conf(dir: &Path, ca: &str, own: &str) -> String {
+pub fn tls_conf(dir: &Path, ca: &str, own: &str) -> String {
     let dir = dir.display();
     format!(
         "port 7001\ntls-port 7002\nbind 127.0.0.1\ntls-ca-cert-file {dir}/{ca}.crt\n\
@@ -363,7 +370,13 @@ fn a_configuration_with_tls_reaches_sentinel_and_redis() {
              [tls]\nca_file = '{folder}/ca.crt'\ncert_file = '{folder}/redis.crt'\nkey_file = '{folder}/redis.key'\n"
             );
             let config = config::parse(&text, Path::new("x")).unwrap();
-            let address = block_on(master_address(&sentinel(&config), "m", PATIENCE)).unwrap();
+            let address = block_on(master_address(
+                &sentinel(&config),
+                &Lines::default(),
+                "m",
+                PATIENCE,
+            ))
+            .unwrap();
             assert_eq!(address.to_string(), "127.0.0.1:7002");
             let address = address.to_string().parse().unwrap();
             let redis = redis_server(&config, config.master("m").unwrap(), address).unwrap();

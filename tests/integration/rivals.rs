@@ -52,7 +52,7 @@ while (my $question = question($client)) {
 "#;
 
 /// Sends so many gratuitous ARP replies for the IPv4 VIP, 5 ms apart.
-fn claim(host: &Host, number: usize) {
+pub fn claim(host: &Host, number: usize) {
     let script = r#"
 my ($mac, $number) = @ARGV;
 socket(my $s, 17, 3, 0) or die $!;
@@ -70,14 +70,14 @@ for (1 .. $number) { send($s, $frame, 0, $to) or die $!; select undef, undef, un
 }
 
 /// Whether a frame is sent by this host.
-fn by(host: &Host) -> impl Fn(&Frame) -> bool + use<> {
+pub fn by(host: &Host) -> impl Fn(&Frame) -> bool + use<> {
     let mac = host.mac("eth1");
     move |frame: &Frame| crate::common::sniffer::mac(&frame.bytes[6..12]) == mac
 }
 
 /// How many answers to claims a host has sent: each is a reply that no question to the peer follows, as one
 /// follows in each round of the schedule. The last round may not be complete.
-fn answers(sniffer: &Sniffer, host: &Host) -> usize {
+pub fn answers(sniffer: &Sniffer, host: &Host) -> usize {
     let frames = sniffer.settled(host, V4);
     let ours: Vec<Frame> = frames.into_iter().filter(by(host)).collect();
     let replies = ours.iter().filter(|frame| frame.bytes[21] == 2).count();

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, HOSTS, Host, Role, ms};
+use vipswitch::verdict::Verdict;
+
+use crate::agent_audit::OfAgents;
+use crate::cluster::{Cluster, HOSTS, Host, Process, Role, ms};
 use crate::driver::{Named, SYNC};
 
 /// What a deed rests on, as the model knows it.
@@ -22,6 +25,8 @@ pub enum Cause {
         now: Option<Host>,
         role: Option<Role>,
     },
+    /// What followed from all that the agent knew, and whom the Sentinels named when it asked them last.
+    Agent { verdict: Verdict, named: Named },
 }
 
 /// How long a run of `sync` takes where the local Sentinel answers: a round for the silent ones, the lock, a
@@ -39,9 +44,17 @@ pub struct Audit {
     pub moves: u64,
     /// Since when each host has held the VIP beside a replica, in a state in which it must hear of it.
     beside: [Option<Duration>; HOSTS],
+    pub of_agents: OfAgents,
 }
 
 impl Audit {
+    /// Notes what was found, if anything was.
+    pub fn find(&mut self, wrong: Option<String>) {
+        if let Some(wrong) = wrong {
+            self.wrong(wrong);
+        }
+    }
+
     fn wrong(&mut self, what: String) {
         self.wrong.get_or_insert(what);
     }
@@ -80,6 +93,10 @@ impl Audit {
         });
         let wanted = |named: Host| (named == host) == is_bound;
         match *cause {
+            Cause::Agent { ref verdict, named } => {
+                let wrong = self.of_agents.moved(host, is_bound, (verdict, named), now);
+                self.find(wrong);
+            }
             Cause::Sync { named, now, role } => {
                 let votes = named
                     .iter()
@@ -143,7 +160,9 @@ impl Audit {
                 && !machine.is_broken
                 && matches!(machine.redis, Some(Role::Replica(_)));
             let since = |since: Option<Duration>, is: bool| is.then(|| since.unwrap_or(now));
-            let hears = cluster.ask(host, host).is_ok();
+            // An agent that was killed or stopped hears nothing.
+            let agent = machine.agent.is_none_or(|is| is == Process::Running);
+            let hears = cluster.ask(host, host).is_ok() && agent;
             self.beside[host] = since(self.beside[host], is_beside && hears);
             if self.beside[host].is_some_and(|since| now - since > SYNC + RUN) {
                 self.wrong(format!(
@@ -151,6 +170,9 @@ impl Audit {
                 ));
             }
         }
+        let master = master(cluster).filter(|_| !is_split(cluster));
+        let wrong = self.of_agents.look(cluster, master);
+        self.find(wrong);
     }
 
     /// Everything is up and connected, and nothing has changed for a tick and a run.

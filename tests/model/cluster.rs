@@ -61,7 +61,6 @@ pub struct Call {
 
 /// What drivers may react to.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "the agent will read all of it")]
 pub enum Signal {
     /// Sentinel starts the hook.
     Called(Host, Call),
@@ -73,6 +72,10 @@ pub enum Signal {
     Turned(Host, Role),
     /// A Sentinel published an event about the Redis of a host.
     Published(Host, &'static str, Host),
+    /// The agent of a host was started, stopped, continued or killed.
+    Agent(Host),
+    /// The VIP was bound on a host, or removed from it.
+    Address(Host, bool),
 }
 
 /// What was decided by a Sentinel as the leader of a failover.
@@ -103,6 +106,12 @@ pub struct Machine {
     pub is_broken: bool,
     /// Whether Sentinel cannot start the hook (exec fails), so that calls are dropped.
     pub loses_calls: bool,
+    /// The agent's process; `None` where there is no agent.
+    pub agent: Option<Process>,
+    /// Whether no Sentinel's events arrive, while the connections live.
+    pub loses_events: bool,
+    /// Until when Redis lets writes wait.
+    pub paused_until: Duration,
 }
 
 /// What is to happen at some time.
@@ -122,6 +131,8 @@ pub struct Cluster {
     pub links: [Link; HOSTS],
     pub decisions: Vec<Decision>,
     pub signals: Vec<Signal>,
+    /// Until when the lock of each host's VIP is held.
+    pub locked: [Duration; HOSTS],
     queue: BTreeMap<(Duration, u64), Event>,
     next: u64,
     random: u64,
@@ -156,6 +167,9 @@ impl Cluster {
                 },
                 is_broken: false,
                 loses_calls: false,
+                agent: None,
+                loses_events: false,
+                paused_until: Duration::ZERO,
             }
         };
         let mut cluster = Cluster {
@@ -164,6 +178,7 @@ impl Cluster {
             links: [Link::Good; HOSTS],
             decisions: Vec::new(),
             signals: Vec::new(),
+            locked: [Duration::ZERO; HOSTS],
             queue: BTreeMap::new(),
             next: 0,
             random: seed ^ 0x9e37_79b9_7f4a_7c15,
@@ -259,6 +274,7 @@ impl Cluster {
             machine.redis_file = Role::Master;
         }
         machine.redis = Some(machine.redis_file);
+        machine.paused_until = Duration::ZERO;
         self.signals
             .push(Signal::Turned(host, self.machines[host].redis_file));
     }
@@ -302,6 +318,7 @@ impl Cluster {
         machine.up = false;
         machine.redis = None;
         machine.process = Process::Down;
+        machine.agent = machine.agent.map(|_| Process::Down);
         machine.bound.clear();
         self.signals.push(Signal::Died(host));
     }
@@ -309,6 +326,8 @@ impl Cluster {
     pub fn boot(&mut self, host: Host) {
         if !self.machines[host].up {
             self.machines[host].up = true;
+            let machine = &mut self.machines[host];
+            machine.agent = machine.agent.map(|_| Process::Running);
             self.signals.push(Signal::Booted(host));
         }
     }
@@ -326,6 +345,31 @@ impl Cluster {
             Link::Lossy => ms(1) + self.random(200),
         };
         self.at(takes, Event::Deliver(to, from, words));
+    }
+
+    /// Starts, stops, continues or kills the agent of a host that has one.
+    pub fn turn_agent(&mut self, host: Host, to: Process) {
+        let machine = &mut self.machines[host];
+        if machine.up && machine.agent.is_some_and(|is| is != to) {
+            machine.agent = Some(to);
+            self.signals.push(Signal::Agent(host));
+        }
+    }
+
+    /// Returns whether a call of the hook finds an agent.
+    pub fn is_agent_at_work(&self, host: Host) -> bool {
+        self.machines[host].agent == Some(Process::Running)
+    }
+
+    /// Returns whether nothing at all is wrong.
+    pub fn is_healthy(&self) -> bool {
+        let is_well = |machine: &Machine| {
+            let agent = machine.agent.is_none_or(|is| is == Process::Running);
+            let runs = machine.redis.is_some() && machine.process == Process::Running;
+            let acts = !machine.is_broken && !machine.loses_events && !machine.loses_calls;
+            machine.up && agent && runs && acts
+        };
+        self.machines.iter().all(is_well) && self.links == [Link::Good; HOSTS]
     }
 
     /// Returns the hosts that hold the VIP.

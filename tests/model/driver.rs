@@ -2,7 +2,7 @@
 //! and `gather` have each of them gather. The agent will be another [`Driver`] beside or instead of it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use vipswitch::evidence::Role as Says;
@@ -20,7 +20,7 @@ use vipswitch::vip::{Candidates, Vip};
 
 use crate::audit::{Audit, Cause};
 use crate::cluster::{Call, Cluster, Event, HOSTS, Host, Process, Role, Signal, binding, ms};
-use crate::sentinel::{QUORUM, Sentinel};
+use crate::sentinel::{DOWN_AFTER, FAILOVER_TIMEOUT, QUORUM, Sentinel};
 
 /// What is to follow from evidence: [`vipswitch::verdict::verdict`], or a broken one that is to be caught.
 pub type Policy = fn(&Evidence) -> Verdict;
@@ -71,8 +71,6 @@ pub struct OneShot {
     policy: Policy,
     vip: Vip,
     runs: BTreeMap<u64, Run>,
-    /// Until when the lock of each host's VIP is held.
-    locked: [Duration; HOSTS],
 }
 
 impl OneShot {
@@ -85,13 +83,19 @@ impl OneShot {
                 prefix: 24,
             },
             runs: BTreeMap::new(),
-            locked: [Duration::ZERO; HOSTS],
         };
         for host in 0..HOSTS {
             let first = cluster.random(30_000);
-            one_shot.start(host, Kind::Sync(None), first, cluster);
+            one_shot.start_timer(host, first, cluster);
         }
         one_shot
+    }
+
+    /// The agent takes the timer's place.
+    fn start_timer(&mut self, host: Host, after: Duration, cluster: &mut Cluster) {
+        if cluster.machines[host].agent.is_none() {
+            self.start(host, Kind::Sync(None), after, cluster);
+        }
     }
 
     fn start(&mut self, host: Host, kind: Kind, after: Duration, cluster: &mut Cluster) {
@@ -172,7 +176,7 @@ impl OneShot {
     }
 
     /// The first half of `sync`'s evidence: what the Sentinels say, counted by the real code.
-    fn poll(at: Host, cluster: &mut Cluster) -> Result<(Poll, Named, Duration), Fault> {
+    pub fn poll(at: Host, cluster: &mut Cluster) -> Result<(Poll, Named, Duration), Fault> {
         let mut named = [None; HOSTS];
         // Silent: what it said in the last poll is remembered, and all others are asked.
         let own = match cluster.ask(at, at) {
@@ -212,7 +216,7 @@ impl OneShot {
     }
 
     /// The second half, under the lock: gather::of_poll.
-    fn of_poll(
+    pub fn of_poll(
         poll: &Poll,
         waited: Duration,
         at: Host,
@@ -253,13 +257,13 @@ impl OneShot {
         };
         let action = plan(&verdict, &self.vip, &seen);
         let moment = cluster.random(20);
-        self.locked[host] = cluster.now + moment + ms(1);
+        cluster.locked[host] = cluster.now + moment + ms(1);
         run.stage = Stage::Act(action, cause, !seen.bound.is_empty());
         self.runs.insert(token, run);
         cluster.at(moment, Event::Wake(host, token));
     }
 
-    fn act(
+    pub fn act(
         action: Action,
         host: Host,
         cause: &Cause,
@@ -288,15 +292,18 @@ impl OneShot {
 impl Driver for OneShot {
     fn notice(&mut self, signal: &Signal, cluster: &mut Cluster, _: &mut Audit) {
         match signal {
+            // An agent at work takes the call.
+            Signal::Called(host, _) if cluster.is_agent_at_work(*host) => {}
             Signal::Called(host, call) => {
                 self.start(*host, Kind::Hook(call.clone(), None), ms(5), cluster);
             }
-            Signal::Booted(host) => self.start(*host, Kind::Sync(None), ms(1_000), cluster),
+            Signal::Booted(host) => self.start_timer(*host, ms(1_000), cluster),
             Signal::Died(host) => {
                 self.runs.retain(|_, run| run.host != *host);
-                self.locked[*host] = Duration::ZERO;
+                cluster.locked[*host] = Duration::ZERO;
             }
-            Signal::Turned(..) | Signal::Published(..) => {}
+            Signal::Turned(..) | Signal::Published(..) | Signal::Agent(_) | Signal::Address(..) => {
+            }
         }
     }
 
@@ -304,9 +311,9 @@ impl Driver for OneShot {
         let Some(mut run) = self.runs.remove(&token) else {
             return;
         };
-        if !matches!(run.stage, Stage::Act(..)) && cluster.now < self.locked[host] {
+        if !matches!(run.stage, Stage::Act(..)) && cluster.now < cluster.locked[host] {
             // Another run has the lock. `sync` polls without it; that it polls later changes little.
-            let after = self.locked[host] - cluster.now;
+            let after = cluster.locked[host] - cluster.now;
             self.runs.insert(token, run);
             cluster.at(after, Event::Wake(host, token));
             return;
@@ -371,19 +378,19 @@ impl Driver for OneShot {
     }
 }
 
-fn address(host: Host) -> IpAddr {
+pub fn address(host: Host) -> IpAddr {
     let last = u8::try_from(host + 1).expect("three hosts");
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
 }
 
-fn endpoint(host: Host) -> Endpoint {
+pub fn endpoint(host: Host) -> Endpoint {
     Endpoint {
         host: Name::Address(address(host)),
         port: 6379,
     }
 }
 
-fn number(endpoint: &Endpoint) -> Host {
+pub fn number(endpoint: &Endpoint) -> Host {
     let is = |host: &Host| self::endpoint(*host) == *endpoint;
     (0..HOSTS).find(is).expect("a host of the model")
 }
@@ -393,6 +400,7 @@ fn own_redis(sites: &[Site], at: Host, cluster: &Cluster) -> Vec<OwnRedis> {
     let here = sites.iter().filter(|site| site.is_here());
     let own = here.map(|site| OwnRedis {
         site: site.clone(),
+        at: SocketAddr::new(address(at), 6379),
         role: match cluster.role(at, at) {
             Some(Role::Master) => Ok(Says::Master),
             Some(Role::Replica(_)) => Ok(Says::Replica),
@@ -404,7 +412,7 @@ fn own_redis(sites: &[Site], at: Host, cluster: &Cluster) -> Vec<OwnRedis> {
 }
 
 /// Where a Redis is, seen from a host.
-fn site(of: Host, from: Host) -> Site {
+pub fn site(of: Host, from: Host) -> Site {
     Site {
         endpoint: endpoint(of),
         addresses: vec![address(of)],
@@ -461,8 +469,8 @@ fn view(of: &Sentinel, on: Host) -> View {
         },
         config_epoch: of.saved.config_epoch,
         quorum: QUORUM,
-        down_after: None,
-        failover_timeout: None,
+        down_after: Some(DOWN_AFTER),
+        failover_timeout: Some(FAILOVER_TIMEOUT),
         flags: flags
             .iter()
             .filter(|(is, _)| *is)

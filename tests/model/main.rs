@@ -6,8 +6,10 @@
 //! |---|---|
 //! | `cluster` | time, network, Redis, addresses; no Sentinel's mind, no vipswitch |
 //! | `sentinel` | one Sentinel's mind: epochs, hellos, votes, failovers, calls of the hook (sentinel.c 7.0) |
-//! | `driver` | who acts on the hosts: `OneShot` is the hook and `sync`; the agent will be another |
+//! | `driver` | who acts on the hosts: `OneShot` is the hook and `sync` |
+//! | `agent` | `Agents`: the shipped core on all or some of the hosts, killed and stopped at any time |
 //! | `audit` | the invariants |
+//! | `agent_audit` | what agents must not do |
 //! | `steps` | what can happen, and when |
 //! | `play` | one case from its steps to its rest, and many cases |
 //! | `parity` | the model's Sentinel held against real ones, and against field-notes sections 1 and 6 |
@@ -32,6 +34,17 @@
 //!    The hook follows a decision that was elected by two of three or forced by an operator, and never
 //!    against what the local Sentinel says at that moment.
 //!
+//! Where agents run (`the_agents_keep_the_invariants`):
+//!
+//! 4. With agents on all hosts and nothing wrong the VIP is where a majority names a master within 12 s.
+//! 5. An agent moves a VIP only on ground that the model knows, too: a majority that it asked, a promotion that was
+//!    published, its own Redis' role, or silence of its peers for `down-after`, in which it was not stopped.
+//! 6. A pause of writes is no longer than half of `down-after`, and ends after the release once the chosen replica
+//!    has said master.
+//! 7. No planned failover of healthy hosts lets the old master take writes through the VIP once the new one is
+//!    promoted.
+//! 8. No agent turns without end, or is busy for nothing.
+//!
 //! Two decisions can have one epoch: `SENTINEL FAILOVER` raises it without votes (field-notes section 6), a
 //! Sentinel with an old file may vote twice, and a leader that is still reconfiguring replicas when it hears
 //! of a later failover back to the old master goes on with its own choice under the later epoch
@@ -54,6 +67,8 @@
 //! (a Redis that turned, what a Sentinel published, a call, a boot, a death), asks for times to go on, and
 //! asks and acts through [`cluster::Cluster`]. `World::add` puts it beside or instead of the others.
 
+mod agent;
+mod agent_audit;
 mod audit;
 mod cluster;
 #[path = "../integration/common/mod.rs"]
@@ -67,16 +82,52 @@ mod steps;
 use vipswitch::evidence::{Evidence, Role};
 use vipswitch::verdict::{Verdict, Why, verdict};
 
-use play::{Found, hunt};
+use agent::Flaw;
+use play::{Found, Game, hunt};
+
+/// The hook and `sync`.
+const ONE_SHOT: Game = Game {
+    policy: verdict,
+    agents: None,
+};
+
+/// Agents, beside the hook.
+const AGENTS: Game = Game {
+    policy: verdict,
+    agents: Some(Flaw::None),
+};
 
 #[test]
 fn the_policy_keeps_the_invariants() {
     let cases = number("VIPSWITCH_MODEL_CASES").unwrap_or(10_000);
     let seed = number("VIPSWITCH_MODEL_SEED").unwrap_or_else(play::any_seed);
     println!("VIPSWITCH_MODEL_SEED={seed} VIPSWITCH_MODEL_CASES={cases}");
-    match hunt(verdict, cases, seed, true) {
+    match hunt(ONE_SHOT, cases, seed, true) {
         Ok(seen) => println!("{seen}"),
         Err(found) => panic!("{found}"),
+    }
+}
+
+#[test]
+fn the_agents_keep_the_invariants() {
+    let cases = number("VIPSWITCH_MODEL_CASES").unwrap_or(300);
+    let seed = number("VIPSWITCH_MODEL_SEED").unwrap_or_else(play::any_seed);
+    println!("VIPSWITCH_MODEL_SEED={seed} VIPSWITCH_MODEL_CASES={cases}");
+    match hunt(AGENTS, cases, seed, true) {
+        Ok(seen) => println!("{seen}"),
+        Err(found) => panic!("{found}"),
+    }
+}
+
+/// Returns what a flawed agent is caught at.
+fn caught_agent(flaw: Flaw) -> Found {
+    let game = Game {
+        policy: verdict,
+        agents: Some(flaw),
+    };
+    match hunt(game, 3_000, 1, false) {
+        Ok(seen) => panic!("not caught: {seen}"),
+        Err(found) => found,
     }
 }
 
@@ -88,7 +139,11 @@ fn number(name: &str) -> Option<u64> {
 
 /// Returns what a broken policy is caught at.
 fn caught(policy: driver::Policy) -> Found {
-    match hunt(policy, 3_000, 1, false) {
+    let game = Game {
+        policy,
+        agents: None,
+    };
+    match hunt(game, 3_000, 1, false) {
         Ok(seen) => panic!("not caught: {seen}"),
         Err(found) => found,
     }
@@ -96,7 +151,7 @@ fn caught(policy: driver::Policy) -> Found {
 
 #[test]
 fn a_case_is_a_function_of_its_seed() {
-    let (first, again) = (play::twice(verdict, 9), play::twice(verdict, 9));
+    let (first, again) = (play::twice(AGENTS, 9), play::twice(AGENTS, 9));
     assert_eq!(first, again);
     for [one, other] in first {
         assert!(!one.is_empty());
@@ -163,4 +218,39 @@ fn a_policy_that_never_binds_after_a_boot_is_caught() {
         other => other,
     });
     assert!(found.what.contains("after a tick"), "{found}");
+}
+
+#[test]
+fn an_agent_that_allows_writes_before_the_release_is_caught() {
+    let found = caught_agent(Flaw::UnpausesFirst);
+    let is_caught = ["allowed writes before", "they are lost"];
+    let what = &found.what;
+    assert!(is_caught.iter().any(|it| what.contains(it)), "{found}");
+}
+
+#[test]
+fn an_agent_that_does_not_see_its_vip_removed_is_caught() {
+    let found = caught_agent(Flaw::BlindToRemovals);
+    assert!(found.what.contains("the VIP"), "{found}");
+}
+
+#[test]
+fn an_agent_that_takes_a_refusal_for_silence_is_caught() {
+    let found = caught_agent(Flaw::RefusedIsSilence);
+    assert!(found.what.contains("without ground"), "{found}");
+}
+
+#[test]
+fn planned_failovers_lose_no_write() {
+    let failovers = play::plan_failovers(AGENTS, 100);
+    assert!(
+        failovers.as_ref().is_ok_and(|number| *number > 100),
+        "{failovers:?}"
+    );
+    let flawed = Game {
+        agents: Some(Flaw::UnpausesFirst),
+        ..AGENTS
+    };
+    let caught = play::plan_failovers(flawed, 100).unwrap_err();
+    assert!(caught.contains("before it released"), "{caught}");
 }

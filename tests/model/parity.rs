@@ -5,8 +5,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use vipswitch::verdict::verdict;
-
 use crate::audit::Audit;
 use crate::cluster::{Cluster, HOSTS, Host, Role, Signal, ms};
 use crate::common::redis::{MASTER_8000, SERVERS, Site};
@@ -152,7 +150,7 @@ impl Recorder {
 }
 
 fn world(seed: u64, priorities: [u32; HOSTS]) -> (World, Recorder) {
-    let mut world = World::new(verdict, &Status::healthy(seed, priorities));
+    let mut world = World::new(crate::ONE_SHOT, &Status::healthy(seed, priorities));
     let recorder = Recorder::default();
     world.add(recorder.clone());
     world.run(ms(15_000));

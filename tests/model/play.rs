@@ -12,8 +12,10 @@ use std::time::Duration;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use proptest_state_machine::ReferenceStateMachine as _;
 
+use crate::agent::{Agents, Flaw};
+use crate::agent_audit::CONVERGES;
 use crate::audit::{Audit, RUN, is_split};
-use crate::cluster::{Cluster, Event, HOSTS, Signal, ms};
+use crate::cluster::{Cluster, Event, HOSTS, Process, Signal, ms};
 use crate::driver::{Driver, OneShot, Policy, SYNC};
 use crate::steps::{self, Site, Status, Step};
 
@@ -34,22 +36,51 @@ const STEPS: usize = 25;
 /// How many cases one seed is for: what is found is found again within these.
 const BATCH: u64 = 100;
 
+/// What acts on the hosts.
+#[derive(Clone, Copy)]
+pub struct Game {
+    pub policy: Policy,
+    /// What is wrong with the agents; `None` where there are none.
+    pub agents: Option<Flaw>,
+}
+
+impl Game {
+    /// Returns on which hosts the agent is, as the case has it: on all of them in most.
+    fn hosts(self, seed: u64) -> [bool; HOSTS] {
+        let is_everywhere = seed % 8 < 5;
+        std::array::from_fn(|host| {
+            self.agents.is_some() && (is_everywhere || seed >> (3 + host) & 1 == 1)
+        })
+    }
+}
+
 /// A case that is being played.
 pub struct World {
     pub cluster: Cluster,
     pub audit: Audit,
     drivers: Vec<Box<dyn Driver>>,
+    /// Where the VIP was bound last.
+    bound: [bool; HOSTS],
 }
 
 impl World {
-    pub fn new(policy: Policy, status: &Status) -> World {
+    pub fn new(game: Game, status: &Status) -> World {
         let mut cluster = Cluster::new(status.seed, status.priorities);
-        let one_shot = OneShot::new(policy, &mut cluster);
-        World {
-            cluster,
+        for (host, has_agent) in game.hosts(status.seed).into_iter().enumerate() {
+            cluster.machines[host].agent = has_agent.then_some(Process::Running);
+        }
+        let one_shot = OneShot::new(game.policy, &mut cluster);
+        let mut world = World {
             audit: Audit::default(),
             drivers: vec![Box::new(one_shot)],
+            bound: std::array::from_fn(|host| !cluster.machines[host].bound.is_empty()),
+            cluster,
+        };
+        if let Some(flaw) = game.agents {
+            let agents = Agents::new(game.policy, flaw, &mut world.cluster);
+            world.add(agents);
         }
+        world
     }
 
     /// Adds a driver beside the others.
@@ -81,9 +112,18 @@ impl World {
     }
 
     fn tell(&mut self) {
+        for host in 0..HOSTS {
+            let is = !self.cluster.machines[host].bound.is_empty();
+            if std::mem::replace(&mut self.bound[host], is) != is {
+                self.cluster.signals.push(Signal::Address(host, is));
+            }
+        }
         self.audit.look(&self.cluster);
         for signal in std::mem::take(&mut self.cluster.signals) {
             self.audit.note(self.cluster.now, || shown(&signal));
+            if let Signal::Published(_, event, of) = signal {
+                self.audit.of_agents.published(event, of, &self.cluster);
+            }
             for driver in &mut self.drivers {
                 driver.notice(&signal, &mut self.cluster, &mut self.audit);
             }
@@ -112,7 +152,10 @@ impl World {
             if now != standing {
                 (since, standing) = (self.cluster.now, now);
             }
-            if self.cluster.now - since == SOON {
+            let agents = self.cluster.machines.iter();
+            let is_everywhere = agents.clone().all(|machine| machine.agent.is_some());
+            let soon = if is_everywhere { CONVERGES } else { SOON };
+            if self.cluster.now - since == soon {
                 self.audit.soon(&self.cluster);
             }
             if self.cluster.now - start > PATIENCE {
@@ -154,6 +197,8 @@ pub struct Seen {
     decisions: AtomicU64,
     forced: AtomicU64,
     split: AtomicU64,
+    pauses: AtomicU64,
+    planned: AtomicU64,
 }
 
 impl fmt::Display for Seen {
@@ -161,12 +206,14 @@ impl fmt::Display for Seen {
         let number = |of: &AtomicU64| of.load(Ordering::Relaxed);
         write!(
             f,
-            "{} cases: {} failovers ({} forced), {} moves of the VIP, {} cases in which Sentinel split an epoch",
+            "{} cases: {} failovers ({} forced), {} moves of the VIP, {} cases in which Sentinel split an epoch; {} pauses of writes, {} failovers while all was well",
             number(&self.cases),
             number(&self.decisions),
             number(&self.forced),
             number(&self.moves),
-            number(&self.split)
+            number(&self.split),
+            number(&self.pauses),
+            number(&self.planned)
         )
     }
 }
@@ -199,7 +246,7 @@ pub fn any_seed() -> u64 {
 /// # Errors
 ///
 /// The first that breaks an invariant; made as small as possible if so wanted.
-pub fn hunt(policy: Policy, cases: u64, seed: u64, make_small: bool) -> Result<Seen, Found> {
+pub fn hunt(game: Game, cases: u64, seed: u64, make_small: bool) -> Result<Seen, Found> {
     let seen = Seen::default();
     let found = Mutex::new(None);
     let next = AtomicU64::new(0);
@@ -211,8 +258,7 @@ pub fn hunt(policy: Policy, cases: u64, seed: u64, make_small: bool) -> Result<S
                 return;
             }
             let number = BATCH.min(cases - batch * BATCH);
-            if let Err(one) =
-                hunt_batch(policy, number, seed.wrapping_add(batch), make_small, &seen)
+            if let Err(one) = hunt_batch(game, number, seed.wrapping_add(batch), make_small, &seen)
             {
                 found.lock().expect("no panic").get_or_insert(one);
             }
@@ -243,7 +289,7 @@ fn runner(cases: u64, seed: u64, make_small: bool) -> TestRunner {
 }
 
 fn hunt_batch(
-    policy: Policy,
+    game: Game,
     cases: u64,
     seed: u64,
     make_small: bool,
@@ -256,7 +302,7 @@ fn hunt_batch(
     let smallest = RefCell::new(None);
     let played = runner.run(&strategy, |(status, steps, counter)| {
         let counter = counter.as_ref().filter(|_| make_small);
-        let world = play(policy, &status, &steps, counter, false);
+        let world = play(game, &status, &steps, counter, false);
         match world.audit.wrong {
             Some(wrong) => {
                 smallest.replace(Some((status, steps)));
@@ -273,7 +319,7 @@ fn hunt_batch(
         (Err(_), Some(smallest)) => smallest,
         (Err(why), None) => panic!("no case can be made: {why}"),
     };
-    let world = play(policy, &status, &steps, None, true);
+    let world = play(game, &status, &steps, None, true);
     let listed: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
     Err(Found {
         what: world
@@ -299,13 +345,17 @@ fn count(seen: &Seen, world: &World) {
         decisions.iter().filter(|one| one.is_forced).count(),
     );
     add(&seen.split, usize::from(is_split(&world.cluster)));
+    let of_agents = &world.audit.of_agents;
     seen.moves.fetch_add(world.audit.moves, Ordering::Relaxed);
+    seen.pauses.fetch_add(of_agents.pauses, Ordering::Relaxed);
+    seen.planned
+        .fetch_add(of_agents.planned_failovers, Ordering::Relaxed);
 }
 
 /// Plays some cases twice and returns what happened in each.
-pub fn twice(policy: Policy, seed: u64) -> Vec<[Vec<String>; 2]> {
+pub fn twice(game: Game, seed: u64) -> Vec<[Vec<String>; 2]> {
     let both = RefCell::new(Vec::new());
-    let seen = |status: &Status, steps: &[Step]| play(policy, status, steps, None, true).audit.log;
+    let seen = |status: &Status, steps: &[Step]| play(game, status, steps, None, true).audit.log;
     let played = runner(20, seed, false).run(
         &Site::sequential_strategy(1..=STEPS),
         |(status, steps, _)| {
@@ -320,13 +370,13 @@ pub fn twice(policy: Policy, seed: u64) -> Vec<[Vec<String>; 2]> {
 
 /// Plays one case.
 pub fn play(
-    policy: Policy,
+    game: Game,
     status: &Status,
     steps: &[Step],
     counter: Option<&Arc<AtomicUsize>>,
     keeps_log: bool,
 ) -> World {
-    let mut world = World::new(policy, status);
+    let mut world = World::new(game, status);
     world.audit.keeps_log = keeps_log;
     for step in steps {
         if let Some(counter) = counter {
@@ -339,4 +389,27 @@ pub fn play(
     }
     world.settle();
     world
+}
+
+/// Plays that many healthy sites with agents, and three planned failovers in each. Returns how many there were.
+///
+/// # Errors
+///
+/// What was wrong first.
+pub fn plan_failovers(game: Game, cases: u64) -> Result<u64, String> {
+    let mut failovers = 0;
+    for case in 0..cases {
+        // Agents on all hosts.
+        let mut world = World::new(game, &Status::healthy(case * 8, [100; HOSTS]));
+        for after in [26_000, 40_000, 40_000, 20_000] {
+            world.run(ms(after + case));
+            let by = world.cluster.random(3).as_millis() as usize;
+            let _ = world.cluster.force_failover(by);
+            if let Some(wrong) = world.audit.wrong {
+                return Err(wrong);
+            }
+        }
+        failovers += world.audit.of_agents.planned_failovers;
+    }
+    Ok(failovers)
 }

@@ -637,7 +637,7 @@ impl Cluster {
                 let priorities = self.priorities();
                 let mind = self.mind(host);
                 match mind.select(now, priorities) {
-                    None => mind.abort(now),
+                    None => self.abort(host, "-failover-abort-no-good-slave"),
                     Some(chosen) => {
                         mind.promoted = Some(chosen);
                         mind.go(State::SendNoOne, now);
@@ -650,7 +650,7 @@ impl Cluster {
             State::WaitPromotion => {
                 let mind = self.mind(host);
                 if now - mind.changed > FAILOVER_TIMEOUT {
-                    mind.abort(now);
+                    self.abort(host, "-failover-abort-slave-timeout");
                 }
             }
             State::Reconfigure => self.reconfigure(host),
@@ -706,6 +706,14 @@ impl Cluster {
         Ok(())
     }
 
+    fn abort(&mut self, host: Host, event: &'static str) {
+        let now = self.now;
+        let mind = self.mind(host);
+        let about = mind.promoted.unwrap_or(mind.saved.master);
+        mind.abort(now);
+        self.publish(host, event, about);
+    }
+
     /// sentinelFailoverWaitStart, with sentinelGetLeader.
     fn wait_start(&mut self, host: Host) {
         let now = self.now;
@@ -740,7 +748,7 @@ impl Cluster {
             .started
             .is_none_or(|started| now > started + ELECTION.min(FAILOVER_TIMEOUT))
         {
-            mind.abort(now);
+            self.abort(host, "-failover-abort-not-elected");
         }
     }
 
@@ -756,7 +764,7 @@ impl Cluster {
             self.mind(host).go(State::WaitPromotion, now);
             self.publish(host, "+failover-state-wait-promotion", chosen);
         } else if now - self.mind(host).changed > FAILOVER_TIMEOUT {
-            self.mind(host).abort(now);
+            self.abort(host, "-failover-abort-slave-timeout");
         }
     }
 

@@ -58,6 +58,16 @@ pub enum Act {
     RemoveVip(Host),
     /// Somebody adds it by hand.
     AddVip(Host),
+    /// The agent of a host is killed (SIGKILL), started, stopped (SIGSTOP) or continued; nothing where there is none.
+    KillAgent(Host),
+    StartAgent(Host),
+    StopAgent(Host),
+    ContinueAgent(Host),
+    /// No Sentinel's events arrive at a host, or they do again.
+    Events {
+        host: Host,
+        are_lost: bool,
+    },
 }
 
 /// A step: something happens, after a while.
@@ -77,6 +87,7 @@ pub struct Status {
     redis: [bool; HOSTS],
     sentinel: [Process; HOSTS],
     links: [Link; HOSTS],
+    agent: [Process; HOSTS],
 }
 
 impl Status {
@@ -88,6 +99,7 @@ impl Status {
             redis: [true; HOSTS],
             sentinel: [Process::Running; HOSTS],
             links: [Link::Good; HOSTS],
+            agent: [Process::Running; HOSTS],
         }
     }
 }
@@ -142,9 +154,16 @@ impl ReferenceStateMachine for Site {
                 status.up[host] = false;
                 status.redis[host] = false;
                 status.sentinel[host] = Process::Down;
+                status.agent[host] = Process::Down;
+            }
+            Act::KillAgent(host) => status.agent[host] = Process::Down,
+            Act::StopAgent(host) => status.agent[host] = Process::Frozen,
+            Act::StartAgent(host) | Act::ContinueAgent(host) => {
+                status.agent[host] = Process::Running;
             }
             Act::Boot { host, .. } => {
                 status.up[host] = true;
+                status.agent[host] = Process::Running;
                 status.redis[host] = true;
                 status.sentinel[host] = Process::Running;
             }
@@ -253,6 +272,7 @@ fn on_host(host: Host) -> Vec<(usize, Act)> {
         (1, Act::RemoveVip(host)),
         (1, Act::AddVip(host)),
     ];
+    acts.extend(on_agent(host));
     for (weight, is) in [
         (3, Link::Good),
         (2, Link::Cut),
@@ -271,9 +291,36 @@ fn on_host(host: Host) -> Vec<(usize, Act)> {
     acts
 }
 
+fn on_agent(host: Host) -> Vec<(usize, Act)> {
+    vec![
+        (1, Act::KillAgent(host)),
+        (2, Act::StartAgent(host)),
+        (1, Act::StopAgent(host)),
+        (3, Act::ContinueAgent(host)),
+        (
+            1,
+            Act::Events {
+                host,
+                are_lost: true,
+            },
+        ),
+        (
+            2,
+            Act::Events {
+                host,
+                are_lost: false,
+            },
+        ),
+    ]
+}
+
 fn is_possible(status: &Status, act: &Act) -> bool {
     match *act {
-        Act::Rest | Act::Calls { .. } => true,
+        Act::Rest | Act::Calls { .. } | Act::Events { .. } => true,
+        Act::KillAgent(host) => status.agent[host] != Process::Down,
+        Act::StartAgent(host) => status.up[host] && status.agent[host] == Process::Down,
+        Act::StopAgent(host) => status.agent[host] == Process::Running,
+        Act::ContinueAgent(host) => status.agent[host] == Process::Frozen,
         Act::KillRedis(host) => status.redis[host],
         Act::StartRedis { host, .. } => status.up[host] && !status.redis[host],
         Act::KillSentinel(host) => status.sentinel[host] != Process::Down,
@@ -327,6 +374,12 @@ pub fn act(act: Act, cluster: &mut Cluster) {
         Act::Calls { host, are_lost } => cluster.machines[host].loses_calls = are_lost,
         Act::RemoveVip(host) => cluster.machines[host].bound.clear(),
         Act::AddVip(host) => cluster.machines[host].bound = vec![binding()],
+        Act::KillAgent(host) => cluster.turn_agent(host, Process::Down),
+        Act::StopAgent(host) => cluster.turn_agent(host, Process::Frozen),
+        Act::StartAgent(host) | Act::ContinueAgent(host) => {
+            cluster.turn_agent(host, Process::Running);
+        }
+        Act::Events { host, are_lost } => cluster.machines[host].loses_events = are_lost,
     }
 }
 
@@ -340,5 +393,7 @@ pub fn mend(cluster: &mut Cluster) {
         cluster.thaw(host);
         cluster.machines[host].is_broken = false;
         cluster.machines[host].loses_calls = false;
+        cluster.machines[host].loses_events = false;
+        cluster.turn_agent(host, Process::Running);
     }
 }

@@ -14,12 +14,13 @@ here() { on "$BROKEN" sh -euc "$1"; }
 
 # Gives Sentinel's unit these lines after all others, and restarts it. It may fail to start.
 unit() {
+    here 'mkdir -p /etc/systemd/system/redis-sentinel.service.d'
     printf '[Service]\n' | cat - <(printf '%s\n' "$@") |
         put "$BROKEN" /etc/systemd/system/redis-sentinel.service.d/zz-broken.conf
     restart_sentinel
 }
 unit_mended() {
-    here 'rm /etc/systemd/system/redis-sentinel.service.d/zz-broken.conf'
+    here 'rm -r /etc/systemd/system/redis-sentinel.service.d'
     restart_sentinel
 }
 restart_sentinel() {
@@ -51,6 +52,12 @@ noexec() {
         mount -o remount,bind,noexec $EXECUTABLE"
 }
 
+# Puts an executable that says another version in the place of the agent's, as an upgrade does without a restart.
+other_version() {
+    here "cp -p $EXECUTABLE /root/old; cp -p $EXECUTABLE /root/new
+        sed -i \"s/\$($EXECUTABLE --version | sed 's/.* //; s/[.]/[.]/g')/9.9.9/g\" /root/new; mv /root/new $EXECUTABLE"
+}
+
 # Another machine that has the VIP.
 rival() {
     plug_in rival
@@ -61,22 +68,21 @@ rival() {
 # WHAT IS BROKEN | THE FINDINGS | BREAK IT | MEND IT
 CHECKS=$(
     cat <<'EOT'
-the drop-in is masked | address-families bounding-set user-namespace | here 'mkdir -p /etc/systemd/system/redis-sentinel.service.d; ln -s /dev/null /etc/systemd/system/redis-sentinel.service.d/vipswitch.conf'; restart_sentinel | here 'rm /etc/systemd/system/redis-sentinel.service.d/vipswitch.conf'; restart_sentinel
+the agent is stopped | agent | here 'systemctl stop vipswitch-agent' | here 'systemctl start vipswitch-agent'
+the agent hangs | agent | here 'systemctl kill --signal STOP vipswitch-agent' | here 'systemctl kill --signal CONT vipswitch-agent'
+the agent is of another version | agent | other_version | here "mv /root/old $EXECUTABLE"
+the agent's user may not read the configuration | config-readable | here 'chgrp root /etc/vipswitch.toml' | here 'chgrp redis /etc/vipswitch.toml'
+the agent's user may not read the password | config-readable | here 'chmod 600 /etc/vipswitch.password' | here 'chmod 640 /etc/vipswitch.password'
+the agent does not know what was configured since | agent-verdict monitored | here "cp -p /etc/vipswitch.toml /root/; printf '[masters.later]\nvip = \"192.168.56.249/24\"\n' >>/etc/vipswitch.toml" | here 'cat /root/vipswitch.toml >/etc/vipswitch.toml'
+Sentinel's user is in another group than the socket's | agent-socket | here 'chgrp root /run/vipswitch/agent.sock' | here 'systemctl restart vipswitch-agent'
+Sentinel's user may not pass to the socket | agent-socket | here 'chmod 700 /run/vipswitch' | here 'chmod 755 /run/vipswitch'
 ExecPaths= with its own libraries only | exec-paths | unit ExecPaths= 'ExecPaths=/usr/bin/redis-sentinel /usr/lib/x86_64-linux-gnu /usr/lib64' | unit_mended
-PrivateUsers=yes | user-namespace | unit PrivateUsers=yes | unit_mended
-RestrictAddressFamilies= as Debian has it | address-families | unit RestrictAddressFamilies= 'RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX' | unit_mended
-CapabilityBoundingSet= as Debian has it | bounding-set | unit CapabilityBoundingSet= AmbientCapabilities= | unit_mended
-no AmbientCapabilities= | capabilities | unit AmbientCapabilities= | unit_mended
-SystemCallFilter= without flock | seccomp | unit SystemCallFilter=~flock | unit_mended
 no client-reconfig-script | client-reconfig-script | without_sentinel "sed -i /client-reconfig-script/d /etc/redis/sentinel.conf" | without_sentinel "echo 'sentinel client-reconfig-script $MASTER /usr/bin/vipswitch' >>/etc/redis/sentinel.conf"
 client-reconfig-script is another program | client-reconfig-script | without_sentinel "sed -i '/client-reconfig-script/s,[^ ]*$,/lib/systemd/systemd,' /etc/redis/sentinel.conf" | without_sentinel "sed -i '/client-reconfig-script/s,[^ ]*$,/usr/bin/vipswitch,' /etc/redis/sentinel.conf"
 Sentinel is stopped | sentinel | here 'systemctl stop redis-sentinel' | without_sentinel :
-the timer is disabled | sync-timer | here 'systemctl --quiet disable --now vipswitch-sync.timer' | here 'systemctl --quiet enable --now vipswitch-sync.timer'
-networkd without KeepConfiguration= | network-manager | here 'mv /etc/systemd/network/10-lan.network.d /root/; networkctl reload' | here 'mv /root/10-lan.network.d /etc/systemd/network/; networkctl reload'
-networkd without IgnoreCarrierLoss= | network-manager | here "sed -i.away /IgnoreCarrierLoss/d $DROP_IN; networkctl reload" | here "mv $DROP_IN.away $DROP_IN; networkctl reload"
 the executable has file capabilities | file-capabilities | here "setcap cap_net_admin,cap_net_raw+ep $EXECUTABLE" | here "setcap -r $EXECUTABLE"
 the executable is root's alone | executable | here "chmod 700 $EXECUTABLE" | here "chmod 755 $EXECUTABLE"
-the executable is mounted noexec | noexec | unit NoExecPaths= ExecPaths=; noexec | here "umount $EXECUTABLE; rm /root/vipswitch"; unit_mended
+the executable is mounted noexec | exec-paths | unit NoExecPaths= ExecPaths=; noexec | here "umount $EXECUTABLE; rm /root/vipswitch"; unit_mended
 the executable was replaced, as by an upgrade | | here "cp -p $EXECUTABLE /root/new; mv /root/new $EXECUTABLE" | :
 the configuration is root's alone | config-readable | here 'chmod 600 /etc/vipswitch.toml' | here 'chmod 640 /etc/vipswitch.toml'
 everyone can write the configuration | config | here 'chmod 666 /etc/vipswitch.toml' | here 'chmod 640 /etc/vipswitch.toml'
@@ -85,10 +91,9 @@ a sysctl: drop_gratuitous_arp | sysctl | set_sysctl net.ipv4.conf.eth1.drop_grat
 a firewall keeps a Redis out of reach | redis-reachable | firewall 192.168.56.102 8000 | here 'nft delete table inet broken'
 a firewall keeps a Sentinel out of reach | sentinel-reachable | firewall 192.168.56.101 6800 | here 'nft delete table inet broken'
 another machine has the VIP, too | claimed | rival | unplug rival
-this replica's server has the VIP, too | claimed own-address sync-timer | here "systemctl stop vipswitch-sync.timer; ip address add $VIP/32 dev eth1" | here "ip address delete $VIP/32 dev eth1; systemctl start vipswitch-sync.timer"
+this replica's server has the VIP, too | agent claimed own-address | here "systemctl stop vipswitch-agent; ip address add $VIP/32 dev eth1" | here "ip address delete $VIP/32 dev eth1; systemctl start vipswitch-agent"
 the password of Redis is wrong | redis-role | here 'cp -p /etc/vipswitch.password /root/; echo wrong >/etc/vipswitch.password' | here 'cp -p /root/vipswitch.password /etc/'
-the timer's run has failed | sync-timer | here 'chmod 666 /etc/vipswitch.toml; ! systemctl start vipswitch-sync.service; chmod 640 /etc/vipswitch.toml' | :
-a site command that its unit forbids | site-command | here "cp /etc/vipswitch.toml /root/; cp /bin/true /opt/; sed -i '/^redis_password_file/a on_take_over = { command = [\"/opt/true\"] }' /etc/vipswitch.toml" | here 'cat /root/vipswitch.toml >/etc/vipswitch.toml; rm /opt/true'
+a site command that is root's alone | site-command | here "cp /etc/vipswitch.toml /root/; cp /bin/true /opt/; chmod 700 /opt/true; sed -i '/^redis_password_file/a on_take_over = { command = [\"/opt/true\"] }' /etc/vipswitch.toml" | here 'cat /root/vipswitch.toml >/etc/vipswitch.toml; rm /opt/true'
 min-replicas-to-write is 0 | min-replicas | redis $BROKEN config set min-replicas-to-write 0 | redis $BROKEN config set min-replicas-to-write 1
 down-after-milliseconds is 1000 | down-after | sentinel $BROKEN sentinel set $MASTER down-after-milliseconds 1000 | sentinel $BROKEN sentinel set $MASTER down-after-milliseconds 2000
 the quorum is 1 | quorum | sentinel $BROKEN sentinel set $MASTER quorum 1 | sentinel $BROKEN sentinel set $MASTER quorum 2
@@ -138,8 +143,6 @@ check_all() {
         eval "$break" >/dev/null
         expect "$names" "$what"
         eval "$mend" >/dev/null
-        # The timer may have run meanwhile, and failed by what was broken.
-        on "$BROKEN" systemctl reset-failed vipswitch-sync.service 2>/dev/null || :
         expect '' "$what, and mended"
         fact "$what: ${names:-nothing}"
         broken=$((broken + 1))

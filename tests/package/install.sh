@@ -36,16 +36,39 @@ warning='/etc/redis/sentinel.conf:4:sentinel client-reconfig-script m /usr/bin/v
 echo '-- dpkg'
 said=$(inside dpkg --install "/packages/${deb##*/}") || fail "dpkg --install: $said"
 [[ $(owner) == root:redis:640 ]] || fail "the configuration is $(owner)"
-[[ -L $timer ]] || fail 'the timer is not enabled'
+[[ ! -L $timer ]] || fail 'the timer is enabled'
+[[ " $(inside id -nG vipswitch) " == *' redis '* ]] || fail "vipswitch is in the groups $(inside id -nG vipswitch)"
+[[ $(inside id -u vipswitch) != 0 ]] || fail 'the user vipswitch is root'
 inside /usr/bin/vipswitch --version >/dev/null || fail 'the executable does not run'
 chgrp root "$root/etc/vipswitch.toml"
 chmod 600 "$root/etc/vipswitch.toml"
+agent=$root/etc/systemd/system/multi-user.target.wants/vipswitch-agent.service
+said=$(inside dpkg --install "/packages/${deb##*/}") || fail "dpkg --install, as an upgrade: $said"
+[[ ! -L $timer && ! -L $agent ]] || fail 'an upgrade enables what nobody has enabled'
 echo '# mine' >>"$root/etc/vipswitch.toml"
-rm "$timer"
+inside env DPKG_MAINTSCRIPT_PACKAGE=vipswitch deb-systemd-helper enable vipswitch-agent.service >/dev/null || fail 'the agent cannot be enabled'
+# As the package without agent left it: the timer enabled, Sentinel's drop-in in /usr.
+inside env DPKG_MAINTSCRIPT_PACKAGE=vipswitch deb-systemd-helper enable vipswitch-sync.timer >/dev/null || fail 'the timer cannot be enabled'
+old=$root/usr/lib/systemd/system/redis-sentinel.service.d/vipswitch.conf
+kept=$root/etc/systemd/system/redis-sentinel.service.d/vipswitch.conf
+mkdir -p "${old%/*}"
+printf '[Service]\nPrivateUsers=no\n' >"$old"
 said=$(inside dpkg --install "/packages/${deb##*/}") || fail "dpkg --install, again: $said"
 lacks 'an upgrade' "$said" WARNING
 [[ $(owner) == root:root:600 ]] || fail "an upgrade made the configuration $(owner)"
-[[ ! -L $timer ]] || fail 'an upgrade enabled the timer that the administrator had disabled'
+[[ -L $timer && -L $agent ]] || fail 'an upgrade disabled the timer or the agent'
+contains 'the drop-in that is kept' "$(cat "$kept")" 'PrivateUsers=no'
+contains 'the drop-in that is kept' "$(cat "$kept")" 'Kept by an upgrade'
+# What the administrator has is left alone, a drop-in and what is disabled.
+echo '# mine' >"$kept"
+rm "$timer"
+said=$(inside dpkg --install "/packages/${deb##*/}") || fail "dpkg --install, for the third time: $said"
+[[ $(cat "$kept") == '# mine' ]] || fail "an upgrade changed the administrator's drop-in"
+[[ ! -L $timer && -L $agent ]] || fail 'an upgrade enabled the timer that the administrator had disabled, or disabled the agent'
+rm "$kept"
+said=$(inside dpkg --install "/packages/${deb##*/}") || fail "dpkg --install, for the fourth time: $said"
+[[ -e $kept ]] || fail 'the drop-in is not kept'
+rm -r "${old%/*}"
 said=$(inside dpkg --remove vipswitch) || fail "dpkg --remove: $said"
 contains 'a removal' "$said" "$warning"
 contains 'a removal' "$said" 'NEXT START FAILS'
@@ -73,7 +96,7 @@ run_rpm() { inside rpm --nodeps --dbpath /tmp/rpmdb "$@" | { grep -v '^rpm: ' ||
 said=$(run_rpm -i "/packages/${rpm##*/}") || fail "rpm -i: $said"
 [[ -z $said ]] || fail "rpm -i says: $said"
 [[ $(owner) == root:redis:640 ]] || fail "the configuration is $(owner)"
-[[ -L $timer ]] || fail 'the timer is not enabled'
+[[ ! -L $timer ]] || fail 'the timer is enabled'
 said=$(run_rpm --verify vipswitch) || fail "rpm --verify: $said"
 echo '# mine' >>"$root/etc/vipswitch.toml"
 said=$(run_rpm -U --force "/packages/${rpm##*/}") || fail "rpm -U: $said"
@@ -90,9 +113,10 @@ said=$(inside /packages/tar/install.sh) || fail "install.sh: $said"
 [[ $(owner) == root:redis:640 ]] || fail "the configuration is $(owner)"
 inside /usr/local/bin/vipswitch --version >/dev/null || fail 'the executable does not run'
 units=$root/usr/local/lib/systemd/system
-contains 'the drop-in' "$(cat "$units/redis-sentinel.service.d/vipswitch.conf")" 'ExecPaths=/usr/local/bin/vipswitch'
+contains 'the drop-in' "$(cat "$root/usr/local/share/doc/vipswitch/examples/systemd/redis-sentinel.conf")" 'ExecPaths=/usr/local/bin/vipswitch'
 contains 'the service' "$(cat "$units/vipswitch-sync.service")" 'ExecStart=/usr/local/bin/vipswitch sync'
-contains 'the name that everybody tries' "$(readlink "$units/vipswitch.service")" vipswitch-sync.service
+contains 'the service' "$(cat "$units/vipswitch-agent.service")" 'ExecStart=/usr/local/bin/vipswitch agent'
+contains 'the name that everybody tries' "$(readlink "$units/vipswitch.service")" vipswitch-agent.service
 hooks=("$root"/etc/{network/if-up.d/vipswitch,NetworkManager/dispatcher.d/50-vipswitch,networkd-dispatcher/routable.d/50-vipswitch})
 for hook in "${hooks[@]}"; do [[ $(stat -c %U:%G:%a "$hook") == root:root:755 ]] || fail "$hook is not there, or nobody runs it"; done
 inside /packages/tar/install.sh >/dev/null || fail 'install.sh, again'

@@ -25,13 +25,15 @@ export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.
 . "$HERE/lab.sh"
 # shellcheck source-path=SCRIPTDIR source=checks.sh
 . "$HERE/checks.sh"
+# shellcheck source-path=SCRIPTDIR source=agent.sh
+. "$HERE/agent.sh"
 
 # In this order; each leaves all well, with one holder.
-readonly CHAPTERS=(power_loss reboot site_power_loss killed flush networkd cable known_by_vip quiet dropped_call check upgrade remove)
+readonly CHAPTERS=(power_loss reboot site_power_loss killed flush networkd cable known_by_vip quiet service check from_timer upgrade remove)
 # What is different on Debian 13: systemd, and Valkey. interface_up needs more packages, which only one has.
 declare -rA CHAPTERS_OF=(
     [bookworm-redis]="${CHAPTERS[*]}"
-    [trixie-redis]='power_loss cable interface_up quiet'
+    [trixie-redis]='power_loss cable interface_up quiet service'
     [trixie-valkey]='power_loss killed cable'
 )
 
@@ -161,10 +163,11 @@ trio() {
 # --- README "Install" ----------------------------------------------------------------------------
 
 # Writes each block of commands below a line "<!-- install: WHERE -->" or "<!-- install: WHERE, PRODUCT -->"
-# of the README to a file FOLDER/NUMBER, its first line WHERE; those of the other product are left out.
-readme_blocks() {
-    mkdir -p "$1"
-    awk -v folder="$1" -v product="$PRODUCT" '
+# of a document to a file FOLDER/NUMBER, its first line WHERE; those of the other product are left out:
+# blocks_of DOCUMENT FOLDER
+blocks_of() {
+    mkdir -p "$2"
+    awk -v folder="$2" -v product="$PRODUCT" '
         /<!-- install: .* -->/ {
             where = $0; gsub(/.*<!-- install: | -->.*/, "", where)
             if (split(where, of, ", ") == 2) where = of[2] == product ? of[1] : ""
@@ -176,7 +179,7 @@ readme_blocks() {
             indent = index($0, "`"); next
         }
         file { print substr($0, indent) >file }
-        ' "$ROOT/README.md"
+        ' "$1"
 }
 
 # Runs a block where it says, on all these servers at once, as with a terminal for each: run_block FILE
@@ -213,7 +216,7 @@ install() {
     local host block since blocks=0
     heading 'README "Install", to the letter'
     for host in "${SERVERS[@]}"; do cp "$DEB" "$LAB/$host.disk/root/"; done
-    readme_blocks "$LAB/blocks"
+    blocks_of "$ROOT/README.md" "$LAB/blocks"
     for block in "$LAB"/blocks/*; do
         [[ -s $block ]] || die 'README has no block of commands to install by'
         since=$(now)
@@ -225,7 +228,7 @@ install() {
             settled server1
             fact 'every Sentinel is back, with the hook in its configuration'
             ;;
-        *'vipswitch sync'*)
+        *'enable --now vipswitch-agent'*)
             until_deadline "$PATIENCE" 'the VIP is on server1 alone' held_by_only server1
             write_on
             until_deadline "$PATIENCE" 'a write through the VIP' written_since "$since"
@@ -252,7 +255,7 @@ moved_by_failover() {
 # --- what servers go through ---------------------------------------------------------------------
 
 declare -a figures=()
-figure() { figures+=("$(printf '%-58s %6s s' "$1" "$(seconds "$2")")"); }
+figure() { figures+=("$(printf '%-64s %6s s' "$1" "$(seconds "$2")")"); }
 
 # Waits until all is well with the VIP on this server: all_well HOST
 all_well() {
@@ -293,10 +296,8 @@ names_master() {
     [[ $(sentinel "$1" sentinel get-master-addr-by-name "$MASTER" | head -n 1) == "${ADDRESS[$2]}" ]]
 }
 
-# The timer's run, and not the hook's, has been through since the server booted.
-has_synced() {
-    [[ $(on "$1" systemctl show vipswitch-sync.service --property ExecMainExitTimestampMonotonic) != *=0 ]]
-}
+# The agent has asked the Sentinels: then it says that it is ready.
+is_at_work() { on "$1" systemctl --quiet is-active vipswitch-agent.service; }
 
 power_loss() {
     local old new since
@@ -312,7 +313,7 @@ power_loss() {
     figure 'holder loses power: no write for' "$lost_power"
     boot "$old"
     wait_booted "$old"
-    until_deadline "$PATIENCE" "$old has synced after its boot" has_synced "$old"
+    until_deadline "$PATIENCE" "the agent of $old is at work after its boot" is_at_work "$old"
     settled "$new"
     held_by_only "$new" || die "the VIP is on: $(holders)"
     ! had_vip "$old" || die "$old bound the VIP after its boot, though $new is master"
@@ -339,8 +340,21 @@ reboot() {
     settled "$holder"
 }
 
+# Prints each time at which the VIP came to a server or left it altogether, since its boot: "came MICROSECONDS".
+vip_moves() {
+    local what stamp
+    awk -v vip=" $VIP/" '
+        start = index($0, vip) {
+            prefix = substr($0, start + length(vip)); sub(/ .*/, "", prefix)
+            is_gone = index($0, " Deleted ")
+            if (is_gone && prefix in has) { delete has[prefix]; if (!--count) print "left", $1 }
+            if (!is_gone && !(prefix in has)) { has[prefix]; if (!count++) print "came", $1 }
+        }' "$LAB/$1.addresses" |
+        while read -r what stamp; do echo "$what $(when "$stamp")"; done
+}
+
 # Prints when the VIP came to a server first since its boot.
-came() { when "$(grep -m 1 " $VIP/" "$LAB/$1.addresses")"; }
+came() { vip_moves "$1" | awk '$1 == "came" && !first { first = $2 } END { print first }'; }
 
 # Prints the time in microseconds at the beginning of a line of "ip monitor".
 when() {
@@ -402,8 +416,9 @@ flush() {
     on "$holder" sh -euc 'ip address flush dev eth1; networkctl reconfigure eth1'
     until_deadline "$PATIENCE" 'the VIP is gone' lost_vip "$holder" "$since"
     all_well "$holder"
-    figure 'flushed on the holder: VIP back, by the timer, after' $(($(came_back "$holder") - since))
-    fact "the timer has brought it back to $holder after $(seconds $(($(came_back "$holder") - since))) s"
+    until_deadline "$PATIENCE" "$holder speaks from its own address" own_source "$holder"
+    figure 'flushed on the holder: VIP back, by the agent, after' $(($(came_back "$holder") - since))
+    fact "the agent has brought it back to $holder after $(seconds $(($(came_back "$holder") - since))) s"
 }
 
 networkd() {
@@ -418,22 +433,17 @@ networkd() {
     fact "the VIP has stayed on $holder, $(seconds "$(outage "$since")") s without a write"
     on "$holder" sh -euc 'mv /etc/systemd/network/10-lan.network.d /root/; networkctl reload
         systemctl restart systemd-networkd'
-    until_deadline "$PATIENCE" 'without KeepConfiguration=static networkd removes the VIP' fails has_vip "$holder"
-    on "$holder" systemctl start vipswitch-sync.service
+    until_deadline "$PATIENCE" 'without KeepConfiguration=static networkd removes the VIP' lost_vip "$holder" "$since"
     all_well "$holder"
-    fact 'without KeepConfiguration=static it is gone, and vipswitch-sync.service brings it back'
+    fact "without KeepConfiguration=static it is gone, and the agent brings it back after $(seconds "$(away "$holder" "$since")") s"
     on "$holder" sh -euc 'mv /root/10-lan.network.d /etc/systemd/network/; networkctl reload'
 }
 
 # Prints when the VIP came to a server last.
-came_back() { when "$(grep " $VIP/" "$LAB/$1.addresses" | tail -n 1)"; }
+came_back() { vip_moves "$1" | awk '$1 == "came" { last = $2 } END { print last }'; }
 
-# Whether the VIP left a server after a time.
-lost_vip() {
-    local line
-    line=$(grep "Deleted .* $VIP/" "$LAB/$1.addresses" | tail -n 1)
-    [[ -n $line ]] && (($(when "$line") > $2))
-}
+# Whether the VIP left a server after a time: lost_vip HOST SINCE
+lost_vip() { vip_moves "$1" | awk -v since="$2" '$1 == "left" && $2 > since { lost = 1 } END { exit !lost }'; }
 
 cable() {
     local holder since
@@ -454,6 +464,19 @@ cable() {
     ! lost_vip "$holder" "$since" || die 'networkctl down, networkctl up: the VIP was gone'
     figure 'networkctl down, networkctl up: no write for' "$(outage "$since")"
     fact "networkctl down, networkctl up: likewise; $(seconds "$(outage "$since")") s without a write"
+
+    # Debian 13's networkd then takes all addresses away with the carrier, 12's the host's own.
+    on "$holder" sh -euc 'mv /etc/systemd/network/10-lan.network.d /root/; networkctl reload'
+    all_well "$holder"
+    since=$(now)
+    cable_out "$holder" 2
+    until_deadline "$PATIENCE" "$holder has its own address again" has_own "$holder"
+    all_well "$holder"
+    until_deadline "$PATIENCE" "$holder speaks from its own address" own_source "$holder"
+    figure "cable out for 2 s, without drop-in: host's own address to VIP" "$(after_own_address "$holder")"
+    fact "without the drop-in: the VIP was away for $(seconds "$(away "$holder" "$since")") s, and back $(seconds "$(after_own_address "$holder")") s after the host's own address"
+    on "$holder" sh -euc 'mv /root/10-lan.network.d /etc/systemd/network/; networkctl reload'
+    all_well "$holder"
     usual_down_after
     settled "$holder"
 }
@@ -512,44 +535,40 @@ known_by_vip() {
 }
 has_own() { [[ -n $(ip -netns "$1" -oneline address show to "${ADDRESS[$1]}" 2>/dev/null) ]]; }
 
-# The timer does not bring anything back for an hour: slow_timer HOST
-slow_timer() {
-    printf '[Timer]\nOnBootSec=\nOnUnitInactiveSec=1h\n' | on_stdin "$1" sh -euc '
-        mkdir -p /run/systemd/system/vipswitch-sync.timer.d
-        cat >/run/systemd/system/vipswitch-sync.timer.d/slow.conf
-        systemctl daemon-reload; systemctl restart vipswitch-sync.timer'
-}
-usual_timer() {
-    on "$1" sh -euc 'rm -f /run/systemd/system/vipswitch-sync.timer.d/slow.conf
-        systemctl daemon-reload; systemctl restart vipswitch-sync.timer'
-}
-
-# The VIP goes with the interface, and comes back long before the timer is due: hooked HOST WHAT COMMANDS
+# The VIP goes with the interface, and comes back: hooked HOST WHAT COMMANDS
 hooked() {
     local holder=$1 since
     since=$(now)
     on "$holder" sh -euc "$3"
     until_deadline "$PATIENCE" "$2 takes the VIP away" lost_vip "$holder" "$since"
     all_well "$holder"
+    until_deadline "$PATIENCE" "$2: $holder speaks from its own address" own_source "$holder"
     figure "$2: VIP away for" "$(away "$holder" "$since")"
+    figure "$2: host's own address to VIP" "$(after_own_address "$holder")"
     fact "$2: the VIP is back after $(seconds "$(away "$holder" "$since")") s"
 }
-# Prints for how long the VIP was away last, in microseconds.
-away() {
-    local left
-    left=$(when "$(grep "Deleted .* $VIP/" "$LAB/$1.addresses" | tail -n 1)")
-    echo $(($(came_back "$1") - left))
+# Prints how long after the server's own address the VIP came back last, in microseconds; it may have been there first.
+after_own_address() {
+    local own back
+    own=$(when "$(grep -v Deleted "$LAB/$1.addresses" | grep " ${ADDRESS[$1]}/" | tail -n 1)")
+    back=$(came_back "$1")
+    echo $((back > own ? back - own : 0))
 }
-last_sync() { on "$1" systemctl show vipswitch-sync.service --property ExecMainStartTimestampMonotonic; }
+# Prints for how long the VIP was away at the longest, in microseconds: away HOST SINCE
+away() {
+    vip_moves "$1" | awk -v since="$2" '
+        $1 == "left" { left = $2 }
+        $1 == "came" && left > since && $2 - left > most { most = $2 - left }
+        END { printf "%d\n", most }'
+}
 
 interface_up() {
-    local holder before
+    local holder
     holder=$(holders)
     heading 'ifupdown and NetworkManager configure the interface anew'
     concern "$holder"
     settled "$holder"
     down_after 60000
-    slow_timer "$holder"
     on "$holder" sh -euc "systemctl stop systemd-networkd.socket systemd-networkd
         ip address flush dev eth1; ip link set eth1 down
         printf 'iface eth1 inet static\n    address ${ADDRESS[$holder]}/24\n' >/etc/network/interfaces.d/eth1
@@ -557,16 +576,6 @@ interface_up() {
     all_well "$holder"
     hooked "$holder" 'ifdown, ifup' 'ifdown eth1; ifup eth1'
 
-    on "$holder" systemctl stop vipswitch-sync.timer
-    before=$(last_sync "$holder")
-    on "$holder" sh -euc 'ifdown eth1; ifup eth1'
-    [[ $(last_sync "$holder") == "$before" ]] || die 'ifup starts a sync, though the timer is stopped'
-    ! has_vip "$holder" || die 'ifdown leaves the VIP'
-    on "$holder" systemctl start vipswitch-sync.service
-    all_well "$holder"
-    fact 'where the timer is stopped ifup starts nothing'
-
-    slow_timer "$holder"
     on "$holder" sh -euc "ifdown eth1; rm /etc/network/interfaces.d/eth1 /etc/systemd/system/NetworkManager.service
         systemctl daemon-reload; systemctl start NetworkManager
         nmcli connection add type ethernet ifname eth1 con-name lan \
@@ -578,7 +587,6 @@ interface_up() {
     on "$holder" sh -euc 'nmcli connection delete lan; systemctl stop NetworkManager
         ln -s /dev/null /etc/systemd/system/NetworkManager.service
         systemctl daemon-reload; systemctl start systemd-networkd'
-    usual_timer "$holder"
     until_deadline "$PATIENCE" "$holder has its own address again" has_own "$holder"
     all_well "$holder"
     usual_down_after
@@ -586,62 +594,29 @@ interface_up() {
     concern
 }
 
-# What the journal has about the sync's unit since a time: said_by_sync HOST SINCE
-said_by_sync() {
-    on "$1" journalctl --quiet --output=cat --since "@$(($2 / 1000000)).$(printf %06d $(($2 % 1000000)))" \
-        --unit vipswitch-sync.service
-}
-
 quiet() {
     local holder host since said
     holder=$(holders)
-    heading 'The timer says nothing while all is well, and what it did when something was not'
+    heading 'The agent says nothing while all is well, and what it did when something was not'
     settled "$holder"
     all_well "$holder"
-    # The announcer that brought it here last has ended its work, and said so.
-    until_deadline "$PATIENCE" 'no announcer is at work' no_announcer "$holder"
     since=$(now)
-    # More, and quicker, than systemd starts a unit that does not say how often it may be started.
-    everywhere 'for run in 1 2 3 4 5 6 7 8; do systemctl start vipswitch-sync.service; done; journalctl --sync
-        systemctl --quiet is-active vipswitch-sync.timer; ! systemctl --quiet is-failed vipswitch-sync.service'
+    # Longer than it takes to converge, once a second.
+    sleep 5
+    everywhere 'journalctl --sync; systemctl --quiet is-active vipswitch-agent.service'
     for host in "${SERVERS[@]}"; do
-        said=$(said_by_sync "$host" "$since")
-        [[ -z $said ]] || die "eight runs on $host, on which all is well, leave in the journal: $said"
+        said=$(said_by_agent "$host" "$since")
+        [[ -z $said ]] || die "while all is well the agent of $host says: $said"
     done
-    fact 'eight runs on each server leave nothing in the journal'
-    on "$holder" sh -euc "ip address delete $(ip -netns "$holder" -oneline address show to "$VIP" | awk '{ print $4 }') dev eth1
-        systemctl start vipswitch-sync.service; journalctl --sync"
-    said=$(said_by_sync "$holder" "$since")
-    grep -q "took $VIP" <<<"$said" || die "a sync that has bound the VIP leaves in the journal: $said"
-    said=$(on "$holder" systemctl show vipswitch --property Id --value)
-    [[ $said == vipswitch-sync.service ]] || die "vipswitch.service is $said"
-    fact "$(grep -c . <<<"$(said_by_sync "$holder" "$since")") line: what a sync has done. systemctl status vipswitch knows it, too"
-    all_well "$holder"
-}
-no_announcer() { ! on "$1" pgrep -x 'vipswitch|exe' >/dev/null; }
-
-dropped_call() {
-    local old new host since
-    old=$(holders) new=$(other_than "$(holders)")
-    heading 'Sentinel drops its call'
-    settled "$old"
-    for host in "${SERVERS[@]}"; do ! dropped "$host" || die "Sentinel on $host has dropped a call before"; done
-    for host in "${SERVERS[@]}"; do on "$host" mv /etc/vipswitch.toml /etc/vipswitch.toml.away; done
-    fail_over "$old"
-    for host in "$old" "$new"; do
-        until_deadline "$PATIENCE" "Sentinel on $host says that it dropped the call" dropped "$host"
-    done
-    held_by_only "$old" || die "the VIP has moved without a configuration: $(holders)"
-    fact "-script-error, for the first time, on $old and $new: the VIP stays on $old, though $new is master"
+    fact 'five seconds in which all is well leave nothing in the journal'
     since=$(now)
-    for host in "${SERVERS[@]}"; do on "$host" mv /etc/vipswitch.toml.away /etc/vipswitch.toml; done
-    # What the timer starts, without waiting for it: that it does is told by a flush.
-    for host in "${SERVERS[@]}"; do on "$host" systemctl start vipswitch-sync.service; done
-    all_well "$new"
-    fact "vipswitch-sync.service has moved it to $new, $(seconds $(($(now) - since))) s after the configuration was back"
-    settled "$new"
+    on "$holder" sh -euc "ip address delete $(ip -netns "$holder" -oneline address show to "$VIP" | awk '{ print $4 }') dev eth1"
+    until_deadline "$PATIENCE" 'the VIP is gone' lost_vip "$holder" "$since"
+    all_well "$holder"
+    figure 'ip address delete: VIP away for' "$(away "$holder" "$since")"
+    said=$(on "$holder" systemctl show vipswitch --property Id --value)
+    [[ $said == vipswitch-agent.service ]] || die "vipswitch.service is $said"
 }
-dropped() { on "$1" grep -q -- '-script-error /usr/bin/vipswitch' "$SENTINEL_LOG"; }
 
 check() {
     heading 'vipswitch check names what is broken, and nothing else'
@@ -677,24 +652,17 @@ upgrade() {
             die "the upgrade on $host"
         }
     done
-    everywhere 'md5sum --quiet --check /root/before; systemctl --quiet is-active vipswitch-sync.timer
-        systemctl --quiet is-enabled vipswitch-sync.timer; grep -q "^Version: .*upgraded" /var/lib/dpkg/status'
+    everywhere 'md5sum --quiet --check /root/before; systemctl --quiet is-active vipswitch-agent.service
+        systemctl --quiet is-enabled vipswitch-agent.service; grep -q "^Version: .*upgraded" /var/lib/dpkg/status'
     held_by_only "$holder" || die "the VIP is on: $(holders)"
     after=$(sentinel_pids)
     [[ $before == "$after" ]] || die 'the upgrade has restarted Sentinel'
-    fact "VIP, configuration and timer are as they were, no Sentinel was restarted, $(seconds "$(outage "$since")") s without a write"
+    fact "VIP, configuration and agent are as they were, no Sentinel was restarted, $(seconds "$(outage "$since")") s without a write"
     since=$(now)
     fail_over "$holder"
     all_well "$(other_than "$holder")"
-    # The timer's sync would move it as well.
-    until_deadline "$PATIENCE" 'the old Sentinel has called the new executable' was_called "$(other_than "$holder")" "$since"
     fact "a failover by the same Sentinels with the new executable: $(seconds "$(outage "$since")") s without a write"
     settled "$(holders)"
-}
-
-# Whether Sentinel's call has succeeded on a server since a time.
-was_called() {
-    on "$1" journalctl --quiet -t vipswitch --since "@$(($2 / 1000000))" | grep ' role=.* exit=0 ' >/dev/null
 }
 
 has_failed() { [[ $(on "$1" systemctl show "$UNIT" --property Result --value) != success ]]; }

@@ -11,24 +11,36 @@ ln -s usr/bin "$root/bin"
 cp -a /usr/lib/systemd/system "$root/usr/lib/systemd/"
 cp -a "$1"/usr/lib/systemd/system/. "$root/usr/lib/systemd/system"
 # Only their names count: verify looks whether they are there.
-for program in vipswitch redis-sentinel sh install; do cp /bin/true "$root/usr/bin/$program"; done
+for program in vipswitch redis-sentinel sh install kill; do cp /bin/true "$root/usr/bin/$program"; done
 [[ -r $root/usr/lib/systemd/system/redis-sentinel.service ]] || fail 'there is no redis-sentinel.service to try the drop-in on'
 
-for unit in redis-sentinel.service redis-sentinel@x.service vipswitch-sync.service vipswitch-sync.timer vipswitch.service; do
+# The way without agent: the drop-ins as the administrator copies them.
+for server in redis valkey; do
+    for unit in "$server-sentinel" "$server-sentinel@"; do
+        mkdir -p "$root/etc/systemd/system/$unit.service.d"
+        cp "$1/usr/share/doc/vipswitch/examples/systemd/$server-sentinel.conf" "$root/etc/systemd/system/$unit.service.d/vipswitch.conf"
+    done
+done
+for unit in redis-sentinel.service redis-sentinel@x.service vipswitch-agent.service vipswitch-sync.service vipswitch-sync.timer vipswitch.service; do
     said=$(systemd-analyze --root="$root" --man=no verify "$unit" 2>&1) || fail "$unit: $said"
     [[ -z $said ]] || fail "$unit: $said"
 done
 
 # 0 is the best, 10 the worst (times ten for --threshold); the stock redis-sentinel.service of Debian 12 has 1.2.
-for unit in redis-sentinel.service vipswitch-sync.service; do
-    said=$(systemd-analyze --root="$root" --offline=yes --threshold=30 --no-pager security "$unit" 2>&1) || fail "$said"
-    echo "$unit: ${said##*$'\n'}"
+for unit in redis-sentinel.service:30 vipswitch-sync.service:30 vipswitch-agent.service:20; do
+    said=$(systemd-analyze --root="$root" --offline=yes --threshold="${unit#*:}" --no-pager security "${unit%:*}" 2>&1) || fail "$said"
+    echo "${unit%:*}: ${said##*$'\n'}"
+done
+agent=$1/usr/lib/systemd/system/vipswitch-agent.service
+for line in User=vipswitch 'CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW' 'AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW' \
+    Type=notify NoNewPrivileges=yes RuntimeDirectoryPreserve=yes; do
+    grep -Fqx -e "$line" "$agent" || fail "$agent lacks $line"
 done
 
 # Each line of the stock unit that stops a hook (PrivateUsers=yes and so on) has its answer in the drop-in.
 for server in redis valkey; do
     for unit in "$server-sentinel" "$server-sentinel@"; do
-        dropin=$1/usr/lib/systemd/system/$unit.service.d/vipswitch.conf
+        dropin=$root/etc/systemd/system/$unit.service.d/vipswitch.conf
         for line in ExecPaths=-/usr/lib/vipswitch PrivateUsers=no 'CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW' \
             'AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW' ReadWritePaths=-/run/vipswitch ProtectProc=default \
             'RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK AF_PACKET' \
@@ -42,6 +54,12 @@ done
 condition=$(sed -n "s/^ExecCondition=\/bin\/sh -c '\(.*\)'$/\1/p" "$1/usr/lib/systemd/system/vipswitch-sync.service")
 [[ -n $condition ]] || fail 'found no ExecCondition='
 code() { local status=0; sh -c "${condition/\/etc\/vipswitch.toml/$1}" || status=$?; echo "$status"; }
+# No agent is at work on this machine, or one is: the systemctl that the condition finds first says which.
+mkdir "$1/condition.d"
+# shellcheck disable=SC2016
+printf '#!/bin/sh\nexit "${AGENT:-3}"\n' >"$1/condition.d/systemctl"
+chmod 755 "$1/condition.d/systemctl"
+PATH=$1/condition.d:$PATH
 # 1 is what SuccessExitStatus= takes for a yes.
 [[ $(code "$1/etc/vipswitch.toml") == 100 ]] || fail 'the sample counts as a configuration with a master'
 [[ $(code "$1/etc/no-such-file") == 100 ]] || fail 'a missing file counts as a configuration with a master'
@@ -49,6 +67,8 @@ for text in '[masters.m]' '  [ masters . "m 1" ]' '["masters".m]' "['masters'.m]
     echo "$text" >"$1/condition"
     [[ $(code "$1/condition") == 0 ]] || fail "not seen as a master: $text"
 done
+echo '[masters.m]' >"$1/condition"
+[[ $(AGENT=0 code "$1/condition") == 100 ]] || fail 'the sync runs beside an agent at work'
 for text in '#[masters.m]' '#masters = { }' '[sentinel]' '# the masters' ''; do
     echo "$text" >"$1/condition"
     [[ $(code "$1/condition") == 100 ]] || fail "seen as a master: $text"

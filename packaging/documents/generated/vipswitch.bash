@@ -16,6 +16,9 @@ _vipswitch() {
             ",$1")
                 cmd="vipswitch"
                 ;;
+            vipswitch,agent)
+                cmd="vipswitch__subcmd__agent"
+                ;;
             vipswitch,announce)
                 cmd="vipswitch__subcmd__announce"
                 ;;
@@ -47,8 +50,26 @@ _vipswitch() {
 
     case "${cmd}" in
         vipswitch)
-            opts="-v -q -h -V --config --dry-run --json --verbose --quiet --help --version bind unbind announce status sync check version completions"
+            opts="-v -q -h -V --config --dry-run --json --verbose --quiet --help --version bind unbind announce status sync agent check version completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vipswitch__subcmd__agent)
+            opts="-v -q -h --config --dry-run --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -87,7 +108,7 @@ _vipswitch() {
             return 0
             ;;
         vipswitch__subcmd__bind)
-            opts="-v -q -h --all --config --dry-run --json --verbose --quiet --help"
+            opts="-v -q -h --all --force --config --dry-run --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -141,7 +162,7 @@ _vipswitch() {
             return 0
             ;;
         vipswitch__subcmd__status)
-            opts="-v -q -h --exit-code --config --dry-run --json --verbose --quiet --help"
+            opts="-v -q -h --exit-code --watch --config --dry-run --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -177,7 +198,7 @@ _vipswitch() {
             return 0
             ;;
         vipswitch__subcmd__unbind)
-            opts="-v -q -h --all --config --dry-run --json --verbose --quiet --help"
+            opts="-v -q -h --all --force --config --dry-run --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -1,16 +1,21 @@
 //! `status`: who is master, who holds the VIP, does anyone else claim it. Changes nothing.
 
+mod agent;
 mod announcing;
 mod left_over;
 mod probe;
 mod row;
 mod truth;
 
-use std::time::Instant;
+use std::io::{self, IsTerminal as _};
+use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use anyhow::Context as _;
+use futures_util::future::{join, join_all};
 use pnet_base::MacAddr;
+use tokio::time::{MissedTickBehavior, interval};
 
+use agent::Agent;
 use probe::{Looked, probe};
 use row::Status;
 
@@ -21,11 +26,18 @@ use crate::deeds::announcer;
 use crate::exit::{Exit, Fault};
 use crate::kernel::{Netlink, Snapshot};
 use crate::link::Link;
+use crate::log;
 use crate::report::to_json;
 use crate::vip::{Binding, Candidates, Vip, choose_interface};
 
-/// Prints one line, or one JSON object, per VIP. Exits 0; if its exit code is asked for, with the gravest of all
-/// problems: 1 with warnings, 2 with errors, as `check` does.
+/// How often `--watch` prints.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Clears a terminal (ECMA-48: ED, CUP).
+const CLEAR: &str = "\x1b[2J\x1b[H";
+
+/// Prints one line, or one JSON object, per VIP, and what the agent knows. Exits 0; if its exit code is asked
+/// for, with the gravest of all problems: 1 with warnings, 2 with errors, as `check` does.
 ///
 /// # Errors
 ///
@@ -37,9 +49,42 @@ pub(super) async fn run(
     options: &Options,
     started: Instant,
 ) -> anyhow::Result<Exit> {
+    if of.watch {
+        return watch(of, options).await;
+    }
+    let (text, worst) = tell(of, options, started).await?;
+    print(&text).await?;
+    Ok(if of.exit_code { worst } else { Exit::Done })
+}
+
+/// Prints again and again, until interrupted or nobody reads.
+async fn watch(of: &cli::Status, options: &Options) -> anyhow::Result<Exit> {
+    let mut next = interval(EVERY);
+    next.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let clear = match io::stdout().is_terminal() && !options.json {
+        true => CLEAR,
+        false => "",
+    };
+    loop {
+        next.tick().await;
+        let (text, _) = tell(of, options, Instant::now()).await?;
+        match log::stdout(&format!("{clear}{text}")).await {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
+            written => written.context("cannot write to stdout")?,
+        }
+    }
+}
+
+/// Returns all that is told, and how grave it is.
+async fn tell(
+    of: &cli::Status,
+    options: &Options,
+    started: Instant,
+) -> anyhow::Result<(String, Exit)> {
     let config = load(options, &of.of.masters, started).await?;
     let targets = Target::of(&config, &of.of.masters)?;
-    let (looked, own) = look(&config, &targets).await?;
+    let (looked, agent) = join(look(&config, &targets), Agent::ask(&of.of.masters, options)).await;
+    let (looked, own) = looked?;
     let rows = probe(looked, &own).await;
     let colours = colours();
     let mut text = String::new();
@@ -60,11 +105,19 @@ pub(super) async fn run(
         is_left_over = !left_over.is_empty();
         text += &left_over;
     }
-    print(&text).await?;
-    let left_over = is_left_over.then_some(Exit::Passing);
-    let each = rows.iter().map(Status::exit).chain(left_over);
+    let wanted = |agent: &&Agent| agent.is_wrong() || !options.quiet || options.json;
+    if let Some(agent) = agent.as_ref().filter(wanted) {
+        text += &match options.json {
+            true => agent.json(),
+            false => agent.text(colours),
+        };
+        text.push('\n');
+    }
+    let is_agent_wrong = agent.is_some_and(|agent| agent.is_wrong());
+    let others = (is_left_over || is_agent_wrong).then_some(Exit::Passing);
+    let each = rows.iter().map(Status::exit).chain(others);
     let worst = each.max_by_key(|exit| exit.code());
-    Ok(worst.filter(|_| of.exit_code).unwrap_or(Exit::Done))
+    Ok((text, worst.unwrap_or(Exit::Done)))
 }
 
 /// What the kernel says of a VIP.

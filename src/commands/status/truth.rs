@@ -10,8 +10,9 @@ use crate::config::{Config, Target};
 use crate::evidence::Site;
 use crate::exit::Fault;
 use crate::gather::remembered::Memory;
-use crate::gather::{self, Poll};
+use crate::gather::{self, Patience, Poll};
 use crate::kernel::Snapshot;
+use crate::redis::Lines;
 use crate::verdict::{Verdict, verdict};
 
 /// How many masters are looked at at the same time: each has some files open.
@@ -57,7 +58,8 @@ pub(super) async fn ask<'a>(
     let mut names: Vec<&str> = targets.iter().map(|target| target.name).collect();
     names.dedup();
     let memory = Memory::read();
-    let polls = match gather::poll(config, &names, &memory).await {
+    let polls = match gather::poll(config, &names, &memory, Patience::Full, &Lines::default()).await
+    {
         Ok(polls) => polls,
         Err(fault) => vec![Err(fault); names.len()],
     };
@@ -75,7 +77,17 @@ async fn of_master(
     kernel: &Snapshot<'_>,
 ) -> Truth {
     let evidence = match poll {
-        Ok(poll) => gather::of_poll(config, name, &poll, Duration::ZERO, memory, kernel).await,
+        Ok(poll) => {
+            gather::of_poll(
+                config,
+                name,
+                &poll,
+                Duration::ZERO,
+                memory,
+                (&Lines::default(), kernel),
+            )
+            .await
+        }
         Err(fault) => Err(fault),
     };
     match evidence {

@@ -2,12 +2,14 @@
 //! signals.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::{join_all, join3};
 use futures_util::stream::BoxStream;
+use pnet_base::MacAddr;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -23,13 +25,14 @@ use crate::kernel::{Event, events};
 const REOPEN: Duration = Duration::from_millis(20);
 
 /// An interface and all voices of one address family on it.
+#[derive(Clone)]
 pub struct Group<'a> {
     /// The interface's number.
     pub ifindex: u32,
     /// The interface.
-    pub interface: &'a Interface,
+    pub interface: Rc<Interface>,
     /// Its voices.
-    pub voices: Vec<&'a Voice<'a>>,
+    pub voices: Vec<Rc<Voice<'a>>>,
 }
 
 impl Group<'_> {
@@ -39,25 +42,15 @@ impl Group<'_> {
         }
     }
 
-    /// Passes what is received to the voices, for as long as the socket can be watched.
-    pub async fn listen(&self, kernel: &Kernel) {
-        let hear = |frame: &[u8]| {
-            // Without a hardware address it is no neighbour of anybody.
-            let Some(mac) = self.interface.link().mac else {
-                return;
-            };
+    async fn listen(&self, kernel: &Kernel) {
+        let fault = listen(&self.interface, |frame, mac| {
             let own = kernel.own_macs();
             for voice in &self.voices {
                 voice.hear(frame, mac, &own);
             }
-        };
-        loop {
-            if let Err(fault) = self.interface.receive(hear).await {
-                return self.end(&Err(fault));
-            }
-            // The network may never fall silent, and the voices are to have their turn.
-            yield_now().await;
-        }
+        })
+        .await;
+        self.end(&Err(fault));
     }
 
     async fn look(&self, kernel: &Kernel) {
@@ -66,6 +59,25 @@ impl Group<'_> {
             Look::NoNews => {}
             Look::Gone => self.end(&Ok(INTERFACE_GONE)),
         }
+    }
+}
+
+/// Hands on each frame that is received, with the interface's own hardware address, for as long as the socket can
+/// be watched. Returns why it cannot.
+pub async fn listen(interface: &Interface, hear: impl Fn(&[u8], MacAddr)) -> Fault {
+    let hear = |frame: &[u8]| {
+        // Without a hardware address it is no neighbour of anybody.
+        let mac = interface.link().mac;
+        if let Some(mac) = mac {
+            hear(frame, mac);
+        }
+    };
+    loop {
+        if let Err(fault) = interface.receive(hear).await {
+            return fault;
+        }
+        // The network may never fall silent, and the voices are to have their turn.
+        yield_now().await;
     }
 }
 
@@ -102,7 +114,13 @@ impl Happenings {
     pub async fn pass_on(self, kernel: &Kernel, groups: &[Group<'_>]) {
         let ears = groups.iter().map(|group| group.listen(kernel));
         let signals = end_at_signal(self.signals, groups);
-        join3(watch(self.changes, kernel, groups), signals, join_all(ears)).await;
+        let watching = async {
+            let fault = watch(self.changes, kernel, || groups.to_vec()).await;
+            groups
+                .iter()
+                .for_each(|group| group.end(&Err(fault.clone())));
+        };
+        join3(watching, signals, join_all(ears)).await;
     }
 }
 
@@ -121,22 +139,23 @@ async fn end_at_signal(mut signals: [Signal; 4], groups: &[Group<'_>]) {
     }
 }
 
-/// Passes the kernel's events on. A connection that breaks is opened anew; then everything is
-/// looked at that may have changed.
-async fn watch(mut changes: BoxStream<'static, Event>, kernel: &Kernel, groups: &[Group<'_>]) {
+/// Passes the kernel's events on to those who are in `groups` then. A connection that breaks is opened anew; then
+/// everything is looked at that may have changed. Returns why no other one can be opened.
+pub async fn watch<'a>(
+    mut changes: BoxStream<'static, Event>,
+    kernel: &Kernel,
+    groups: impl Fn() -> Vec<Group<'a>>,
+) -> Fault {
     loop {
         while let Some(event) = changes.next().await {
-            react(event, kernel, groups).await;
+            react(event, kernel, &groups()).await;
         }
         sleep(REOPEN).await;
         match events() {
             Ok(again) => changes = again.boxed(),
-            Err(_) => break,
+            Err(_) => return Fault::passing("the connection to the kernel broke"),
         }
-        react(Event::Lost, kernel, groups).await;
-    }
-    for group in groups {
-        group.end(&Err(Fault::passing("the connection to the kernel broke")));
+        react(Event::Lost, kernel, &groups()).await;
     }
 }
 
@@ -144,10 +163,13 @@ async fn react(event: Event, kernel: &Kernel, groups: &[Group<'_>]) {
     match event {
         Event::AddressGone(address, ifindex) => {
             let voices = groups.iter().flat_map(|group| &group.voices);
-            let is_its =
-                |voice: &&&Voice| (voice.job.vip.address, voice.job.ifindex) == (address, ifindex);
+            let is_its = |voice: &&Rc<Voice>| {
+                (voice.job.vip.address, voice.job.ifindex) == (address, ifindex)
+            };
             voices.filter(is_its).for_each(|voice| voice.doubt());
         }
+        // Every voice looks before it speaks.
+        Event::AddressNew(..) => {}
         Event::LinkGone(ifindex) => {
             let its = groups.iter().filter(|group| group.ifindex == ifindex);
             its.for_each(|group| group.end(&Ok(INTERFACE_GONE)));

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use tokio::io::unix::AsyncFd;
 
-use super::kernel::Kernel;
+use super::kernel::{Kernel, in_time};
 use super::{INTERFACE_GONE, Outcome};
 use crate::exit::Fault;
 use crate::frames::PacketSocket;
@@ -42,7 +42,7 @@ impl Interface {
     /// How each voice on it ends: the interface is gone or has no neighbours, or a netlink or
     /// packet socket fault.
     pub async fn open(kernel: &Kernel, ifindex: u32, like: IpAddr) -> Result<Interface, Outcome> {
-        let link = match kernel.netlink().link(ifindex).await {
+        let link = match in_time(kernel.netlink().link(ifindex)).await {
             Err(fault) => return Err(Err(fault)),
             Ok(None) => return Err(Ok(INTERFACE_GONE)),
             Ok(Some(Link { mac: None, .. })) => return Err(Ok("the interface has no neighbours")),
@@ -65,7 +65,7 @@ impl Interface {
     /// Looks at the interface anew.
     pub async fn look(&self, kernel: &Kernel) -> Look {
         let index = self.link().index;
-        let link = match kernel.netlink().link(index).await {
+        let link = match in_time(kernel.netlink().link(index)).await {
             Ok(Some(link)) => link,
             Ok(None) => return Look::Gone,
             // Not to be known now. Each round asks whether the VIP is here.

@@ -2,12 +2,17 @@
 
 use std::cell::{Ref, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use pnet_base::MacAddr;
+use tokio::time::timeout;
 
 use super::Job;
 use crate::exit::Fault;
 use crate::kernel::{Netlink, Route, Snapshot};
+
+/// How long the kernel may take to answer.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// The connection, and its answers about the whole host.
 pub struct Kernel {
@@ -43,7 +48,7 @@ impl Kernel {
 
     /// Lists the hardware addresses of this host anew. If that fails the old list stays.
     pub async fn refresh_own_macs(&self) {
-        if let Ok(macs) = own_macs(&self.netlink()).await {
+        if let Ok(macs) = in_time(own_macs(&self.netlink())).await {
             self.own_macs.replace(macs);
         }
     }
@@ -56,12 +61,12 @@ impl Kernel {
     /// A netlink fault.
     pub async fn has(&self, job: &Job) -> Result<bool, Fault> {
         let netlink = self.netlink();
-        let seen = has(&netlink, job).await;
+        let seen = in_time(has(&netlink, job)).await;
         if seen.is_ok() {
             return seen;
         }
         self.replace(&netlink)?;
-        has(&self.netlink(), job).await
+        in_time(has(&self.netlink(), job)).await
     }
 
     /// Opens another connection in place of a broken one, unless another voice has done so.
@@ -71,6 +76,16 @@ impl Kernel {
         }
         Ok(())
     }
+}
+
+/// Waits for an answer of the kernel, a second at most.
+///
+/// # Errors
+///
+/// A netlink fault, or no answer.
+pub async fn in_time<T>(answer: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let nothing = || Err(Fault::passing("the kernel does not answer"));
+    timeout(ANSWER, answer).await.unwrap_or_else(|_| nothing())
 }
 
 async fn has(netlink: &Netlink, job: &Job) -> Result<bool, Fault> {

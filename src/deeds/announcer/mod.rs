@@ -9,6 +9,7 @@ mod interface;
 mod kernel;
 mod presence;
 mod record;
+pub mod resident;
 pub mod schedule;
 mod truth;
 mod voice;
@@ -21,6 +22,7 @@ use std::future::pending;
 use std::net::IpAddr;
 use std::path::Path;
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -80,6 +82,9 @@ pub struct Summary {
     pub confirmed_by: Vec<(IpAddr, u64)>,
     /// The hardware addresses of others that claimed the VIP.
     pub rivals: Vec<String>,
+    /// How often others claimed it.
+    #[serde(default)]
+    pub claims: u64,
     /// Why it ended; empty while it works.
     pub ended: String,
 }
@@ -131,10 +136,11 @@ pub async fn work(
     at_end: impl AsyncFn(&Job, &Ended),
 ) -> Vec<Ended> {
     let started = Instant::now();
-    let truth = Truth::new(config);
-    let voices: Vec<Voice> = jobs
+    let truth = Rc::new(Truth::new(config));
+    let voices: Vec<Rc<Voice>> = jobs
         .iter()
-        .map(|job| Voice::new(job, schedule.clone(), &truth, started))
+        .map(|job| Voice::new(job.clone(), schedule.clone(), Rc::clone(&truth), started))
+        .map(Rc::new)
         .collect();
     let (shared, happenings) = match Shared::open(jobs).await {
         Ok((shared, happenings)) => (Ok(shared), Some(happenings)),
@@ -143,12 +149,13 @@ pub async fn work(
     let each = voices.iter().map(async |voice| {
         let ended = match &shared {
             Ok(shared) => {
-                let interface = shared.interfaces[&Side::of(voice.job)].as_ref();
+                let interface = shared.interfaces[&Side::of(&voice.job)].as_ref();
+                let interface = interface.map(Rc::as_ref);
                 voice.work(&shared.kernel, interface).await
             }
             Err(fault) => voice.refuse(fault),
         };
-        at_end(voice.job, &ended).await;
+        at_end(&voice.job, &ended).await;
         ended
     });
     // Only a voice that has something to do is woken.
@@ -159,7 +166,7 @@ pub async fn work(
             let happenings = happenings.pass_on(&shared.kernel, &groups);
             let answers = truth.find_out(&shared.kernel, |master| {
                 let its = voices.iter().filter(|voice| voice.job.master == *master);
-                its.for_each(Voice::wake);
+                its.for_each(|voice| voice.wake());
             });
             join(happenings, answers).await;
         }
@@ -185,13 +192,23 @@ impl Side {
             is_ipv4: job.vip.address.is_ipv4(),
         }
     }
+
+    /// Returns the interface with those of the voices that are on it.
+    fn group<'a>(self, interface: &Rc<Interface>, voices: &[Rc<Voice<'a>>]) -> Group<'a> {
+        let its = voices.iter().filter(|voice| Side::of(&voice.job) == self);
+        Group {
+            ifindex: self.ifindex,
+            interface: Rc::clone(interface),
+            voices: its.cloned().collect(),
+        }
+    }
 }
 
 /// What all voices of a process share.
 struct Shared {
     kernel: Kernel,
     /// An interface that cannot be used says how its voices end.
-    interfaces: BTreeMap<Side, Result<Interface, Outcome>>,
+    interfaces: BTreeMap<Side, Result<Rc<Interface>, Outcome>>,
 }
 
 impl Shared {
@@ -203,23 +220,20 @@ impl Shared {
         let mut interfaces = BTreeMap::new();
         for job in jobs {
             if let Entry::Vacant(none) = interfaces.entry(Side::of(job)) {
-                none.insert(Interface::open(&kernel, job.ifindex, job.vip.address).await);
+                let interface = Interface::open(&kernel, job.ifindex, job.vip.address).await;
+                none.insert(interface.map(Rc::new));
             }
         }
         Ok((Shared { kernel, interfaces }, happenings))
     }
 
     /// Returns the voices by interface.
-    fn groups<'a>(&'a self, voices: &'a [Voice<'a>]) -> Vec<Group<'a>> {
-        let group = |(side, interface): (&Side, &'a Result<Interface, Outcome>)| {
-            let its = voices.iter().filter(|voice| Side::of(voice.job) == *side);
-            Some(Group {
-                ifindex: side.ifindex,
-                interface: interface.as_ref().ok()?,
-                voices: its.collect(),
-            })
-        };
-        self.interfaces.iter().filter_map(group).collect()
+    fn groups<'a>(&self, voices: &[Rc<Voice<'a>>]) -> Vec<Group<'a>> {
+        let usable = self.interfaces.iter();
+        usable
+            .filter_map(|(side, interface)| Some((side, interface.as_ref().ok()?)))
+            .map(|(side, interface)| side.group(interface, voices))
+            .collect()
     }
 }
 
@@ -257,20 +271,24 @@ pub fn dismiss(vip: IpAddr, ifindex: u32) {
 }
 
 impl Summary {
-    /// Remembers who answered.
-    fn confirm(&mut self, peer: IpAddr, now: Duration) {
+    /// Remembers who answered. Returns whether that is new.
+    fn confirm(&mut self, peer: IpAddr, now: Duration) -> bool {
         let new = !self.confirmed_by.iter().any(|(known, _)| *known == peer)
             && self.confirmed_by.len() < REMEMBERED;
         if new {
             self.confirmed_by.push((peer, now.as_millis() as u64));
         }
+        new
     }
 
-    fn rival(&mut self, mac: &str) {
+    /// Remembers a claim. Returns whether the rival is new.
+    fn rival(&mut self, mac: &str) -> bool {
+        self.claims += 1;
         let new = !self.rivals.iter().any(|known| known == mac) && self.rivals.len() < REMEMBERED;
         if new {
             self.rivals.push(mac.to_owned());
         }
+        new
     }
 
     /// Returns who answered and when, as a person reads it.

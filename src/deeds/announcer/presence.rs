@@ -65,6 +65,12 @@ pub async fn take(vip: IpAddr, ifindex: u32) -> Option<UnixListener> {
     place
 }
 
+/// Returns whether an announcer is at work, without a word to it.
+pub fn is_held(vip: IpAddr, ifindex: u32) -> bool {
+    let [first, _] = which(vip, ifindex);
+    abstract_lock::ask(KIND, &first).is_some()
+}
+
 async fn take_name(which: &str) -> Option<UnixListener> {
     let until = Instant::now() + PATIENCE;
     loop {

@@ -19,11 +19,18 @@ pub const ANSWERS_PER_SECOND: usize = 10;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// For who announces as long as the VIP is here: longer than any process lives, and no more than timers take.
+const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 30);
+
 /// Which rounds are still to go out, and whether a rival may be answered.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     rounds: Vec<Duration>,
     end: Duration,
+    /// How long after a round the next one goes out when those of the take-over are over.
+    every: Option<Duration>,
+    /// When the last round went out.
+    last: Duration,
     answered: Vec<Duration>,
     owes_round: bool,
     owes_answer: bool,
@@ -36,6 +43,8 @@ impl Schedule {
         Schedule {
             rounds: rounds.collect(),
             end,
+            every: None,
+            last: Duration::ZERO,
             answered: Vec::new(),
             owes_round: false,
             owes_answer: false,
@@ -48,10 +57,27 @@ impl Schedule {
         Schedule {
             rounds: seconds.map(Duration::from_secs).collect(),
             end,
+            every: None,
+            last: Duration::ZERO,
             answered: Vec::new(),
             owes_round: false,
             owes_answer: false,
         }
+    }
+
+    /// Returns the schedule of who announces a take-over and goes on for ever, with a round `every` so often;
+    /// zero is never.
+    pub fn for_ever(every: Duration) -> Schedule {
+        let every = Some(every).filter(|every| !every.is_zero());
+        let mut schedule = Schedule {
+            every,
+            ..Schedule::new(FOR_EVER)
+        };
+        // Else pauses longer than that would come first.
+        schedule
+            .rounds
+            .retain(|round| every.is_none_or(|every| *round <= every.max(ROUNDS[0])));
+        schedule
     }
 
     /// Returns when it is over.
@@ -95,6 +121,12 @@ impl Schedule {
         let before = self.rounds.len();
         self.rounds.retain(|round| *round > now);
         let is_due = mem::take(&mut self.owes_round) || self.rounds.len() < before;
+        if is_due {
+            self.last = now;
+        }
+        if let (true, Some(every)) = (self.rounds.is_empty(), self.every) {
+            self.rounds.push(now + every);
+        }
         // A round answers rivals too.
         self.owes_answer &= !is_due;
         is_due
@@ -103,6 +135,25 @@ impl Schedule {
     /// Notes that a round is due at once, beside those of the schedule.
     pub fn owe_round(&mut self) {
         self.owes_round = true;
+    }
+
+    /// Notes that a round is due at once, unless there was one in the last second.
+    pub fn owe_round_unless_recent(&mut self, now: Duration) {
+        self.owes_round |= now.saturating_sub(self.last) >= SECOND;
+    }
+
+    /// Lets pass what is due at `now`, unsaid. Returns whether that was anything.
+    pub fn keep_silent(&mut self, now: Duration) -> bool {
+        let was_owed = self.owes_answer || self.owes_round;
+        let (last, is_due) = (self.last, self.is_due(now));
+        self.last = last;
+        self.owes_answer = false;
+        is_due || was_owed
+    }
+
+    /// Returns whether a rival is still to have an answer.
+    pub fn owes_answer(&self) -> bool {
+        self.owes_answer
     }
 
     /// Notes that a rival was heard, who is to have an answer.
@@ -160,6 +211,60 @@ mod tests {
             [ms(3000), ms(2000), ms(1000)]
         );
         assert!(Schedule::every_second(ms(1000)).rounds.is_empty());
+    }
+
+    #[test]
+    fn a_resident_one_goes_on_for_ever() {
+        let mut schedule = Schedule::for_ever(ms(60_000));
+        for round in ROUNDS {
+            assert_eq!(schedule.next(), round);
+            assert!(schedule.is_due(round));
+        }
+        for minute in 1..1000 {
+            let now = ms(10_000 + 60_000 * minute);
+            assert_eq!(schedule.next(), now);
+            assert!(!schedule.is_due(now - ms(1)) && schedule.is_due(now));
+            assert!(!schedule.is_over(now));
+        }
+        // A process that was stopped for an hour does not catch up.
+        let late = Duration::from_hours(100);
+        assert!(schedule.is_due(late) && !schedule.is_due(late));
+        assert_eq!(schedule.next(), late + ms(60_000));
+    }
+
+    #[test]
+    fn a_resident_one_without_an_interval_falls_silent_after_the_take_over_and_can_be_woken() {
+        let mut schedule = Schedule::for_ever(Duration::ZERO);
+        assert_eq!(schedule.rounds.len(), ROUNDS.len());
+        assert!(schedule.is_due(ms(10_000)));
+        assert_eq!(schedule.next(), FOR_EVER);
+        schedule.owe_round();
+        assert!(schedule.is_due(ms(99_000)));
+        assert!(!schedule.is_due(ms(9_999_000)));
+    }
+
+    #[test]
+    fn a_short_interval_begins_at_once() {
+        let mut schedule = Schedule::for_ever(ms(1000));
+        assert!(schedule.is_due(ms(100)));
+        assert_eq!(schedule.next(), ms(1100));
+        assert!(schedule.is_due(ms(1100)));
+        assert_eq!(schedule.next(), ms(2100));
+    }
+
+    #[test]
+    fn another_round_is_not_sent_within_a_second_and_silence_leaves_nothing_owed() {
+        let mut schedule = Schedule::for_ever(ms(60_000));
+        schedule.owe_round_unless_recent(ms(50));
+        assert!(!schedule.is_due(ms(50)));
+        assert!(schedule.is_due(ms(100)));
+        schedule.owe_round_unless_recent(ms(1099));
+        assert!(!schedule.is_anything_due(ms(1099)));
+        schedule.owe_round_unless_recent(ms(1100));
+        schedule.owe_answer();
+        assert!(schedule.keep_silent(ms(1100)) && !schedule.is_anything_due(ms(1100)));
+        assert!(!schedule.keep_silent(ms(1101)));
+        assert_eq!(schedule.next(), ms(1200));
     }
 
     #[test]

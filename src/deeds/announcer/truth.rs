@@ -39,10 +39,26 @@ pub enum Leave {
 
 /// Where a master is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holder {
+pub enum Holder {
+    /// On this host: its VIP belongs here.
     Here,
+    /// On another host.
     Elsewhere,
+    /// Nobody can tell.
     Unknown,
+}
+
+/// Says where a master is, by its name.
+pub type Oracle<'a> = Box<dyn Fn(&str) -> Holder + 'a>;
+
+/// Whence it is known where the masters are.
+enum Source<'a> {
+    /// From nowhere.
+    Nothing,
+    /// The Sentinels of this configuration are asked.
+    Sentinels(&'a Config),
+    /// This process knows it at any moment.
+    Known(Oracle<'a>),
 }
 
 impl From<Verdict> for Holder {
@@ -66,7 +82,7 @@ struct Known {
 
 /// What is known of the masters, and of which of them more is wanted.
 pub struct Truth<'a> {
-    config: Option<&'a Config>,
+    source: Source<'a>,
     known: RefCell<BTreeMap<String, Known>>,
     wanted: RefCell<BTreeSet<String>>,
     came: Notify,
@@ -75,8 +91,17 @@ pub struct Truth<'a> {
 impl<'a> Truth<'a> {
     /// Returns that nothing is known yet. Without a configuration it stays so.
     pub fn new(config: Option<&'a Config>) -> Self {
+        Truth::from(config.map_or(Source::Nothing, Source::Sentinels))
+    }
+
+    /// Returns what this process knows at any moment: nobody is asked.
+    pub fn known(oracle: Oracle<'a>) -> Self {
+        Truth::from(Source::Known(oracle))
+    }
+
+    fn from(source: Source<'a>) -> Self {
         Truth {
-            config,
+            source,
             known: RefCell::default(),
             wanted: RefCell::default(),
             came: Notify::new(),
@@ -91,8 +116,11 @@ impl<'a> Truth<'a> {
 
     /// Returns what may be done about a job's VIP that another host claims, too.
     pub fn leave(&self, job: &Job) -> Leave {
-        if self.config.is_none() {
-            return leave(Holder::Unknown, None, job.is_ordered);
+        match &self.source {
+            Source::Nothing => return leave(Holder::Unknown, None, job.is_ordered),
+            // It knows of an operator's orders, too, and of their end.
+            Source::Known(oracle) => return leave(oracle(&job.master), None, false),
+            Source::Sentinels(_) => {}
         }
         match self.fresh(&job.master) {
             Some(known) => leave(known.holder, known.first, job.is_ordered),
@@ -118,7 +146,7 @@ impl<'a> Truth<'a> {
 
     /// Finds out what is wanted, for ever. `told` is called for each master of which something is known then.
     pub async fn find_out(&self, kernel: &Kernel, told: impl Fn(&str)) {
-        let Some(config) = self.config else {
+        let Source::Sentinels(config) = self.source else {
             return pending().await;
         };
         loop {
@@ -196,6 +224,20 @@ mod tests {
         ] {
             let found = leave(holder, first, is_ordered);
             assert_eq!(found, expected, "{holder:?} {first:?} {is_ordered}");
+        }
+    }
+
+    #[test]
+    fn what_this_process_knows_is_not_asked_and_counts_more_than_an_old_order() {
+        use Holder::{Elsewhere, Here, Unknown};
+        for (holder, expected) in [
+            (Here, Leave::Granted),
+            (Unknown, Leave::RoundsOnly),
+            (Elsewhere, Leave::Refused),
+        ] {
+            let truth = Truth::known(Box::new(move |_| holder));
+            assert_eq!(truth.leave(&job(true)), expected);
+            assert!(truth.wanted.borrow().is_empty());
         }
     }
 

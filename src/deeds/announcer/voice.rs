@@ -2,21 +2,24 @@
 //! meanwhile is told to it, and changes its state at once: nothing queues.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::pending;
 use std::mem;
 use std::net::IpAddr;
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
 use pnet_base::MacAddr;
 use tokio::net::UnixListener;
 use tokio::sync::Notify;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use super::interface::Interface;
 use super::kernel::Kernel;
 use super::presence::{self, Wish};
+use super::resident::Noticed;
 use super::schedule::Schedule;
 use super::truth::{Leave, Truth};
 use super::{Ended, Job, Outcome, Summary, record};
@@ -26,14 +29,22 @@ use crate::frames::{Heard, directed, hear, round};
 /// How much longer than its schedule a voice may take, whatever hangs.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How often a resident voice that was asked to leave looks whether the VIP has an announcer.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How soon a resident voice looks again whether it may say what it could not.
+const SOON: Duration = Duration::from_millis(200);
+
 const GONE: &str = "the VIP is gone";
 const ELSEWHERE: &str = "the master was on another host";
 
 /// The voice of one VIP on its interface.
 pub struct Voice<'a> {
     /// What it announces.
-    pub job: &'a Job,
-    truth: &'a Truth<'a>,
+    pub job: Job,
+    truth: Rc<Truth<'a>>,
+    /// Who is told what it hears; a resident voice has somebody.
+    resident: Option<Tell<'a>>,
     started: Instant,
     state: RefCell<State>,
     /// Rung when the state has changed. It is a flag: rung twice, it wakes once.
@@ -45,13 +56,20 @@ struct State {
     summary: Summary,
     /// The VIP may be gone.
     is_in_doubt: bool,
+    /// Another process announces the VIP.
+    is_aside: bool,
+    /// Something that was due was not said, as it was not known then that the master is here.
+    is_unsaid: bool,
     /// It has been told to end.
     end: Option<Outcome>,
 }
 
+/// Is told what a resident voice notices.
+pub type Tell<'a> = Rc<dyn Fn(Noticed) + 'a>;
+
 impl<'a> Voice<'a> {
     /// Returns a voice that has said nothing yet. Its schedule's times are since `started`.
-    pub fn new(job: &'a Job, schedule: Schedule, truth: &'a Truth<'a>, started: Instant) -> Self {
+    pub fn new(job: Job, schedule: Schedule, truth: Rc<Truth<'a>>, started: Instant) -> Self {
         let summary = Summary {
             asked: job.peers.len(),
             ..Summary::default()
@@ -59,15 +77,61 @@ impl<'a> Voice<'a> {
         Voice {
             job,
             truth,
+            resident: None,
             started,
             state: RefCell::new(State {
                 schedule,
                 summary,
                 is_in_doubt: false,
+                is_aside: false,
+                is_unsaid: false,
                 end: None,
             }),
             bell: Notify::new(),
         }
+    }
+
+    /// Returns the same voice for as long as the VIP is here. Where the master is elsewhere it is silent and waits.
+    pub fn resident(self, tell: Tell<'a>) -> Self {
+        Voice {
+            resident: Some(tell),
+            ..self
+        }
+    }
+
+    /// Announces until the VIP is gone or it is told to end, and leaves the result for `status`. The place of the
+    /// VIP's announcer is this one's, except while a process announces that began later.
+    pub async fn stay(&self, kernel: &Kernel, interface: &Interface) -> Ended {
+        let speak = pin!(self.speak(kernel, interface));
+        let spoken = match select(speak, pin!(self.keep_place())).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right((never, _)) => match never {},
+        };
+        self.ended(spoken)
+    }
+
+    async fn keep_place(&self) -> Infallible {
+        let (vip, ifindex) = (self.job.vip.address, self.job.ifindex);
+        loop {
+            let place = presence::take(vip, ifindex).await;
+            record::remove(vip);
+            self.step_aside(false);
+            self.serve(place.as_ref()).await;
+            self.step_aside(true);
+            drop(place);
+            // A one-shot announcer ends within seconds; a release ends this voice.
+            loop {
+                sleep(LOOK).await;
+                if !presence::is_held(vip, ifindex) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn step_aside(&self, is_aside: bool) {
+        self.state.borrow_mut().is_aside = is_aside;
+        self.bell.notify_one();
     }
 
     /// Announces in the place of the VIP's present announcer, until the schedule is over, the VIP is
@@ -100,6 +164,11 @@ impl<'a> Voice<'a> {
         self.ended(Err(fault.clone()))
     }
 
+    /// Ends it so before it has begun.
+    pub fn give_up(&self, outcome: Outcome) -> Ended {
+        self.ended(outcome)
+    }
+
     fn ended(&self, outcome: Outcome) -> Ended {
         let mut summary = self.state.borrow().summary.clone();
         summary.ended = match &outcome {
@@ -115,19 +184,24 @@ impl<'a> Voice<'a> {
 
     /// Answers others who reach it at its `place`, for ever.
     async fn attend(&self, place: Option<&UnixListener>) {
+        loop {
+            self.serve(place).await;
+            self.end(Ok("another run ended it"));
+        }
+    }
+
+    /// Answers others who reach it at its `place`, until it is asked to leave.
+    async fn serve(&self, place: Option<&UnixListener>) {
         let Some(place) = place else {
             return pending().await;
         };
-        loop {
-            match presence::wish(place).await {
-                Wish::Leave => self.end(Ok("another run ended it")),
-                Wish::Tell(to) => presence::tell(&to, &self.state.borrow().summary),
-            }
+        while let Wish::Tell(to) = presence::wish(place).await {
+            presence::tell(&to, &self.state.borrow().summary);
         }
     }
 
     async fn speak(&self, kernel: &Kernel, interface: &Interface) -> Outcome {
-        if self.job.is_ordered {
+        if self.job.is_ordered && self.resident.is_none() {
             // Whether the order is against what is true.
             self.truth.want(&self.job.master);
         }
@@ -136,7 +210,7 @@ impl<'a> Voice<'a> {
                 return outcome;
             }
             let is_in_doubt = mem::take(&mut self.state.borrow_mut().is_in_doubt);
-            if is_in_doubt && !kernel.has(self.job).await.unwrap_or(true) {
+            if is_in_doubt && !kernel.has(&self.job).await.unwrap_or(true) {
                 return Ok(GONE);
             }
             let now = self.started.elapsed();
@@ -144,8 +218,9 @@ impl<'a> Voice<'a> {
                 return Ok("its time was up");
             }
             match self.leave(now) {
-                Leave::Granted => {}
-                Leave::RoundsOnly => self.state.borrow_mut().schedule.forget_answer(),
+                Leave::Granted => self.catch_up(),
+                Leave::RoundsOnly => self.leave_unanswered(),
+                Leave::Refused if self.resident.is_some() => self.keep_silent(now),
                 Leave::Refused => return Ok(ELSEWHERE),
                 // One forged claim must not silence the rounds for as long as the Sentinels are silent.
                 Leave::Asked if self.may_go_on(now) => {}
@@ -159,24 +234,56 @@ impl<'a> Voice<'a> {
             {
                 return Ok(GONE);
             }
-            let wake = self.started + self.state.borrow().schedule.next();
+            let wake = self.started + self.wake_at(now);
             let _ = timeout_at(wake.into(), self.bell.notified()).await;
         }
+    }
+
+    /// Returns when it is to look again at the latest.
+    fn wake_at(&self, now: Duration) -> Duration {
+        let state = self.state.borrow();
+        let next = state.schedule.next();
+        match state.is_unsaid {
+            true => next.min(now + SOON),
+            false => next,
+        }
+    }
+
+    /// Has it say at once what it could not say before: of two hosts that both believed that they are the holder,
+    /// the one that the truth names is to announce last.
+    fn catch_up(&self) {
+        let state = &mut *self.state.borrow_mut();
+        if mem::take(&mut state.is_unsaid) {
+            state.schedule.owe_round();
+        }
+    }
+
+    fn leave_unanswered(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.is_unsaid |= self.resident.is_some() && state.schedule.owes_answer();
+        state.schedule.forget_answer();
+    }
+
+    fn keep_silent(&self, now: Duration) {
+        let state = &mut *self.state.borrow_mut();
+        state.is_unsaid |= state.schedule.keep_silent(now);
     }
 
     /// Returns whether it may say what is due now. Where nobody else claims the VIP nothing has to be asked.
     fn leave(&self, now: Duration) -> Leave {
         let state = self.state.borrow();
-        let is_contested = !state.summary.rivals.is_empty();
-        match is_contested && state.schedule.is_anything_due(now) {
-            true => self.truth.leave(self.job),
+        // A resident voice need not ask to know.
+        let matters = !state.summary.rivals.is_empty() || self.resident.is_some();
+        match matters && (state.schedule.is_anything_due(now) || state.is_unsaid) {
+            _ if state.is_aside => Leave::Refused,
+            true => self.truth.leave(&self.job),
             false => Leave::Granted,
         }
     }
 
     /// Returns whether a round is due that may go out while it is being asked what is true.
     fn may_go_on(&self, now: Duration) -> bool {
-        self.state.borrow().schedule.is_round_due(now) && !self.truth.was_against(self.job)
+        self.state.borrow().schedule.is_round_due(now) && !self.truth.was_against(&self.job)
     }
 
     /// Waits for what was asked, at most until the next round is due that is not due yet.
@@ -209,7 +316,7 @@ impl<'a> Voice<'a> {
         let mut frames = round(&interface.link(), vip);
         frames.extend(directed(&interface.link(), vip, peers));
         for frame in frames {
-            match kernel.has(self.job).await {
+            match kernel.has(&self.job).await {
                 Ok(true) => {}
                 Ok(false) => return false,
                 // Not to be known now: no frame, and the next round asks again.
@@ -234,14 +341,37 @@ impl<'a> Voice<'a> {
         match hear(frame, mac, self.job.vip.address) {
             Some(Heard::Rival(rival)) if !own.contains(&rival) => {
                 state.schedule.owe_answer();
-                state.summary.rival(&rival.to_string());
+                if state.summary.rival(&rival.to_string()) {
+                    self.tell(Noticed::Rival(self.job.vip.address, rival));
+                }
                 self.bell.notify_one();
             }
             Some(Heard::Answer(peer)) if self.job.peers.contains(&peer) => {
-                state.summary.confirm(peer, self.started.elapsed());
+                if state.summary.confirm(peer, self.started.elapsed()) {
+                    self.tell(Noticed::Confirmed(self.job.vip.address, peer));
+                }
             }
             Some(_) | None => {}
         }
+    }
+
+    fn tell(&self, noticed: Noticed) {
+        if let Some(tell) = &self.resident {
+            tell(noticed);
+        }
+    }
+
+    /// Returns what it has done and heard so far.
+    pub fn summary(&self) -> Summary {
+        self.state.borrow().summary.clone()
+    }
+
+    /// Has it send a round at once, unless it sent one in the last second.
+    pub fn again(&self) {
+        let now = self.started.elapsed();
+        let schedule = &mut self.state.borrow_mut().schedule;
+        schedule.owe_round_unless_recent(now);
+        self.bell.notify_one();
     }
 
     /// Has it look at what has changed.
@@ -270,8 +400,10 @@ impl<'a> Voice<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::path::Path;
 
+    use super::super::truth::Holder;
     use super::*;
     use crate::config;
     use crate::vip::Vip;
@@ -280,7 +412,7 @@ mod tests {
     fn while_it_is_asked_what_is_true_due_rounds_go_out_and_answers_do_not() {
         let text = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
         let config = config::parse(text, Path::new("/x")).unwrap();
-        let truth = Truth::new(Some(&config));
+        let truth = Rc::new(Truth::new(Some(&config)));
         let job = Job {
             master: "m".into(),
             vip: Vip::parse("192.168.56.250/24").unwrap(),
@@ -289,7 +421,12 @@ mod tests {
             is_ordered: false,
         };
         let seconds = Duration::from_secs;
-        let voice = Voice::new(&job, Schedule::new(seconds(15)), &truth, Instant::now());
+        let voice = Voice::new(
+            job,
+            Schedule::new(seconds(15)),
+            Rc::clone(&truth),
+            Instant::now(),
+        );
         {
             let mut state = voice.state.borrow_mut();
             state.summary.rival("02:00:00:00:00:01");
@@ -307,5 +444,73 @@ mod tests {
         // What was known last is old, and was no leave.
         truth.note_elsewhere("m");
         assert!(!voice.may_go_on(seconds(3)));
+    }
+
+    #[test]
+    fn a_resident_voice_is_silent_while_the_master_is_elsewhere_and_then_says_it_once() {
+        let holder = Rc::new(Cell::new(Holder::Elsewhere));
+        let voice = resident(&holder);
+        let ms = Duration::from_millis;
+        hear_rival(&voice);
+        assert_eq!(voice.leave(ms(150)), Leave::Refused);
+        voice.keep_silent(ms(150));
+        assert!(voice.due(ms(150)).is_none());
+        // It looks again soon, not at the next round.
+        assert_eq!(voice.wake_at(ms(150)), ms(150) + SOON);
+        holder.set(Holder::Here);
+        assert_eq!(voice.leave(ms(350)), Leave::Granted);
+        voice.catch_up();
+        assert!(voice.due(ms(350)).is_some() && voice.due(ms(351)).is_none());
+        assert_eq!(voice.wake_at(ms(351)), ms(1200));
+    }
+
+    #[test]
+    fn a_claim_that_came_while_nobody_knew_is_answered_once_the_truth_says_here() {
+        let holder = Rc::new(Cell::new(Holder::Unknown));
+        let voice = resident(&holder);
+        let ms = Duration::from_millis;
+        hear_rival(&voice);
+        assert_eq!(voice.leave(ms(50)), Leave::RoundsOnly);
+        voice.leave_unanswered();
+        assert!(voice.due(ms(50)).is_none());
+        // The rounds go on.
+        assert!(voice.due(ms(100)).is_some());
+        holder.set(Holder::Here);
+        assert_eq!(voice.leave(ms(300)), Leave::Granted);
+        voice.catch_up();
+        assert!(voice.due(ms(300)).is_some());
+    }
+
+    #[test]
+    fn a_resident_voice_is_silent_while_another_process_announces() {
+        let voice = resident(&Rc::new(Cell::new(Holder::Here)));
+        voice.step_aside(true);
+        let ms = Duration::from_millis;
+        assert_eq!(voice.leave(ms(150)), Leave::Refused);
+        voice.keep_silent(ms(150));
+        voice.step_aside(false);
+        assert_eq!(voice.leave(ms(200)), Leave::Granted);
+        voice.catch_up();
+        assert!(voice.due(ms(200)).is_some());
+    }
+
+    fn hear_rival(voice: &Voice) {
+        let state = &mut *voice.state.borrow_mut();
+        assert!(state.summary.rival("02:00:00:00:00:01"));
+        state.schedule.owe_answer();
+    }
+
+    fn resident(holder: &Rc<Cell<Holder>>) -> Voice<'static> {
+        let holder = Rc::clone(holder);
+        let truth = Rc::new(Truth::known(Box::new(move |_| holder.get())));
+        let job = Job {
+            master: "m".into(),
+            vip: Vip::parse("192.168.56.250/24").unwrap(),
+            ifindex: 2,
+            peers: Vec::new(),
+            is_ordered: false,
+        };
+        let schedule = Schedule::for_ever(Duration::from_secs(60));
+        Voice::new(job, schedule, truth, Instant::now()).resident(Rc::new(|_| {}))
     }
 }

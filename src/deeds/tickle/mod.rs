@@ -7,10 +7,11 @@
 
 mod clients;
 mod ear;
+mod line;
 pub mod schedule;
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -29,6 +30,11 @@ use crate::vip::Vip;
 use clients::{Clients, Pace};
 use ear::Ear;
 use schedule::Schedule;
+
+pub use line::log_end;
+
+/// How long a process may take beyond its schedule, with so many clients that a round takes a while.
+pub const GRACE: Duration = Duration::from_secs(60);
 
 /// How many VIPs one process looks after. Each takes some files, of which a process may have 1024.
 const MOST: usize = 128;

@@ -11,7 +11,7 @@ use crate::failover::Endpoint;
 use crate::gather::remembered::{Known, Listed};
 use crate::gather::servers;
 use crate::gather::sites::{Named, endpoint};
-use crate::redis::{Instance, MasterAddress, NoAnswer, View};
+use crate::redis::{Instance, MasterAddress, NoAnswer, Server, View};
 use crate::text::escape;
 
 /// Another Sentinel, and what it says of one master.
@@ -36,6 +36,10 @@ pub struct Poll {
     vouched_for: Vec<Endpoint>,
     /// The other Sentinels, in the order of their votes.
     sentinels: Vec<Instance>,
+    down_after: Option<Duration>,
+    failover_timeout: Option<Duration>,
+    /// How each Sentinel is asked, the local one first.
+    pub(super) ways: Vec<Server>,
     /// Whether the local Sentinel said nothing.
     is_without_local: bool,
     /// The addresses that servers have of their own, of all masters of the poll.
@@ -48,6 +52,7 @@ pub struct Poll {
 pub(super) struct Polled {
     who: String,
     pub(super) says: Result<Endpoint, String>,
+    out_of_reach: bool,
     epoch: u64,
     known_to: usize,
     listed_here: bool,
@@ -79,6 +84,8 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
     };
     let mut votes = vec![Polled {
         who: own_name.to_owned(),
+        // It is on this host.
+        out_of_reach: false,
         says: match &own {
             Ok(view) => named(&view.master),
             Err(silence) => Err(silence.why.clone()),
@@ -130,17 +137,25 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
             (quorum.unwrap_or(1), servers(&answering), redis)
         }
     };
+    // This host's Sentinel decides for this host; in its place the most patient of the others.
+    let told = match &own {
+        Ok(view) => vec![view],
+        Err(_) => answering.clone(),
+    };
     Poll {
         sentinels: others
             .iter()
             .map(|other| other.listed_as[0].clone())
             .collect(),
+        down_after: told.iter().filter_map(|view| view.down_after).max(),
+        failover_timeout: told.iter().filter_map(|view| view.failover_timeout).max(),
         is_without_local: own.is_err(),
         quorum,
         servers,
         redis: each_once(named_by_votes.chain(redis)),
         vouched_for,
         votes,
+        ways: Vec::new(),
         addresses: BTreeMap::new(),
     }
 }
@@ -152,9 +167,11 @@ fn vote(other: &Asked) -> Polled {
         (Ok(shown), Err(no)) => (shown.clone(), Err(no.to_string())),
         (Err(why), _) => (escape(&other.listed_as[0].host), Err(why.clone())),
     };
+    let no = other.view.as_ref().err();
     Polled {
         who,
         says,
+        out_of_reach: other.asked.is_ok() && no.is_some_and(NoAnswer::is_out_of_reach),
         epoch: other.view.as_ref().map_or(0, |view| view.config_epoch),
         known_to: 0,
         listed_here: false,
@@ -244,6 +261,26 @@ impl Poll {
         })
     }
 
+    /// Returns how long a master must be silent until it counts as down.
+    pub fn down_after(&self) -> Option<Duration> {
+        self.down_after
+    }
+
+    /// Returns how long a leader tries.
+    pub fn failover_timeout(&self) -> Option<Duration> {
+        self.failover_timeout
+    }
+
+    /// Returns how each Sentinel is asked, the local one first.
+    pub fn ways(&self) -> &[Server] {
+        &self.ways
+    }
+
+    /// Returns whether there is a replica.
+    pub fn has_replicas(&self) -> bool {
+        self.redis.len() > 1
+    }
+
     /// Returns every Redis of the master that is known.
     pub fn redis(&self) -> impl Iterator<Item = &Endpoint> {
         self.redis.iter().map(|(endpoint, _)| endpoint)
@@ -309,6 +346,7 @@ impl Poll {
             epoch: polled.epoch,
             known_to: polled.known_to,
             listed_here: polled.listed_here,
+            out_of_reach: polled.out_of_reach,
         };
         let ballot = Ballot {
             votes: self.votes.iter().map(vote).collect(),

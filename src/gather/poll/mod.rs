@@ -20,7 +20,8 @@ use crate::config::Config;
 use crate::exit::{Fault, Kind};
 use crate::failover::Endpoint;
 use crate::redis::{
-    self, Access, Instance, NoAnswer, Server, View, not_monitored, sentinel_fault, sentinel_server,
+    self, Access, Instance, Lines, NoAnswer, Server, View, not_monitored, sentinel_fault,
+    sentinel_server,
 };
 
 pub use self::count::{Asked, Poll, Silence, count};
@@ -28,6 +29,16 @@ pub use self::others::{Tried, try_others};
 
 /// How long the names of all servers may take to resolve.
 const NAMES: Duration = Duration::from_secs(1);
+
+/// How long the others are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as they may take.
+    Full,
+    /// A moment longer than it takes more than half of all to answer: whoever asks every second must not be held
+    /// up by one Sentinel that hangs.
+    Quick,
+}
 
 /// What the local Sentinel says of one master, or why it says nothing.
 type Own = Result<View, Silence>;
@@ -45,10 +56,12 @@ pub async fn poll(
     config: &Config,
     names: &[&str],
     memory: &Memory,
+    patience: Patience,
+    lines: &Lines,
 ) -> Result<Vec<Result<Poll, Fault>>, Fault> {
     let until = Instant::now() + NAMES;
     let peers = addresses_of(&config.sentinel.peers, until);
-    let (local, peers) = join(ask_local(config, names, memory), peers).await;
+    let (local, peers) = join(ask_local(config, names, memory, lines), peers).await;
     let (server, mut own) = local?;
     forget_in_views(views(&mut own), config).await;
     let asking = Asking {
@@ -66,7 +79,12 @@ pub async fn poll(
         .zip(&lists)
         .map(|(name, list)| (*name, list.as_slice()))
         .collect();
-    let others = ask_others(&lists, &asking, config).await;
+    let patience = match patience {
+        // Whoever was not asked knows no better than the others.
+        Patience::Quick if !own.iter().flatten().any(Result::is_ok) => Patience::Full,
+        patience => patience,
+    };
+    let others = ask_others(&lists, &asking, config, (patience, lines)).await;
     let own_name = match &server {
         Some(server) => server.endpoint.to_string(),
         None => config.sentinel.address.to_string(),
@@ -75,7 +93,13 @@ pub async fn poll(
     let has_certificate = config.tls.as_ref().is_some_and(|tls| tls.client.is_some());
     let count = |(name, own): (&&str, Result<Own, Fault>)| {
         let asked = of_one(&others, name, (has_password, has_certificate));
-        Ok(count(own?, &own_name, &asked))
+        let ways = others
+            .iter()
+            .filter(|other| other.views.contains_key(*name));
+        let ways = ways.filter_map(|other| other.server.as_ref().ok());
+        let mut poll = count(own?, &own_name, &asked);
+        poll.ways = server.iter().chain(ways).cloned().collect();
+        Ok(poll)
     };
     let mut polls: Vec<Result<Poll, Fault>> = names.iter().zip(own).map(count).collect();
     share_servers(&mut polls);
@@ -88,6 +112,7 @@ async fn ask_local(
     config: &Config,
     names: &[&str],
     memory: &Memory,
+    lines: &Lines,
 ) -> Result<(Option<Server>, Vec<Result<Own, Fault>>), Fault> {
     let at = &config.sentinel.address;
     let silent = |name: &str, why: &str, fault: Fault| match memory.of(name) {
@@ -106,7 +131,7 @@ async fn ask_local(
         Err(fault) if fault.kind == Kind::Permanent => return Err(fault),
         Err(fault) => return Ok((None, all_silent(fault.cause(), &fault))),
     };
-    let views = match redis::views(&server, names, ROUND).await {
+    let views = match redis::views(&server, lines, names, ROUND).await {
         Ok(views) => views,
         Err(no) if no.kind() == Kind::Permanent => return Err(sentinel_fault(&no, at)),
         Err(no) => {
@@ -161,10 +186,15 @@ fn instance(listed: Listed) -> Instance {
     }
 }
 
-async fn ask_others(lists: &[(&str, &[Instance])], asking: &Asking, config: &Config) -> Vec<Other> {
+async fn ask_others(
+    lists: &[(&str, &[Instance])],
+    asking: &Asking,
+    config: &Config,
+    (patience, lines): (Patience, &Lines),
+) -> Vec<Other> {
     let mut others: Vec<Other> = Vec::new();
     add(&mut others, lists, asking).await;
-    ask(&mut others).await;
+    ask(&mut others, patience, lines).await;
     let further = further(&others, config).await;
     if !further.is_empty() {
         let further: Vec<(&str, &[Instance])> = further
@@ -172,7 +202,7 @@ async fn ask_others(lists: &[(&str, &[Instance])], asking: &Asking, config: &Con
             .map(|(name, at)| (name.as_str(), std::slice::from_ref(at)))
             .collect();
         add(&mut others, &further, asking).await;
-        ask(&mut others).await;
+        ask(&mut others, patience, lines).await;
     }
     others
 }

@@ -1,26 +1,32 @@
 //! The other Sentinels: where they are, how they are asked, and what they say.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use futures_util::{StreamExt as _, stream};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::NAMES;
+use super::{NAMES, Patience};
 use crate::config::Config;
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 use crate::gather::ROUND;
 use crate::hosts;
-use crate::redis::{self, Access, Instance, NoAnswer, Server, View};
+use crate::redis::{self, Access, Instance, Lines, NoAnswer, Server, View};
 
 /// How many Sentinels are asked at the same time.
 const AT_ONCE: usize = 8;
 
 /// How long all of them may take: a forged hello can add any number of Sentinels.
 const ALL: Duration = Duration::from_secs(2);
+
+/// How long the others are waited for once more than half of all have answered.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// Another Sentinel, and what it says.
 pub(super) struct Other {
@@ -146,7 +152,11 @@ pub(super) async fn add(others: &mut Vec<Other>, lists: &[(&str, &[Instance])], 
 
 /// Asks every Sentinel about the masters for which it was not asked yet, some at a time: each answer takes
 /// memory.
-pub(super) async fn ask(others: &mut [Other]) {
+pub(super) async fn ask(others: &mut [Other], patience: Patience, lines: &Lines) {
+    let half = others.len().div_ceil(2);
+    let has_answered = |other: &&Other| other.views.values().flatten().any(Result::is_ok);
+    let before = others.iter().filter(has_answered).count();
+    let (answered, came) = (Cell::new(before), Notify::new());
     let mut in_order: Vec<&mut Other> = others.iter_mut().collect();
     in_order.sort_by_key(|other| other.is_said_to_be_down());
     let each = stream::iter(in_order);
@@ -156,18 +166,34 @@ pub(super) async fn ask(others: &mut [Other]) {
         let views = match &other.server {
             Ok(server) if !names.is_empty() => {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                let asked = redis::views(server, &names, ROUND).await;
+                let asked = redis::views(server, lines, &names, ROUND).await;
                 asked.unwrap_or_else(|no| vec![Err(no); names.len()])
             }
             // Why it was not asked is told in place of this.
             _ => vec![Err(NoAnswer::NoSuchMaster); names.len()],
         };
+        if views.iter().any(Result::is_ok) {
+            answered.set(answered.get() + 1);
+            came.notify_one();
+        }
         let views = views.into_iter().map(Some);
         other.views.extend(names.into_iter().zip(views));
     });
-    let _ = timeout(ALL, asked).await;
+    // With the local Sentinel that is more than half of all.
+    let enough = async {
+        while patience == Patience::Full || answered.get() < half {
+            came.notified().await;
+        }
+        sleep(MOMENT).await;
+    };
+    let why = match timeout(ALL, select(pin!(asked), pin!(enough))).await {
+        Ok(Either::Right(_)) => {
+            NoAnswer::Broken("no answer yet where a majority has answered".into())
+        }
+        Ok(Either::Left(_)) | Err(_) => NoAnswer::Silent(ALL),
+    };
     for view in others.iter_mut().flat_map(|other| other.views.values_mut()) {
-        view.get_or_insert(Err(NoAnswer::Silent(ALL)));
+        view.get_or_insert(Err(why.clone()));
     }
 }
 
@@ -197,7 +223,7 @@ pub async fn try_others(
     let each = others.iter().map(async |(at, master)| {
         let is_peer = peers.contains(at);
         let access = if is_peer { &access } else { &without };
-        let said = redis::master_address(&access.to(*at), master, ROUND).await;
+        let said = redis::master_address(&access.to(*at), &Lines::default(), master, ROUND).await;
         Tried {
             at: *at,
             is_peer,

@@ -287,8 +287,14 @@ impl Host<'_> {
         let mut command = self.lab.command("ip");
         command
             .args(["netns", "exec", &self.name])
-            .arg(program.as_ref());
+            .arg(program.as_ref())
+            .env("VIPSWITCH_AGENT_SOCKET", self.agent_socket());
         command
+    }
+
+    /// Returns where this host's agent listens: the hosts of a lab share /run.
+    pub fn agent_socket(&self) -> String {
+        format!("/run/vipswitch/{}.sock", self.name)
     }
 
     /// Runs a command to its end, which must be success, and returns what it printed.

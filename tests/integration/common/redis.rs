@@ -1,6 +1,9 @@
 //! The guide's servers in a lab: real Redis and real Sentinels, which call the executable under
 //! test, and a client that writes through the VIP. redis-cli commands and looks.
 
+pub mod agents;
+pub mod services;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -15,8 +18,10 @@ use super::{Host, Lab, PATIENCE, eventually, executable, finish, is_late, wait_f
 /// The hosts that may run Redis, in the order of their addresses.
 pub const SERVERS: [&str; 3] = ["server1", "server2", "server3"];
 
-const CLIENT: &str = "client";
-const SENTINEL_PORT: u16 = 6800;
+/// The host that writes through the VIPs.
+pub const CLIENT: &str = "client";
+/// The port of every Sentinel.
+pub const SENTINEL_PORT: u16 = 6800;
 
 /// Replicas are promoted on server2, else on server1: Sentinel never promotes priority 0.
 const PRIORITIES: [&str; 3] = ["100", "100", "0"];
@@ -24,10 +29,13 @@ const PRIORITIES: [&str; 3] = ["100", "100", "0"];
 /// Replicas are promoted on server2, from there on server3: the lowest priority wins.
 const CHAIN: [&str; 3] = ["100", "1", "2"];
 
+/// Any replica may be promoted.
+const EQUAL: [&str; 3] = ["100", "100", "100"];
+
 /// So long that no stall of the machine looks like a death. [`Site::kill`] shortens it.
 const NEVER_DOWN: u32 = 60_000;
 /// With 1,000 and less Sentinel takes the fresh master for down now and then, too.
-const SOON_DOWN: u32 = 2_000;
+pub const SOON_DOWN: u32 = 2_000;
 
 /// When a VIP that is in its place must be of use, at the latest. Without an announcement the
 /// client's neighbour entry would need 38 s to follow.
@@ -35,7 +43,7 @@ const USABLE: Duration = Duration::from_secs(30);
 
 /// Sentinel's own knobs: what it does every few seconds it does at once, and a stall of the
 /// machine does not keep it from acting for 30 s.
-const QUICK: [&str; 6] = [
+pub const QUICK: [&str; 6] = [
     "info-period",
     "500",
     "publish-period",
@@ -198,6 +206,55 @@ impl Site {
     /// Makes the Sentinels that are not started yet call this executable.
     pub fn call(&mut self, hook: &Path) {
         hook.clone_into(&mut self.hook);
+    }
+
+    /// Returns a site with agents, and no hook.
+    pub fn with_agents(masters: &[Master]) -> Site {
+        let lab = Lab::with_hosts(["server1", "server2", "server3", CLIENT]);
+        let mut site = Site::in_lab(lab, &SERVERS, masters);
+        site.call(Path::new("/bin/true"));
+        site.configure_vips();
+        site.start();
+        for server in SERVERS {
+            site.start_agent(server);
+        }
+        site
+    }
+
+    /// Starts a server's agent, and waits until it answers and knows where every VIP belongs.
+    #[track_caller]
+    pub fn start_agent(&self, server: &str) {
+        self.launch_agent(server);
+        self.wait_for_agent(server);
+    }
+
+    /// Waits until a server's agent answers and knows where every VIP belongs.
+    #[track_caller]
+    pub fn wait_for_agent(&self, server: &str) {
+        eventually("the agent knows where every VIP belongs", || {
+            let known = self.agent(server);
+            known.is_some_and(|known| {
+                let masters = known["masters"].as_array().unwrap();
+                masters
+                    .iter()
+                    .all(|one| one["verdict"] == "here" || one["verdict"] == "elsewhere")
+            })
+        });
+    }
+
+    /// Returns what a server's agent knows; `None` if it does not answer.
+    pub fn agent(&self, server: &str) -> Option<Value> {
+        let script = r#"
+use IO::Socket::UNIX;
+my $agent = IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 1;
+print $agent "{\"verb\":\"status\",\"config\":\"$ENV{VIPSWITCH_CONFIG}\"}\n";
+print while <$agent>;
+"#;
+        let mut ask = self.host(server).command("perl");
+        ask.args(["-e", script, &self.host(server).agent_socket()]);
+        let answer = finish(ask).stdout;
+        let reply: Value = serde_json::from_str(&answer).ok()?;
+        serde_json::from_str(reply["out"].as_str()?).ok()
     }
 
     /// Sets `SENTINEL DEBUG` times of one Sentinel, in milliseconds.
@@ -409,7 +466,7 @@ impl Site {
     }
 
     /// Asks a Redis or Sentinel; `None` if it does not answer, or with an error.
-    fn ask(&self, server: &str, port: u16, words: &[&str]) -> Option<Value> {
+    pub fn ask(&self, server: &str, port: u16, words: &[&str]) -> Option<Value> {
         let mut command = self.host(server).command("redis-cli");
         command.args(["--json", "-p", &port.to_string()]);
         command.args(words);
@@ -495,7 +552,8 @@ impl Site {
         });
     }
 
-    fn count_as_down_after(&self, master: &Master, milliseconds: u32) {
+    /// Sets how long a Redis may be silent until a Sentinel takes it for down.
+    pub fn count_as_down_after(&self, master: &Master, milliseconds: u32) {
         let milliseconds = milliseconds.to_string();
         for server in SERVERS {
             let words = [
@@ -531,8 +589,8 @@ impl Site {
     fn launch(&self, server: &str, program: &str, service: &str) {
         let name = format!("{server}-{service}");
         let dir = self.lab.dir().join(&name);
-        let mut command = self.host(server).command(program);
-        command.arg(dir.join("conf"));
+        let mut command = self.noting_its_pid(server, &name);
+        command.arg(program).arg(dir.join("conf"));
         self.processes
             .borrow_mut()
             .insert(name, Process::start(command, dir.join("output")));

@@ -1,0 +1,155 @@
+//! The replica that a leader promotes, on another host: asked until it says master.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::config::{Config, Master};
+use crate::evidence::Role;
+use crate::exit::Kind;
+use crate::failover::Host;
+use crate::hosts;
+use crate::redis::{Connection, NoAnswer, Server, State};
+
+/// How often it is asked, and how often a connection is tried.
+const POLL: Duration = Duration::from_millis(5);
+
+/// How long after the end of a connection the next is made: a server that ends each must not keep this host busy.
+const AGAIN: Duration = Duration::from_millis(1);
+
+/// What a replica says once it is master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promotion {
+    /// How many bytes of the old master's stream it had then, where it may be asked for that (Redis 4.0 and later).
+    pub promoted_at: Option<u64>,
+    /// All that it says.
+    pub state: State,
+}
+
+/// Asks a Redis every 5 ms, and at once when it ends the connection, until it says master.
+///
+/// # Errors
+///
+/// It did not say so until then, and why; at once where it cannot be asked at all.
+pub async fn turned_master(server: &Server, until: Instant) -> Result<Promotion, NoAnswer> {
+    let began = Instant::now();
+    let mut last = NoAnswer::Silent(until.saturating_duration_since(began));
+    while Instant::now() < until {
+        let no = match Connection::open(server, until).await {
+            Err(no) => no,
+            Ok(mut connection) => match turns_master(&mut connection, until).await {
+                Ok(promotion) => return Ok(promotion),
+                // The promotion ends the connection: little time may be lost.
+                Err(Ended::Later(no)) => {
+                    last = no;
+                    sleep(AGAIN).await;
+                    continue;
+                }
+                Err(Ended::AtOnce(no)) => no,
+            },
+        };
+        if no.kind() == Kind::Permanent {
+            return Err(no);
+        }
+        last = no;
+        sleep(POLL).await;
+    }
+    Err(last)
+}
+
+/// When a connection ended.
+enum Ended {
+    /// Before a first answer.
+    AtOnce(NoAnswer),
+    /// After it had answered.
+    Later(NoAnswer),
+}
+
+async fn turns_master(connection: &mut Connection, until: Instant) -> Result<Promotion, Ended> {
+    let mut known = None;
+    loop {
+        let state = match State::ask(connection, known.as_ref(), until).await {
+            Ok(state) => state,
+            Err(no) if known.is_some() => return Err(Ended::Later(no)),
+            Err(no) => return Err(Ended::AtOnce(no)),
+        };
+        if state.role == Role::Master {
+            let promoted_at = state.promoted_at;
+            return Ok(Promotion { promoted_at, state });
+        }
+        known = Some(state);
+        let pause = timeout(POLL, connection.next()).await;
+        if let Ok(Err(no)) = pause
+            && connection.has_ended()
+        {
+            return Err(Ended::Later(no));
+        }
+        if Instant::now() >= until {
+            let replica = "it still says replica";
+            return Err(Ended::Later(NoAnswer::Unexpected(replica.into())));
+        }
+    }
+}
+
+/// Returns whether a Redis on this host (as it was named, and its addresses) may be asked with the user, the password
+/// and the certificate of this master. Where there is neither password nor certificate anybody may be; else only the
+/// hosts of `peers` and `[hosts]`: anybody who may publish on a monitored Redis can have forged another.
+pub fn may_be_asked(config: &Config, master: &Master, named: &[Host]) -> bool {
+    let tls = config.tls.as_ref().filter(|_| master.tls);
+    let certificate = tls.is_some_and(|tls| tls.client.is_some());
+    if master.redis_password.is_none() && !certificate {
+        return true;
+    }
+    let peers = config.sentinel.peers.iter().map(|peer| &peer.host);
+    let mut known = peers.chain(config.hosts.values().flatten());
+    let is_at = |host: &Host| {
+        let addresses = hosts::at_hand(host).into_iter().map(Host::Address);
+        addresses
+            .into_iter()
+            .any(|address| named.contains(&address))
+    };
+    known.any(|host| named.contains(host) || is_at(host))
+}
+
+/// [`may_be_asked`] of an address.
+pub fn address_may_be_asked(config: &Config, master: &Master, address: IpAddr) -> bool {
+    may_be_asked(config, master, &[Host::Address(address.to_canonical())])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+
+    fn may(master: &str, rest: &str, address: &str) -> bool {
+        let text = format!("[masters.m]\nvip = '10.0.0.9'\n{master}\n{rest}");
+        let config = config::parse(&text, Path::new("/x")).unwrap();
+        let master = config.master("m").unwrap();
+        address_may_be_asked(&config, master, address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_password_goes_to_the_hosts_of_the_configuration_only() {
+        let password = "redis_password_file = '/etc/secret'";
+        let peers = "[sentinel]\npeers = ['10.0.0.2:26379']";
+        let hosts = "[hosts]\nredis3 = ['fd00::3']";
+        let both = format!("{peers}\n{hosts}");
+        assert!(may(password, &both, "10.0.0.2"));
+        assert!(may(password, &both, "::ffff:10.0.0.2"));
+        assert!(may(password, &both, "fd00::3"));
+        assert!(!may(password, &both, "10.0.0.66"));
+        assert!(!may(password, "", "10.0.0.2"));
+    }
+
+    #[test]
+    fn without_password_and_certificate_any_may_be_asked() {
+        assert!(may("", "", "10.0.0.66"));
+        let files = "[tls]\nca_file = '/ca'\ncert_file = '/c'\nkey_file = '/k'";
+        assert!(may("", files, "10.0.0.66"));
+        assert!(!may("tls = true", files, "10.0.0.66"));
+        assert!(may("tls = true", "[tls]\nca_file = '/ca'", "10.0.0.66"));
+    }
+}

@@ -1,0 +1,81 @@
+//! Writes are paused on the old master until its VIP is released: what a client writes meanwhile waits, and no
+//! acknowledged write is lost. A pause always ends: by its own length, as Redis counts it, if nothing else ends it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Time;
+
+/// The longest pause: a longer one makes Sentinel take the living master for down, as its own PUBLISH waits in it
+/// and its PINGs behind that (measured: 2.1 s at `down-after` 1000).
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// How long a release waits for the answer to the pause, which takes less than a millisecond: a Redis that hangs
+/// takes no writes.
+const AWAITED: Duration = Duration::from_millis(200);
+
+/// How long writes are paused at most.
+pub(super) fn longest(down_after: Option<Duration>) -> Duration {
+    down_after.map_or(LONGEST, |time| (time / 2).min(LONGEST))
+}
+
+/// A pause that was asked for.
+#[derive(Clone, Debug)]
+pub(super) struct HandOver {
+    /// The old master.
+    pub(super) at: SocketAddr,
+    /// How long at most.
+    pub(super) longest: Duration,
+    /// When it was asked for.
+    pub(super) since: Time,
+    /// How far it has come.
+    pub(super) stage: Stage,
+    /// How many bytes the old master had sent when writes were paused, and the new master had when it was promoted.
+    pub(super) sent: Option<u64>,
+    pub(super) had: Option<u64>,
+}
+
+/// How far a pause has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It was asked for.
+    Asked,
+    /// Writes wait.
+    Paused,
+    /// It was refused, or nobody answered.
+    Refused,
+    /// Its end was asked for.
+    Ending,
+}
+
+impl HandOver {
+    /// Notes how far the old master's stream has come. What it said before writes were paused is too little.
+    pub(super) fn heard(&mut self, sent: Option<u64>) {
+        if self.stage != Stage::Asked {
+            self.sent = self.sent.max(sent);
+        }
+    }
+
+    /// Returns how many bytes the new master lacks, once that is known.
+    pub(super) fn behind(&self) -> Option<u64> {
+        Some(self.sent?.saturating_sub(self.had?))
+    }
+
+    /// Returns when it ends by itself.
+    pub(super) fn until(&self) -> Time {
+        self.since + self.longest
+    }
+
+    /// Returns whether the release has to wait for it.
+    pub(super) fn is_awaited(&self, now: Time) -> bool {
+        self.stage == Stage::Asked && now < self.since + AWAITED
+    }
+
+    /// Returns when it changes, whatever happens until then.
+    pub(super) fn next(&self, now: Time) -> Time {
+        match self.is_awaited(now) {
+            true => self.since + AWAITED,
+            false => self.until(),
+        }
+    }
+}

@@ -1,0 +1,767 @@
+//! What the agent knows of one master, and when it has its VIPs settled.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::cut_off::CutOff;
+use super::hand_over::{HandOver, Stage, longest};
+use super::promotion::{Promoting, own, site};
+use super::{Action, Facts, Own, Settled, Time, Timeline};
+use crate::config::OnIsolation;
+use crate::evidence::{Ballot, Call, Evidence, Order, Role, Word};
+use crate::exit::{Fault, Kind};
+use crate::failover::Endpoint;
+use crate::place::Place;
+use crate::verdict::{Verdict, Why, verdict};
+
+/// For how long the Sentinels are asked often after a Redis of this host has changed its role.
+const AFTER_A_CHANGE: Duration = Duration::from_secs(10);
+
+/// The pause before a failed attempt is repeated: short at first, then doubling.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The pause after a fault that does not pass while nobody changes anything.
+const HOPELESS_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long after a pause of writes the next may begin: anybody who may publish on a monitored Redis can forge a
+/// Sentinel and its events, and must not keep the writes waiting.
+const BETWEEN_PAUSES: Duration = Duration::from_secs(20);
+
+/// The number of the newest failover where no Sentinel has told it yet.
+const UNKNOWN: u64 = u64::MAX;
+
+/// How many take-over times are kept.
+const KEPT: usize = 100;
+
+/// Where the VIPs were settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    /// On this host.
+    Here,
+    /// Not on this host.
+    Elsewhere,
+}
+
+/// Sentinel's call.
+#[derive(Debug)]
+struct Called {
+    call: Call,
+    /// What this host's Sentinel said of it.
+    word: Word,
+    /// Until when it counts.
+    until: Time,
+    /// Whether a round of questions goes on that began before it.
+    in_older_round: bool,
+}
+
+impl Called {
+    /// Whether what was asked later speaks against it: this host's Sentinel, or a majority.
+    fn is_stale(&self, known: &Evidence) -> bool {
+        let Some(ballot) = known.ballot.as_ref().filter(|_| !self.in_older_round) else {
+            return false;
+        };
+        let local = ballot
+            .votes
+            .first()
+            .and_then(|vote| vote.says.as_ref().ok());
+        let mut named = local.into_iter().chain(ballot.winner());
+        named.any(|site| !site.is_same(&self.call.to))
+    }
+}
+
+impl Stands {
+    fn of(verdict: &Verdict) -> Option<Stands> {
+        match verdict {
+            Verdict::Here(..) => Some(Stands::Here),
+            Verdict::Elsewhere(_) => Some(Stands::Elsewhere),
+            Verdict::Stays(_) | Verdict::Undecided(_) => None,
+        }
+    }
+}
+
+/// What the agent knows of one master.
+#[derive(Debug)]
+pub struct Master {
+    /// The master-name.
+    pub name: String,
+    vips: Vec<IpAddr>,
+    on_isolation: OnIsolation,
+    facts: Option<Facts>,
+    /// Why the last round of questions told nothing.
+    unasked: Option<Fault>,
+    /// What each Redis of this host said last.
+    pub own: BTreeMap<SocketAddr, Own>,
+    promotion: Option<Promoting>,
+    /// Whether what follows from the promotion was begun: its place may be unknown at first.
+    is_begun: bool,
+    pub(super) hand_over: Option<HandOver>,
+    /// When writes may be paused again: an event may be forged.
+    pause_after: Time,
+    cut_off: CutOff,
+    /// An order against the truth, and the newest failover when it was given.
+    forced: Option<(Order, u64)>,
+    call: Option<Called>,
+    divided_since: Option<Time>,
+    restless_until: Time,
+    /// When something is due, whatever happens until then.
+    pub(super) due: Option<Time>,
+    /// Whether something goes on, so that the Sentinels are to be asked often.
+    pub(super) is_restless: bool,
+    /// What followed from all that last.
+    pub verdict: Verdict,
+    stands: Option<Stands>,
+    settling: bool,
+    is_dirty: bool,
+    pub(super) retry: Option<(Time, Duration)>,
+    failed: Option<Fault>,
+    /// The last failover that was seen.
+    pub timeline: Option<Timeline>,
+    /// How often a VIP was taken over here.
+    pub take_overs: u64,
+    /// How long each took, from the first sign to the first frame.
+    pub took: Vec<Duration>,
+    /// How long writes were paused in all.
+    pub paused_for: Duration,
+    /// How often something else had bound or removed a VIP.
+    pub drifts: u64,
+}
+
+impl Master {
+    pub(super) fn new(name: String, on_isolation: OnIsolation, vips: Vec<IpAddr>) -> Master {
+        Master {
+            name,
+            vips,
+            on_isolation,
+            facts: None,
+            unasked: None,
+            own: BTreeMap::new(),
+            promotion: None,
+            is_begun: false,
+            hand_over: None,
+            pause_after: Time::ZERO,
+            cut_off: CutOff::default(),
+            forced: None,
+            call: None,
+            divided_since: None,
+            restless_until: Time::ZERO,
+            due: None,
+            is_restless: false,
+            verdict: Verdict::Stays(Why::NothingKnown),
+            stands: None,
+            settling: false,
+            is_dirty: false,
+            retry: None,
+            failed: None,
+            timeline: None,
+            take_overs: 0,
+            took: Vec::new(),
+            paused_for: Duration::ZERO,
+            drifts: 0,
+        }
+    }
+
+    /// Returns what is known now, for the verdict.
+    pub fn evidence(&self, now: Time) -> Evidence {
+        let mut all = self.asked();
+        if let Some(ballot) = &mut all.ballot {
+            ballot.waited = self
+                .divided_since
+                .map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        }
+        for redis in &mut all.own_redis {
+            if let Some(own) = self.own.get(&redis.at) {
+                redis.role = own.role.clone();
+            }
+        }
+        let promotion = self.promotion.as_ref();
+        all.promotion = promotion.map(|promoting| promoting.evidence(&all, now));
+        all.is_cut_off = self.is_cut_off(&all, now);
+        all.order = self.forced.map(|(order, _)| order);
+        if let Some(called) = &self.call {
+            all.call = Some(called.call.clone());
+            all.word = Some(called.word.clone());
+        }
+        all
+    }
+
+    /// Returns what the last round of questions told. What an earlier one told of the Sentinels does not hold any
+    /// more.
+    fn asked(&self) -> Evidence {
+        let told = self.facts.as_ref().map(|facts| facts.evidence.clone());
+        let told = told.unwrap_or_default();
+        Evidence {
+            ballot: told.ballot.filter(|_| self.unasked.is_none()),
+            ..told
+        }
+    }
+
+    fn is_cut_off(&self, known: &Evidence, now: Time) -> bool {
+        let is_master = known
+            .own_redis
+            .iter()
+            .any(|own| own.role == Ok(Role::Master));
+        let due = self.down_after().and_then(|time| self.cut_off.due(time));
+        self.on_isolation == OnIsolation::Release && is_master && due.is_some_and(|due| due <= now)
+    }
+
+    /// Returns how long this host has been cut off, if it is, whatever it does then.
+    pub fn cut_off_for(&self, now: Time) -> Option<Duration> {
+        let since = self.cut_off.since()?;
+        let due = self.cut_off.due(self.down_after()?)?;
+        (due <= now).then(|| now.saturating_sub(since))
+    }
+
+    fn down_after(&self) -> Option<Duration> {
+        self.facts.as_ref()?.down_after
+    }
+
+    /// Returns an order against the truth that still holds, and the newest failover when it was given.
+    pub fn forced(&self) -> Option<(Order, u64)> {
+        self.forced
+    }
+
+    /// Goes on with an order that an earlier agent of this host was given.
+    pub(super) fn go_on_with(&mut self, order: Order, epoch: u64) {
+        self.forced = Some((order, epoch));
+    }
+
+    /// Returns where the VIPs were settled last.
+    pub fn stands(&self) -> Option<Stands> {
+        self.stands
+    }
+
+    /// Returns whether everything was done that follows from what is known, and why not if it is known.
+    pub fn is_settled(&self) -> bool {
+        !self.settling && !self.is_dirty && Stands::of(&self.verdict) == self.stands
+    }
+
+    /// Returns whether a failover goes on that no majority has confirmed yet: another agent would not know of it.
+    pub(super) fn is_promoting(&self) -> bool {
+        self.promotion.is_some()
+    }
+
+    /// Returns why the last attempt has failed, if it has.
+    pub fn failed(&self) -> Option<&Fault> {
+        self.failed.as_ref()
+    }
+
+    /// Returns what would follow without an operator's order.
+    pub fn verdict_without_order(&self, now: Time) -> Verdict {
+        verdict(&Evidence {
+            order: None,
+            ..self.evidence(now)
+        })
+    }
+
+    /// Returns why the last round of questions told nothing.
+    pub fn unasked(&self) -> Option<&Fault> {
+        self.unasked.as_ref()
+    }
+
+    /// What was known before tells nothing: this agent, or the whole machine, was stopped meanwhile.
+    pub(super) fn was_late(&mut self, now: Time) {
+        self.cut_off.was_late(now);
+        let text = "this agent was stopped for a while, and has not asked since";
+        self.unasked = Some(Fault::passing(text));
+        self.own.clear();
+        self.promotion = None;
+    }
+
+    pub(super) fn polled(&mut self, facts: Facts, now: Time) {
+        self.cut_off
+            .polled(facts.could_elect_without && facts.has_replicas, now);
+        let ballot = facts.evidence.ballot.as_ref();
+        let waits = ballot.is_some_and(Ballot::waits_for_a_minority);
+        self.divided_since = self.divided_since.or(Some(now)).filter(|_| waits);
+        let epoch = newest(&facts.evidence);
+        let known = |(order, given)| (order, if given == UNKNOWN { epoch } else { given });
+        self.forced = self.forced.map(known).filter(|(_, given)| epoch <= *given);
+        self.unasked = None;
+        let is_stale = |called: &Called| called.is_stale(&facts.evidence);
+        self.call = self.call.take().filter(|called| !is_stale(called));
+        let known: Vec<SocketAddr> = facts.evidence.own_redis.iter().map(|own| own.at).collect();
+        self.own.retain(|at, _| known.contains(at));
+        // The lengths are kept where they were not told this time.
+        let before = self.facts.take();
+        let before = before.map(|before| (before.down_after, before.failover_timeout));
+        let (down_after, failover_timeout) = before.unwrap_or_default();
+        self.facts = Some(Facts {
+            down_after: facts.down_after.or(down_after),
+            failover_timeout: facts.failover_timeout.or(failover_timeout),
+            ..facts
+        });
+    }
+
+    pub(super) fn round_ended(&mut self) {
+        if let Some(called) = &mut self.call {
+            called.in_older_round = false;
+        }
+    }
+
+    pub(super) fn not_polled(&mut self, fault: Fault) {
+        self.unasked = Some(fault);
+        self.divided_since = None;
+    }
+
+    /// Returns whether its role is news.
+    pub(super) fn heard_own(&mut self, at: SocketAddr, own: Own, now: Time) -> bool {
+        self.cut_off.heard(own.acknowledged, now);
+        let before = self.own.get(&at).map(|own| own.role.clone().ok());
+        let is_news = before.is_some_and(|role| role != own.role.clone().ok());
+        if is_news {
+            self.restless_until = now + AFTER_A_CHANGE;
+        }
+        if let Some(hand_over) = self.hand_over.as_mut().filter(|it| it.at == at)
+            && own.role == Ok(Role::Master)
+        {
+            hand_over.heard(own.offset);
+        }
+        self.own.insert(at, own);
+        self.compare();
+        is_news
+    }
+
+    /// Notes how many bytes the new master lacks, once both numbers are known.
+    fn compare(&mut self) {
+        let behind = self.hand_over.as_ref().and_then(HandOver::behind);
+        if let (Some(behind), Some(timeline)) = (behind, &mut self.timeline) {
+            timeline.bytes_behind = Some(behind);
+        }
+    }
+
+    pub(super) fn promotes(
+        &mut self,
+        to: Endpoint,
+        by: String,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(known) = self.promotion.as_mut().filter(|known| known.to == to) {
+            known.by.insert(by);
+            return;
+        }
+        self.unpause(actions);
+        // Sentinel calls after its events: a call about another Redis is about an earlier failover.
+        let chosen = site(&to, &self.asked().known_redis);
+        let is_about_it = |called: &Called| called.call.to.is_same(&chosen);
+        self.call = self.call.take().filter(is_about_it);
+        let lasts = self.facts.as_ref().and_then(|facts| facts.failover_timeout);
+        let mut timeline = Timeline::new(to.to_string(), now);
+        timeline.event = Some(now);
+        self.timeline = Some(timeline);
+        self.promotion = Some(Promoting::new(to, by, &self.asked(), now, lasts));
+        self.is_begun = false;
+    }
+
+    /// A candidate that was not elected gives up, too: only the leader that has published the promotion ends it.
+    pub(super) fn aborted(&mut self, by: &str, now: Time, actions: &mut Vec<Action>) {
+        if self
+            .promotion
+            .take_if(|known| known.by.contains(by))
+            .is_none()
+        {
+            return;
+        }
+        self.end_timeline("aborted", now);
+        self.pause_after = now;
+        self.unpause(actions);
+    }
+
+    pub(super) fn chosen_said(&mut self, who: &Endpoint, role: Role, had: Option<u64>, now: Time) {
+        let Some(promotion) = self.promotion.as_mut().filter(|known| known.to == *who) else {
+            return;
+        };
+        if role == Role::Master
+            && let Some(timeline) = &mut self.timeline
+        {
+            timeline.role_changed.get_or_insert(now);
+        }
+        promotion.role = Some(role);
+        if let Some(hand_over) = &mut self.hand_over {
+            hand_over.had = had;
+        }
+        self.compare();
+    }
+
+    pub(super) fn paused(&mut self, paused: Result<(), String>, now: Time) {
+        let Some(hand_over) = &mut self.hand_over else {
+            return;
+        };
+        hand_over.stage = match paused {
+            Ok(()) => Stage::Paused,
+            Err(_) => Stage::Refused,
+        };
+        if let (Stage::Paused, Some(timeline)) = (hand_over.stage, &mut self.timeline) {
+            timeline.paused.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn unpaused(&mut self, now: Time) {
+        let Some(hand_over) = self.hand_over.take() else {
+            return;
+        };
+        self.paused_for += now.min(hand_over.until()).saturating_sub(hand_over.since);
+        if let Some(timeline) = &mut self.timeline {
+            timeline.unpaused.get_or_insert(now);
+        }
+    }
+
+    fn unpause(&mut self, actions: &mut Vec<Action>) {
+        match &mut self.hand_over {
+            Some(hand_over) if matches!(hand_over.stage, Stage::Asked | Stage::Paused) => {
+                hand_over.stage = Stage::Ending;
+                actions.push(Action::Unpause(self.name.clone(), hand_over.at));
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes Sentinel's call. Whether a round of questions goes on, which is older than the call.
+    pub(super) fn called(&mut self, (call, word): (Call, Word), until: Time, polling: bool) {
+        self.call = Some(Called {
+            call,
+            word,
+            until,
+            in_older_round: polling,
+        });
+        self.is_dirty |= !self.settling;
+    }
+
+    pub(super) fn force(&mut self, order: Option<Order>) {
+        let epoch = self.facts.as_ref().map(|facts| newest(&facts.evidence));
+        self.forced = order.map(|order| (order, epoch.unwrap_or(UNKNOWN)));
+        self.look();
+    }
+
+    pub(super) fn look(&mut self) {
+        self.is_dirty = true;
+        self.retry = None;
+    }
+
+    pub(super) fn lost(&mut self, vip: IpAddr) {
+        if self.vips.contains(&vip) && self.stands == Some(Stands::Here) {
+            self.drifts += u64::from(!self.settling);
+            self.look();
+        }
+    }
+
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.vips.contains(&address)
+    }
+
+    /// Has a failed attempt repeated at once.
+    pub(super) fn may_work_now(&mut self) {
+        self.retry = None;
+    }
+
+    /// Looks again at a VIP that may have come before this address of the host's own (a network manager configures
+    /// the interface anew): beside it the VIP is to have no subnet, or it becomes the host's source address.
+    pub(super) fn gained_own(&mut self, address: IpAddr) {
+        self.may_work_now();
+        if address.is_ipv4() && self.stands == Some(Stands::Here) {
+            self.look();
+        }
+    }
+
+    pub(super) fn gained(&mut self, address: IpAddr) {
+        if !self.has(address) {
+            self.may_work_now();
+        } else if self.stands == Some(Stands::Elsewhere) && !self.settling {
+            self.drifts += 1;
+            self.look();
+        }
+    }
+
+    pub(super) fn settled(&mut self, settled: Settled, now: Time, actions: &mut Vec<Action>) {
+        self.settling = false;
+        let stands = settled.verdict.as_ref().and_then(Stands::of);
+        if settled.took_over {
+            self.note_take_over(&settled, now);
+        }
+        if settled.released
+            && let Some(timeline) = &mut self.timeline
+        {
+            timeline.released.get_or_insert(now);
+        }
+        let has_failed = settled.failed.is_some();
+        match &settled.failed {
+            None => {
+                self.stands = stands.or(self.stands);
+                self.retry = None;
+            }
+            Some(fault) => {
+                let pause = match (fault.kind, self.retry) {
+                    (Kind::Permanent, _) => HOPELESS_PAUSE,
+                    (Kind::Passing, None) => FIRST_PAUSE,
+                    (Kind::Passing, Some((_, last))) => (last * 2).min(LONGEST_PAUSE),
+                };
+                self.retry = Some((now + pause, pause));
+                self.is_dirty = true;
+            }
+        }
+        self.failed = settled.failed;
+        // Blocked clients were reset by then; never before.
+        if !has_failed && stands == Some(Stands::Elsewhere) {
+            self.unpause(actions);
+        }
+    }
+
+    fn note_take_over(&mut self, settled: &Settled, now: Time) {
+        self.take_overs += 1;
+        let first = settled.first_frame.unwrap_or(now);
+        let Some(timeline) = &mut self.timeline else {
+            return;
+        };
+        if timeline.first_frame.is_none() && timeline.ended.is_empty() {
+            timeline.first_frame = Some(first);
+            timeline.settled = Some(now);
+            let began = timeline.role_changed.unwrap_or(timeline.began);
+            self.took.push(first.saturating_sub(began));
+            let surplus = self.took.len().saturating_sub(KEPT);
+            self.took.drain(..surplus);
+        }
+    }
+
+    fn end_timeline(&mut self, how: &'static str, now: Time) {
+        if let Some(timeline) = &mut self.timeline
+            && timeline.ended.is_empty()
+        {
+            timeline.ended = how;
+            if how != "aborted" {
+                timeline.confirmed.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Looks what follows from what is known now.
+    pub(super) fn review(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.expire(now);
+        let mut known = self.evidence(now);
+        self.begin_promotion(&known, now, actions);
+        self.note_role(&known, now);
+        if self.confirm(&known, now, actions) {
+            known = self.evidence(now);
+        }
+        let next = verdict(&known);
+        if next != self.verdict {
+            self.note(&next, now, actions);
+        }
+        self.verdict = next;
+        self.hand_over_if_cut_off(&known, now, actions);
+        self.settle_if_due(now, actions);
+        let waits = known
+            .ballot
+            .as_ref()
+            .is_some_and(Ballot::waits_for_a_minority);
+        let has_call = self.call.is_some() && !self.is_settled();
+        self.is_restless =
+            waits || has_call || self.promotion.is_some() || now < self.restless_until;
+        self.due = self.wake(now);
+    }
+
+    fn expire(&mut self, now: Time) {
+        self.call = self.call.take().filter(|called| now < called.until);
+        if self
+            .promotion
+            .as_ref()
+            .is_some_and(|promoting| now >= promoting.until())
+        {
+            self.promotion = None;
+            self.end_timeline("aborted", now);
+        }
+        if self.hand_over.as_ref().is_some_and(|it| now >= it.until()) {
+            self.unpaused(now);
+        }
+    }
+
+    /// Does what follows from a promotion at once, as soon as it is known which host is meant.
+    fn begin_promotion(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) {
+        let Some(promoting) = self.promotion.as_ref().filter(|_| !self.is_begun) else {
+            return;
+        };
+        let to = site(&promoting.to, &known.known_redis);
+        match &to.place {
+            Err(_) => return,
+            Ok(Place::Here(_)) => {
+                if let Some(own) = own(&to, &known.own_redis) {
+                    actions.push(Action::Expect(self.name.clone(), own.at));
+                }
+            }
+            Ok(Place::Elsewhere) => {
+                let (endpoint, until) = (promoting.to.clone(), promoting.until());
+                let mut masters = known.own_redis.iter();
+                let master = masters.find(|own| own.role == Ok(Role::Master));
+                if let Some(master) = master {
+                    self.pause(master.at, now, actions);
+                }
+                // A master that has died pauses nothing, and its host has the VIP still.
+                if master.is_some() || self.stands == Some(Stands::Here) {
+                    let left = until.saturating_sub(now);
+                    actions.push(Action::AskChosen(self.name.clone(), endpoint, left));
+                }
+            }
+        }
+        self.is_begun = true;
+    }
+
+    fn pause(&mut self, at: SocketAddr, now: Time, actions: &mut Vec<Action>) {
+        if now < self.pause_after {
+            let text =
+                "writes are not paused again so soon after the last time, so that some may be lost";
+            actions.push(Action::Log(self.name.clone(), false, text.to_owned()));
+            return;
+        }
+        self.pause_after = now + BETWEEN_PAUSES;
+        let longest = longest(self.down_after());
+        self.hand_over = Some(HandOver {
+            at,
+            longest,
+            since: now,
+            stage: Stage::Asked,
+            sent: None,
+            had: None,
+        });
+        actions.push(Action::Pause(self.name.clone(), at, longest));
+    }
+
+    /// Notes when this host's Redis turned master.
+    fn note_role(&mut self, known: &Evidence, now: Time) {
+        let is_here = known.promoted().is_some_and(crate::evidence::Site::is_here);
+        if let (true, Some(timeline)) = (is_here, &mut self.timeline) {
+            timeline.role_changed.get_or_insert(now);
+        }
+    }
+
+    /// Ends a promotion that a majority has confirmed: from now on the majority says where the master is.
+    /// Returns whether it did.
+    fn confirm(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) -> bool {
+        let winner = known.ballot.as_ref().and_then(Ballot::winner);
+        let Some((promoting, winner)) = self.promotion.as_ref().zip(winner) else {
+            return false;
+        };
+        let to = site(&promoting.to, &known.known_redis);
+        if winner.is_same(&to) {
+            self.promotion = None;
+            self.pause_after = now;
+            let has_released = self
+                .timeline
+                .as_ref()
+                .is_some_and(|it| it.released.is_some());
+            let how = match (winner.is_here(), has_released) {
+                (true, _) => "taken_over",
+                (false, true) => "released",
+                (false, false) => "elsewhere",
+            };
+            self.end_timeline(how, now);
+            if let Some(timeline) = &self.timeline {
+                actions.push(Action::Log(self.name.clone(), true, timeline.words()));
+            }
+            return true;
+        }
+        false
+    }
+
+    fn hand_over_if_cut_off(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) {
+        let is_due = matches!(self.verdict, Verdict::Elsewhere(Why::CutOff))
+            && self.stands == Some(Stands::Here)
+            && self.hand_over.is_none();
+        let mut masters = known.own_redis.iter();
+        if is_due && let Some(master) = masters.find(|own| own.role == Ok(Role::Master)) {
+            self.pause(master.at, now, actions);
+        }
+    }
+
+    fn settle_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let wants = self.wants();
+        if wants.is_none() || self.settling {
+            return;
+        }
+        let may_try = self.retry.is_none_or(|(at, _)| now >= at);
+        if (self.is_dirty || wants != self.stands) && may_try && !self.waits_for_pause(now) {
+            (self.settling, self.is_dirty) = (true, false);
+            actions.push(Action::Settle(self.name.clone()));
+        } else if self.is_settled() && wants == Some(Stands::Elsewhere) {
+            // There was no VIP to release.
+            self.unpause(actions);
+        }
+    }
+
+    /// Returns where the VIPs are to be settled, `None` where they stay as they are.
+    fn wants(&self) -> Option<Stands> {
+        Stands::of(&self.verdict)
+    }
+
+    /// Returns whether the release has to wait until writes are paused.
+    fn waits_for_pause(&self, now: Time) -> bool {
+        let is_handed_over = matches!(
+            self.verdict,
+            Verdict::Elsewhere(Why::CutOff | Why::Promoted)
+        );
+        let mut pause = self.hand_over.iter();
+        is_handed_over && pause.any(|it| it.is_awaited(now))
+    }
+
+    fn note(&mut self, next: &Verdict, now: Time, actions: &mut Vec<Action>) {
+        let name = |verdict: &Verdict| (verdict.name(), Stands::of(verdict));
+        if name(next) == name(&self.verdict) {
+            return;
+        }
+        if let (Verdict::Here(_, Why::Majority), Some(Stands::Elsewhere)) = (next, self.stands) {
+            // Without an event of its leader.
+            if self
+                .timeline
+                .as_ref()
+                .is_none_or(|timeline| !timeline.ended.is_empty())
+            {
+                let mut timeline = Timeline::new("this host".into(), now);
+                timeline.role_changed = Some(now);
+                self.timeline = Some(timeline);
+            }
+        }
+        let is_well = !matches!(next, Verdict::Undecided(_));
+        actions.push(Action::Log(self.name.clone(), is_well, words(next)));
+    }
+
+    /// Returns when something is due, whatever happens until then.
+    pub(super) fn wake(&self, now: Time) -> Option<Time> {
+        // What cannot be tried when its time comes must not keep the agent awake.
+        let may_try = !self.settling && self.wants().is_some() && !self.waits_for_pause(now);
+        let retry = self.retry.filter(|_| may_try).map(|(at, _)| at);
+        let pause = self.hand_over.as_ref().map(|it| it.next(now));
+        let promotion = self.promotion.as_ref().map(Promoting::until);
+        let call = self.call.as_ref().map(|called| called.until);
+        [retry, pause, promotion, call].into_iter().flatten().min()
+    }
+
+    /// Returns what the last round of questions told, for those who ask.
+    pub fn facts(&self) -> Option<&Facts> {
+        self.facts.as_ref()
+    }
+}
+
+fn newest(known: &Evidence) -> u64 {
+    let votes = known.ballot.iter().flat_map(|ballot| &ballot.votes);
+    votes.map(|vote| vote.epoch).max().unwrap_or_default()
+}
+
+/// Returns a verdict in words.
+pub fn words(verdict: &Verdict) -> String {
+    let why = |why: &Why| match why {
+        Why::Ordered => "an operator wants it so",
+        Why::Called => "Sentinel's call says so",
+        Why::Told => "this host's Sentinel says so",
+        Why::Majority => "a majority of the Sentinels says so",
+        Why::Replica => "this host's Redis is a replica",
+        Why::Promoted => "a leader has promoted it, and it says that it is the master",
+        Why::CutOff => "this host is cut off from its peers, which can have another master by now",
+        Why::NoNews => "the call tells nothing",
+        Why::NothingKnown => "nothing is known yet",
+    };
+    match verdict {
+        Verdict::Here(_, reason) => format!("the VIP belongs here: {}", why(reason)),
+        Verdict::Elsewhere(reason) => format!("the VIP does not belong here: {}", why(reason)),
+        Verdict::Stays(reason) => format!("the VIP stays as it is: {}", why(reason)),
+        Verdict::Undecided(fault) => format!("the VIP stays as it is: {fault}"),
+    }
+}

@@ -1,0 +1,410 @@
+//! The agent's state and what follows from each event: pure. It holds no clock: every event comes with the time
+//! since the agent's start, and what is to happen later is an action or [`Core::wake`]. What belongs where is the
+//! [`verdict`](crate::verdict)'s to say; this says when it is asked, and when it is carried out.
+
+mod cut_off;
+mod hand_over;
+mod master;
+mod promotion;
+mod timeline;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::config::OnIsolation;
+use crate::evidence::{Call, Evidence, Order, Role, Word};
+use crate::exit::Fault;
+use crate::failover::Endpoint;
+use crate::verdict::Verdict;
+
+pub use master::{Master, Stands, words};
+pub use timeline::Timeline;
+
+/// Since the agent's start.
+pub type Time = Duration;
+
+/// How often the Sentinels are asked while all is quiet.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How often they are asked while something goes on.
+const RESTLESS: Duration = Duration::from_millis(100);
+
+/// The pause between two rounds, whatever happens.
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// How late a timer may be until what was seen before counts for nothing: the agent, or the whole machine, was
+/// stopped meanwhile.
+const LATE: Duration = Duration::from_secs(1);
+
+/// What the core is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The Sentinels were asked about all masters: what each said of this one.
+    Polled(String, Box<Facts>),
+    /// Nobody could be asked about this master.
+    NotPolled(String, Fault),
+    /// A round of questions has ended.
+    PollEnded,
+    /// A leader promotes this replica now: its Sentinel, by where its events come from.
+    Promotes(String, Endpoint, String),
+    /// A leader has given up: its Sentinel.
+    Aborted(String, String),
+    /// Something has changed that the Sentinels know of.
+    Changed,
+    /// Something about this master has.
+    ChangedOf(String),
+    /// What a Redis of this host says.
+    OwnRedis(String, SocketAddr, Own),
+    /// What the chosen replica, on another host, said of its role, and how many bytes of the old master's stream it
+    /// had when it was promoted.
+    Chosen(String, Endpoint, Role, Option<u64>),
+    /// Writes are paused, or cannot be and why.
+    Paused(String, Result<(), String>),
+    /// Writes are allowed again.
+    Unpaused(String),
+    /// An attempt has ended.
+    Settled(String, Box<Settled>),
+    /// An address was removed from an interface of this host.
+    AddressGone(IpAddr),
+    /// An address was added to an interface of this host.
+    AddressNew(IpAddr),
+    /// An interface came, went or changed.
+    LinkChanged,
+    /// An operator's order against the truth; `None` ends it.
+    Forced(String, Option<Order>),
+    /// Sentinel's call, and what this host's Sentinel says of it. It counts until then.
+    Called(String, Box<(Call, Word)>, Time),
+    /// Somebody wants this master looked at, whatever was settled.
+    Look(String),
+    /// [`Core::wake`] is over.
+    Woke,
+}
+
+/// What the Sentinels say of a master.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// What they say, and what this host's Redis says.
+    pub evidence: Evidence,
+    /// How long a master must be silent until it counts as down.
+    pub down_after: Option<Duration>,
+    /// How long a leader tries.
+    pub failover_timeout: Option<Duration>,
+    /// Whether the Sentinels that are out of reach are enough to elect a leader.
+    pub could_elect_without: bool,
+    /// Whether there is a replica that could be promoted.
+    pub has_replicas: bool,
+}
+
+/// What a Redis of this host says of itself.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// Its role, or why it says nothing.
+    pub role: Result<Role, Fault>,
+    /// How far its stream has come, in bytes.
+    pub offset: Option<u64>,
+    /// How long ago a replica last acknowledged, if any is connected.
+    pub acknowledged: Option<Duration>,
+    /// Its replicas, for those who ask.
+    pub replicas: Vec<crate::agent::snapshot::Replica>,
+    /// Its run id.
+    pub run_id: Option<String>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// What it acted on.
+    pub verdict: Option<Verdict>,
+    /// What kept it from its end, if anything did.
+    pub failed: Option<Fault>,
+    /// Whether a VIP was bound that was not here.
+    pub took_over: bool,
+    /// Whether a VIP was released.
+    pub released: bool,
+    /// When the first frame was out.
+    pub first_frame: Option<Time>,
+}
+
+/// What the core wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Ask all Sentinels about all masters.
+    Poll,
+    /// Ask all Sentinels about these masters.
+    PollSome(Vec<String>),
+    /// Make one attempt to settle this master.
+    Settle(String),
+    /// Watch this Redis closely: it is being promoted.
+    Expect(String, SocketAddr),
+    /// Ask this replica, on another host, until it says master or this time is over.
+    AskChosen(String, Endpoint, Duration),
+    /// Pause writes on this Redis for so long at most.
+    Pause(String, SocketAddr, Duration),
+    /// Allow writes on this Redis.
+    Unpause(String, SocketAddr),
+    /// A change of state, for the log: whether all is well, and a sentence.
+    Log(String, bool, String),
+}
+
+/// Which masters an event may have changed something for.
+enum Touched {
+    All,
+    One(String),
+    /// None but those that something is due for.
+    Due,
+}
+
+/// A round of questions that goes on.
+#[derive(Clone, Copy, Debug)]
+enum Round {
+    All,
+    Some,
+}
+
+/// The whole state.
+#[derive(Debug)]
+pub struct Core {
+    masters: BTreeMap<String, Master>,
+    polling: Option<Round>,
+    /// Whether all masters are to be asked about at once.
+    poll_again: bool,
+    /// The masters that are to be asked about at once.
+    wanted: BTreeSet<String>,
+    /// When all are asked about next.
+    poll_due: Time,
+    /// When those are of which something goes on.
+    restless_due: Time,
+    /// When the next round may begin, whatever happens: events come without end where somebody forges them.
+    may_poll: Time,
+    /// When the next timer was to end.
+    expected: Option<Time>,
+}
+
+impl Core {
+    /// Returns the state of an agent that knows nothing yet. `masters` are the names, and what each does while this
+    /// host is cut off.
+    pub fn new(masters: impl Iterator<Item = (String, OnIsolation, Vec<IpAddr>)>) -> Core {
+        let master = |(name, on_isolation, vips): (String, OnIsolation, Vec<IpAddr>)| {
+            (name.clone(), Master::new(name, on_isolation, vips))
+        };
+        Core {
+            masters: masters.map(master).collect(),
+            polling: None,
+            poll_again: false,
+            wanted: BTreeSet::new(),
+            poll_due: Time::ZERO,
+            restless_due: Time::ZERO,
+            may_poll: Time::ZERO,
+            expected: None,
+        }
+    }
+
+    /// Takes an event, and returns what is to be done.
+    pub fn on(&mut self, event: Event, now: Time) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.expected.take_if(|at| now > *at + LATE).is_some() {
+            for master in self.masters.values_mut() {
+                master.was_late(now);
+            }
+            // Nothing that was known before is acted on.
+            self.poll_again = true;
+        }
+        let touched = self.take(event, now, &mut actions);
+        for (name, master) in &mut self.masters {
+            let is_touched = match &touched {
+                Touched::All => true,
+                Touched::One(one) => one == name,
+                Touched::Due => false,
+            };
+            if is_touched || master.due.is_some_and(|at| at <= now) {
+                master.review(now, &mut actions);
+            }
+        }
+        self.poll_if_due(now, &mut actions);
+        self.expected = Some(self.wake(now));
+        actions
+    }
+
+    /// Has the Sentinels asked: about all masters every second, and about those of which something goes on more often.
+    fn poll_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.polling.is_some() || now < self.may_poll {
+            return;
+        }
+        if self.poll_again || now >= self.poll_due {
+            (self.polling, self.poll_again) = (Some(Round::All), false);
+            self.wanted.clear();
+            actions.push(Action::Poll);
+            return;
+        }
+        let mut names = mem::take(&mut self.wanted);
+        if now >= self.restless_due {
+            let restless = self.masters.values().filter(|master| master.is_restless);
+            names.extend(restless.map(|master| master.name.clone()));
+        }
+        if !names.is_empty() {
+            self.polling = Some(Round::Some);
+            actions.push(Action::PollSome(names.into_iter().collect()));
+        }
+    }
+
+    fn take(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) -> Touched {
+        match event {
+            Event::PollEnded => {
+                if let Some(Round::All) = self.polling.take() {
+                    self.poll_due = now + QUIET;
+                }
+                self.restless_due = now + RESTLESS;
+                self.may_poll = now + BETWEEN;
+                self.each(Master::round_ended);
+                return Touched::Due;
+            }
+            Event::Changed => {
+                self.poll_again = true;
+                return Touched::Due;
+            }
+            Event::Woke => return Touched::Due,
+            Event::AddressGone(vip) => self.each(|master| master.lost(vip)),
+            Event::AddressNew(address) => {
+                // An address of this host's own may be what an attempt lacked, or a server's.
+                if self.is_vip(address) {
+                    self.each(|master| master.gained(address));
+                } else {
+                    self.poll_again = true;
+                    self.each(|master| master.gained_own(address));
+                }
+            }
+            Event::LinkChanged => self.each(Master::may_work_now),
+            event => return self.take_of_one(event, now, actions),
+        }
+        Touched::All
+    }
+
+    /// Takes an event that is about one master.
+    fn take_of_one(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) -> Touched {
+        let polling = self.polling.is_some();
+        let (name, is_to_be_asked) = match event {
+            Event::ChangedOf(name) => (name, true),
+            Event::Promotes(name, to, by) => {
+                self.of(&name, |master| master.promotes(to, by, now, actions));
+                (name, true)
+            }
+            Event::Aborted(name, by) => {
+                self.of(&name, |master| master.aborted(&by, now, actions));
+                (name, true)
+            }
+            Event::OwnRedis(name, at, own) => {
+                let mut is_news = false;
+                self.of(&name, |master| is_news = master.heard_own(at, own, now));
+                (name, is_news)
+            }
+            Event::Called(name, call, until) => {
+                self.of(&name, |master| master.called(*call, until, polling));
+                (name, true)
+            }
+            Event::Look(name) => {
+                self.of(&name, Master::look);
+                (name, true)
+            }
+            Event::Forced(name, order) => {
+                self.of(&name, |master| master.force(order));
+                (name, false)
+            }
+            Event::Polled(name, facts) => {
+                self.of(&name, |master| master.polled(*facts, now));
+                (name, false)
+            }
+            Event::NotPolled(name, fault) => {
+                self.of(&name, |master| master.not_polled(fault));
+                (name, false)
+            }
+            Event::Chosen(name, who, role, had) => {
+                self.of(&name, |master| master.chosen_said(&who, role, had, now));
+                (name, false)
+            }
+            Event::Paused(name, paused) => {
+                self.of(&name, |master| master.paused(paused, now));
+                (name, false)
+            }
+            Event::Unpaused(name) => {
+                self.of(&name, |master| master.unpaused(now));
+                (name, false)
+            }
+            Event::Settled(name, settled) => {
+                self.of(&name, |master| master.settled(*settled, now, actions));
+                (name, false)
+            }
+            Event::PollEnded
+            | Event::Changed
+            | Event::Woke
+            | Event::AddressGone(_)
+            | Event::AddressNew(_)
+            | Event::LinkChanged => return Touched::All,
+        };
+        if is_to_be_asked && self.masters.contains_key(&name) {
+            self.wanted.insert(name.clone());
+        }
+        Touched::One(name)
+    }
+
+    fn is_vip(&self, address: IpAddr) -> bool {
+        self.masters.values().any(|master| master.has(address))
+    }
+
+    fn each(&mut self, mut with: impl FnMut(&mut Master)) {
+        self.masters.values_mut().for_each(&mut with);
+    }
+
+    fn of(&mut self, name: &str, with: impl FnOnce(&mut Master)) {
+        if let Some(master) = self.masters.get_mut(name) {
+            with(master);
+        }
+    }
+
+    /// Returns when [`Event::Woke`] is due, whatever else happens until then.
+    pub fn wake(&self, now: Time) -> Time {
+        let own = self.masters.values().filter_map(|master| master.wake(now));
+        // A round of questions that never ends must not keep the clock from being looked at.
+        let is_restless = self.masters.values().any(|master| master.is_restless);
+        let poll = match (self.polling, is_restless) {
+            (Some(_), _) => now + QUIET,
+            (None, _) if self.poll_again || !self.wanted.is_empty() => self.may_poll,
+            (None, true) => self.poll_due.min(self.restless_due),
+            (None, false) => self.poll_due,
+        };
+        own.fold(poll, Time::min).max(now)
+    }
+
+    /// Returns what is known of a master now.
+    pub fn evidence(&self, name: &str, now: Time) -> Evidence {
+        let master = self.masters.get(name);
+        master
+            .map(|master| master.evidence(now))
+            .unwrap_or_default()
+    }
+
+    /// Goes on with an order that an earlier agent of this host was given when this failover was the newest.
+    pub fn go_on_with(&mut self, name: &str, order: Order, epoch: u64) {
+        self.of(name, |master| master.go_on_with(order, epoch));
+    }
+
+    /// Returns the masters, by name.
+    pub fn masters(&self) -> impl Iterator<Item = &Master> {
+        self.masters.values()
+    }
+
+    /// Returns whether a failover goes on: writes are paused, or no majority has confirmed it yet.
+    pub fn is_busy(&self) -> bool {
+        self.masters()
+            .any(|master| master.hand_over.is_some() || master.is_promoting())
+    }
+
+    /// Returns a master.
+    pub fn master(&self, name: &str) -> Option<&Master> {
+        self.masters.get(name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! A promotion that a leader has published, from its first sign until a majority names the new master.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::Time;
+use crate::evidence::{Evidence, OwnRedis, Promotion, Role, Site};
+use crate::exit::Fault;
+use crate::failover::{Endpoint, Host};
+
+/// How long a leader tries where that is not known: the default of `failover-timeout` (sentinel.c,
+/// `sentinel_default_failover_timeout`).
+const LASTS: Duration = Duration::from_secs(180);
+
+/// What is known of it.
+#[derive(Clone, Debug)]
+pub(super) struct Promoting {
+    /// The chosen replica, as the event names it.
+    pub(super) to: Endpoint,
+    /// The Sentinels that have published it.
+    pub(super) by: BTreeSet<String>,
+    /// The highest number of a failover that was known then.
+    epoch: u64,
+    /// When it was published.
+    pub(super) since: Time,
+    /// What the chosen replica said last, where that is on another host.
+    pub(super) role: Option<Role>,
+    lasts: Duration,
+}
+
+impl Promoting {
+    pub(super) fn new(
+        to: Endpoint,
+        by: String,
+        evidence: &Evidence,
+        now: Time,
+        lasts: Option<Duration>,
+    ) -> Promoting {
+        let votes = evidence.ballot.iter().flat_map(|ballot| &ballot.votes);
+        Promoting {
+            to,
+            by: BTreeSet::from([by]),
+            epoch: votes.map(|vote| vote.epoch).max().unwrap_or_default(),
+            since: now,
+            role: None,
+            lasts: lasts.unwrap_or(LASTS),
+        }
+    }
+
+    /// Returns it as evidence: with the role that the Redis of this host says, if that is the chosen one.
+    pub(super) fn evidence(&self, of: &Evidence, now: Time) -> Promotion {
+        let to = site(&self.to, &of.known_redis);
+        let own = own(&to, &of.own_redis);
+        Promotion {
+            role: match own {
+                Some(own) => own.role.clone().ok(),
+                None => self.role.clone(),
+            },
+            to,
+            epoch: self.epoch,
+            age: now.saturating_sub(self.since),
+            lasts: self.lasts,
+        }
+    }
+
+    /// Returns when the leader's time is over.
+    pub(super) fn until(&self) -> Time {
+        self.since + self.lasts
+    }
+}
+
+/// Returns the Redis of this host that a site is.
+pub(super) fn own<'a>(site: &Site, own: &'a [OwnRedis]) -> Option<&'a OwnRedis> {
+    own.iter().find(|own| own.site.is_same(site))
+}
+
+/// Returns where a Redis is that an event names; nobody knows where it is not known yet.
+pub(super) fn site(named: &Endpoint, known: &[Site]) -> Site {
+    let addresses = match &named.host {
+        Host::Address(address) => vec![*address],
+        Host::Name(_) => Vec::new(),
+    };
+    let unknown = Site {
+        endpoint: named.clone(),
+        addresses,
+        run_id: None,
+        place: Err(Fault::passing("no Sentinel has told of it yet")),
+    };
+    let known = known.iter().find(|site| site.is_same(&unknown));
+    known.cloned().unwrap_or(unknown)
+}

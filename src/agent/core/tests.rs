@@ -1,0 +1,633 @@
+use super::*;
+use crate::evidence::{Ballot, OwnRedis, Site, Vote};
+use crate::exit::Kind;
+use crate::failover::Host;
+use crate::place::Place;
+use crate::verdict::Why;
+
+const M: &str = "m";
+const VIP: &str = "10.0.0.250";
+const HERE: &str = "10.0.0.1";
+const AWAY: &str = "10.0.0.2";
+/// The Sentinel that leads.
+const LEADER: &str = "10.0.0.3:26379";
+
+const fn ms(number: u64) -> Time {
+    Time::from_millis(number)
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn endpoint(host: &str) -> Endpoint {
+    Endpoint {
+        host: Host::Address(ip(host)),
+        port: 6379,
+    }
+}
+
+fn site(host: &str) -> Site {
+    Site {
+        endpoint: endpoint(host),
+        addresses: vec![ip(host)],
+        run_id: None,
+        place: Ok(if host == HERE {
+            Place::Here(Some(2))
+        } else {
+            Place::Elsewhere
+        }),
+    }
+}
+
+fn at() -> SocketAddr {
+    SocketAddr::new(ip(HERE), 6379)
+}
+
+/// Three Sentinels, `-` is silent; they know of failover 7.
+fn facts(says: [&str; 3], role: Role) -> Box<Facts> {
+    let vote = |host: &str| Vote {
+        who: "s".into(),
+        says: match host {
+            "-" => Err("silent".into()),
+            host => Ok(site(host)),
+        },
+        epoch: 7,
+        known_to: 3,
+        listed_here: true,
+        out_of_reach: host == "-",
+    };
+    let evidence = Evidence {
+        ballot: Some(Ballot {
+            votes: says.map(vote).to_vec(),
+            quorum: 2,
+            waited: Duration::ZERO,
+        }),
+        known_redis: vec![site(HERE), site(AWAY)],
+        own_redis: vec![OwnRedis {
+            site: site(HERE),
+            at: at(),
+            role: Ok(role),
+            run_id: None,
+        }],
+        ..Evidence::default()
+    };
+    Box::new(Facts {
+        evidence,
+        down_after: Some(ms(5000)),
+        failover_timeout: Some(ms(60_000)),
+        could_elect_without: false,
+        has_replicas: true,
+    })
+}
+
+fn own(role: Role) -> Own {
+    Own {
+        role: Ok(role),
+        offset: Some(1000),
+        acknowledged: Some(Duration::ZERO),
+        replicas: Vec::new(),
+        run_id: None,
+    }
+}
+
+/// An agent and what it was told.
+struct Agent {
+    core: Core,
+    now: Time,
+}
+
+impl Agent {
+    fn new() -> Agent {
+        let masters = [(M.to_owned(), OnIsolation::Release, vec![ip(VIP)])];
+        Agent {
+            core: Core::new(masters.into_iter()),
+            now: ms(0),
+        }
+    }
+
+    /// Tells it something `later` milliseconds after the last thing.
+    fn on(&mut self, later: u64, event: Event) -> Vec<Action> {
+        self.now += ms(later);
+        self.core.on(event, self.now)
+    }
+
+    fn polled(&mut self, later: u64, facts: Box<Facts>) -> Vec<Action> {
+        let actions = self.on(later, Event::Polled(M.into(), facts));
+        self.on(0, Event::PollEnded);
+        actions
+    }
+
+    /// Ends the attempt that is going on, as it should.
+    fn settles(&mut self, later: u64) -> Vec<Action> {
+        let verdict = self.core.master(M).unwrap().verdict.clone();
+        let settled = Settled {
+            took_over: matches!(verdict, Verdict::Here(..)),
+            released: matches!(verdict, Verdict::Elsewhere(_)),
+            verdict: Some(verdict),
+            failed: None,
+            first_frame: Some(self.now),
+        };
+        self.on(later, Event::Settled(M.into(), Box::new(settled)))
+    }
+
+    fn master(&self) -> &Master {
+        self.core.master(M).unwrap()
+    }
+
+    /// The VIP stands here, or not, and all agree.
+    fn standing(here: bool) -> Agent {
+        let mut agent = Agent::new();
+        let (says, role) = match here {
+            true => (HERE, Role::Master),
+            false => (AWAY, Role::Replica),
+        };
+        agent.on(0, Event::OwnRedis(M.into(), at(), own(role.clone())));
+        let actions = agent.polled(1, facts([says; 3], role.clone()));
+        assert!(actions.contains(&settle()), "{actions:?}");
+        agent.on(0, Event::OwnRedis(M.into(), at(), own(role)));
+        agent.settles(1);
+        assert!(agent.master().is_settled());
+        agent
+    }
+}
+
+fn settle() -> Action {
+    Action::Settle(M.into())
+}
+
+fn has_unpause(actions: &[Action]) -> bool {
+    actions
+        .iter()
+        .any(|action| matches!(action, Action::Unpause(..)))
+}
+
+fn promotes(to: &str) -> Event {
+    Event::Promotes(M.into(), endpoint(to), LEADER.into())
+}
+
+#[test]
+fn nothing_is_moved_while_nothing_is_known() {
+    let mut agent = Agent::new();
+    assert_eq!(agent.on(0, Event::Woke), [Action::Poll]);
+    let fault = Fault::passing("refused");
+    let actions = agent.on(5, Event::NotPolled(M.into(), fault));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = agent.polled(5, facts([HERE, "-", "-"], Role::Master));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn a_replica_that_is_promoted_takes_over_as_soon_as_it_says_master() {
+    let mut agent = Agent::standing(false);
+    let actions = agent.on(100, promotes(HERE));
+    assert!(
+        actions.contains(&Action::Expect(M.into(), at())),
+        "{actions:?}"
+    );
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    // The same again, as the leader goes on.
+    assert_eq!(agent.on(50, promotes(HERE)), []);
+    let actions = agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Here(_, Why::Promoted)
+    ));
+    agent.settles(2);
+    // A majority that still names the old master does not take it away; its own word confirms it.
+    let actions = agent.polled(100, facts([AWAY; 3], Role::Master));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    agent.polled(900, facts([HERE; 3], Role::Master));
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Here(_, Why::Majority)
+    ));
+    let timeline = agent.master().timeline.clone().unwrap();
+    assert_eq!(timeline.ended, "taken_over");
+    assert_eq!(timeline.role_changed, Some(timeline.began + ms(60)));
+    assert_eq!(agent.master().take_overs, 1);
+}
+
+#[test]
+fn a_promotion_that_is_given_up_gives_the_vip_back_to_what_is_true() {
+    let mut agent = Agent::standing(false);
+    agent.on(100, promotes(HERE));
+    agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.settles(2);
+    let actions = agent.on(100, Event::Aborted(M.into(), LEADER.into()));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Elsewhere(Why::Majority)
+    ));
+    // Without a word of the leader, too, once its time is over.
+    let mut agent = Agent::standing(false);
+    agent.on(100, promotes(HERE));
+    agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.settles(2);
+    let actions = agent.on(60_000, Event::Woke);
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn the_old_master_pauses_releases_and_then_allows_writes() {
+    let mut agent = Agent::standing(true);
+    let actions = agent.on(100, promotes(AWAY));
+    let pause = Action::Pause(M.into(), at(), ms(2000));
+    assert!(actions.contains(&pause), "{actions:?}");
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::AskChosen(..)))
+    );
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let actions = agent.on(
+        60,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(990)),
+    );
+    assert!(
+        actions.contains(&settle()) && !has_unpause(&actions),
+        "{actions:?}"
+    );
+    // An agent that is to end ends after this.
+    assert!(agent.core.is_busy());
+    // What its Redis said before writes were paused is not compared: some were answered since.
+    let behind = |agent: &Agent| agent.master().timeline.as_ref().unwrap().bytes_behind;
+    assert_eq!(behind(&agent), None);
+    agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    assert_eq!(behind(&agent), Some(10));
+    let actions = agent.settles(2);
+    assert!(has_unpause(&actions), "{actions:?}");
+    agent.on(1, Event::Unpaused(M.into()));
+    // The Sentinels name it for another second, and it is a master still.
+    let actions = agent.polled(100, facts([HERE; 3], Role::Master));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    agent.polled(900, facts([AWAY; 3], Role::Master));
+    assert!(!agent.core.is_busy());
+    let timeline = agent.master().timeline.clone().unwrap();
+    assert_eq!(
+        (timeline.ended, timeline.bytes_behind),
+        ("released", Some(10))
+    );
+    assert_eq!(timeline.unpaused, Some(timeline.began + ms(64)));
+    assert_eq!(agent.master().paused_for, ms(64));
+}
+
+#[test]
+fn a_pause_ends_on_every_way_out() {
+    // The leader gives up.
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    assert!(has_unpause(
+        &agent.on(100, Event::Aborted(M.into(), LEADER.into()))
+    ));
+    // Nothing happens: it ends by itself, and the VIP stays.
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let actions = agent.on(2000, Event::Woke);
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert!(agent.master().hand_over.is_none());
+    // The leader turns to another.
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    assert!(has_unpause(&agent.on(100, promotes("10.0.0.3"))));
+    // It cannot pause, and releases all the same.
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Err("old".into())));
+    let actions = agent.on(
+        60,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    assert!(actions.contains(&settle()), "{actions:?}");
+    // Its Redis does not answer: the release waits a moment, no longer.
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    let actions = agent.on(
+        60,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert!(agent.core.wake(agent.now) <= agent.now + ms(140));
+    assert!(agent.on(140, Event::Woke).contains(&settle()));
+}
+
+/// Lets time go by with a round of questions every second.
+fn silence(agent: &mut Agent, seconds: u64, acknowledged: Option<Duration>) -> Vec<Action> {
+    let mut all = Vec::new();
+    for _ in 0..seconds {
+        let mut cut = facts([HERE, "-", "-"], Role::Master);
+        cut.could_elect_without = true;
+        let mut redis = own(Role::Master);
+        redis.acknowledged = acknowledged;
+        all.extend(agent.on(500, Event::OwnRedis(M.into(), at(), redis)));
+        all.extend(agent.polled(500, cut));
+    }
+    all
+}
+
+#[test]
+fn forged_events_do_not_keep_writes_waiting() {
+    let mut agent = Agent::standing(true);
+    let pauses = |actions: &[Action]| {
+        let is_pause = |action: &&Action| matches!(action, Action::Pause(..));
+        actions.iter().filter(is_pause).count()
+    };
+    let mut number = 0;
+    for round in 0..50 {
+        let to = if round % 2 == 0 { AWAY } else { "10.0.0.66" };
+        number += pauses(&agent.on(200, promotes(to)));
+    }
+    assert_eq!(number, 1);
+    // A host that no Sentinel of this host's has named is no Redis of this master, whatever it says.
+    let actions = agent.on(
+        1,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    assert!(!actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn a_host_that_is_cut_off_pauses_and_releases_after_down_after() {
+    let mut agent = Agent::standing(true);
+    let actions = silence(&mut agent, 5, None);
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = silence(&mut agent, 2, None);
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Pause(..)))
+    );
+    // The answer to the pause does not come, and is not waited for.
+    let place = |is: &dyn Fn(&Action) -> bool| actions.iter().position(is);
+    let paused = place(&|action| matches!(action, Action::Pause(..)));
+    assert!(paused < place(&|action| *action == settle()), "{actions:?}");
+    assert!(has_unpause(&agent.settles(1)));
+    agent.on(0, Event::Unpaused(M.into()));
+    // Its peers are back, and still name it.
+    let actions = agent.polled(1000, facts([HERE; 3], Role::Master));
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn a_host_with_a_replica_or_an_agent_that_was_stopped_is_not_cut_off() {
+    let mut agent = Agent::standing(true);
+    let actions = silence(&mut agent, 20, Some(Duration::ZERO));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let mut agent = Agent::standing(true);
+    silence(&mut agent, 3, None);
+    // Stopped for a minute: what it had seen before counts for nothing.
+    agent.now += ms(60_000);
+    let actions = silence(&mut agent, 4, None);
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = silence(&mut agent, 4, None);
+    let pauses = |action: &Action| matches!(action, Action::Pause(..));
+    assert!(actions.iter().any(pauses), "{actions:?}");
+}
+
+#[test]
+fn a_replicas_acknowledgement_counts_until_redis_says_that_it_is_too_old() {
+    // Whole seconds: 5 may be little more than 4.
+    let mut agent = Agent::standing(true);
+    let actions = silence(&mut agent, 20, Some(Duration::from_secs(5)));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = silence(&mut agent, 2, Some(Duration::from_secs(6)));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    // A Redis that was not asked since says nothing.
+    let mut agent = Agent::standing(true);
+    silence(&mut agent, 1, Some(Duration::ZERO));
+    for _ in 0..8 {
+        let mut cut = facts([HERE, "-", "-"], Role::Master);
+        cut.could_elect_without = true;
+        let actions = agent.polled(1000, cut);
+        assert!(!actions.contains(&settle()), "{actions:?}");
+    }
+}
+
+#[test]
+fn a_vip_that_something_else_removed_or_bound_is_mended_at_once() {
+    let mut agent = Agent::standing(true);
+    assert!(
+        agent
+            .on(10, Event::AddressGone(ip(VIP)))
+            .contains(&settle())
+    );
+    // Removed again while it is being bound.
+    agent.on(1, Event::AddressGone(ip(VIP)));
+    assert!(agent.settles(1).contains(&settle()));
+    agent.settles(1);
+    assert_eq!(agent.on(10, Event::AddressGone(ip("10.0.0.9"))), []);
+    let mut agent = Agent::standing(false);
+    assert!(agent.on(10, Event::AddressNew(ip(VIP))).contains(&settle()));
+    assert_eq!(agent.master().drifts, 1);
+}
+
+#[test]
+fn an_address_of_the_hosts_own_that_comes_after_the_vip_has_the_vip_looked_at_again() {
+    let mut agent = Agent::standing(true);
+    let own = || Event::AddressNew(ip("10.0.0.9"));
+    assert!(agent.on(10, own()).contains(&settle()));
+    // Also one that comes while the VIP is being bound.
+    agent.on(1, own());
+    assert!(agent.settles(1).contains(&settle()));
+    let mut agent = Agent::standing(false);
+    assert!(!agent.on(10, own()).contains(&settle()));
+}
+
+#[test]
+fn a_failed_attempt_is_repeated_and_a_hopeless_one_rarely() {
+    let mut agent = Agent::standing(true);
+    agent.on(10, Event::AddressGone(ip(VIP)));
+    let fails = |agent: &mut Agent, kind: Kind| {
+        let settled = Settled {
+            verdict: Some(agent.master().verdict.clone()),
+            failed: Some(match kind {
+                Kind::Passing => Fault::passing("no"),
+                Kind::Permanent => Fault::permanent("no"),
+            }),
+            took_over: false,
+            released: false,
+            first_frame: None,
+        };
+        agent.on(1, Event::Settled(M.into(), Box::new(settled)));
+        agent.master().retry.map(|(at, _)| at - agent.now)
+    };
+    for pause in [20, 40, 80] {
+        assert_eq!(fails(&mut agent, Kind::Passing), Some(ms(pause)));
+        assert!(agent.on(pause, Event::Woke).contains(&settle()));
+    }
+    assert_eq!(fails(&mut agent, Kind::Permanent), Some(ms(30_000)));
+}
+
+#[test]
+fn a_failed_attempt_that_cannot_be_repeated_now_does_not_keep_the_agent_awake() {
+    let mut agent = Agent::standing(true);
+    agent.on(10, Event::AddressGone(ip(VIP)));
+    let settled = Settled {
+        verdict: Some(agent.master().verdict.clone()),
+        failed: Some(Fault::passing("no")),
+        took_over: false,
+        released: false,
+        first_frame: None,
+    };
+    agent.on(1, Event::Settled(M.into(), Box::new(settled)));
+    // Nobody knows any more where the VIP belongs.
+    agent.polled(1, facts([HERE, "-", "-"], Role::Master));
+    assert_eq!(agent.on(500, Event::Woke), []);
+    assert!(agent.core.wake(agent.now) > agent.now);
+    // As soon as somebody does, the attempt is repeated.
+    let actions = agent.polled(1, facts([HERE; 3], Role::Master));
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn an_order_against_the_truth_lasts_until_the_next_failover() {
+    let mut agent = Agent::standing(false);
+    let actions = agent.on(10, Event::Forced(M.into(), Some(Order::Bind)));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    agent.settles(1);
+    let actions = agent.polled(1000, facts([AWAY; 3], Role::Replica));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let mut later = facts([AWAY; 3], Role::Replica);
+    for vote in &mut later.evidence.ballot.as_mut().unwrap().votes {
+        vote.epoch = 8;
+    }
+    let actions = agent.polled(1000, later);
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn the_sentinels_are_asked_every_second_and_often_while_something_goes_on() {
+    let mut agent = Agent::standing(false);
+    let due = |agent: &Agent| agent.core.wake(agent.now) - agent.now;
+    assert!(due(&agent) > ms(900), "{:?}", due(&agent));
+    agent.on(0, promotes(HERE));
+    agent.on(5, Event::PollEnded);
+    assert!(due(&agent) <= ms(100), "{:?}", due(&agent));
+    // A round that does not end is no reason for a second one.
+    agent.on(100, Event::Woke);
+    assert_eq!(agent.on(500, Event::Woke), []);
+}
+
+#[test]
+fn a_call_that_sentinels_have_overtaken_is_forgotten() {
+    let call = Call {
+        to: site(AWAY),
+        carries_information: true,
+    };
+    let called = Event::Called(M.into(), Box::new((call, Word::Agrees)), ms(20_000));
+    let mut agent = Agent::new();
+    agent.polled(0, facts([AWAY, AWAY, AWAY], Role::Replica));
+    agent.settles(1);
+    agent.on(1, called.clone());
+    agent.settles(1);
+    // Another failover, back to this host; then two Sentinels fall silent.
+    agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.polled(1000, facts([HERE, HERE, HERE], Role::Master));
+    agent.settles(1);
+    agent.polled(1000, facts([HERE, "-", "-"], Role::Master));
+    let master = agent.core.master(M).unwrap();
+    assert!(
+        matches!(master.verdict, Verdict::Undecided(_)),
+        "{:?}",
+        master.verdict
+    );
+    assert_eq!(master.stands(), Some(Stands::Here));
+
+    // What a round tells that began before the call is older.
+    agent.on(1000, Event::Woke);
+    assert!(agent.core.polling.is_some());
+    agent.on(0, called);
+    agent.polled(1, facts([HERE, "-", "-"], Role::Master));
+    let master = agent.core.master(M).unwrap();
+    assert_eq!(master.verdict, Verdict::Elsewhere(Why::Called));
+}
+
+#[test]
+fn a_call_of_an_earlier_failover_does_not_outlive_a_promotion() {
+    let call = Call {
+        to: site(HERE),
+        carries_information: true,
+    };
+    let mut agent = Agent::new();
+    agent.polled(0, facts([HERE, HERE, HERE], Role::Master));
+    agent.settles(1);
+    agent.on(
+        1,
+        Event::Called(M.into(), Box::new((call, Word::Agrees)), ms(200_000)),
+    );
+    agent.on(1, Event::Promotes(M.into(), endpoint(AWAY), LEADER.into()));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    agent.on(
+        1,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(1000)),
+    );
+    agent.settles(1);
+    let stands = |agent: &Agent| agent.core.master(M).unwrap().stands();
+    assert_eq!(stands(&agent), Some(Stands::Elsewhere));
+    // The leader's time is over, this host's Sentinel hangs, and the others are not of one mind yet.
+    agent.polled(61_000, facts(["-", HERE, AWAY], Role::Master));
+    let verdict = &agent.core.master(M).unwrap().verdict;
+    assert!(matches!(verdict, Verdict::Undecided(_)), "{verdict:?}");
+}
+
+#[test]
+fn the_host_of_a_master_that_died_releases_as_soon_as_the_chosen_replica_says_master() {
+    let mut agent = Agent::new();
+    agent.polled(0, facts([HERE, HERE, HERE], Role::Master));
+    agent.settles(1);
+    let dead = Own {
+        role: Err(Fault::passing("connection refused")),
+        offset: None,
+        acknowledged: None,
+        ..own(Role::Master)
+    };
+    agent.on(1, Event::OwnRedis(M.into(), at(), dead));
+    let actions = agent.on(1, Event::Promotes(M.into(), endpoint(AWAY), LEADER.into()));
+    let is_asked = |action: &Action| matches!(action, Action::AskChosen(..));
+    let is_pause = |action: &Action| matches!(action, Action::Pause(..));
+    assert!(actions.iter().any(is_asked), "{actions:?}");
+    assert!(!actions.iter().any(is_pause), "{actions:?}");
+    let actions = agent.on(
+        1,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    let settle = Action::Settle(M.into());
+    assert!(actions.contains(&settle), "{actions:?}");
+    agent.settles(1);
+    let stands = agent.core.master(M).unwrap().stands();
+    assert_eq!(stands, Some(Stands::Elsewhere));
+}
+
+#[test]
+fn a_candidate_that_was_not_elected_ends_nobody_elses_failover() {
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let actions = agent.on(10, Event::Aborted(M.into(), "10.0.0.2:26379".into()));
+    assert!(!has_unpause(&actions), "{actions:?}");
+    let who = endpoint("10.0.0.3");
+    let actions = agent.on(10, Event::Chosen(M.into(), who, Role::Master, None));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = agent.on(
+        10,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn an_agent_that_was_stopped_acts_on_nothing_that_it_knew_before() {
+    let mut agent = Agent::standing(true);
+    // Meanwhile the master has moved, and something has removed the VIP.
+    let actions = agent.on(60_000, Event::AddressGone(ip(VIP)));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert!(actions.contains(&Action::Poll), "{actions:?}");
+    let actions = agent.polled(10, facts([AWAY; 3], Role::Replica));
+    assert!(matches!(agent.master().verdict, Verdict::Elsewhere(_)));
+    assert!(actions.contains(&settle()), "{actions:?}");
+}

@@ -1,0 +1,132 @@
+//! The part of a planned failover that the old master's host has: writes wait, and the chosen replica is asked
+//! until it says that it is the master.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::chosen::{address_may_be_asked, turned_master};
+use super::core::Event;
+use super::journal::say_of;
+use super::redis::Watch;
+use super::world::World;
+use crate::evidence::Role;
+use crate::exit::Kind;
+use crate::failover::Endpoint;
+use crate::hosts;
+use crate::log::Level;
+use crate::redis::{NoAnswer, Server, redis_server};
+
+/// How long a chosen replica is asked every few milliseconds: the leader promotes it within a second.
+const CLOSELY: Duration = Duration::from_secs(15);
+
+/// How long a replica that may not be asked counts as promoted after it has left: a majority names it within a
+/// second or two.
+const UNASKED: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether it still follows.
+const LOOK: Duration = Duration::from_millis(10);
+
+impl World {
+    fn watch_of(&self, name: &str, at: SocketAddr, is_paused: bool) -> Option<Rc<Watch>> {
+        let watched = self.watched.borrow();
+        let watched = watched.get(&(name.to_owned(), at))?;
+        Some(watched.watch(is_paused))
+    }
+
+    /// Pauses writes, and tells the core whether they are.
+    pub(super) async fn pause(&self, name: String, at: SocketAddr, longest: Duration) {
+        let paused = match self.watch_of(&name, at, true) {
+            Some(watch) => {
+                let paused = match watch.pause(longest).await {
+                    // It may be in force all the same, and is ended like one.
+                    Ok(()) | Err(NoAnswer::Silent(_) | NoAnswer::Broken(_)) => Ok(()),
+                    Err(no) => Err(no.to_string()),
+                };
+                // How many bytes it has sent by now, and no more come.
+                watch.ask_now();
+                paused
+            }
+            None => Err("its Redis is not watched".to_owned()),
+        };
+        if let Err(why) = &paused {
+            let text = format!("writes could not be paused, so that some may be lost: {why}");
+            say_of(&name, Level::Warning, &text).await;
+        }
+        self.tell(Event::Paused(name, paused)).await;
+    }
+
+    /// Allows writes again. A pause whose end cannot be asked for ends by itself.
+    pub(super) async fn unpause(&self, name: String, at: SocketAddr) {
+        if let Some(watch) = self.watch_of(&name, at, false) {
+            let _ = watch.unpause().await;
+        }
+        self.tell(Event::Unpaused(name)).await;
+    }
+
+    /// Asks a chosen replica, on another host, until it says that it is the master.
+    pub(super) async fn follow_chosen(&self, name: String, to: Endpoint, left: Duration) {
+        let until = Instant::now() + left.min(CLOSELY);
+        let Some(server) = self.chosen(&name, &to).await else {
+            return;
+        };
+        let had = match turned_master(&server, until).await {
+            Ok(promotion) => Some(promotion.promoted_at),
+            Err(no) if no.kind() == Kind::Permanent && self.has_left(&name, &to, until).await => {
+                Some(None)
+            }
+            Err(_) => None,
+        };
+        if let Some(had) = had {
+            let said = |role| Event::Chosen(name.clone(), to.clone(), role, had);
+            self.tell(said(Role::Master)).await;
+            if had.is_none() {
+                // It may have died: unless a majority names it by then, nobody knows that it is the master.
+                sleep(UNASKED).await;
+                self.tell(said(Role::Replica)).await;
+            }
+        }
+    }
+
+    /// Waits until a replica that may not be asked follows this host's master no more: its promotion ends that. It may
+    /// have died as well; then the VIP comes back as soon as a majority says so. Returns whether it came to that.
+    async fn has_left(&self, name: &str, to: &Endpoint, until: Instant) -> bool {
+        let at = to.to_string();
+        let mut followed = false;
+        while Instant::now() < until {
+            for (key, watched) in self.watched.borrow().iter() {
+                if key.0 == name {
+                    watched.expect();
+                }
+            }
+            let follows = {
+                let core = self.core.borrow();
+                let master = core.master(name).into_iter();
+                let own = master.flat_map(|master| master.own.values());
+                own.flat_map(|own| &own.replicas)
+                    .any(|replica| replica.at == at)
+            };
+            if followed && !follows {
+                return true;
+            }
+            followed |= follows;
+            sleep(LOOK).await;
+        }
+        false
+    }
+
+    /// Returns how a chosen replica is asked: with the credentials only where the configuration vouches for its
+    /// address.
+    async fn chosen(&self, name: &str, to: &Endpoint) -> Option<Server> {
+        let master = self.config.masters.get(name)?;
+        let addresses: Vec<IpAddr> = hosts::addresses(&to.host).await.ok()?;
+        let at = SocketAddr::new(*addresses.first()?, to.port);
+        let server = redis_server(&self.config, master, at).ok()?;
+        Some(match address_may_be_asked(&self.config, master, at.ip()) {
+            true => server,
+            false => server.without_credentials(),
+        })
+    }
+}

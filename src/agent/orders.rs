@@ -1,0 +1,80 @@
+//! An operator's orders against the truth outlive the agent: an upgrade must not end them. One file for each, in
+//! /run/vipswitch; no order outlives a reboot.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::core::Core;
+use crate::config::Config;
+use crate::evidence::Order;
+use crate::runtime_folder::{self, About};
+
+/// An order, as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    /// Whether the VIP is to be here.
+    bind: bool,
+    /// The newest failover when it was given.
+    epoch: u64,
+}
+
+/// The orders that are kept, by master-name.
+pub(super) struct Orders {
+    vips: BTreeMap<String, IpAddr>,
+    kept: RefCell<BTreeMap<String, Kept>>,
+}
+
+impl Orders {
+    /// Reads the orders that an earlier agent of this host has kept, and has the core go on with them.
+    pub(super) fn recall(config: &Config, core: &mut Core) -> Orders {
+        let first = |(name, master): (&String, &crate::config::Master)| {
+            Some((name.clone(), master.vips.first()?.address))
+        };
+        let vips: BTreeMap<String, IpAddr> = config.masters.iter().filter_map(first).collect();
+        let read = |(name, vip): (&String, &IpAddr)| {
+            let (kept, _) = runtime_folder::read::<Kept>(About::Order, *vip)?;
+            Some((name.clone(), kept))
+        };
+        let kept: BTreeMap<String, Kept> = vips.iter().filter_map(read).collect();
+        for (name, kept) in &kept {
+            let order = if kept.bind {
+                Order::Bind
+            } else {
+                Order::Unbind
+            };
+            core.go_on_with(name, order, kept.epoch);
+        }
+        Orders {
+            vips,
+            kept: RefCell::new(kept),
+        }
+    }
+
+    /// Keeps the orders that hold now, and no other.
+    pub(super) fn keep(&self, core: &Core) {
+        let now = core.masters().filter_map(|master| {
+            let (order, epoch) = master.forced()?;
+            let bind = order == Order::Bind;
+            Some((master.name.clone(), Kept { bind, epoch }))
+        });
+        let now: BTreeMap<String, Kept> = now.collect();
+        let mut before = self.kept.borrow_mut();
+        if *before == now {
+            return;
+        }
+        for (name, vip) in &self.vips {
+            match (before.get(name), now.get(name)) {
+                (Some(_), None) => runtime_folder::remove(About::Order, *vip),
+                (old, Some(new)) if old != Some(new) => {
+                    // Where it cannot be kept it ends with this agent.
+                    let _ = runtime_folder::write(About::Order, *vip, new);
+                }
+                _ => {}
+            }
+        }
+        *before = now;
+    }
+}

@@ -1,0 +1,245 @@
+//! What is asked of the agent over its socket: Sentinel's calls, an operator's orders, and what it knows.
+
+use std::ffi::OsString;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::core::{Event, words};
+use super::request::{Reply, Request, Telling, Verb};
+use super::socket::Asked;
+use super::world::World;
+use crate::config::Target;
+use crate::engine::Task;
+use crate::evidence::Order;
+use crate::exit::{Exit, Fault, Kind};
+use crate::failover::Failover;
+use crate::gather;
+use crate::kernel::Snapshot;
+use crate::once::PATIENCE;
+use crate::report::{log_line, milliseconds, to_json};
+use crate::text::{escape, printable};
+use crate::verdict::Verdict;
+
+/// How long an operator waits until the Sentinels were asked once more.
+const A_ROUND: Duration = Duration::from_secs(5);
+
+impl World {
+    /// Does what is asked, and answers.
+    pub(super) async fn answer(self: Rc<Self>, asked: Asked) {
+        let Asked { request, answer } = asked;
+        let reply = match &request.verb {
+            Verb::Hook(arguments) => self.hook(arguments).await,
+            Verb::Status => self.status(&request),
+            Verb::Sync => self.sync(&request).await,
+            Verb::Bind { force } => self.order(&request, Order::Bind, *force).await,
+            Verb::Unbind { force } => self.order(&request, Order::Unbind, *force).await,
+            Verb::Announce => self.order(&request, Order::Announce, true).await,
+        };
+        // Whoever asked may have gone.
+        let _ = answer.send(reply);
+    }
+
+    /// Follows Sentinel's call, as far as it is true. Its arguments are a hint: whoever may connect can invent some.
+    async fn hook(self: &Rc<Self>, arguments: &[String]) -> Reply {
+        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        let done = match Failover::parse(&arguments) {
+            Ok(failover) => self.follow_call(&failover).await,
+            Err(fault) => Err(fault),
+        };
+        match done {
+            Ok(()) => Reply::default(),
+            Err(fault) => refusal(&fault),
+        }
+    }
+
+    async fn follow_call(self: &Rc<Self>, failover: &Failover) -> Result<(), Fault> {
+        let until = Instant::now() + PATIENCE;
+        let name = failover.master.as_str();
+        let snapshot = Snapshot::new(&self.netlink);
+        let known = gather::of_call(&self.config, failover, None, &snapshot).await?;
+        let rounds = self.rounds_begun.get();
+        if let Some(call) = known.call.zip(known.word) {
+            let until = self.now() + PATIENCE;
+            self.tell(Event::Called(name.to_owned(), Box::new(call), until))
+                .await;
+        }
+        self.settled(name, rounds, until).await
+    }
+
+    /// Waits until a master is settled by what the Sentinels say from now on.
+    async fn settled(&self, name: &str, rounds: u64, until: Instant) -> Result<(), Fault> {
+        loop {
+            let news = self.news.notified();
+            let found = self.outcome(name, rounds);
+            if let Some(Ok(())) = found {
+                return Ok(());
+            }
+            if let Some(Err(fault)) = &found
+                && (fault.kind == Kind::Permanent || Instant::now() >= until)
+            {
+                return Err(fault.clone());
+            }
+            if timeout_at(until, news).await.is_err() && found.is_none() {
+                let text = "the Sentinels were not asked in time";
+                return Err(Fault::passing(text));
+            }
+        }
+    }
+
+    /// Returns how a master stands, once the Sentinels were asked after `rounds`.
+    fn outcome(&self, name: &str, rounds: u64) -> Option<Result<(), Fault>> {
+        let core = self.core.borrow();
+        let master = core.master(name)?;
+        if self.rounds.get() <= rounds {
+            return None;
+        }
+        Some(match (&master.verdict, master.unasked()) {
+            (Verdict::Undecided(fault), _) => Err(fault.clone()),
+            (Verdict::Stays(_), Some(fault)) => Err(fault.clone()),
+            (Verdict::Stays(_), None) => Ok(()),
+            (Verdict::Here(..) | Verdict::Elsewhere(_), _) if master.is_settled() => Ok(()),
+            (Verdict::Here(..) | Verdict::Elsewhere(_), _) => Err(master
+                .failed()
+                .cloned()
+                .unwrap_or_else(|| Fault::passing("it is being settled"))),
+        })
+    }
+
+    /// Waits for a round of questions that begins now, if it ends in time.
+    async fn look(self: &Rc<Self>, name: &str) {
+        let rounds = self.rounds_begun.get();
+        let until = Instant::now() + A_ROUND;
+        self.tell(Event::Look(name.to_owned())).await;
+        while self.rounds.get() <= rounds {
+            if timeout_at(until, self.news.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn targets<'a>(&'a self, masters: &[String]) -> Result<Vec<Vec<Target<'a>>>, Fault> {
+        let all = Target::of(&self.config, masters)?;
+        let each = all.chunk_by(|one, other| one.name == other.name);
+        Ok(each.map(<[Target<'a>]>::to_vec).collect())
+    }
+
+    async fn sync(self: &Rc<Self>, request: &Request) -> Reply {
+        let masters = match self.targets(&request.masters) {
+            Ok(masters) => masters,
+            Err(fault) => return refusal(&fault),
+        };
+        let mut reply = Reply::default();
+        for targets in masters {
+            let Some(name) = targets.first().map(|target| target.name) else {
+                continue;
+            };
+            self.look(name).await;
+            let task = self.attempt(name, targets, None).await.0;
+            self.write_log(&task).await;
+            tell(&mut reply, &task, request.telling);
+        }
+        reply
+    }
+
+    /// Carries out an operator's order. One against the truth has to be forced, and then lasts until the next
+    /// failover, or an order that ends it.
+    async fn order(self: &Rc<Self>, request: &Request, order: Order, force: bool) -> Reply {
+        let masters = match self.targets(&request.masters) {
+            Ok(masters) => masters,
+            Err(fault) => return refusal(&fault),
+        };
+        let mut reply = Reply::default();
+        for targets in masters {
+            let Some(name) = targets.first().map(|target| target.name) else {
+                continue;
+            };
+            self.look(name).await;
+            let is_forced = match self.weigh(name, order, force) {
+                Ok(is_forced) => is_forced,
+                Err(fault) => {
+                    reply.add(Exit::from(fault.kind));
+                    reply.err.push(format!("{}: {fault}", escape(name)));
+                    continue;
+                }
+            };
+            if order != Order::Announce {
+                let lasting = Some(order).filter(|_| is_forced);
+                self.tell(Event::Forced(name.to_owned(), lasting)).await;
+            }
+            let task = self.attempt(name, targets, Some(order)).await.0;
+            self.write_log(&task).await;
+            tell(&mut reply, &task, request.telling);
+        }
+        reply
+    }
+
+    /// Returns whether an order is against the truth, and forced.
+    fn weigh(&self, name: &str, order: Order, force: bool) -> Result<bool, Fault> {
+        let core = self.core.borrow();
+        let Some(master) = core.master(name) else {
+            return Ok(false);
+        };
+        let is_against = match (order, &master.verdict_without_order(self.now())) {
+            (Order::Bind, Verdict::Elsewhere(_)) | (Order::Unbind, Verdict::Here(..)) => true,
+            // The agent does not know better, and would not change it.
+            _ => false,
+        };
+        if is_against && !force {
+            let truth = words(&master.verdict_without_order(self.now()));
+            return Err(Fault::permanent(format!("this is against the truth: {truth}")).remedy(
+                "With --force it is done all the same, until the next failover or the opposite order.",
+            ));
+        }
+        Ok(is_against)
+    }
+
+    fn status(&self, request: &Request) -> Reply {
+        let mut all = self.snapshot();
+        let named = |name: &String| request.masters.is_empty() || request.masters.contains(name);
+        all.masters.retain(|master| named(&master.name));
+        Reply {
+            out: to_json(&all),
+            ..Reply::default()
+        }
+    }
+}
+
+fn refusal(fault: &Fault) -> Reply {
+    Reply {
+        exit: Exit::from(fault.kind).code(),
+        err: vec![fault.to_string()],
+        ..Reply::default()
+    }
+}
+
+/// Adds what came of a master to a reply.
+fn tell(reply: &mut Reply, task: &Task<'_>, telling: Telling) {
+    let exit = task.exit();
+    reply.add(exit);
+    for outcome in &task.outcomes {
+        if telling.json {
+            reply.out += &outcome.json(false, task.phases.done);
+            reply.out.push('\n');
+        } else if outcome.did().is_some() && !telling.quiet {
+            let took = milliseconds(task.phases.done);
+            let sentence = outcome.sentence(false);
+            reply.out += &printable(&format!("{}: {sentence}, in {took:.1} ms", outcome.master));
+            reply.out.push('\n');
+        }
+        if let Some(fault) = outcome.fault() {
+            let line = format!("{}: {}: {fault}", outcome.master, outcome.vip);
+            reply.err.push(line);
+        }
+    }
+    if telling.verbose {
+        let line = log_line(
+            &[("by", "agent".to_owned())],
+            &task.outcomes,
+            &task.phases,
+            exit.code(),
+        );
+        reply.err.push(line);
+    }
+}

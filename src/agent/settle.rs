@@ -1,0 +1,207 @@
+//! One attempt to settle a master, by the same engine that the hook and `sync` use; then what follows from it:
+//! further announcements, clients that are told, commands of the site.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::spawn_local;
+use tokio::time::{sleep, timeout};
+
+use super::core::{Event, Settled, Time};
+use super::world::World;
+use crate::config::Target;
+use crate::deeds::tickle;
+use crate::deeds::tickle::schedule::LIFE;
+use crate::engine::{Expected, Task};
+use crate::evidence::{Evidence, Order};
+use crate::exit::{Exit, Fault, Kind};
+use crate::kernel::Snapshot;
+use crate::log::{self, Level};
+use crate::once::{self, Entry};
+use crate::outcome::{Did, Outcome};
+use crate::report::log_line;
+use crate::verdict::Verdict;
+
+/// How long an attempt may take, if the kernel or a lock does not answer.
+const ATTEMPT: Duration = Duration::from_secs(20);
+
+/// How long after a command of the site has failed it is run again.
+const COMMANDS_AGAIN: Duration = Duration::from_secs(30);
+
+impl World {
+    /// Settles a master by what is known, and tells the core how that ended.
+    pub(super) async fn settle(self: Rc<Self>, name: String) {
+        let config = Rc::clone(&self.config);
+        let targets = Target::of(&config, &[&name]).unwrap_or_default();
+        let (task, first_frame) = self.attempt(&name, targets, None).await;
+        let settled = Settled {
+            verdict: task.verdict.clone(),
+            failed: failed(&task),
+            took_over: task.outcomes.iter().any(|outcome| outcome.so_far.is_news()),
+            released: task
+                .outcomes
+                .iter()
+                .any(|outcome| matches!(outcome.did(), Some(Did::Released(_)))),
+            first_frame,
+        };
+        let of = name.clone();
+        self.tell(Event::Settled(name, Box::new(settled))).await;
+        self.write_log(&task).await;
+        if self.run_commands(&task).await > 0 {
+            // As `sync` does, by its timer.
+            sleep(COMMANDS_AGAIN).await;
+            self.tell(Event::Look(of)).await;
+        }
+    }
+
+    /// Makes one attempt, under the lock; by an order, if there is one, else by what is known then. Returns what came
+    /// of it, timed since it began, and when the first frame was out.
+    pub(super) async fn attempt<'a>(
+        self: &Rc<Self>,
+        name: &str,
+        targets: Vec<Target<'a>>,
+        order: Option<Order>,
+    ) -> (Task<'a>, Option<Time>) {
+        let began = self.now();
+        let known = self.core.borrow().evidence(name, self.now());
+        let verdict = crate::verdict::verdict(&known);
+        let expected = match (order, &verdict) {
+            (Some(Order::Bind), _) | (None, Verdict::Here(..)) => Expected::Here,
+            _ => Expected::Unknown,
+        };
+        // Where nothing can be known the VIP stays, and so do its announcements.
+        if matches!(
+            (order, &verdict),
+            (Some(Order::Unbind), _) | (None, Verdict::Elsewhere(_))
+        ) {
+            for target in &targets {
+                self.announcers.stop(target.vip.address);
+            }
+        }
+        let mut task = Task::new(targets, expected);
+        task.is_routine = task
+            .targets
+            .iter()
+            .all(|target| self.announcers.has(target.vip.address));
+        task.peers = old_master(&known);
+        task.phases.tries = 1;
+        // It is never closed, so that this does not fail.
+        let turn = self.turns.acquire().await;
+        self.engine.look_anew();
+        let gather = async |now: &Snapshot<'_>| {
+            let known = self.core.borrow().evidence(name, self.now());
+            if order.is_none() {
+                has_own_address(&known, now).await?;
+            }
+            Ok(Evidence {
+                order: order.or(known.order),
+                ..known
+            })
+        };
+        match timeout(ATTEMPT, self.engine.settle(&mut task, gather)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => task.fail_pending(&fault),
+            Err(_) => {
+                let text = "the attempt did not end in time: the kernel or a lock hangs";
+                task.fail_pending(&Fault::passing(text));
+            }
+        }
+        drop(turn);
+        let first_frame = task.phases.announced;
+        let since = |at: Time| at.saturating_sub(began);
+        task.phases.announced = first_frame.map(since);
+        task.phases.done = since(self.now());
+        for job in std::mem::take(&mut task.jobs) {
+            self.announcers.announce(job);
+        }
+        let left_behind = std::mem::take(&mut task.left_behind);
+        if !left_behind.is_empty() {
+            spawn_local(async move {
+                let work = tickle::work(&left_behind, tickle::log_end);
+                let _ = timeout(LIFE + tickle::GRACE, work).await;
+            });
+        }
+        (task, first_frame)
+    }
+
+    /// Writes what was done to the log, once; not that all was found well.
+    pub(super) async fn write_log(&self, task: &Task<'_>) {
+        if task.outcomes.iter().all(Outcome::found_well) {
+            return;
+        }
+        let name = task.targets.first().map(|target| target.name);
+        let exit = task.exit();
+        let mut call = vec![("master", name.unwrap_or_default().to_owned())];
+        call.extend(once::pairs(task));
+        call.push(("by", "agent".to_owned()));
+        let line = log_line(&call, &task.outcomes, &task.phases, exit.code());
+        let level = match exit {
+            Exit::Done => Level::Notice,
+            Exit::Passing => Level::Warning,
+            Exit::Permanent => Level::Error,
+        };
+        log::line(level, &line).await;
+    }
+
+    /// Runs the commands of the site that are owed. Returns how many have failed: they are to be run again.
+    pub(super) async fn run_commands(&self, task: &Task<'_>) -> u64 {
+        let mut pending = 0;
+        for (target, outcome) in task.targets.iter().zip(&task.outcomes) {
+            let Some(did) = outcome.did() else { continue };
+            let owed = Entry::Sync.owed(task, target, outcome, did).await;
+            let Some((command, job)) = owed else { continue };
+            let _turn = self.commands.acquire().await;
+            let done = match job.start(command, &self.config.path) {
+                Ok(end) => end.await,
+                Err(fault) => Err(fault),
+            };
+            if let Err(fault) = done {
+                pending += 1;
+                log::line(
+                    Level::Warning,
+                    &format!("msg={}", crate::report::quote(&fault.to_string())),
+                )
+                .await;
+            }
+        }
+        if let Some(target) = task.targets.first() {
+            let mut all = self.pending_commands.borrow_mut();
+            all.insert(target.name.to_owned(), pending);
+        }
+        pending
+    }
+}
+
+/// Whether the address by which this host is the master's is still here: without it the VIP would become the
+/// interface's own address, and so the source of what Redis and Sentinel send.
+async fn has_own_address(known: &Evidence, now: &Snapshot<'_>) -> Result<(), Fault> {
+    let Verdict::Here(Some(_), _) = crate::verdict::verdict(known) else {
+        return Ok(());
+    };
+    let winner = known.ballot.as_ref().and_then(|ballot| ballot.winner());
+    let Some(site) = known.promoted().or(winner) else {
+        return Ok(());
+    };
+    let carriers = now.carriers(&site.addresses).await?;
+    if site.addresses.is_empty() || carriers.iter().any(|(_, carrier)| carrier.is_some()) {
+        return Ok(());
+    }
+    let text = format!("this host has lost its own address, {}", site.endpoint.host);
+    Err(Fault::passing(text).remedy("The VIP is bound as soon as that is back."))
+}
+
+/// Returns the addresses of the master that the Sentinels named before a promotion: its host is asked whether it
+/// has heard the announcement.
+fn old_master(known: &Evidence) -> Vec<std::net::IpAddr> {
+    let winner = known.ballot.as_ref().and_then(|ballot| ballot.winner());
+    let other = winner.filter(|site| !site.is_here());
+    other.map(|site| site.addresses.clone()).unwrap_or_default()
+}
+
+/// Returns the fault that may pass soonest.
+fn failed(task: &Task<'_>) -> Option<Fault> {
+    let faults = task.outcomes.iter().filter_map(|outcome| outcome.fault());
+    faults
+        .min_by_key(|fault| fault.kind == Kind::Permanent)
+        .cloned()
+}

@@ -1,0 +1,153 @@
+//! What the agent knows at one moment, as it is shown: `status`, `status --json` and the metrics.
+
+use serde::{Deserialize, Serialize};
+
+/// All that an agent knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Its version.
+    pub version: String,
+    /// The number of its process.
+    pub pid: u32,
+    /// How long it has been running, in seconds.
+    pub uptime: f64,
+    /// The masters, by name.
+    pub masters: Vec<Master>,
+    /// The Sentinels that it follows.
+    pub sentinels: Vec<Sentinel>,
+    /// How often the agent had to mend what something else had changed: a VIP removed, a VIP bound.
+    pub drift_repaired: u64,
+    /// Site commands that have not succeeded yet.
+    pub pending_commands: u64,
+}
+
+/// What is known about a master.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Master {
+    /// The master-name.
+    pub name: String,
+    /// `here`, `elsewhere`, `stays` or `fault`.
+    pub verdict: String,
+    /// Why, in words.
+    pub why: String,
+    /// The stable name of the reason, as in the log.
+    pub reason: String,
+    /// The master that a majority names, if one does.
+    pub master: Option<String>,
+    /// The VIPs.
+    pub vips: Vec<Vip>,
+    /// Each Redis of this master on this host.
+    pub redis: Vec<Redis>,
+    /// The replicas that this host's master has, with their lag.
+    pub replicas: Vec<Replica>,
+    /// What each Sentinel says.
+    pub votes: Vec<Vote>,
+    /// An operator's order against the truth that still holds: `bind` or `unbind`.
+    pub forced: Option<String>,
+    /// How long this host has been cut off from its peers, in seconds, if it is.
+    pub cut_off: Option<f64>,
+    /// The last failover that this agent saw.
+    pub last_failover: Option<Timeline>,
+    /// How many failovers this agent took a VIP over in.
+    pub failovers: u64,
+    /// How long writes were paused in all, in seconds.
+    pub paused_seconds: f64,
+    /// How long each take-over took, from the first sign to the first frame, in seconds. The newest last, at most 100.
+    pub take_over_seconds: Vec<f64>,
+    /// Take-overs since the agent started: how many of `take_over_seconds` were ever added.
+    pub take_overs: u64,
+}
+
+/// A VIP on this host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Vip {
+    /// The address.
+    pub address: String,
+    /// Whether it is bound here.
+    pub here: bool,
+    /// The hardware addresses of others that claim it.
+    pub rivals: Vec<String>,
+    /// How often a rival claimed it.
+    pub claims: u64,
+    /// Frames sent for it since it was bound.
+    pub frames: u64,
+    /// Who answers for it in the network, when that was last asked: a hardware address, or nobody.
+    pub answered_by: Option<String>,
+}
+
+/// A Redis of this host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Redis {
+    /// Where it is.
+    pub at: String,
+    /// Its role, or why it says nothing.
+    pub role: String,
+    /// Its run id, where it may be asked for that.
+    pub run_id: Option<String>,
+}
+
+/// A replica as its master sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Replica {
+    /// Where it is.
+    pub at: String,
+    /// How long ago it last acknowledged, in seconds.
+    pub lag: Option<u64>,
+    /// How many bytes it is behind.
+    pub behind: u64,
+}
+
+/// A Sentinel's word.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Vote {
+    /// The Sentinel.
+    pub who: String,
+    /// The master that it names.
+    pub says: Option<String>,
+    /// Why it names none.
+    pub silent: Option<String>,
+    /// Its config-epoch.
+    pub epoch: u64,
+}
+
+/// A Sentinel that the agent follows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sentinel {
+    /// Where it is.
+    pub at: String,
+    /// Whether its events arrive.
+    pub events: bool,
+    /// Whether it answered the last question.
+    pub in_reach: bool,
+}
+
+/// When what happened in a failover, in milliseconds since its first sign. What did not happen, or not here, is absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// When its first sign came, in seconds since 1970.
+    pub began: f64,
+    /// The chosen replica.
+    pub to: String,
+    /// `taken_over`, `released`, `aborted` or `elsewhere`; empty while it goes on.
+    pub ended: String,
+    /// Sentinel's event was seen.
+    pub event: Option<f64>,
+    /// Writes were paused.
+    pub paused: Option<f64>,
+    /// The chosen Redis said master.
+    pub role_changed: Option<f64>,
+    /// The VIP was bound here.
+    pub bound: Option<f64>,
+    /// The first frame went out.
+    pub first_frame: Option<f64>,
+    /// A majority named the new master.
+    pub confirmed: Option<f64>,
+    /// The VIP was released here.
+    pub released: Option<f64>,
+    /// Writes were allowed again.
+    pub unpaused: Option<f64>,
+    /// How long writes were paused, in milliseconds.
+    pub writes_paused_for: Option<f64>,
+    /// How many bytes the chosen replica was behind when it was promoted.
+    pub bytes_behind: Option<u64>,
+}

@@ -1,0 +1,285 @@
+//! The agent at work with one configuration: the loop that owns the state, and what it carries out. Whatever
+//! takes time is a task of its own that ends by sending an event.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::future::join_all;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{timeout, timeout_at};
+
+use super::announcing::announcers;
+use super::core::{Action, Core, Event, Stands, Time};
+use super::following::{Followed, Watched};
+use super::journal::say_of;
+use super::orders::Orders;
+use crate::config::{Config, Target};
+use crate::deeds::announcer::resident::Announcers;
+use crate::engine::Engine;
+use crate::evidence::Order;
+use crate::failover::Endpoint;
+use crate::gather::remembered::Memory;
+use crate::kernel::Netlink;
+use crate::log::Level;
+use crate::redis::Lines;
+use crate::text::escape;
+
+/// How many events may wait. Whoever sends more waits for its turn.
+pub(super) const QUEUE: usize = 1024;
+
+/// How many masters are settled at the same time: each has some files open.
+const AT_ONCE: usize = 32;
+
+/// How long a round of questions may take: much longer than it ever does.
+const ROUND: Duration = Duration::from_secs(30);
+
+/// How long a failover that goes on may hold up the agent's end, or a new configuration. A majority confirms it
+/// within about a second; systemd waits 10 s.
+const LAST_DUTY: Duration = Duration::from_secs(5);
+
+/// How many masters `systemctl status` shows.
+const SHOWN: usize = 10;
+
+/// How many commands of the site run at the same time.
+const COMMANDS: usize = 32;
+
+/// The agent at work with one configuration.
+pub(super) struct World {
+    pub(super) config: Rc<Config>,
+    /// When the agent was started: every time in the core is since then.
+    pub(super) started: Instant,
+    /// The same as a time of day, for those who ask.
+    pub(super) since: SystemTime,
+    pub(super) core: Rc<RefCell<Core>>,
+    pub(super) engine: Engine,
+    pub(super) lines: Rc<Lines>,
+    pub(super) memory: RefCell<Memory>,
+    pub(super) announcers: Announcers,
+    pub(super) netlink: Netlink,
+    pub(super) to: mpsc::Sender<Event>,
+    /// Something was settled, or asked: who waits for that looks again.
+    pub(super) news: Notify,
+    /// How many rounds of questions have ended.
+    orders: Orders,
+    pub(super) rounds: Cell<u64>,
+    /// How many have begun: what is asked now is answered by the next.
+    pub(super) rounds_begun: Cell<u64>,
+    /// Until when a round of questions waits for every Sentinel.
+    pub(super) full_until: Cell<Time>,
+    pub(super) turns: Semaphore,
+    pub(super) commands: Semaphore,
+    pub(super) followed: RefCell<BTreeMap<String, Followed>>,
+    pub(super) watched: RefCell<BTreeMap<(String, SocketAddr), Watched>>,
+    /// Who asks a chosen replica, by the master's name.
+    asks: RefCell<BTreeMap<String, AbortHandle>>,
+    /// Who answers for each VIP, when that was asked last.
+    pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Vec<String>>>,
+    /// How many commands of the site have not succeeded, by master.
+    pub(super) pending_commands: RefCell<BTreeMap<String, u64>>,
+}
+
+/// Why the work with a configuration ended.
+pub(super) enum End {
+    /// This configuration is to be used from now on.
+    Reload(Rc<Config>),
+    /// The agent is to end.
+    Stop,
+}
+
+impl World {
+    /// Opens what is needed.
+    ///
+    /// # Errors
+    ///
+    /// No connection to the kernel.
+    pub(super) fn new(
+        config: Rc<Config>,
+        started: Instant,
+        to: mpsc::Sender<Event>,
+    ) -> Result<World, crate::exit::Fault> {
+        let masters = config.masters.iter().map(|(name, master)| {
+            let vips = master.vips.iter().map(|vip| vip.address).collect();
+            (name.clone(), master.on_isolation, vips)
+        });
+        let core = Rc::new(RefCell::new(Core::new(masters)));
+        let vips = config.vips().map(|vip| vip.address);
+        let orders = Orders::recall(&config, &mut core.borrow_mut());
+        Ok(World {
+            engine: Engine::new(started, false, Vec::new()).knowing(vips),
+            lines: Rc::new(Lines::keeping()),
+            memory: RefCell::new(Memory::read()),
+            netlink: Netlink::open()?,
+            announcers: announcers(&core, started, config.agent.announce_every),
+            core,
+            config,
+            started,
+            since: SystemTime::now() - started.elapsed(),
+            to,
+            news: Notify::new(),
+            orders,
+            rounds: Cell::new(0),
+            rounds_begun: Cell::new(0),
+            full_until: Cell::new(Time::ZERO),
+            turns: Semaphore::new(AT_ONCE),
+            commands: Semaphore::new(COMMANDS),
+            followed: RefCell::default(),
+            watched: RefCell::default(),
+            asks: RefCell::default(),
+            answers: RefCell::default(),
+            pending_commands: RefCell::default(),
+        })
+    }
+
+    /// Returns the time since the agent's start.
+    pub(super) fn now(&self) -> Time {
+        self.started.elapsed()
+    }
+
+    /// Tells the core of an event. Whoever sends is no more than late where the queue is full.
+    pub(super) async fn tell(&self, event: Event) {
+        // It is closed only when this world ends.
+        let _ = self.to.send(event).await;
+    }
+
+    /// Takes events and has done what follows from them, until `ended` says why it ends.
+    pub(super) async fn work(
+        self: &Rc<Self>,
+        events: &mut mpsc::Receiver<Event>,
+        mut ended: impl FnMut() -> Option<End>,
+    ) -> End {
+        self.take(Event::Woke);
+        let mut end: Option<(End, Time)> = None;
+        loop {
+            end = ended().map(|end| (end, self.now() + LAST_DUTY)).or(end);
+            // Writes that are paused for a failover would reach the old master again, and be lost with it; and whoever
+            // comes next does not know of a failover that no majority has confirmed.
+            let is_free = |until: Time| self.now() >= until || !self.core.borrow().is_busy();
+            if let Some((end, _)) = end.take_if(|(_, until)| is_free(*until)) {
+                return end;
+            }
+            let wake = self.started + self.core.borrow().wake(self.now());
+            match timeout_at(wake.into(), events.recv()).await {
+                Ok(Some(event)) => self.take(event),
+                Ok(None) | Err(_) => self.take(Event::Woke),
+            }
+        }
+    }
+
+    /// Tells the core, and begins what it wants done.
+    pub(super) fn take(self: &Rc<Self>, event: Event) {
+        let is_news = matches!(
+            event,
+            Event::Settled(..) | Event::PollEnded | Event::Polled(..) | Event::NotPolled(..)
+        );
+        if matches!(event, Event::PollEnded) {
+            self.rounds.set(self.rounds.get() + 1);
+        }
+        let actions = self.core.borrow_mut().on(event, self.now());
+        for action in actions {
+            self.carry_out(action);
+        }
+        if is_news {
+            self.orders.keep(&self.core.borrow());
+            self.news.notify_waiters();
+        }
+    }
+
+    /// Asks the Sentinels. A round that does not end is given up, and the next one begins.
+    async fn ask(self: Rc<Self>, some: Option<Vec<String>>) {
+        self.rounds_begun.set(self.rounds_begun.get() + 1);
+        let _ = timeout(ROUND, Rc::clone(&self).poll(some)).await;
+        self.tell(Event::PollEnded).await;
+    }
+
+    fn carry_out(self: &Rc<Self>, action: Action) {
+        let world = Rc::clone(self);
+        match action {
+            Action::Poll => {
+                spawn_local(async move { world.ask(None).await });
+            }
+            Action::PollSome(names) => {
+                spawn_local(async move { world.ask(Some(names)).await });
+            }
+            Action::Settle(name) => {
+                spawn_local(async move { world.settle(name).await });
+            }
+            Action::Expect(name, at) => {
+                if let Some(watched) = self.watched.borrow().get(&(name, at)) {
+                    watched.expect();
+                }
+            }
+            Action::AskChosen(name, to, left) => self.ask_chosen(name, to, left),
+            Action::Pause(name, at, longest) => {
+                spawn_local(async move { world.pause(name, at, longest).await });
+            }
+            Action::Unpause(name, at) => {
+                spawn_local(async move { world.unpause(name, at).await });
+            }
+            Action::Log(name, is_well, sentence) => {
+                let level = if is_well {
+                    Level::Notice
+                } else {
+                    Level::Warning
+                };
+                spawn_local(async move { say_of(&name, level, &sentence).await });
+            }
+        }
+    }
+
+    fn ask_chosen(self: &Rc<Self>, name: String, to: Endpoint, left: Duration) {
+        let world = Rc::clone(self);
+        let of = name.clone();
+        let task = spawn_local(async move { world.follow_chosen(name, to, left).await });
+        let before = self.asks.borrow_mut().insert(of, task.abort_handle());
+        if let Some(before) = before {
+            before.abort();
+        }
+    }
+
+    /// Releases every VIP that is here: the agent is stopped for good.
+    pub(super) async fn release_all(self: &Rc<Self>) {
+        let config = Rc::clone(&self.config);
+        let each = config.masters.keys().map(async |name| {
+            let targets = Target::of(&config, &[name]).unwrap_or_default();
+            let (task, _) = self.attempt(name, targets, Some(Order::Unbind)).await;
+            self.write_log(&task).await;
+        });
+        // Before systemd kills it.
+        let _ = timeout(LAST_DUTY, join_all(each)).await;
+    }
+
+    /// Returns how the masters stand, for `systemctl status`.
+    pub(super) fn in_a_line(&self) -> String {
+        let core = self.core.borrow();
+        let each = core.masters().map(|master| {
+            let stands = match master.stands() {
+                Some(Stands::Here) => "here",
+                Some(Stands::Elsewhere) => "elsewhere",
+                None => "unknown",
+            };
+            format!("{}: {stands}", escape(&master.name))
+        });
+        let mut shown: Vec<String> = each.take(SHOWN + 1).collect();
+        if shown.len() > SHOWN {
+            shown.truncate(SHOWN);
+            shown.push("…".to_owned());
+        }
+        shown.join(", ")
+    }
+
+    /// Ends what goes on. Writes that are paused are allowed again; VIPs stay as they are.
+    pub(super) async fn end(&self) {
+        for (_, task) in self.asks.take() {
+            task.abort();
+        }
+        self.followed.take();
+        let watched = self.watched.take();
+        for watched in watched.values() {
+            watched.end_pause().await;
+        }
+    }
+}

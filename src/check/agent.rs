@@ -1,0 +1,145 @@
+//! The agent: whether it answers and all is well with it, and whether Sentinel's user reaches it. Where there is
+//! none, whether the hook has the privileges to work without it.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::Known;
+use super::hook::{NOT_SEEN, scripts};
+use super::process::Process;
+use crate::agent::client::{SIGN_OF_LIFE, Unserved, ask_at};
+use crate::agent::request::{Request, Telling, Verb};
+use crate::agent::snapshot::{Master, Snapshot};
+use crate::agent::socket_path::socket_path;
+use crate::report::finding::{Findings, Verdict, error, unknown, warning, warning_if};
+use crate::text::escape;
+use crate::trusted_file::access::{Want, identity, obstacle};
+
+/// Asks the agent what it knows. `config` is the file of the configuration.
+///
+/// # Errors
+///
+/// Why no agent has answered.
+pub async fn ask(config: &Path) -> Result<Snapshot, Unserved> {
+    let broken = |why: &dyn ToString| Unserved::Broken(escape(&why.to_string()));
+    let request = Request {
+        verb: Verb::Status,
+        masters: Vec::new(),
+        config: std::path::absolute(config).map_err(|why| broken(&why))?,
+        telling: Telling::default(),
+    };
+    let socket = socket_path().map_err(|why| broken(&why))?;
+    let reply = ask_at(&socket, &request, Instant::now() + SIGN_OF_LIFE).await?;
+    serde_json::from_str(&reply.out).map_err(|why| broken(&why))
+}
+
+pub fn judge(known: &Known, findings: &mut Findings) {
+    let snapshot = match &known.agent {
+        Ok(snapshot) => snapshot,
+        Err(why) => return without(why, known, findings),
+    };
+    let own = env!("CARGO_PKG_VERSION");
+    let version = warning_if(
+        snapshot.version != own,
+        &format!(
+            "the agent is version {}, this executable {own}",
+            escape(&snapshot.version)
+        ),
+        "systemctl restart vipswitch-agent: it leaves the VIPs where they are.",
+    );
+    findings.add("agent", "", version);
+    findings.add("agent-socket", "", socket(known));
+    for name in known.config.masters.keys() {
+        let mut masters = snapshot.masters.iter();
+        let verdict = match masters.find(|one| one.name == *name) {
+            Some(master) => verdict(master),
+            None => warning(
+                "the agent does not know this master: it has an older configuration",
+                "systemctl reload vipswitch-agent",
+            ),
+        };
+        findings.add("agent-verdict", escape(name), verdict);
+    }
+    // Who is out of reach is another check's matter.
+    for sentinel in snapshot.sentinels.iter().filter(|one| one.in_reach) {
+        let events = warning_if(
+            !sentinel.events,
+            "this Sentinel answers the agent, and its events do not arrive: a failover that it leads is noticed late",
+            "An ACL user needs &* or the channels of Sentinel's events, and +subscribe +psubscribe; else look into the agent's log.",
+        );
+        findings.add("agent-events", escape(&sentinel.at), events);
+    }
+    let commands = warning_if(
+        snapshot.pending_commands > 0,
+        &format!(
+            "commands of the site that have not succeeded: {}",
+            snapshot.pending_commands
+        ),
+        "Look why: journalctl -t vipswitch. They are run again until they succeed.",
+    );
+    findings.add("agent-commands", "", commands);
+}
+
+fn verdict(master: &Master) -> Verdict {
+    let why = escape(&master.why);
+    let looks = "vipswitch status tells who says what.";
+    match (master.verdict.as_str(), &master.forced) {
+        ("fault", _) => error(
+            format!("the agent can never do what it should: {why}"),
+            looks,
+        ),
+        (_, Some(order)) => warning(
+            format!("an order holds against the truth: {}", escape(order)),
+            "It ends with the next failover, or with `vipswitch bind` or `unbind`.",
+        ),
+        ("stays", _) => warning(format!("the agent leaves the VIP as it is: {why}"), looks),
+        _ => None,
+    }
+}
+
+/// Judges whether Sentinel's user can hand its call over. Also a hardened unit leaves Unix sockets and a mount
+/// that is read-only to it.
+fn socket(known: &Known) -> Verdict {
+    let Some(Process { user, .. }) = &known.process else {
+        return unknown(NOT_SEEN).filter(|_| known.sentinel.is_ok());
+    };
+    let why = obstacle(user, &socket_path().ok()?, Want::Connect)?;
+    warning(
+        format!("the hook cannot reach the agent, which learns of a failover without it: {why}"),
+        format!(
+            "Under [agent] in the configuration set socket_group to the group with the number {}, then: systemctl restart vipswitch-agent",
+            user.gids.first()?
+        ),
+    )
+}
+
+/// Judges the way without an agent.
+fn without(why: &Unserved, known: &Known, findings: &mut Findings) {
+    if !matches!(why, Unserved::NoAgent) {
+        let remedy = why
+            .remedy()
+            .unwrap_or("Look into its log: journalctl -u vipswitch-agent");
+        // Others than root may not be allowed to ask.
+        let verdict = error(why.to_string(), remedy).filter(|_| known.is_root);
+        return findings.add("agent", "", verdict.or_else(|| unknown(why.to_string())));
+    }
+    let Some(process) = &known.process else {
+        // A Sentinel that does not run starts no hook.
+        let not_seen = unknown(NOT_SEEN).filter(|_| known.sentinel.is_ok());
+        return findings.add("privileges", "", not_seen);
+    };
+    let Some(lacks) = process.lacks() else {
+        return findings.add("privileges", "", None);
+    };
+    let (own, scripts) = (identity(&known.program), scripts(known));
+    if !scripts.is_empty() && scripts.iter().all(|script| identity(script) != own) {
+        let why = "no agent answers, and the hook is a program of yours: whether it gives vipswitch the privileges, as sudo can, only a failover shows";
+        return findings.add("privileges", "", unknown(why));
+    }
+    let text = format!("no agent answers, and the hook would run without {lacks}");
+    findings.add(
+        "agent",
+        "",
+        error(text, "systemctl enable --now vipswitch-agent"),
+    );
+}

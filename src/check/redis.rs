@@ -1,0 +1,245 @@
+//! The Redis servers and the other Sentinels: whether they are reached and replicate, what this host's Redis
+//! answers, and whether a planned failover can lose nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::future::join;
+use futures_util::{StreamExt as _, stream};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Known;
+use crate::evidence::Site;
+use crate::exit::Fault;
+use crate::failover::Host;
+use crate::gather::told::{Watched, at, get, words};
+use crate::hosts;
+use crate::place::{Place, is_own_name};
+use crate::redis::{Lines, NoAnswer, Value, ask, redis_fault, redis_server, role, text};
+use crate::report::finding::{Findings, Verdict, error, fault, unknown, warning, warning_if};
+use crate::text::escape;
+
+/// How long one server may take to accept a connection, and this host's Redis to answer.
+const ANSWER: Duration = Duration::from_millis(800);
+
+/// How many connections are tried at once.
+const AT_ONCE: usize = 64;
+
+/// What a Redis answers to `CONFIG GET`, `ROLE` and `CLIENT PAUSE`.
+type Answers = [Result<Value, NoAnswer>; 3];
+
+/// Judges all servers. `cut` is an interface without carrier, which explains why servers are out of reach.
+pub async fn judge(known: &Known, cut: Option<&str>, findings: &mut Findings) {
+    let unreached = unreached(known).await;
+    let out_of_reach = |site: &Site, is_master| {
+        let why = match at(site) {
+            None => "its name does not resolve here",
+            Some(at) => unreached.get(&at)?,
+        };
+        if let Some(cut) = cut {
+            return unknown(format!("{cut} has no carrier"));
+        }
+        let level = if is_master { error } else { warning };
+        let port = site.endpoint.port;
+        level(
+            format!("cannot be reached from here: {why}"),
+            format!(
+                "Start it, let it listen on that address, and open port {port}/tcp in its host's firewall."
+            ),
+        )
+    };
+    for one in known.watched() {
+        for (place, redis) in one.redises.iter().enumerate() {
+            let at = &redis.endpoint;
+            findings.add("redis-reachable", at, out_of_reach(redis, place == 0));
+            if redis.is_here() {
+                findings.add("announced-address", at, on_no_interface(redis, known));
+            } else if known.agent.is_ok() {
+                findings.add("replica-password", at, unnamed(redis, one, known));
+            }
+        }
+        for sentinel in &one.sentinels {
+            let verdict = out_of_reach(sentinel, false);
+            findings.add("sentinel-reachable", &sentinel.endpoint, verdict);
+        }
+        findings.add("replication", escape(&one.name), replication(one));
+        let here = one.redises.iter().filter(|redis| redis.is_here());
+        for at in here.filter_map(at) {
+            let answers = ask_redis(known, &one.name, at).await;
+            findings.add("redis-role", at, answers.as_ref().err().and_then(fault));
+            let Ok([number, role, paused]) = answers else {
+                continue;
+            };
+            findings.add("announced-address", at, shared_address(at, &role));
+            if one.redises.len() > 2 {
+                findings.add("min-replicas", at, min_replicas(number));
+            }
+            // Without an agent nobody pauses writes.
+            if known.agent.is_ok() {
+                findings.add("write-pause", at, write_pause(&paused));
+            }
+        }
+    }
+}
+
+/// Tries to connect to every Redis and Sentinel. Returns which do not accept, and why.
+async fn unreached(known: &Known) -> BTreeMap<SocketAddr, String> {
+    let sites = known.watched().iter().flat_map(Watched::sites);
+    let targets: BTreeSet<SocketAddr> = sites.filter_map(at).collect();
+    let tried = targets.into_iter().map(|target| async move {
+        match timeout(ANSWER, TcpStream::connect(target)).await {
+            Ok(connected) => Some((target, connected.err()?.to_string())),
+            Err(_) => Some((target, "no answer".to_owned())),
+        }
+    });
+    let tried = stream::iter(tried).buffer_unordered(AT_ONCE);
+    tried.filter_map(async |one| one).collect().await
+}
+
+/// Asks a Redis of this host as `sync` and the agent ask it.
+async fn ask_redis(known: &Known, name: &str, at: SocketAddr) -> Result<Answers, Fault> {
+    let server = redis_server(&known.config, known.config.master(name)?, at)?;
+    let questions = [
+        // The pattern covers the name before Redis 5, too.
+        words(&["CONFIG", "GET", "min-*-to-write"]),
+        words(&["ROLE"]),
+        // Pauses nothing: the time is no number, which is looked at after the right to pause and the form.
+        words(&["CLIENT", "PAUSE", "none", "WRITE"]),
+    ];
+    let lines = Lines::default();
+    let asked = join(
+        role(&server, ANSWER),
+        ask(&server, &lines, &questions, ANSWER),
+    );
+    let (role, answers) = asked.await;
+    role.map_err(|no| redis_fault(&no, at, name))?;
+    let answers = answers.ok().and_then(|all| all.try_into().ok());
+    Ok(answers.unwrap_or_else(|| [0; 3].map(|_| Err(NoAnswer::Silent(ANSWER)))))
+}
+
+/// An address that every host has, such as that of Docker's bridge, is no host's in particular.
+fn shared_address(own: SocketAddr, role: &Result<Value, NoAnswer>) -> Verdict {
+    let part = |of: &Value, place: usize| match of {
+        Value::Array(parts) => parts.get(place).cloned(),
+        _ => None,
+    };
+    let Value::Array(rows) = part(role.as_ref().ok()?, 2)? else {
+        return None;
+    };
+    let at = |row| {
+        Some(format!(
+            "{}:{}",
+            text(&part(row, 0)?)?,
+            text(&part(row, 1)?)?
+        ))
+    };
+    let replicas: Vec<String> = rows.iter().filter_map(at).collect();
+    let is_shared = |at: &&String| {
+        let same = replicas.iter().filter(|other| other == at);
+        **at == own.to_string() || same.count() > 1
+    };
+    let shared = escape(replicas.iter().find(is_shared)?);
+    warning(
+        format!("several servers announce {shared}: Sentinel takes them for one"),
+        "Set `replica-announce-ip` in redis.conf and `sentinel announce-ip` to an address that only this server has.",
+    )
+}
+
+fn on_no_interface(redis: &Site, known: &Known) -> Verdict {
+    let (own, host) = (hosts::own_name(), &redis.endpoint.host);
+    let is_named = match host {
+        Host::Name(name) if is_own_name(name, &own) => Some(true),
+        _ => known.config.is_own(std::slice::from_ref(host), &own),
+    };
+    let has_interface = matches!(redis.place, Ok(Place::Here(Some(_))));
+    if is_named == Some(true) || has_interface {
+        return None;
+    }
+    let (own, host) = (escape(&own), escape(&host.to_string()));
+    warning(
+        "Sentinel knows this host's Redis by this address, which no interface has: only its run id tells that it is here",
+        format!(
+            "Write into the configuration, the same on every server: [hosts] {own} = [\"{host}\"], and a line like it for each other host."
+        ),
+    )
+}
+
+fn replication(one: &Watched) -> Verdict {
+    let Some(replicas) = &one.replicas else {
+        return unknown("Sentinel did not tell");
+    };
+    // A replica that is out of reach is another check's matter.
+    let is_unlinked = |row: &&Value| {
+        get(row, "master-link-status") != "ok" && !get(row, "flags").contains("s_down")
+    };
+    let unlinked = replicas.iter().filter(is_unlinked);
+    let unlinked: Vec<String> = unlinked.map(|row| escape(&get(row, "name"))).collect();
+    match unlinked.as_slice() {
+        _ if replicas.is_empty() => warning(
+            "Sentinel knows no replica: there is nothing to fail over to",
+            "Set `replicaof` on the other servers.",
+        ),
+        [] => warning_if(
+            replicas.iter().all(|row| get(row, "slave-priority") == "0"),
+            "every replica has priority 0, so that none is ever promoted",
+            "Set `replica-priority 100` on those that may become master.",
+        ),
+        unlinked => warning(
+            format!("no link to the master: {}", unlinked.join(", ")),
+            "Look into the replica's log; masterauth, requirepass and the firewall are the usual causes.",
+        ),
+    }
+}
+
+/// With fewer than two replicas it would stop the writes when one is away.
+fn min_replicas(answer: Result<Value, NoAnswer>) -> Verdict {
+    let number = match &answer {
+        Ok(Value::Array(pair)) => pair.get(1).and_then(text),
+        _ => None,
+    };
+    let Some(number) = number else {
+        return unknown("it did not tell");
+    };
+    warning_if(
+        number == "0",
+        "min-replicas-to-write is 0: a master that is cut off goes on taking writes, which are lost",
+        "Set `min-replicas-to-write 1` and `min-replicas-max-lag 10` in redis.conf of every server.",
+    )
+}
+
+/// Judges whether the agent can pause writes, by the answer to a pause whose time is no number.
+fn write_pause(answer: &Result<Value, NoAnswer>) -> Verdict {
+    const COST: &str = "in a planned failover away from here writes are lost";
+    match answer {
+        Err(NoAnswer::NotAllowed(_)) => warning(
+            format!("the user of the configuration may not pause writes: {COST}"),
+            "It needs +client|pause and +client|unpause.",
+        ),
+        // As no number it is refused where all else is right.
+        Err(NoAnswer::Refused(why)) if why.contains("timeout is not") => None,
+        Err(NoAnswer::Refused(why) | NoAnswer::UnknownCommand(why)) => warning(
+            format!("it cannot pause writes ({}): {COST}", escape(why)),
+            "Redis can since 6.2, where CLIENT is not renamed.",
+        ),
+        _ => unknown("it did not tell whether it can pause writes"),
+    }
+}
+
+/// Judges whether the agent of the old master may ask this replica for its role, where that needs a password.
+fn unnamed(replica: &Site, of: &Watched, known: &Known) -> Verdict {
+    let config = &known.config;
+    let password = &config.master(&of.name).ok()?.redis_password;
+    let peers = config.sentinel.peers.iter().map(|peer| &peer.host);
+    let is_it = |host: &Host| {
+        let at = hosts::at_hand(host);
+        *host == replica.endpoint.host || at.iter().any(|at| replica.addresses.contains(at))
+    };
+    let is_named = peers.chain(config.hosts.values().flatten()).any(is_it);
+    warning_if(
+        password.is_some() && !is_named,
+        "the agent sends the password of Redis only to hosts that the configuration names: in a planned failover to this one it hears of the promotion from Sentinel, a second later, and what is written meanwhile waits or is lost",
+        "Name every Sentinel in `peers` under [sentinel], or every host under [hosts].",
+    )
+}

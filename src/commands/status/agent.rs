@@ -1,0 +1,279 @@
+//! What `status` tells of the agent: what it knows of each master, or that it does not answer.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+
+use super::announcing::ago_in_words;
+use crate::agent::client::Unserved;
+use crate::agent::request::Verb;
+use crate::agent::snapshot::{Master, Redis, Replica, Snapshot, Timeline, Vote};
+use crate::cli::Options;
+use crate::commands::with_agent;
+use crate::report::to_json;
+use crate::text::{Ink, escape, printable};
+
+/// How long an agent may take to tell.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is known of this host's agent.
+pub(super) struct Agent {
+    /// What it knows, if it tells.
+    snapshot: Option<Snapshot>,
+    /// What is wrong with it.
+    problem: Option<String>,
+}
+
+/// The JSON object of the agent, as docs/json.md documents it.
+#[derive(Serialize)]
+struct Row<'a> {
+    agent: Option<&'a Snapshot>,
+    problem: Option<&'a str>,
+}
+
+impl Agent {
+    /// Asks it about these masters, about every one if none is named. `None` where there is none that this
+    /// configuration is about: whether there should be one is `check`'s to say.
+    pub(super) async fn ask(masters: &[String], options: &Options) -> Option<Agent> {
+        let until = Instant::now() + PATIENCE;
+        let problem = match with_agent::ask(Verb::Status, masters, options, until).await {
+            Ok(reply) => match serde_json::from_str::<Snapshot>(&reply.out) {
+                Ok(mut snapshot) => {
+                    let is_meant = |master: &Master| masters.contains(&master.name);
+                    snapshot
+                        .masters
+                        .retain(|master| masters.is_empty() || is_meant(master));
+                    return Some(Agent {
+                        snapshot: Some(snapshot),
+                        problem: None,
+                    });
+                }
+                Err(error) => format!(
+                    "the agent's answer makes no sense: {}",
+                    escape(&error.to_string())
+                ),
+            },
+            Err(Unserved::NoAgent | Unserved::NotAllowed | Unserved::Refused(_)) => return None,
+            Err(unserved) => match unserved.remedy() {
+                Some(remedy) => format!("{unserved}. {remedy}"),
+                None => unserved.to_string(),
+            },
+        };
+        Some(Agent {
+            snapshot: None,
+            problem: Some(problem),
+        })
+    }
+
+    /// Returns whether it is not as it should be.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.problem.is_some()
+    }
+
+    /// Returns its JSON object.
+    pub(super) fn json(&self) -> String {
+        to_json(&Row {
+            agent: self.snapshot.as_ref(),
+            problem: self.problem.as_deref(),
+        })
+    }
+
+    /// Returns its lines for a person.
+    pub(super) fn text(&self, colours: bool) -> String {
+        let mut lines = Vec::new();
+        if let Some(problem) = &self.problem {
+            let problem = printable(&format!("PROBLEM: {problem}"));
+            lines.push(format!("agent: {}", Ink::Red.paint(&problem, colours)));
+        }
+        if let Some(snapshot) = &self.snapshot {
+            lines.push(printable(&about_itself(snapshot)));
+            for master in &snapshot.masters {
+                let said = about_master(master);
+                lines.extend(said.iter().map(|line| format!("  {}", printable(line))));
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+fn about_itself(snapshot: &Snapshot) -> String {
+    let all = snapshot.sentinels.len();
+    let count = |what: fn(&crate::agent::snapshot::Sentinel) -> bool| {
+        snapshot.sentinels.iter().filter(|one| what(one)).count()
+    };
+    let mut text = format!(
+        "agent {} (pid {}), started {}: {} of {all} Sentinels in reach, events from {}",
+        snapshot.version,
+        snapshot.pid,
+        ago_in_words(snapshot.uptime.max(0.0) as u64),
+        count(|one| one.in_reach),
+        count(|one| one.events),
+    );
+    if snapshot.drift_repaired > 0 {
+        text += &format!(", drift mended {} times", snapshot.drift_repaired);
+    }
+    if snapshot.pending_commands > 0 {
+        text += &format!(", site commands PENDING: {}", snapshot.pending_commands);
+    }
+    text
+}
+
+fn about_master(master: &Master) -> Vec<String> {
+    let named = match &master.master {
+        Some(at) => format!("a majority names {at}"),
+        None => "no majority names a master".to_owned(),
+    };
+    let mut lines = vec![format!(
+        "{}: {} ({}): {}; {named}",
+        master.name, master.verdict, master.reason, master.why
+    )];
+    let mut list = |what: &str, of: Vec<String>| {
+        if !of.is_empty() {
+            lines.push(format!("  {what}: {}", of.join("; ")));
+        }
+    };
+    list("Sentinels", master.votes.iter().map(vote).collect());
+    list("Redis here", master.redis.iter().map(redis).collect());
+    list("replicas", master.replicas.iter().map(replica).collect());
+    let answered = master.vips.iter().filter_map(|vip| {
+        let by = vip.answered_by.as_ref()?;
+        Some(format!("{} by {by}", vip.address))
+    });
+    list("answered for", answered.collect());
+    let forced = |order| format!("{order}, until the next failover or the opposite order");
+    list("forced", master.forced.iter().map(forced).collect());
+    let cut_off = |for_long: &f64| format!("from its peers for {for_long:.1} s");
+    list("CUT OFF", master.cut_off.iter().map(cut_off).collect());
+    let timeline = master.last_failover.iter().map(timeline);
+    list("last failover", timeline.collect());
+    lines
+}
+
+fn vote(vote: &Vote) -> String {
+    let epoch = vote.epoch;
+    match (&vote.says, &vote.silent) {
+        (Some(master), _) => format!("{} says {master} (epoch {epoch})", vote.who),
+        (None, Some(why)) => format!("{} is silent: {why}", vote.who),
+        (None, None) => format!("{} names no master", vote.who),
+    }
+}
+
+fn redis(redis: &Redis) -> String {
+    let run_id = redis.run_id.as_ref().map(|id| format!(", run id {id}"));
+    format!(
+        "{} is {}{}",
+        redis.at,
+        redis.role,
+        run_id.unwrap_or_default()
+    )
+}
+
+fn replica(replica: &Replica) -> String {
+    let lag = match replica.lag {
+        Some(seconds) => format!("acknowledged {}", ago_in_words(seconds)),
+        None => "has not acknowledged yet".to_owned(),
+    };
+    format!("{} {lag}, {} bytes behind", replica.at, replica.behind)
+}
+
+/// In the order in which it happened.
+fn timeline(of: &Timeline) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let ago = now.map_or(0.0, |now| now.as_secs_f64() - of.began).max(0.0);
+    let ended = match of.ended.as_str() {
+        "" => "still going on".to_owned(),
+        ended => ended.replace('_', " "),
+    };
+    let mut steps: Vec<(f64, &str)> = [
+        (of.event, "event seen"),
+        (of.paused, "writes paused"),
+        (of.role_changed, "role changed"),
+        (of.bound, "bound"),
+        (of.first_frame, "first frame"),
+        (of.confirmed, "confirmed"),
+        (of.released, "released"),
+        (of.unpaused, "writes allowed"),
+    ]
+    .into_iter()
+    .filter_map(|(at, what)| Some((at?, what)))
+    .collect();
+    steps.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    let steps: Vec<String> = steps
+        .iter()
+        .map(|(at, what)| format!("{what} +{at:.1}"))
+        .collect();
+    let mut text = format!(
+        "{} to {}, {ended}; ms: {}",
+        ago_in_words(ago as u64),
+        of.to,
+        steps.join(", ")
+    );
+    if let Some(paused) = of.writes_paused_for {
+        text += &format!("; writes paused for {paused:.1} ms");
+    }
+    if let Some(bytes) = of.bytes_behind {
+        text += &format!("; {bytes} bytes behind when promoted");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_happen_is_not_told_and_the_rest_comes_in_its_order() {
+        let mut master = Master {
+            name: "m".into(),
+            verdict: "here".into(),
+            why: "two of three name this host".into(),
+            reason: "majority_here".into(),
+            master: Some("10.0.0.1:6379".into()),
+            ..Master::default()
+        };
+        assert_eq!(
+            about_master(&master),
+            [
+                "m: here (majority_here): two of three name this host; a majority names 10.0.0.1:6379"
+            ]
+        );
+        master.last_failover = Some(Timeline {
+            to: "10.0.0.1:6379".into(),
+            ended: "taken_over".into(),
+            bound: Some(53.04),
+            event: Some(0.0),
+            role_changed: Some(52.0),
+            bytes_behind: Some(0),
+            ..Timeline::default()
+        });
+        let told = about_master(&master).remove(1);
+        assert!(
+            told.ends_with(
+                " h ago to 10.0.0.1:6379, taken over; ms: event seen +0.0, role changed +52.0, bound +53.0; 0 bytes behind when promoted"
+            ),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn nothing_that_it_tells_reaches_the_terminal_unescaped() {
+        let name = "m\u{1b}[31m".to_owned();
+        let masters = vec![Master {
+            name,
+            ..Master::default()
+        }];
+        let snapshot = Some(Snapshot {
+            masters,
+            ..Snapshot::default()
+        });
+        let text = Agent {
+            snapshot,
+            problem: None,
+        }
+        .text(false);
+        assert!(
+            !text.contains('\u{1b}') && text.contains("\\u{1b}"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,80 @@
+//! What the commands leave to a living agent. Without an agent, and where it refuses, they do their own work.
+
+use std::path;
+use std::time::{Duration, Instant};
+
+use super::{config_path, print};
+use crate::agent::client::{self, Unserved};
+use crate::agent::request::{Reply, Request, Telling, Verb};
+use crate::cli::Options;
+use crate::exit::Exit;
+use crate::log;
+use crate::text::printable;
+
+/// How long an operator waits for the agent's answer, which takes a minute at most.
+const PATIENCE: Duration = Duration::from_secs(65);
+
+/// Asks the agent on behalf of a command with these options.
+///
+/// # Errors
+///
+/// See [`Unserved`].
+pub(super) async fn ask(
+    verb: Verb,
+    masters: &[String],
+    options: &Options,
+    until: Instant,
+) -> Result<Reply, Unserved> {
+    let config = config_path(options);
+    let request = Request {
+        verb,
+        masters: masters.to_vec(),
+        // As it is where the working directory is gone: then it is no file of the agent's.
+        config: path::absolute(&config).unwrap_or(config),
+        telling: Telling {
+            json: options.json,
+            verbose: options.verbose,
+            quiet: options.quiet,
+            dry_run: options.dry_run,
+        },
+    };
+    client::ask(&request, until).await
+}
+
+/// Has the agent do what an operator asks for, and prints its answer. Returns how it ended, or `None` where the
+/// command is to do its own work.
+pub(super) async fn carry_out(
+    verb: Verb,
+    masters: &[String],
+    options: &Options,
+) -> Option<anyhow::Result<Exit>> {
+    if options.dry_run {
+        return None;
+    }
+    match ask(verb, masters, options, Instant::now() + PATIENCE).await {
+        Ok(reply) => Some(tell(&reply).await),
+        // What this user may not do is the kernel's to say.
+        Err(Unserved::NoAgent | Unserved::NotAllowed) => None,
+        Err(unserved) => {
+            if !options.quiet {
+                log::stderr(&format!("{unserved}; going on without it")).await;
+            }
+            None
+        }
+    }
+}
+
+/// Prints an answer.
+async fn tell(reply: &Reply) -> anyhow::Result<Exit> {
+    let lines = reply.out.lines().map(|line| printable(line) + "\n");
+    print(&lines.collect::<String>()).await?;
+    tell_errors(reply).await;
+    Ok(reply.ending())
+}
+
+/// Prints what an answer has for stderr.
+pub(super) async fn tell_errors(reply: &Reply) {
+    for line in &reply.err {
+        log::stderr(line).await;
+    }
+}

@@ -1,0 +1,189 @@
+//! Connections that stay open for an owner that asks often: one to each server, whatever the number of masters. An
+//! owner that asks once keeps none.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::mem;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+
+use super::connection::{Connection, Deadline};
+use super::no_answer::NoAnswer;
+use super::reply::Value;
+use super::server::{Endpoint, Server};
+use super::{Identity, Words};
+use crate::evidence::Role;
+
+/// How many connections are kept at most: the oldest goes.
+const MOST: usize = 256;
+
+/// To whom a connection leads, and what was shown there.
+type Key = (Endpoint, Option<String>, Option<String>, bool);
+
+fn key(of: &Server) -> Key {
+    (
+        of.endpoint.clone(),
+        of.username.clone(),
+        of.password.clone(),
+        of.tls.is_some(),
+    )
+}
+
+/// How long it counts what a Redis said to whoever watches it.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// The idle connections, and what is known without asking.
+#[derive(Default)]
+pub struct Lines {
+    keeps: bool,
+    idle: RefCell<Vec<(Key, Connection)>>,
+    /// What a Redis is that is watched on a connection of its own, and when it said so.
+    watched: RefCell<BTreeMap<SocketAddr, (Identity, Instant)>>,
+    /// What a Redis said when it was asked, and when.
+    asked: RefCell<BTreeMap<SocketAddr, (Identity, Instant)>>,
+}
+
+impl Lines {
+    /// Returns lines that are kept. The default keeps none.
+    pub fn keeping() -> Lines {
+        Lines {
+            keeps: true,
+            ..Lines::default()
+        }
+    }
+
+    /// Notes what a Redis says to whoever watches it: it need not be asked on another connection.
+    pub fn note(&self, at: SocketAddr, role: Role, run_id: Option<String>) {
+        let asked = self.asked.borrow();
+        // How long it has been running it tells only to who asks; the same process runs on.
+        let same = asked.get(&at).filter(|(known, _)| known.run_id == run_id);
+        let uptime = same.and_then(|(known, then)| Some(known.uptime? + then.elapsed()));
+        let identity = Identity {
+            role,
+            run_id,
+            uptime,
+        };
+        self.watched
+            .borrow_mut()
+            .insert(at, (identity, Instant::now()));
+        self.idle
+            .borrow_mut()
+            .retain(|(of, _)| of.0 != Endpoint::Tcp(at));
+    }
+
+    /// Notes what a Redis said that was asked.
+    pub fn learn(&self, at: SocketAddr, identity: &Identity) {
+        if self.keeps {
+            let now = Instant::now();
+            self.asked.borrow_mut().insert(at, (identity.clone(), now));
+        }
+    }
+
+    /// Notes that a Redis says nothing to whoever watches it: whoever wants to know asks.
+    pub fn forget(&self, at: SocketAddr) {
+        self.watched.borrow_mut().remove(&at);
+    }
+
+    /// Returns what a Redis is that is watched.
+    pub fn watched(&self, at: SocketAddr) -> Option<Identity> {
+        let watched = self.watched.borrow();
+        let (known, then) = watched.get(&at)?;
+        // One that has started anew is asked how long it has been running.
+        let is_known = then.elapsed() < FRESH && known.uptime.is_some();
+        is_known.then(|| known.clone())
+    }
+
+    /// Returns a connection to this server, and whether it was kept from an earlier conversation.
+    async fn take(
+        &self,
+        server: &Server,
+        deadline: Deadline,
+    ) -> Result<(Connection, bool), NoAnswer> {
+        while let Some(mut connection) = self.find(&key(server)) {
+            // An idle server says nothing, unless it ends the connection.
+            if connection.next().now_or_never().is_none() {
+                return Ok((connection, true));
+            }
+        }
+        Ok((Connection::connect(server, deadline).await?, false))
+    }
+
+    fn find(&self, key: &Key) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        let place = idle.iter().position(|(of, _)| of == key)?;
+        Some(idle.remove(place).1)
+    }
+
+    /// Keeps a connection whose conversation has come to its end.
+    pub(super) fn keep(&self, server: &Server, connection: Connection) {
+        if !self.keeps || !connection.is_idle() {
+            return;
+        }
+        let key = key(server);
+        let mut idle = self.idle.borrow_mut();
+        // Of two that were needed at the same time the newer stays.
+        idle.retain(|(of, _)| *of != key);
+        idle.push((key, connection));
+        let surplus = idle.len().saturating_sub(MOST);
+        idle.drain(..surplus);
+    }
+
+    /// Connects, asks all questions at once, and returns what was answered until then; where that is not all, why.
+    ///
+    /// # Errors
+    ///
+    /// No connection.
+    pub(super) async fn ask(
+        &self,
+        server: &Server,
+        questions: &[Words],
+        deadline: Deadline,
+    ) -> Result<(Vec<Result<Value, NoAnswer>>, Result<(), NoAnswer>), NoAnswer> {
+        let (mut connection, was_kept) = self.take(server, deadline).await?;
+        let mut said = connection.converse_partly(questions, deadline).await;
+        // It had ended, and this host did not know it yet.
+        if was_kept && said.0.is_empty() && matches!(said.1, Err(NoAnswer::Broken(_))) {
+            let new = Connection::connect(server, deadline).await?;
+            drop(mem::replace(&mut connection, new));
+            said = connection.converse_partly(questions, deadline).await;
+        }
+        self.keep(server, connection);
+        Ok(said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: &str = "127.0.0.1:6379";
+
+    fn identity(run_id: &str, uptime: Option<u64>) -> Identity {
+        Identity {
+            role: Role::Replica,
+            run_id: Some(run_id.into()),
+            uptime: uptime.map(Duration::from_secs),
+        }
+    }
+
+    #[test]
+    fn a_redis_that_is_watched_need_not_be_asked_until_it_starts_anew() {
+        let (lines, at) = (Lines::keeping(), AT.parse().unwrap());
+        let watched = |run_id: &str| lines.note(at, Role::Master, Some(run_id.into()));
+        watched("a");
+        // Nobody knows yet how long it has been running.
+        assert_eq!(lines.watched(at), None);
+        lines.learn(at, &identity("a", Some(60)));
+        watched("a");
+        let known = lines.watched(at).unwrap();
+        assert_eq!(known.role, Role::Master);
+        assert!(known.uptime >= Some(Duration::from_secs(60)));
+        watched("b");
+        assert_eq!(lines.watched(at), None);
+        watched("a");
+        lines.forget(at);
+        assert_eq!(lines.watched(at), None);
+    }
+}

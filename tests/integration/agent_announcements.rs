@@ -1,0 +1,127 @@
+//! The announcers of an agent, from outside: how long they go on, and what they contest.
+
+use std::process::{Child, Stdio};
+
+use crate::common::sniffer::{Frame, Sniffer};
+use crate::common::{Host, Lab, eventually, executable, false_sentinel, guides_lab};
+use crate::rivals::{answers, by, claim, sentinel};
+
+const VIP: &str = "192.168.56.250";
+const BOUND: &str = "192.168.56.250/32@eth1";
+const HERE: &str = "192.168.56.101";
+
+/// An agent, which ends with this.
+struct Agent(Child);
+
+impl Agent {
+    fn start(host: &Host) -> Agent {
+        host.run("mkdir", ["-p", "/run/vipswitch"]);
+        let mut command = host.command(executable());
+        command.arg("agent");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Agent(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Two servers and a client; the first one's Sentinel names it, and its agent announces every so many seconds.
+fn lab(every: u32) -> Lab {
+    let lab = guides_lab(&format!(
+        "[masters.m]\nvip = \"{VIP}/24\"\nannounce_to = [\"192.168.56.103\"]\n\
+         [sentinel]\naddress = \"127.0.0.1:6800\"\n[agent]\nannounce_every = {every}\n"
+    ));
+    lab.file("says", format!("{HERE} 1"));
+    sentinel(&lab, "server1", "6800", "says", None);
+    // What this host's Redis says counts, too.
+    false_sentinel(&lab.host("server1"), &format!("{HERE}:8000"), A_MASTER);
+    lab
+}
+
+/// A Redis that says that it is a master, and nothing else.
+const A_MASTER: &str = r#"
+while (my $question = question($client)) {
+    print $client $question =~ /\r\nrole\r\n/i ? "*3\r\n\$6\r\nmaster\r\n:0\r\n*0\r\n" : "-ERR unknown\r\n";
+}
+"#;
+
+#[test]
+fn a_vip_is_announced_for_as_long_as_it_is_here() {
+    let lab = lab(1);
+    let server = lab.host("server1");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    let _agent = Agent::start(&server);
+    // A one-shot announcer sends six.
+    sniffer.wait_for_rounds(VIP, 9);
+    assert!(server.has(BOUND));
+}
+
+#[test]
+fn a_link_that_comes_up_again_has_its_vips_announced_at_once() {
+    let lab = lab(0);
+    let server = lab.host("server1");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    let _agent = Agent::start(&server);
+    // All rounds of the take-over.
+    sniffer.wait_for_rounds(VIP, 6);
+    server.ip("link set eth1 down");
+    server.ip("link set eth1 up");
+    sniffer.wait_for_rounds(VIP, 7);
+}
+
+#[test]
+fn a_claim_is_contested_long_after_the_take_over_and_only_while_the_truth_says_here() {
+    let lab = lab(0);
+    let (one, two) = (lab.host("server1"), lab.host("server2"));
+    let sniffer = Sniffer::start(&lab.host("client"));
+    let _agent = Agent::start(&one);
+    sniffer.wait_for_rounds(VIP, 6);
+    // An answer more than the last round of the take-over, which may not be complete.
+    eventually("the claims are contested", || {
+        claim(&two, 1);
+        answers(&sniffer, &one) >= 1
+    });
+    // The next failover.
+    lab.file("says", "192.168.56.102 2");
+    eventually("the VIP is released", || !one.has(BOUND));
+    let before = sniffer.settled(&one, VIP).len();
+    claim(&two, 20);
+    let after = sniffer.settled(&one, VIP);
+    let by_one = by(&one);
+    assert_eq!(
+        after[before..].iter().filter(|frame| by_one(frame)).count(),
+        0
+    );
+}
+
+/// The one that the truth names announces last, whatever the other one believed for a while.
+#[test]
+fn of_two_that_believe_it_is_here_the_one_that_the_truth_names_announces_last() {
+    let lab = lab(0);
+    let (one, two) = (lab.host("server1"), lab.host("server2"));
+    lab.file("says2", "192.168.56.102 1");
+    sentinel(&lab, "server2", "6800", "says2", None);
+    false_sentinel(&two, "192.168.56.102:8000", A_MASTER);
+    let sniffer = Sniffer::start(&lab.host("client"));
+    let _first = Agent::start(&one);
+    let _second = Agent::start(&two);
+    eventually("both hold the VIP", || one.has(BOUND) && two.has(BOUND));
+    // The second one's Sentinel hears of the truth.
+    lab.file("says2", format!("{HERE} 2"));
+    eventually("the second has let go", || !two.has(BOUND));
+    let is_announcement =
+        |frame: &&Frame| frame.is_arp() && frame.bytes[28..32] == [192, 168, 56, 250];
+    let is_first = by(&one);
+    eventually(
+        "the first contests what the second has claimed last",
+        || {
+            let frames = sniffer.settled(&two, VIP);
+            frames.iter().rfind(is_announcement).is_some_and(&is_first)
+        },
+    );
+}

@@ -1,0 +1,157 @@
+//! Agents that are killed, stopped, ended and told to read their configuration again.
+
+use crate::common::eventually;
+use crate::common::redis::{MASTER_8000, MASTER_8001, Master, Site};
+
+const M: Master = MASTER_8000;
+
+/// What is done to an agent in the midst of a failover.
+#[derive(Clone, Copy)]
+enum Blow {
+    Killed,
+    Stopped,
+}
+
+/// A planned failover to server2 in which an agent dies, or stands still, at a stage; then it is there again.
+fn struck(server: &str, blow: Blow, stage: impl Fn(&Site) -> bool) {
+    let site = Site::with_agents(&[M]);
+    let pid = site.agent_pid(server);
+    site.begin_fail_over(&M, "server3");
+    eventually("the stage", || stage(&site));
+    match blow {
+        Blow::Killed => {
+            site.signal(&pid, "KILL");
+            site.forget(&format!("{server}-agent"));
+        }
+        Blow::Stopped => site.signal(&pid, "STOP"),
+    }
+    site.wait_until_named(&M, "server2");
+    // A pause ends by itself: the old master is still one, or a replica by now.
+    eventually("writes are not paused", || {
+        site.takes_writes(&M, "server1") || site.role(&M, "server1").as_deref() == Some("slave")
+    });
+    match blow {
+        Blow::Killed => site.start_agent(server),
+        Blow::Stopped => site.go_on(&pid),
+    }
+    site.settles(&M, "server2");
+}
+
+fn chosen(site: &Site) -> bool {
+    site.sentinel_log("server3")
+        .contains("+failover-state-send-slaveof-noone")
+}
+
+fn promoted(site: &Site) -> bool {
+    site.role(&M, "server2").as_deref() == Some("master")
+}
+
+fn at_once(_: &Site) -> bool {
+    true
+}
+
+#[test]
+fn the_old_masters_agent_may_be_killed_before_the_promotion() {
+    struck("server1", Blow::Killed, at_once);
+}
+
+#[test]
+fn the_old_masters_agent_may_be_killed_while_writes_are_paused() {
+    struck("server1", Blow::Killed, chosen);
+}
+
+#[test]
+fn the_old_masters_agent_may_be_stopped_while_writes_are_paused() {
+    struck("server1", Blow::Stopped, chosen);
+}
+
+#[test]
+fn the_new_masters_agent_may_be_killed_before_the_promotion() {
+    struck("server2", Blow::Killed, chosen);
+}
+
+#[test]
+fn the_new_masters_agent_may_be_stopped_when_its_redis_turns_master() {
+    struck("server2", Blow::Stopped, promoted);
+}
+
+#[test]
+fn the_new_masters_agent_may_be_killed_after_the_promotion() {
+    struck("server2", Blow::Killed, promoted);
+}
+
+#[test]
+fn an_agent_that_was_stopped_for_long_does_not_take_its_host_for_cut_off() {
+    let site = Site::with_agents(&[M]);
+    site.down_after(2_000);
+    let watch = site.watch("server1");
+    let pid = site.agent_pid("server1");
+    site.signal(&pid, "STOP");
+    site.seconds_pass("server2", 5.0);
+    site.go_on(&pid);
+    site.seconds_pass("server1", 3.0);
+    assert!(watch.events(M.vip).is_empty(), "{:#?}", site.log());
+    site.settles(&M, "server1");
+}
+
+#[test]
+fn an_agent_that_ends_leaves_its_vips_and_finds_them() {
+    let site = Site::with_agents(&[M]);
+    let watch = site.watch("server1");
+    site.end_agent("server1", "TERM");
+    assert_eq!(site.holders(M.vip), ["server1"]);
+    site.start_agent("server1");
+    site.end_agent("server1", "KILL");
+    site.start_agent("server1");
+    site.settles(&M, "server1");
+    assert!(watch.events(M.vip).is_empty());
+}
+
+#[test]
+fn an_agent_that_is_told_so_releases_its_vips_when_it_ends() {
+    let site = Site::with_agents_and(
+        "[agent]\nrelease_on_stop = true\n[masters.master8000]\nvip = \"192.168.56.250/24\"\n",
+    );
+    site.end_agent("server1", "TERM");
+    assert!(site.holders(M.vip).is_empty());
+    site.start_agent("server1");
+    site.settles(&M, "server1");
+}
+
+#[test]
+fn a_configuration_is_read_again_and_a_broken_one_changes_nothing() {
+    let site = Site::with_agents(&[M]);
+    let pids = ["server1", "server2", "server3"].map(|server| site.agent_pid(server));
+    let reload = |masters: &str| {
+        site.configure(masters);
+        pids.iter().for_each(|pid| site.signal(pid, "HUP"));
+    };
+    let both = "[masters.master8000]\nvip = [\"192.168.56.250/24\", \"192.168.56.252/24\"]\n";
+    reload(both);
+    eventually("the second VIP is bound", || {
+        site.holders("192.168.56.252") == ["server1"]
+    });
+    reload("[masters.master8000]\nvip = \n");
+    let refused = || {
+        let lines = site.log();
+        lines
+            .iter()
+            .filter(|line| line.contains("the configuration stays as it was"))
+            .count()
+    };
+    eventually("all refuse it", || refused() == 3);
+    site.host("server1")
+        .ip("addr del 192.168.56.252/32 dev eth1");
+    eventually("the VIPs of before hold", || {
+        site.holders("192.168.56.252") == ["server1"]
+    });
+    reload("[masters.master8000]\nvip = \"192.168.56.250/24\"\n");
+    eventually("the second VIP is released", || {
+        site.holders("192.168.56.252").is_empty()
+    });
+    assert_eq!(site.holders(MASTER_8001.vip), Vec::<&str>::new());
+    site.settles(&M, "server1");
+    for (server, pid) in ["server1", "server2", "server3"].iter().zip(&pids) {
+        assert_eq!(&site.agent_pid(server), pid);
+    }
+}

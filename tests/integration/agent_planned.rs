@@ -1,0 +1,149 @@
+//! Planned failovers beside agents, under load: no acknowledged write is lost.
+
+use serde_json::Value;
+
+use crate::common::eventually;
+use crate::common::redis::{MASTER_8000, Master, Site};
+
+const M: Master = MASTER_8000;
+
+/// How many failovers in a row. The soak has the rest.
+const IN_A_ROW: usize = 6;
+
+/// How many bytes a replica may lack when it is to be promoted: what a few hundred writes take.
+const CLOSE: u64 = 20_000;
+
+/// How many writes are acknowledged before and after each.
+const BETWEEN: usize = 1_000;
+
+/// One planned failover under load, and what the old master's agent shows of it.
+fn hand_over(site: &Site, from: &str, to: &str) -> Value {
+    site.wait_until_well(&M, from);
+    // A replica that has just copied everything may still lack what was written meanwhile.
+    eventually("the replica is close", || {
+        site.behind(&M, from).is_some_and(|bytes| bytes < CLOSE)
+    });
+    site.fail_over(&M, to, to);
+    eventually("the VIP has moved", || site.holders(M.vip) == [to]);
+    eventually("the old master has let go", || {
+        let seen = site.timeline(from);
+        seen["ended"] == "released" && seen["unpaused"].is_number()
+    });
+    site.timeline(from)
+}
+
+/// Where the machine is so busy that the promotion is faster than the pause writes are lost: then the agent says so.
+#[test]
+fn no_acknowledged_write_is_lost_in_planned_failovers_under_load() {
+    let site = Site::with_agents(&[M]);
+    let writers = site.writers(&M, 4);
+    let (mut master, mut late) = ("server1", Vec::new());
+    for _ in 0..IN_A_ROW {
+        let heir = if master == "server1" {
+            "server2"
+        } else {
+            "server1"
+        };
+        writers.wait_for(BETWEEN);
+        let seen = hand_over(&site, master, heir);
+        assert!(seen["paused"].is_number(), "{seen}");
+        let is_complete = seen["bytes_behind"] == 0;
+        late.extend((!is_complete).then_some(seen));
+        master = heir;
+    }
+    writers.wait_for(BETWEEN);
+    let acknowledged = writers.stop();
+    site.settles(&M, master);
+    let kept = site.written(&M, master);
+    assert!(acknowledged.len() >= BETWEEN * IN_A_ROW);
+    let lost = acknowledged.iter().filter(|(key, _)| !kept.contains(key));
+    // Up to the moment when the old master's clients were reset.
+    let was_told = |at: f64| {
+        late.iter().any(|seen| {
+            let began = seen["began"].as_f64().unwrap();
+            let end = began + seen["released"].as_f64().unwrap() / 1e3;
+            (began..=end).contains(&at)
+        })
+    };
+    let untold: Vec<_> = lost.filter(|(_, at)| !was_told(*at)).collect();
+    assert!(untold.is_empty(), "{untold:?}, {late:#?}");
+    assert!(late.len() < IN_A_ROW, "{late:#?}");
+    tell(&acknowledged);
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a figure that no test can hold on a busy machine"
+)]
+fn tell(acknowledged: &[(String, f64)]) {
+    let mut times: Vec<f64> = acknowledged.iter().map(|(_, at)| *at).collect();
+    times.sort_by(f64::total_cmp);
+    let gap = times
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .fold(0.0, f64::max);
+    let took = times[times.len() - 1] - times[0];
+    let rate = times.len() as f64 / took;
+    eprintln!(
+        "{} writes, {rate:.0}/s, none lost, longest gap {:.0} ms",
+        times.len(),
+        gap * 1e3
+    );
+}
+
+#[test]
+fn clients_that_wait_in_a_command_are_reset_in_a_planned_failover() {
+    let site = Site::with_agents(&[M]);
+    let subscriber = site.blocked(&M, "SUBSCRIBE channel");
+    let worker = site.blocked(&M, "BLPOP queue 0");
+    let is_listed = |name: &str| {
+        site.host("server1")
+            .run("redis-cli", ["-p", "8000", "client", "list"])
+            .contains(&format!("cmd={name}"))
+    };
+    eventually("both wait", || is_listed("subscribe") && is_listed("blpop"));
+    assert_eq!((subscriber.ended(), worker.ended()), (None, None));
+    site.fail_over(&M, "server2", "server2");
+    for client in [subscriber, worker] {
+        assert_eq!(client.end(), "Connection reset by peer");
+    }
+    site.settles(&M, "server2");
+}
+
+#[test]
+fn writes_go_on_when_a_failover_comes_to_nothing() {
+    let site = Site::with_agents(&[M]);
+    // Sentinel asks it to be the master, and it never is.
+    let chosen = site.listener("server2", M.port);
+    site.host("server2").run(
+        "redis-cli",
+        [
+            "-p",
+            "8000",
+            "acl",
+            "setuser",
+            "default",
+            "-slaveof",
+            "-replicaof",
+        ],
+    );
+    let writers = site.writers(&M, 2);
+    writers.wait_for(100);
+    site.begin_fail_over(&M, "server3");
+    eventually("the leader gives up", || {
+        site.sentinel_log("server3")
+            .contains("-failover-abort-slave-timeout")
+    });
+    writers.wait_for(100);
+    let seen = site.timeline("server1");
+    assert_eq!(seen["ended"], "aborted", "{seen}");
+    assert!(
+        seen["paused"].is_number() && seen["released"].is_null(),
+        "{seen}"
+    );
+    assert_eq!(chosen, site.listener("server2", M.port));
+    let acknowledged = writers.stop();
+    site.settles(&M, "server1");
+    let kept = site.written(&M, "server1");
+    assert!(acknowledged.iter().all(|(key, _)| kept.contains(key)));
+}

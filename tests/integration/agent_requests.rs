@@ -1,0 +1,146 @@
+//! What the real agent does of what is asked of it over its socket, beside real Sentinels.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::common::redis::{MASTER_8000, Site};
+use crate::common::{Finished, end_of, eventually, executable, finish};
+
+/// An agent on a server, until this is dropped.
+struct Agent<'a> {
+    site: &'a Site,
+    server: &'static str,
+    socket: PathBuf,
+    process: Child,
+}
+
+impl<'a> Agent<'a> {
+    /// Starts it, and waits until it has asked the Sentinels.
+    fn start(site: &'a Site, server: &'static str) -> Agent<'a> {
+        let socket = site.lab().unique("agent");
+        let mut command = site.host(server).command(executable());
+        command.arg("agent").env("VIPSWITCH_AGENT_SOCKET", &socket);
+        let process = command.stderr(Stdio::null()).spawn().unwrap();
+        let agent = Agent {
+            site,
+            server,
+            socket,
+            process,
+        };
+        eventually("the agent knows its master", || {
+            agent.master().is_some_and(|master| {
+                let verdict = master["verdict"].as_str();
+                matches!(verdict, Some("here" | "elsewhere"))
+            })
+        });
+        agent
+    }
+
+    fn command(&self, program: &[&str]) -> Command {
+        let words: Vec<PathBuf> = program.iter().map(PathBuf::from).collect();
+        let mut words = words.into_iter().chain([executable()]);
+        let mut command = self.site.host(self.server).command(words.next().unwrap());
+        command
+            .args(words)
+            .env("VIPSWITCH_AGENT_SOCKET", &self.socket);
+        command
+    }
+
+    /// Runs `vipswitch` with these words beside it.
+    fn beside(&self, words: &str) -> Finished {
+        let mut command = self.command(&[]);
+        command.args(words.split(' '));
+        finish(command)
+    }
+
+    /// What it knows of the master.
+    fn master(&self) -> Option<Value> {
+        let text = self.beside("status --json").success();
+        let mut rows = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        let row: Value = rows.rfind(|row: &Value| row["agent"].is_object())?;
+        Some(row["agent"]["masters"][0].clone())
+    }
+
+    fn holds(&self) -> bool {
+        self.site.host(self.server).has(MASTER_8000.bound)
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        // The number is that of `nsenter`, which waits for the agent.
+        let children = format!("pkill -TERM -P {}", self.process.id());
+        let _ = Command::new("sh").args(["-c", &children]).status();
+        end_of(&mut self.process);
+    }
+}
+
+#[test]
+fn a_call_without_privilege_is_the_agents_to_follow() {
+    let site = Site::new(&[MASTER_8000]);
+    let agent = Agent::start(&site, "server1");
+    let mut hook = agent.command(&[
+        "setpriv",
+        "--bounding-set",
+        "-all",
+        "--inh-caps",
+        "-all",
+        "--no-new-privs",
+    ]);
+    hook.args("master8000 observer start 192.168.56.102 8000 192.168.56.101 8000".split(' '));
+    finish(hook).success();
+    site.lab().logged(&["by=agent", "role=observer", "exit=0"]);
+    assert!(agent.holds());
+    // A call that is not true is a hint, too: the VIP stays where the Sentinels want it.
+    let stale = "master8000 observer start 192.168.56.101 8000 192.168.56.102 8000";
+    agent.beside(stale).success();
+    assert!(agent.holds());
+}
+
+#[test]
+fn an_order_against_the_truth_has_to_be_forced_and_lasts_until_the_opposite_one() {
+    let site = Site::new(&[MASTER_8000]);
+    let agent = Agent::start(&site, "server2");
+    agent.beside("bind master8000").fails(2, &["--force"]);
+    assert!(!agent.holds());
+    agent.beside("bind master8000 --force").success();
+    assert!(agent.holds());
+    assert_eq!(agent.master().unwrap()["forced"], "bind");
+    agent.beside("sync").success();
+    assert!(agent.holds());
+    let text = agent.beside("status").success();
+    assert!(
+        text.contains("forced: bind, until the next failover"),
+        "{text}"
+    );
+    agent.beside("unbind").success();
+    assert!(!agent.holds());
+    assert_eq!(agent.master().unwrap()["forced"], Value::Null);
+    // The other way round.
+    let holder = Agent::start(&site, "server1");
+    holder.beside("unbind").fails(2, &["--force"]);
+    assert!(holder.holds());
+    holder.beside("unbind --force").success();
+    assert!(!holder.holds());
+    holder.beside("bind").success();
+    assert!(holder.holds());
+}
+
+#[test]
+fn a_second_agent_is_refused_and_names_the_first() {
+    let site = Site::new(&[MASTER_8000]);
+    let agent = Agent::start(&site, "server1");
+    let second = agent.beside("agent");
+    second.fails(2, &["another agent (pid ", "is at work on this host"]);
+    let status = agent.beside("status").success();
+    for part in [
+        "master8000: here (",
+        "is master",
+        "acknowledged",
+        "in reach",
+    ] {
+        assert!(status.contains(part), "no {part} in {status}");
+    }
+}

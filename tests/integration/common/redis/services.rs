@@ -1,0 +1,72 @@
+//! Any process of a site by its server and its name, to be ended and started again.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{CLIENT, EQUAL, Master, SERVERS, Site};
+use crate::common::Lab;
+
+impl Site {
+    /// Returns a site with agents and no hook, where each Redis may become the master.
+    pub fn of_equals(master: Master) -> Site {
+        let lab = Lab::with_hosts(["server1", "server2", "server3", CLIENT]);
+        let mut site = Site::in_lab(lab, &SERVERS, &[master]);
+        site.priorities = EQUAL;
+        site.call(Path::new("/bin/true"));
+        site.configure_vips();
+        site.start();
+        for server in SERVERS {
+            site.start_agent(server);
+        }
+        site
+    }
+
+    /// Starts a server's `agent`, `sentinel`, or Redis by its port, and does not wait for it. A service that runs
+    /// is left alone.
+    pub fn launch_service(&self, server: &str, service: &str) {
+        let name = format!("{server}-{service}");
+        let mut processes = self.processes.borrow_mut();
+        if let Some(process) = processes.get_mut(&name)
+            && process.0.try_wait().unwrap().is_none()
+        {
+            return;
+        }
+        drop(processes);
+        match service {
+            "agent" => self.launch_agent(server),
+            "sentinel" => self.launch(server, "redis-sentinel", service),
+            _ => self.launch(server, "redis-server", service),
+        }
+    }
+
+    /// Sends a signal to such a service.
+    pub fn signal_service(&self, server: &str, service: &str, signal: &str) {
+        let pid = self.lab.dir().join(format!("{server}-{service}/pid"));
+        let script = format!("kill -{signal} $(cat {})", pid.display());
+        self.lab.run("sh", ["-c", &script]);
+    }
+
+    /// Sends a signal to such a service, unless it was ended.
+    pub fn signal_service_if_alive(&self, server: &str, service: &str, signal: &str) {
+        let name = format!("{server}-{service}");
+        if self.processes.borrow().contains_key(&name) {
+            self.signal_service(server, service, signal);
+        }
+    }
+
+    /// Ends such a service by a signal, and waits until it has ended.
+    pub fn end_service(&self, server: &str, service: &str, signal: &str) {
+        self.signal_service(server, service, signal);
+        self.thaw();
+        self.forget(&format!("{server}-{service}"));
+    }
+
+    /// Returns a command that writes its process id into the folder of this name, and becomes the program that its
+    /// arguments name.
+    pub(super) fn noting_its_pid(&self, server: &str, name: &str) -> Command {
+        let mut command = self.host(server).command("sh");
+        command.args(["-c", "echo $$ >\"$0\"; exec \"$@\""]);
+        command.arg(self.lab.dir().join(name).join("pid"));
+        command
+    }
+}

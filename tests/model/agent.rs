@@ -1,0 +1,545 @@
+//! The agent on the hosts: the shipped core, fed with what the model's Sentinels, Redis and kernel say, late, twice or
+//! not at all. Its actions are carried out here as `agent::world` does.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use vipswitch::agent::core::{Action, Core, Event as Tells, Facts, Own, Settled};
+use vipswitch::config::OnIsolation;
+use vipswitch::evidence::{Call as Told, Role as Says, Word};
+use vipswitch::exit::Fault;
+use vipswitch::gather::Poll;
+use vipswitch::plan::{Action as Deed, plan};
+use vipswitch::verdict::Verdict;
+use vipswitch::vip::{Candidates, Vip};
+
+use crate::audit::{Audit, Cause};
+use crate::cluster::{Call, Cluster, Event, HOSTS, Host, Link, Process, Role, Signal, binding};
+use crate::cluster::{link, ms};
+use crate::driver::{Driver, Named, OneShot, Policy, address, endpoint, number, site};
+
+/// The master-name.
+const NAME: &str = "m";
+
+/// How long the systemd unit takes to start after a boot.
+const BOOT: Duration = ms(1_000);
+
+/// How many times in a row a core may want to be woken at once.
+const AT_ONCE: u32 = 50;
+
+/// What is wrong with an agent, so that the audit can be seen to catch it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// Nothing is.
+    None,
+    /// It allows writes before the VIP is released.
+    UnpausesFirst,
+    /// It takes a refused connection for silence.
+    RefusedIsSilence,
+    /// It does not hear that the VIP was removed.
+    BlindToRemovals,
+}
+
+/// What an agent is about to do, or to hear.
+enum Doing {
+    Wake,
+    Hear(Tells),
+    /// It looks at its own Redis; whether it goes on with that every second.
+    Look(bool),
+    Answers(Box<Result<(Poll, Named), Fault>>),
+    Settle,
+    Act(Result<Deed, Fault>, Verdict, Named),
+    Pause(Duration),
+    Unpause,
+    Ask(Host, Duration, u64),
+}
+
+struct Agent {
+    core: Core,
+    started: Duration,
+    life: u64,
+    /// What waits for it while it is stopped.
+    held: Vec<Doing>,
+    /// Whom each Sentinel named in the last round.
+    named: Named,
+    /// Until when a promotion of its own Redis is looked for.
+    expects: Duration,
+    /// Which chosen replica is asked.
+    asks: u64,
+    /// When it is to be woken, by the newest token.
+    wakes: u64,
+    at_once: u32,
+    calls: u32,
+}
+
+/// The agents of all hosts that have one.
+pub struct Agents {
+    policy: Policy,
+    flaw: Flaw,
+    vip: Vip,
+    agents: [Option<Agent>; HOSTS],
+    doing: BTreeMap<u64, (u64, Doing)>,
+}
+
+impl Agents {
+    /// Returns the driver; agents start where the cluster's machines have one.
+    pub fn new(policy: Policy, flaw: Flaw, cluster: &mut Cluster) -> Agents {
+        let mut agents = Agents {
+            policy,
+            flaw,
+            vip: Vip {
+                address: binding().peer,
+                prefix: 24,
+            },
+            agents: [None, None, None],
+            doing: BTreeMap::new(),
+        };
+        for host in 0..HOSTS {
+            let first = cluster.random(300);
+            agents.start(host, first, cluster);
+        }
+        agents
+    }
+
+    fn start(&mut self, host: Host, after: Duration, cluster: &mut Cluster) {
+        if cluster.machines[host].agent != Some(Process::Running) {
+            return;
+        }
+        let vips = vec![self.vip.address];
+        let master = (NAME.to_owned(), OnIsolation::Release, vips);
+        let life = cluster.token();
+        self.agents[host] = Some(Agent {
+            core: Core::new(std::iter::once(master)),
+            started: cluster.now,
+            life,
+            held: Vec::new(),
+            named: [None; HOSTS],
+            expects: Duration::ZERO,
+            asks: 0,
+            wakes: 0,
+            at_once: 0,
+            calls: 0,
+        });
+        self.later(host, after, Doing::Wake, cluster);
+        self.later(host, after + ms(5), Doing::Look(true), cluster);
+    }
+
+    /// Has an agent do something after a while. Returns its token.
+    fn later(&mut self, host: Host, after: Duration, doing: Doing, cluster: &mut Cluster) -> u64 {
+        let token = cluster.token();
+        if let Some(agent) = &self.agents[host] {
+            self.doing.insert(token, (agent.life, doing));
+            cluster.at(after, Event::Wake(host, token));
+        }
+        token
+    }
+
+    fn hears(&mut self, host: Host, after: Duration, event: Tells, cluster: &mut Cluster) {
+        self.later(host, after, Doing::Hear(event), cluster);
+    }
+
+    /// Tells the core something, and begins what it wants done.
+    fn tell(&mut self, host: Host, event: Tells, cluster: &mut Cluster, audit: &mut Audit) {
+        let is_deaf = match &event {
+            Tells::AddressGone(_) => self.flaw == Flaw::BlindToRemovals,
+            _ => false,
+        };
+        let Some(agent) = self.agents[host].as_mut().filter(|_| !is_deaf) else {
+            return;
+        };
+        let now = cluster.now - agent.started;
+        let actions = agent.core.on(event, now);
+        let busy = audit.of_agents.did(host, actions.len(), cluster.now);
+        audit.find(busy);
+        for action in actions {
+            self.begin(host, action, cluster, audit);
+        }
+        self.wake_later(host, cluster, audit);
+    }
+
+    fn wake_later(&mut self, host: Host, cluster: &mut Cluster, audit: &mut Audit) {
+        let Some(agent) = &mut self.agents[host] else {
+            return;
+        };
+        let now = cluster.now - agent.started;
+        let pause = agent.core.wake(now).saturating_sub(now);
+        agent.at_once = if pause.is_zero() {
+            agent.at_once + 1
+        } else {
+            0
+        };
+        if agent.at_once > AT_ONCE {
+            audit.find(Some(format!("the agent of host {host} turns without end")));
+        }
+        let token = self.later(host, pause.max(ms(1)), Doing::Wake, cluster);
+        if let Some(agent) = &mut self.agents[host] {
+            let before = std::mem::replace(&mut agent.wakes, token);
+            self.doing.remove(&before);
+        }
+    }
+
+    fn begin(&mut self, host: Host, action: Action, cluster: &mut Cluster, audit: &mut Audit) {
+        let moment = ms(1) + cluster.random(3);
+        match action {
+            Action::Poll | Action::PollSome(_) => {
+                let (asked, took) = match OneShot::poll(host, cluster) {
+                    Ok((poll, named, took)) => (Ok((poll, named)), took),
+                    Err(fault) => (Err(fault), ms(1)),
+                };
+                self.later(
+                    host,
+                    took + moment,
+                    Doing::Answers(Box::new(asked)),
+                    cluster,
+                );
+            }
+            Action::Settle(_) => {
+                if self.flaw == Flaw::UnpausesFirst {
+                    let wrong = audit.of_agents.unpauses(host, cluster);
+                    audit.find(wrong);
+                    self.unpause(host, cluster, audit);
+                }
+                self.later(host, moment, Doing::Settle, cluster);
+            }
+            Action::Expect(..) => {
+                if let Some(agent) = &mut self.agents[host] {
+                    agent.expects = cluster.now + ms(5_000);
+                }
+                self.later(host, moment, Doing::Look(false), cluster);
+            }
+            Action::AskChosen(_, to, left) => {
+                let until = cluster.now + left.min(ms(15_000));
+                let asks = cluster.token();
+                if let Some(agent) = &mut self.agents[host] {
+                    agent.asks = asks;
+                }
+                self.later(host, moment, Doing::Ask(number(&to), until, asks), cluster);
+            }
+            Action::Pause(_, _, longest) => {
+                let wrong = audit.of_agents.pauses(host, longest);
+                audit.find(wrong);
+                self.later(host, moment, Doing::Pause(longest), cluster);
+            }
+            Action::Unpause(..) => {
+                let wrong = audit.of_agents.unpauses(host, cluster);
+                audit.find(wrong);
+                self.later(host, moment, Doing::Unpause, cluster);
+            }
+            Action::Log(_, _, text) => {
+                audit.note(cluster.now, || format!("the agent of host {host}: {text}"));
+            }
+        }
+    }
+
+    fn unpause(&mut self, host: Host, cluster: &mut Cluster, audit: &mut Audit) {
+        cluster.machines[host].paused_until = Duration::ZERO;
+        audit.note(cluster.now, || {
+            format!("the agent of host {host} allows writes")
+        });
+    }
+
+    fn go_on(&mut self, host: Host, doing: Doing, cluster: &mut Cluster, audit: &mut Audit) {
+        match doing {
+            Doing::Wake => self.tell(host, Tells::Woke, cluster, audit),
+            Doing::Hear(event) => {
+                match &event {
+                    Tells::Aborted(..) => audit.of_agents.heard_abort(host),
+                    Tells::Promotes(_, to, _) => audit.of_agents.heard_choice(host, number(to)),
+                    _ => {}
+                }
+                self.tell(host, event, cluster, audit);
+            }
+            Doing::Look(is_routine) => self.look(host, is_routine, cluster, audit),
+            Doing::Answers(asked) => self.answers(host, *asked, cluster, audit),
+            Doing::Settle => self.settle(host, cluster),
+            Doing::Act(deed, verdict, named) => {
+                let settled = self.act(host, (deed, verdict, named), cluster, audit);
+                self.hears(host, ms(1), settled, cluster);
+            }
+            Doing::Pause(longest) => {
+                audit.note(cluster.now, || {
+                    format!("the agent of host {host} pauses writes")
+                });
+                let paused = match cluster.machines[host].redis {
+                    Some(_) => {
+                        cluster.machines[host].paused_until = cluster.now + longest;
+                        audit.of_agents.paused(host);
+                        Ok(())
+                    }
+                    None => Err("refused".to_owned()),
+                };
+                self.hears(host, ms(1), Tells::Paused(NAME.into(), paused), cluster);
+                self.later(host, ms(1), Doing::Look(false), cluster);
+            }
+            Doing::Unpause => {
+                self.unpause(host, cluster, audit);
+                self.hears(host, ms(1), Tells::Unpaused(NAME.into()), cluster);
+            }
+            Doing::Ask(of, until, asks) => {
+                let is_newest = self.agents[host].as_ref().is_some_and(|it| it.asks == asks);
+                if !is_newest || cluster.now > until {
+                    return;
+                }
+                if cluster.role(host, of) == Some(Role::Master) {
+                    audit.of_agents.heard_chosen(host);
+                    let event = Tells::Chosen(NAME.into(), endpoint(of), Says::Master, Some(0));
+                    self.tell(host, event, cluster, audit);
+                } else {
+                    self.later(host, ms(10), Doing::Ask(of, until, asks), cluster);
+                }
+            }
+        }
+    }
+
+    /// What its Redis says.
+    fn look(&mut self, host: Host, is_routine: bool, cluster: &mut Cluster, audit: &mut Audit) {
+        let role = match cluster.role(host, host) {
+            Some(Role::Master) => Ok(Says::Master),
+            Some(Role::Replica(_)) => Ok(Says::Replica),
+            None => Err(Fault::passing("refused")),
+        };
+        let mut others = (0..HOSTS).filter(|other| *other != host);
+        let follows = others.any(|other| cluster.role(host, other) == Some(Role::Replica(host)));
+        let is_master = role == Ok(Says::Master);
+        let own = Own {
+            role,
+            offset: Some(0),
+            acknowledged: (is_master && follows).then_some(Duration::ZERO),
+            replicas: Vec::new(),
+            run_id: Some(format!("r{host}")),
+        };
+        let at = SocketAddr::new(address(host), 6379);
+        self.tell(host, Tells::OwnRedis(NAME.into(), at, own), cluster, audit);
+        let expects = self.agents[host].as_ref().map(|agent| agent.expects);
+        let is_expected = !is_master && expects.is_some_and(|until| cluster.now < until);
+        if is_routine {
+            let pause = ms(1_000) + cluster.random(100);
+            self.later(host, pause, Doing::Look(true), cluster);
+        } else if is_expected {
+            self.later(host, ms(20), Doing::Look(false), cluster);
+        }
+    }
+
+    /// A round of questions has ended.
+    fn answers(
+        &mut self,
+        host: Host,
+        asked: Result<(Poll, Named), Fault>,
+        cluster: &mut Cluster,
+        audit: &mut Audit,
+    ) {
+        let facts = asked.and_then(|(poll, named)| {
+            let mut evidence = OneShot::of_poll(&poll, Duration::ZERO, host, cluster)?;
+            let known = poll.redis().map(|redis| site(number(redis), host));
+            evidence.known_redis = known.collect();
+            if let Some(agent) = &mut self.agents[host] {
+                agent.named = named;
+            }
+            let ballot = evidence.ballot.as_ref();
+            Ok(Facts {
+                could_elect_without: ballot.is_some_and(|ballot| ballot.could_elect_without()),
+                down_after: poll.down_after(),
+                failover_timeout: poll.failover_timeout(),
+                has_replicas: poll.has_replicas(),
+                evidence,
+            })
+        });
+        let event = match facts {
+            Ok(facts) => Tells::Polled(NAME.into(), Box::new(self.flawed(facts))),
+            Err(fault) => Tells::NotPolled(NAME.into(), fault),
+        };
+        self.tell(host, event, cluster, audit);
+        let drift = match cluster.machines[host].bound.is_empty() {
+            true => Tells::AddressGone(self.vip.address),
+            false => Tells::AddressNew(self.vip.address),
+        };
+        self.tell(host, drift, cluster, audit);
+        self.tell(host, Tells::PollEnded, cluster, audit);
+    }
+
+    fn flawed(&self, mut facts: Facts) -> Facts {
+        if self.flaw == Flaw::RefusedIsSilence
+            && let Some(ballot) = &mut facts.evidence.ballot
+        {
+            for vote in &mut ballot.votes {
+                vote.out_of_reach |= vote.says.is_err();
+            }
+            facts.could_elect_without = ballot.could_elect_without();
+        }
+        facts
+    }
+
+    /// The verdict and the plan, under the lock; the deed a moment later.
+    fn settle(&mut self, host: Host, cluster: &mut Cluster) {
+        if cluster.now < cluster.locked[host] {
+            let after = cluster.locked[host] - cluster.now;
+            self.later(host, after, Doing::Settle, cluster);
+            return;
+        }
+        let Some(agent) = &self.agents[host] else {
+            return;
+        };
+        let evidence = agent.core.evidence(NAME, cluster.now - agent.started);
+        let verdict = (self.policy)(&evidence);
+        let named = agent.named;
+        let seen = Candidates {
+            configured: None,
+            subnets: vec![2],
+            bound: cluster.machines[host].bound.clone(),
+        };
+        let deed = plan(&verdict, &self.vip, &seen);
+        let moment = cluster.random(5);
+        cluster.locked[host] = cluster.now + moment + ms(1);
+        self.later(host, moment, Doing::Act(deed, verdict, named), cluster);
+    }
+
+    fn act(
+        &mut self,
+        host: Host,
+        (deed, verdict, named): (Result<Deed, Fault>, Verdict, Named),
+        cluster: &mut Cluster,
+        audit: &mut Audit,
+    ) -> Tells {
+        let was = !cluster.machines[host].bound.is_empty();
+        let cause = Cause::Agent {
+            verdict: verdict.clone(),
+            named,
+        };
+        let failed = match deed {
+            Ok(deed) => OneShot::act(deed, host, &cause, cluster, audit),
+            Err(fault) => Some(fault),
+        };
+        let is = !cluster.machines[host].bound.is_empty();
+        let settled = Settled {
+            verdict: Some(verdict),
+            failed,
+            took_over: is && !was,
+            released: was && !is,
+            first_frame: None,
+        };
+        Tells::Settled(NAME.into(), Box::new(settled))
+    }
+
+    /// Somebody has started, stopped, continued or killed the agent of a host.
+    fn turned(&mut self, host: Host, cluster: &mut Cluster, audit: &mut Audit) {
+        match cluster.machines[host].agent {
+            None => {}
+            Some(Process::Down) => {
+                self.agents[host] = None;
+                cluster.locked[host] = cluster.now;
+            }
+            Some(Process::Frozen) => audit.of_agents.stopped(host, cluster.now),
+            Some(Process::Running) => match &mut self.agents[host] {
+                None => self.start(host, ms(100), cluster),
+                Some(agent) => {
+                    audit.of_agents.continued(host, cluster.now);
+                    let held = std::mem::take(&mut agent.held);
+                    for doing in held {
+                        self.later(host, ms(1), doing, cluster);
+                    }
+                }
+            },
+        }
+    }
+
+    /// A Sentinel has published an event: everybody who is connected to it hears of it.
+    fn published(&mut self, by: Host, event: &str, of: Host, cluster: &mut Cluster) {
+        let name = || NAME.to_owned();
+        let tells = match event {
+            "+selected-slave"
+            | "+failover-state-send-slaveof-noone"
+            | "+failover-state-wait-promotion" => {
+                Tells::Promotes(name(), endpoint(of), by.to_string())
+            }
+            _ if event.starts_with("-failover-abort-") => Tells::Aborted(name(), by.to_string()),
+            _ => Tells::Changed,
+        };
+        for host in 0..HOSTS {
+            if !cluster.reaches(by, host) || cluster.machines[host].loses_events {
+                continue;
+            }
+            let kind = if by == host {
+                Link::Good
+            } else {
+                cluster.links[link(by, host)]
+            };
+            let takes = match kind {
+                Link::Good | Link::Cut => ms(1) + cluster.random(5),
+                Link::Late => cluster.random(3_000),
+                Link::Lossy if cluster.once_in(2) => continue,
+                Link::Lossy => ms(1) + cluster.random(300),
+            };
+            self.hears(host, takes, tells.clone(), cluster);
+            if cluster.once_in(10) {
+                let again = takes + cluster.random(50);
+                self.hears(host, again, tells.clone(), cluster);
+            }
+        }
+    }
+
+    fn called(&mut self, host: Host, call: &Call, cluster: &mut Cluster) {
+        let word = match cluster.ask(host, host).map(|own| own.names()) {
+            Ok(said) if said == call.to => Word::Agrees,
+            Ok(said) => Word::Says(site(said, host)),
+            Err(process) => Word::Silent(format!("{process:?}")),
+        };
+        let told = Told {
+            to: site(call.to, host),
+            carries_information: call.from != call.to,
+        };
+        if let Some(agent) = &mut self.agents[host] {
+            agent.calls += 1;
+            let until = cluster.now - agent.started + ms(20_000);
+            let event = Tells::Called(NAME.into(), Box::new((told, word)), until);
+            self.hears(host, ms(5), event, cluster);
+        }
+        cluster.script_ended(host, call.clone(), 0);
+    }
+}
+
+impl Driver for Agents {
+    fn notice(&mut self, signal: &Signal, cluster: &mut Cluster, audit: &mut Audit) {
+        match signal {
+            Signal::Called(host, call) if cluster.is_agent_at_work(*host) => {
+                self.called(*host, call, cluster);
+            }
+            Signal::Called(..) => {}
+            Signal::Booted(host) => self.start(*host, BOOT, cluster),
+            Signal::Died(host) => self.agents[*host] = None,
+            Signal::Turned(host, _) => {
+                // Its connection is reset by the promotion; seldom it was just being made.
+                if !cluster.once_in(10) {
+                    let moment = ms(1) + cluster.random(5);
+                    self.later(*host, moment, Doing::Look(false), cluster);
+                }
+            }
+            Signal::Published(by, event, of) => self.published(*by, event, *of, cluster),
+            Signal::Agent(host) => self.turned(*host, cluster, audit),
+            Signal::Address(host, is_bound) => {
+                let vip = self.vip.address;
+                let event = match is_bound {
+                    true => Tells::AddressNew(vip),
+                    false => Tells::AddressGone(vip),
+                };
+                self.hears(*host, ms(1), event, cluster);
+            }
+        }
+    }
+
+    fn wake(&mut self, host: Host, token: u64, cluster: &mut Cluster, audit: &mut Audit) {
+        let Some((life, doing)) = self.doing.remove(&token) else {
+            return;
+        };
+        let Some(agent) = self.agents[host].as_mut().filter(|it| it.life == life) else {
+            return;
+        };
+        // What the kernel was asked for is done, whoever asked.
+        if cluster.machines[host].agent == Some(Process::Frozen) && !matches!(doing, Doing::Act(..))
+        {
+            agent.held.push(doing);
+            return;
+        }
+        self.go_on(host, doing, cluster, audit);
+    }
+}

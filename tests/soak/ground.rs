@@ -1,0 +1,207 @@
+//! The site on which all scenarios happen, and what can be done to it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::child::now;
+use crate::common::redis::{MASTER_8000, QUICK, SENTINEL_PORT, SERVERS, SOON_DOWN, Site};
+use crate::common::{eventually, executable, wait_for};
+use crate::eye::Eye;
+use crate::history::{Change, History, State};
+use crate::writer::Writer;
+
+/// How long a state may take to come that every scenario ends in.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a leader tries, in milliseconds. Sentinel begins no failover within twice that after another one.
+const FAILOVER_TIMEOUT: &str = "2000";
+
+const REDIS: &str = "8000";
+
+/// The servers, and what is seen of them.
+pub struct Ground {
+    eyes: Vec<Eye>,
+    /// The client.
+    pub writer: Writer,
+    /// What has happened in this scenario.
+    pub history: History,
+    /// Redis, Sentinels and agents.
+    pub site: Site,
+}
+
+impl Ground {
+    /// Starts everything.
+    pub fn start() -> Ground {
+        let site = Site::of_equals(MASTER_8000);
+        site.count_as_down_after(&MASTER_8000, SOON_DOWN);
+        let mut ground = Ground {
+            eyes: SERVERS.iter().map(|one| Eye::start(&site, one)).collect(),
+            writer: Writer::start(&site),
+            history: History::default(),
+            site,
+        };
+        ground.set("failover-timeout", FAILOVER_TIMEOUT);
+        for server in 0..3 {
+            ground.able(server, true);
+        }
+        ground.until("all is in its place", State::is_settled);
+        ground
+    }
+
+    /// Sets an option of all Sentinels.
+    fn set(&self, option: &str, value: &str) {
+        let words = ["sentinel", "set", MASTER_8000.name, option, value];
+        for server in SERVERS {
+            eventually("a Sentinel takes an option", || {
+                self.site.ask(server, SENTINEL_PORT, &words) == Some("OK".into())
+            });
+        }
+    }
+
+    /// Has the Sentinels call the hook, or not.
+    pub fn call_the_hook(&self, wanted: bool) {
+        let hook = match wanted {
+            true => executable(),
+            false => Path::new("/bin/true").to_owned(),
+        };
+        self.set("client-reconfig-script", hook.to_str().unwrap());
+    }
+
+    /// Takes in what the eyes have seen.
+    pub fn look(&mut self) -> &State {
+        for (server, eye) in self.eyes.iter().enumerate() {
+            for (at, seen) in eye.news() {
+                self.history.take(at, server, Change::Saw(seen));
+            }
+        }
+        &self.history.state
+    }
+
+    /// Waits until the state is so.
+    #[track_caller]
+    pub fn until(&mut self, what: &str, so: impl Fn(&State) -> bool) {
+        let came = wait_for(PATIENCE, || {
+            std::thread::sleep(Duration::from_millis(10)); // poll
+            so(self.look()).then_some(())
+        });
+        assert!(
+            came.is_some(),
+            "not within {PATIENCE:?}: {what}\n{}\n{:#?}",
+            self.history.told(),
+            self.agents()
+        );
+    }
+
+    /// Returns what every agent knows of the last failover.
+    pub fn agents(&self) -> Vec<serde_json::Value> {
+        let known = SERVERS.iter().map(|server| self.site.agent(server));
+        known.map(Option::unwrap_or_default).collect()
+    }
+
+    /// Waits until everything is as good as new: what Sentinel needs for the next failover, and the agents, which lose
+    /// nothing in a planned one as long as they hear of it.
+    #[track_caller]
+    pub fn until_well(&mut self) {
+        let master = self.master();
+        self.site.wait_until_well(&MASTER_8000, SERVERS[master]);
+        let hears_all = |agent: &serde_json::Value| {
+            let sentinels = agent["sentinels"].as_array();
+            sentinels
+                .is_some_and(|all| all.len() == 3 && all.iter().all(|one| one["events"] == true))
+        };
+        eventually("every agent hears every Sentinel", || {
+            self.agents().iter().all(hears_all)
+        });
+    }
+
+    /// Returns the master's server.
+    #[track_caller]
+    pub fn master(&mut self) -> usize {
+        self.until("there is a master", |state| state.decided().is_some());
+        self.history.state.decided().unwrap()
+    }
+
+    /// Waits until another server than this is the master's.
+    #[track_caller]
+    pub fn until_moved_from(&mut self, server: usize) {
+        self.until("another is the master", |state| {
+            state.decided().is_some_and(|winner| winner != server)
+        });
+    }
+
+    /// Notes whether a server's agent can act and be reached.
+    pub fn able(&mut self, server: usize, able: bool) {
+        self.history.take(now(), server, Change::Able(able));
+    }
+
+    // --- faults ----------------------------------------------------------------------------
+
+    /// Ends a server's Redis, Sentinel or agent by a signal.
+    pub fn end(&self, server: usize, service: &str, signal: &str) {
+        self.site.end_service(SERVERS[server], service, signal);
+    }
+
+    /// Ends a server's Redis at once.
+    pub fn kill_redis(&self, server: usize) {
+        self.end(server, REDIS, "KILL");
+    }
+
+    /// Ends everything on a server at once.
+    pub fn kill_all(&self, server: usize) {
+        for service in ["agent", "sentinel", REDIS] {
+            self.end(server, service, "KILL");
+        }
+    }
+
+    /// Draws a server's cable out, or puts it in.
+    pub fn link(&self, server: usize, state: &str) {
+        let port = format!("{}-eth1", SERVERS[server]);
+        self.site.lab().run("ip", ["link", "set", &port, state]);
+    }
+
+    /// Adds or removes the VIP by hand.
+    pub fn vip(&self, server: usize, what: &str, length: u8) {
+        let words = format!("addr {what} {}/{length} dev eth1", MASTER_8000.vip);
+        let mut ip = self.site.host(SERVERS[server]).command("ip");
+        ip.args(words.split(' '));
+        // It may have come or gone already.
+        crate::common::finish(ip);
+    }
+
+    /// Cuts a server off from the other servers, not from the clients.
+    pub fn cut_off(&self, server: usize) {
+        let rules = "
+            add table inet soak
+            add chain inet soak in { type filter hook input priority 0; }
+            add chain inet soak out { type filter hook output priority 0; }
+            add rule inet soak in ip saddr 192.168.56.101-192.168.56.103 drop
+            add rule inet soak out ip daddr 192.168.56.101-192.168.56.103 drop
+            insert rule inet soak in iif lo accept
+            insert rule inet soak out oif lo accept
+        ";
+        self.site.host(SERVERS[server]).run("nft", [rules]);
+    }
+
+    /// Mends everything, in this order of the servers.
+    pub fn heal(&mut self, order: &[usize]) {
+        self.site.thaw();
+        for &server in order {
+            let name = SERVERS[server];
+            self.link(server, "up");
+            let mut nft = self.site.host(name).command("nft");
+            nft.args(["delete", "table", "inet", "soak"]);
+            crate::common::finish(nft);
+            for service in [REDIS, "sentinel", "agent"] {
+                self.site.signal_service_if_alive(name, service, "CONT");
+                self.site.launch_service(name, service);
+            }
+            if !self.history.state.able[server] {
+                self.able(server, true);
+            }
+            eventually("the Sentinel is quick", || {
+                let words = [&["sentinel", "debug"], &QUICK[..]].concat();
+                self.site.ask(name, SENTINEL_PORT, &words) == Some("OK".into())
+            });
+        }
+    }
+}
