@@ -193,6 +193,9 @@ impl OfAgents {
                 let holders = cluster.holders();
                 if let ([from], "+selected-slave", true) = (holders.as_slice(), event, is_calm)
                     && cluster.machines[*from].redis == Some(Role::Master)
+                    // An old master that nobody has demoted yet is none of this master's replicas: no write of it
+                    // gets there, whatever an agent does.
+                    && matches!(cluster.machines[of].redis, Some(Role::Replica(_)))
                     && (0..HOSTS).all(|host| cluster.machines[host].sentinel.saved.master == *from)
                 {
                     self.planned = Some((*from, of));
