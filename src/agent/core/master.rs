@@ -341,7 +341,17 @@ impl Master {
             known.by.insert(by);
             return;
         }
-        self.unpause(actions);
+        let asked = self.asked();
+        let winner = asked.ballot.as_ref().and_then(Ballot::winner);
+        if winner.is_some_and(|winner| winner.is_same(&site(&to, &asked.known_redis))) {
+            // An event of a failover that a majority has confirmed: it comes late.
+            return;
+        }
+        let has_to_release = Stands::of(&self.verdict) == Some(Stands::Elsewhere)
+            && self.stands == Some(Stands::Here);
+        if !has_to_release {
+            self.unpause(actions);
+        }
         // Sentinel calls after its events: a call about another Redis is about an earlier failover.
         let chosen = site(&to, &self.asked().known_redis);
         let is_about_it = |called: &Called| called.call.to.is_same(&chosen);

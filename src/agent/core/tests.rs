@@ -631,3 +631,22 @@ fn an_agent_that_was_stopped_acts_on_nothing_that_it_knew_before() {
     assert!(matches!(agent.master().verdict, Verdict::Elsewhere(_)));
     assert!(actions.contains(&settle()), "{actions:?}");
 }
+
+#[test]
+fn a_late_event_of_a_failover_that_is_over_begins_nothing_and_allows_no_writes() {
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    agent.on(
+        60,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    // The kernel refuses the release; meanwhile a majority names the new master.
+    agent.polled(500, facts([AWAY; 3], Role::Master));
+    let actions = agent.on(10, promotes(AWAY));
+    assert!(!has_unpause(&actions), "{actions:?}");
+    assert!(!agent.master().is_promoting());
+    // Another failover follows, and the VIP is still here.
+    let actions = agent.on(10, promotes("10.0.0.3"));
+    assert!(!has_unpause(&actions), "{actions:?}");
+}
