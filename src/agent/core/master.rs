@@ -266,6 +266,8 @@ impl Master {
         self.unasked = Some(Fault::passing(text));
         self.own.clear();
         self.promotion = None;
+        // Something may have bound a VIP meanwhile, or removed it.
+        self.is_dirty = true;
     }
 
     pub(super) fn polled(&mut self, facts: Facts, now: Time) {
@@ -274,6 +276,10 @@ impl Master {
         let ballot = facts.evidence.ballot.as_ref();
         let waits = ballot.is_some_and(Ballot::waits_for_a_minority);
         self.divided_since = self.divided_since.or(Some(now)).filter(|_| waits);
+        if let (Some(promoting), Some(lasts)) = (&mut self.promotion, facts.failover_timeout) {
+            // Its event may have come before the first answer.
+            promoting.lasts = lasts;
+        }
         let epoch = newest(&facts.evidence);
         let known = |(order, given)| (order, if given == UNKNOWN { epoch } else { given });
         self.forced = self.forced.map(known).filter(|(_, given)| epoch <= *given);
@@ -347,8 +353,8 @@ impl Master {
             // An event of a failover that a majority has confirmed: it comes late.
             return;
         }
-        let has_to_release = Stands::of(&self.verdict) == Some(Stands::Elsewhere)
-            && self.stands == Some(Stands::Here);
+        let has_to_release =
+            Stands::of(&self.verdict) == Some(Stands::Elsewhere) && !self.is_settled();
         if !has_to_release {
             self.unpause(actions);
         }

@@ -25,7 +25,7 @@ pub(super) struct Promoting {
     pub(super) since: Time,
     /// What the chosen replica said last, where that is on another host.
     pub(super) role: Option<Role>,
-    lasts: Duration,
+    pub(super) lasts: Duration,
 }
 
 impl Promoting {

@@ -650,3 +650,29 @@ fn a_late_event_of_a_failover_that_is_over_begins_nothing_and_allows_no_writes()
     let actions = agent.on(10, promotes("10.0.0.3"));
     assert!(!has_unpause(&actions), "{actions:?}");
 }
+
+#[test]
+fn a_promotion_that_is_heard_of_before_the_first_answer_ends_with_the_leaders_time_too() {
+    let mut agent = Agent::new();
+    // There was no failover yet.
+    let facts = || {
+        let mut facts = facts([HERE; 3], Role::Master);
+        for vote in &mut facts.evidence.ballot.as_mut().unwrap().votes {
+            vote.epoch = 0;
+        }
+        facts
+    };
+    agent.on(0, promotes(AWAY));
+    agent.polled(1, facts());
+    agent.on(
+        1,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    agent.polled(1, facts());
+    assert!(matches!(agent.master().verdict, Verdict::Elsewhere(_)));
+    // The leader has died, and nobody else knows of it.
+    for _ in 0..61 {
+        agent.polled(1_000, facts());
+    }
+    assert!(matches!(agent.master().verdict, Verdict::Here(..)));
+}
