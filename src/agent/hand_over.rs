@@ -72,21 +72,16 @@ impl World {
         let Some(server) = self.chosen(&name, &to).await else {
             return;
         };
-        let had = match turned_master(&server, until).await {
-            Ok(promotion) => Some(promotion.promoted_at),
+        let said = |role, had| Event::Chosen(name.clone(), to.clone(), role, had);
+        match turned_master(&server, until).await {
+            Ok(promotion) => self.tell(said(Role::Master, promotion.promoted_at)).await,
             Err(no) if no.kind() == Kind::Permanent && self.has_left(&name, &to, until).await => {
-                Some(None)
-            }
-            Err(_) => None,
-        };
-        if let Some(had) = had {
-            let said = |role| Event::Chosen(name.clone(), to.clone(), role, had);
-            self.tell(said(Role::Master)).await;
-            if had.is_none() {
+                self.tell(said(Role::Master, None)).await;
                 // It may have died: unless a majority names it by then, nobody knows that it is the master.
                 sleep(UNASKED).await;
-                self.tell(said(Role::Replica)).await;
+                self.tell(said(Role::Replica, None)).await;
             }
+            Err(_) => {}
         }
     }
 

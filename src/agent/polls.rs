@@ -10,6 +10,7 @@ use super::core::{Event, Facts};
 use super::following::{Followed, Watched};
 use super::world::World;
 use crate::exit::Fault;
+use crate::gather::remembered::Memory;
 use crate::gather::{self, Patience, Poll};
 use crate::kernel::Snapshot;
 
@@ -35,7 +36,7 @@ impl World {
         let each = names
             .iter()
             .zip(&polls)
-            .map(|(name, poll)| self.poll_one(name, poll, &snapshot));
+            .map(|(name, poll)| self.poll_one(name, poll, (&memory, &snapshot)));
         join_all(each).await;
         if some.is_none() {
             self.after_all(&names, &polls).await;
@@ -85,9 +86,9 @@ impl World {
         self: &Rc<Self>,
         name: &str,
         poll: &Result<Poll, Fault>,
-        snapshot: &Snapshot<'_>,
+        (memory, snapshot): (&Memory, &Snapshot<'_>),
     ) {
-        let event = match self.facts(name, poll, snapshot).await {
+        let event = match self.facts(name, poll, (memory, snapshot)).await {
             Ok(facts) => {
                 self.watch(name, &facts);
                 Event::Polled(name.to_owned(), Box::new(facts))
@@ -101,16 +102,15 @@ impl World {
         &self,
         name: &str,
         poll: &Result<Poll, Fault>,
-        snapshot: &Snapshot<'_>,
+        (memory, snapshot): (&Memory, &Snapshot<'_>),
     ) -> Result<Facts, Fault> {
         let poll = poll.as_ref().map_err(Clone::clone)?;
-        let memory = self.memory.borrow().clone();
         let evidence = gather::of_poll(
             &self.config,
             name,
             poll,
             Duration::ZERO,
-            &memory,
+            memory,
             (&self.lines, snapshot),
         )
         .await?;

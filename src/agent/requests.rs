@@ -32,10 +32,16 @@ impl World {
         let reply = match &request.verb {
             Verb::Hook(arguments) => self.hook(arguments).await,
             Verb::Status => self.status(&request),
-            Verb::Sync => self.sync(&request).await,
-            Verb::Bind { force } => self.order(&request, Order::Bind, *force).await,
-            Verb::Unbind { force } => self.order(&request, Order::Unbind, *force).await,
-            Verb::Announce => self.order(&request, Order::Announce, true).await,
+            Verb::Sync => self.settle_now(&request, None).await,
+            Verb::Bind { force } => self.settle_now(&request, Some((Order::Bind, *force))).await,
+            Verb::Unbind { force } => {
+                self.settle_now(&request, Some((Order::Unbind, *force)))
+                    .await
+            }
+            Verb::Announce => {
+                self.settle_now(&request, Some((Order::Announce, true)))
+                    .await
+            }
         };
         // Whoever asked may have gone.
         let _ = answer.send(reply);
@@ -125,7 +131,9 @@ impl World {
         Ok(each.map(<[Target<'a>]>::to_vec).collect())
     }
 
-    async fn sync(self: &Rc<Self>, request: &Request) -> Reply {
+    /// Settles masters at once, by an operator's order, if there is one, and whether it is forced. An order against the
+    /// truth has to be, and then lasts until the next failover, or an order that ends it.
+    async fn settle_now(self: &Rc<Self>, request: &Request, order: Option<(Order, bool)>) -> Reply {
         let masters = match self.targets(&request.masters) {
             Ok(masters) => masters,
             Err(fault) => return refusal(&fault),
@@ -136,43 +144,29 @@ impl World {
                 continue;
             };
             self.look(name).await;
-            let task = self.attempt(name, targets, None).await.0;
+            if let Some((order, force)) = order
+                && let Err(fault) = self.note_order(name, order, force).await
+            {
+                reply.add(Exit::from(fault.kind));
+                reply.err.push(format!("{}: {fault}", escape(name)));
+                continue;
+            }
+            let order = order.map(|(order, _)| order);
+            let task = self.attempt(name, targets, order).await.0;
             self.write_log(&task).await;
             tell(&mut reply, &task, request.telling);
         }
         reply
     }
 
-    /// Carries out an operator's order. One against the truth has to be forced, and then lasts until the next
-    /// failover, or an order that ends it.
-    async fn order(self: &Rc<Self>, request: &Request, order: Order, force: bool) -> Reply {
-        let masters = match self.targets(&request.masters) {
-            Ok(masters) => masters,
-            Err(fault) => return refusal(&fault),
-        };
-        let mut reply = Reply::default();
-        for targets in masters {
-            let Some(name) = targets.first().map(|target| target.name) else {
-                continue;
-            };
-            self.look(name).await;
-            let is_forced = match self.weigh(name, order, force) {
-                Ok(is_forced) => is_forced,
-                Err(fault) => {
-                    reply.add(Exit::from(fault.kind));
-                    reply.err.push(format!("{}: {fault}", escape(name)));
-                    continue;
-                }
-            };
-            if order != Order::Announce {
-                let lasting = Some(order).filter(|_| is_forced);
-                self.tell(Event::Forced(name.to_owned(), lasting)).await;
-            }
-            let task = self.attempt(name, targets, Some(order)).await.0;
-            self.write_log(&task).await;
-            tell(&mut reply, &task, request.telling);
+    /// Has the core hold to an order, if it is one against the truth that is forced, and to no other.
+    async fn note_order(&self, name: &str, order: Order, force: bool) -> Result<(), Fault> {
+        let is_forced = self.weigh(name, order, force)?;
+        if order != Order::Announce {
+            let lasting = Some(order).filter(|_| is_forced);
+            self.tell(Event::Forced(name.to_owned(), lasting)).await;
         }
-        reply
+        Ok(())
     }
 
     /// Returns whether an order is against the truth, and forced.

@@ -47,9 +47,12 @@ impl World {
         let of = name.clone();
         self.tell(Event::Settled(name, Box::new(settled))).await;
         self.write_log(&task).await;
-        if self.run_commands(&task).await > 0 {
+        let has_failed = self.run_commands(&task).await > 0;
+        // Once for a master, however often it is settled meanwhile.
+        if has_failed && self.waiting_commands.borrow_mut().insert(of.clone()) {
             // As `sync` does, by its timer.
             sleep(COMMANDS_AGAIN).await;
+            self.waiting_commands.borrow_mut().remove(&of);
             self.tell(Event::Look(of)).await;
         }
     }

@@ -2,7 +2,7 @@
 //! takes time is a task of its own that ends by sending an event.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -63,8 +63,8 @@ pub(super) struct World {
     pub(super) to: mpsc::Sender<Event>,
     /// Something was settled, or asked: who waits for that looks again.
     pub(super) news: Notify,
-    /// How many rounds of questions have ended.
     orders: Orders,
+    /// How many rounds of questions have ended.
     pub(super) rounds: Cell<u64>,
     /// How many have begun: what is asked now is answered by the next.
     pub(super) rounds_begun: Cell<u64>,
@@ -80,6 +80,8 @@ pub(super) struct World {
     pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Vec<String>>>,
     /// How many commands of the site have not succeeded, by master.
     pub(super) pending_commands: RefCell<BTreeMap<String, u64>>,
+    /// The masters whose commands wait until they are run again.
+    pub(super) waiting_commands: RefCell<BTreeSet<String>>,
 }
 
 /// Why the work with a configuration ended.
@@ -131,6 +133,7 @@ impl World {
             asks: RefCell::default(),
             answers: RefCell::default(),
             pending_commands: RefCell::default(),
+            waiting_commands: RefCell::default(),
         })
     }
 

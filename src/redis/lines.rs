@@ -31,7 +31,7 @@ fn key(of: &Server) -> Key {
     )
 }
 
-/// How long it counts what a Redis said to whoever watches it.
+/// How long an answer to the watch of a Redis counts.
 const FRESH: Duration = Duration::from_secs(2);
 
 /// The idle connections, and what is known without asking.
@@ -54,7 +54,7 @@ impl Lines {
         }
     }
 
-    /// Notes what a Redis says to whoever watches it: it need not be asked on another connection.
+    /// Notes what a Redis answers to its watch: it need not be asked on another connection.
     pub fn note(&self, at: SocketAddr, role: Role, run_id: Option<String>) {
         let asked = self.asked.borrow();
         // How long it has been running it tells only to who asks; the same process runs on.
@@ -81,7 +81,7 @@ impl Lines {
         }
     }
 
-    /// Notes that a Redis says nothing to whoever watches it: whoever wants to know asks.
+    /// Notes that a Redis does not answer its watch: it is asked on another connection again.
     pub fn forget(&self, at: SocketAddr) {
         self.watched.borrow_mut().remove(&at);
     }
@@ -90,7 +90,7 @@ impl Lines {
     pub fn watched(&self, at: SocketAddr) -> Option<Identity> {
         let watched = self.watched.borrow();
         let (known, then) = watched.get(&at)?;
-        // One that has started anew is asked how long it has been running.
+        // A Redis that has started anew is asked how long it has been running.
         let is_known = then.elapsed() < FRESH && known.uptime.is_some();
         is_known.then(|| known.clone())
     }

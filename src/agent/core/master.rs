@@ -401,7 +401,9 @@ impl Master {
     }
 
     pub(super) fn paused(&mut self, paused: Result<(), String>, now: Time) {
-        let Some(hand_over) = &mut self.hand_over else {
+        // Its end may have been asked for meanwhile.
+        let asked = |it: &&mut HandOver| it.stage == Stage::Asked;
+        let Some(hand_over) = self.hand_over.as_mut().filter(asked) else {
             return;
         };
         hand_over.stage = match paused {
@@ -505,6 +507,8 @@ impl Master {
             None => {
                 self.stands = stands.or(self.stands);
                 self.retry = None;
+                // Nothing was known any more, so that nothing was looked at.
+                self.is_dirty |= stands.is_none();
             }
             Some(fault) => {
                 let pause = match (fault.kind, self.retry) {
