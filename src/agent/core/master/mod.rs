@@ -1,18 +1,18 @@
 //! What the agent knows of one master, and when it has its VIPs settled.
 
+mod failover;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::cut_off::CutOff;
-use super::hand_over::{HandOver, Stage, longest};
-use super::promotion::{Promoting, own, site};
+use super::hand_over::HandOver;
+use super::promotion::Promoting;
 use super::{Action, Facts, Own, Settled, Time, Timeline};
 use crate::config::OnIsolation;
 use crate::evidence::{Ballot, Call, Evidence, Order, Role, Word};
 use crate::exit::{Fault, Kind};
-use crate::failover::Endpoint;
-use crate::place::Place;
 use crate::verdict::{Verdict, Why, verdict};
 
 /// For how long the Sentinels are asked often after a Redis of this host has changed its role.
@@ -24,15 +24,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The pause after a fault that does not pass while nobody changes anything.
 const HOPELESS_PAUSE: Duration = Duration::from_secs(30);
 
-/// How long after a pause of writes the next may begin: anybody who may publish on a monitored Redis can forge a
-/// Sentinel and its events, and must not keep the writes waiting.
-const BETWEEN_PAUSES: Duration = Duration::from_secs(20);
-
 /// The number of the newest failover where no Sentinel has told it yet.
 const UNKNOWN: u64 = u64::MAX;
-
-/// How many take-over times are kept.
-const KEPT: usize = 100;
 
 /// Where the VIPs were settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +88,7 @@ pub struct Master {
     promotion: Option<Promoting>,
     /// Whether what follows from the promotion was begun: its place may be unknown at first.
     is_begun: bool,
-    pub(super) hand_over: Option<HandOver>,
+    pub(in crate::agent::core) hand_over: Option<HandOver>,
     /// When writes may be paused again: an event may be forged.
     pause_after: Time,
     cut_off: CutOff,
@@ -105,15 +98,15 @@ pub struct Master {
     divided_since: Option<Time>,
     restless_until: Time,
     /// When something is due, whatever happens until then.
-    pub(super) due: Option<Time>,
+    pub(in crate::agent::core) due: Option<Time>,
     /// Whether something goes on, so that the Sentinels are to be asked often.
-    pub(super) is_restless: bool,
+    pub(in crate::agent::core) is_restless: bool,
     /// What followed from all that last.
     pub verdict: Verdict,
     stands: Option<Stands>,
     settling: bool,
     is_dirty: bool,
-    pub(super) retry: Option<(Time, Duration)>,
+    pub(in crate::agent::core) retry: Option<(Time, Duration)>,
     failed: Option<Fault>,
     /// The last failover that was seen.
     pub timeline: Option<Timeline>,
@@ -128,7 +121,11 @@ pub struct Master {
 }
 
 impl Master {
-    pub(super) fn new(name: String, on_isolation: OnIsolation, vips: Vec<IpAddr>) -> Master {
+    pub(in crate::agent::core) fn new(
+        name: String,
+        on_isolation: OnIsolation,
+        vips: Vec<IpAddr>,
+    ) -> Master {
         Master {
             name,
             vips,
@@ -222,7 +219,7 @@ impl Master {
     }
 
     /// Goes on with an order that an earlier agent of this host was given.
-    pub(super) fn go_on_with(&mut self, order: Order, epoch: u64) {
+    pub(in crate::agent::core) fn go_on_with(&mut self, order: Order, epoch: u64) {
         self.forced = Some((order, epoch));
     }
 
@@ -237,7 +234,7 @@ impl Master {
     }
 
     /// Returns whether a failover goes on that no majority has confirmed yet: another agent would not know of it.
-    pub(super) fn is_promoting(&self) -> bool {
+    pub(in crate::agent::core) fn is_promoting(&self) -> bool {
         self.promotion.is_some()
     }
 
@@ -260,7 +257,7 @@ impl Master {
     }
 
     /// What was known before tells nothing: this agent, or the whole machine, was stopped meanwhile.
-    pub(super) fn was_late(&mut self, now: Time) {
+    pub(in crate::agent::core) fn was_late(&mut self, now: Time) {
         self.cut_off.was_late(now);
         let text = "this agent was stopped for a while, and has not asked since";
         self.unasked = Some(Fault::passing(text));
@@ -270,7 +267,7 @@ impl Master {
         self.is_dirty = true;
     }
 
-    pub(super) fn polled(&mut self, facts: Facts, now: Time) {
+    pub(in crate::agent::core) fn polled(&mut self, facts: Facts, now: Time) {
         self.cut_off
             .polled(facts.could_elect_without && facts.has_replicas, now);
         let ballot = facts.evidence.ballot.as_ref();
@@ -299,19 +296,24 @@ impl Master {
         });
     }
 
-    pub(super) fn round_ended(&mut self) {
+    pub(in crate::agent::core) fn round_ended(&mut self) {
         if let Some(called) = &mut self.call {
             called.in_older_round = false;
         }
     }
 
-    pub(super) fn not_polled(&mut self, fault: Fault) {
+    pub(in crate::agent::core) fn not_polled(&mut self, fault: Fault) {
         self.unasked = Some(fault);
         self.divided_since = None;
     }
 
     /// Returns whether its role is news.
-    pub(super) fn heard_own(&mut self, at: SocketAddr, own: Own, now: Time) -> bool {
+    pub(in crate::agent::core) fn heard_own(
+        &mut self,
+        at: SocketAddr,
+        own: Own,
+        now: Time,
+    ) -> bool {
         self.cut_off.heard(own.acknowledged, now);
         let before = self.own.get(&at).map(|own| own.role.clone().ok());
         let is_news = before.is_some_and(|role| role != own.role.clone().ok());
@@ -328,115 +330,13 @@ impl Master {
         is_news
     }
 
-    /// Notes how many bytes the new master lacks, once both numbers are known.
-    fn compare(&mut self) {
-        let behind = self.hand_over.as_ref().and_then(HandOver::behind);
-        if let (Some(behind), Some(timeline)) = (behind, &mut self.timeline) {
-            timeline.bytes_behind = Some(behind);
-        }
-    }
-
-    pub(super) fn promotes(
-        &mut self,
-        to: Endpoint,
-        by: String,
-        now: Time,
-        actions: &mut Vec<Action>,
-    ) {
-        if let Some(known) = self.promotion.as_mut().filter(|known| known.to == to) {
-            known.by.insert(by);
-            return;
-        }
-        let asked = self.asked();
-        let winner = asked.ballot.as_ref().and_then(Ballot::winner);
-        if winner.is_some_and(|winner| winner.is_same(&site(&to, &asked.known_redis))) {
-            // An event of a failover that a majority has confirmed: it comes late.
-            return;
-        }
-        let has_to_release =
-            Stands::of(&self.verdict) == Some(Stands::Elsewhere) && !self.is_settled();
-        if !has_to_release {
-            self.unpause(actions);
-        }
-        // Sentinel calls after its events: a call about another Redis is about an earlier failover.
-        let chosen = site(&to, &self.asked().known_redis);
-        let is_about_it = |called: &Called| called.call.to.is_same(&chosen);
-        self.call = self.call.take().filter(is_about_it);
-        let lasts = self.facts.as_ref().and_then(|facts| facts.failover_timeout);
-        let mut timeline = Timeline::new(to.to_string(), now);
-        timeline.event = Some(now);
-        self.timeline = Some(timeline);
-        self.promotion = Some(Promoting::new(to, by, &self.asked(), now, lasts));
-        self.is_begun = false;
-    }
-
-    /// A candidate that was not elected gives up, too: only the leader that has published the promotion ends it.
-    pub(super) fn aborted(&mut self, by: &str, now: Time, actions: &mut Vec<Action>) {
-        if self
-            .promotion
-            .take_if(|known| known.by.contains(by))
-            .is_none()
-        {
-            return;
-        }
-        self.end_timeline("aborted", now);
-        self.pause_after = now;
-        self.unpause(actions);
-    }
-
-    pub(super) fn chosen_said(&mut self, who: &Endpoint, role: Role, had: Option<u64>, now: Time) {
-        let Some(promotion) = self.promotion.as_mut().filter(|known| known.to == *who) else {
-            return;
-        };
-        if role == Role::Master
-            && let Some(timeline) = &mut self.timeline
-        {
-            timeline.role_changed.get_or_insert(now);
-        }
-        promotion.role = Some(role);
-        if let Some(hand_over) = &mut self.hand_over {
-            hand_over.had = had;
-        }
-        self.compare();
-    }
-
-    pub(super) fn paused(&mut self, paused: Result<(), String>, now: Time) {
-        // Its end may have been asked for meanwhile.
-        let asked = |it: &&mut HandOver| it.stage == Stage::Asked;
-        let Some(hand_over) = self.hand_over.as_mut().filter(asked) else {
-            return;
-        };
-        hand_over.stage = match paused {
-            Ok(()) => Stage::Paused,
-            Err(_) => Stage::Refused,
-        };
-        if let (Stage::Paused, Some(timeline)) = (hand_over.stage, &mut self.timeline) {
-            timeline.paused.get_or_insert(now);
-        }
-    }
-
-    pub(super) fn unpaused(&mut self, now: Time) {
-        let Some(hand_over) = self.hand_over.take() else {
-            return;
-        };
-        self.paused_for += now.min(hand_over.until()).saturating_sub(hand_over.since);
-        if let Some(timeline) = &mut self.timeline {
-            timeline.unpaused.get_or_insert(now);
-        }
-    }
-
-    fn unpause(&mut self, actions: &mut Vec<Action>) {
-        match &mut self.hand_over {
-            Some(hand_over) if matches!(hand_over.stage, Stage::Asked | Stage::Paused) => {
-                hand_over.stage = Stage::Ending;
-                actions.push(Action::Unpause(self.name.clone(), hand_over.at));
-            }
-            _ => {}
-        }
-    }
-
     /// Takes Sentinel's call. Whether a round of questions goes on, which is older than the call.
-    pub(super) fn called(&mut self, (call, word): (Call, Word), until: Time, polling: bool) {
+    pub(in crate::agent::core) fn called(
+        &mut self,
+        (call, word): (Call, Word),
+        until: Time,
+        polling: bool,
+    ) {
         self.call = Some(Called {
             call,
             word,
@@ -446,43 +346,43 @@ impl Master {
         self.is_dirty |= !self.settling;
     }
 
-    pub(super) fn force(&mut self, order: Option<Order>) {
+    pub(in crate::agent::core) fn force(&mut self, order: Option<Order>) {
         let epoch = self.facts.as_ref().map(|facts| newest(&facts.evidence));
         self.forced = order.map(|order| (order, epoch.unwrap_or(UNKNOWN)));
         self.look();
     }
 
-    pub(super) fn look(&mut self) {
+    pub(in crate::agent::core) fn look(&mut self) {
         self.is_dirty = true;
         self.retry = None;
     }
 
-    pub(super) fn lost(&mut self, vip: IpAddr) {
+    pub(in crate::agent::core) fn lost(&mut self, vip: IpAddr) {
         if self.vips.contains(&vip) && self.stands == Some(Stands::Here) {
             self.drifts += u64::from(!self.settling);
             self.look();
         }
     }
 
-    pub(super) fn has(&self, address: IpAddr) -> bool {
+    pub(in crate::agent::core) fn has(&self, address: IpAddr) -> bool {
         self.vips.contains(&address)
     }
 
     /// Has a failed attempt repeated at once.
-    pub(super) fn may_work_now(&mut self) {
+    pub(in crate::agent::core) fn may_work_now(&mut self) {
         self.retry = None;
     }
 
     /// Looks again at a VIP that may have come before this address of the host's own (a network manager configures
     /// the interface anew): beside it the VIP is to have no subnet, or it becomes the host's source address.
-    pub(super) fn gained_own(&mut self, address: IpAddr) {
+    pub(in crate::agent::core) fn gained_own(&mut self, address: IpAddr) {
         self.may_work_now();
         if address.is_ipv4() && self.stands == Some(Stands::Here) {
             self.look();
         }
     }
 
-    pub(super) fn gained(&mut self, address: IpAddr) {
+    pub(in crate::agent::core) fn gained(&mut self, address: IpAddr) {
         if !self.has(address) {
             self.may_work_now();
         } else if self.stands == Some(Stands::Elsewhere) && !self.settling {
@@ -491,7 +391,12 @@ impl Master {
         }
     }
 
-    pub(super) fn settled(&mut self, settled: Settled, now: Time, actions: &mut Vec<Action>) {
+    pub(in crate::agent::core) fn settled(
+        &mut self,
+        settled: Settled,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
         self.settling = false;
         let stands = settled.verdict.as_ref().and_then(Stands::of);
         if settled.took_over {
@@ -527,35 +432,8 @@ impl Master {
         }
     }
 
-    fn note_take_over(&mut self, settled: &Settled, now: Time) {
-        self.take_overs += 1;
-        let first = settled.first_frame.unwrap_or(now);
-        let Some(timeline) = &mut self.timeline else {
-            return;
-        };
-        if timeline.first_frame.is_none() && timeline.ended.is_empty() {
-            timeline.first_frame = Some(first);
-            timeline.settled = Some(now);
-            let began = timeline.role_changed.unwrap_or(timeline.began);
-            self.took.push(first.saturating_sub(began));
-            let surplus = self.took.len().saturating_sub(KEPT);
-            self.took.drain(..surplus);
-        }
-    }
-
-    fn end_timeline(&mut self, how: &'static str, now: Time) {
-        if let Some(timeline) = &mut self.timeline
-            && timeline.ended.is_empty()
-        {
-            timeline.ended = how;
-            if how != "aborted" {
-                timeline.confirmed.get_or_insert(now);
-            }
-        }
-    }
-
     /// Looks what follows from what is known now.
-    pub(super) fn review(&mut self, now: Time, actions: &mut Vec<Action>) {
+    pub(in crate::agent::core) fn review(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.expire(now);
         let mut known = self.evidence(now);
         self.begin_promotion(&known, now, actions);
@@ -592,103 +470,6 @@ impl Master {
         }
         if self.hand_over.as_ref().is_some_and(|it| now >= it.until()) {
             self.unpaused(now);
-        }
-    }
-
-    /// Does what follows from a promotion at once, as soon as it is known which host is meant.
-    fn begin_promotion(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) {
-        let Some(promoting) = self.promotion.as_ref().filter(|_| !self.is_begun) else {
-            return;
-        };
-        let to = site(&promoting.to, &known.known_redis);
-        match &to.place {
-            Err(_) => return,
-            Ok(Place::Here(_)) => {
-                if let Some(own) = own(&to, &known.own_redis) {
-                    actions.push(Action::Expect(self.name.clone(), own.at));
-                }
-            }
-            Ok(Place::Elsewhere) => {
-                let (endpoint, until) = (promoting.to.clone(), promoting.until());
-                let mut masters = known.own_redis.iter();
-                let master = masters.find(|own| own.role == Ok(Role::Master));
-                if let Some(master) = master {
-                    self.pause(master.at, now, actions);
-                }
-                // A master that has died pauses nothing, and its host has the VIP still.
-                if master.is_some() || self.stands == Some(Stands::Here) {
-                    let left = until.saturating_sub(now);
-                    actions.push(Action::AskChosen(self.name.clone(), endpoint, left));
-                }
-            }
-        }
-        self.is_begun = true;
-    }
-
-    fn pause(&mut self, at: SocketAddr, now: Time, actions: &mut Vec<Action>) {
-        if now < self.pause_after {
-            let text =
-                "writes are not paused again so soon after the last time, so that some may be lost";
-            actions.push(Action::Log(self.name.clone(), false, text.to_owned()));
-            return;
-        }
-        self.pause_after = now + BETWEEN_PAUSES;
-        let longest = longest(self.down_after());
-        self.hand_over = Some(HandOver {
-            at,
-            longest,
-            since: now,
-            stage: Stage::Asked,
-            sent: None,
-            had: None,
-        });
-        actions.push(Action::Pause(self.name.clone(), at, longest));
-    }
-
-    /// Notes when this host's Redis turned master.
-    fn note_role(&mut self, known: &Evidence, now: Time) {
-        let is_here = known.promoted().is_some_and(crate::evidence::Site::is_here);
-        if let (true, Some(timeline)) = (is_here, &mut self.timeline) {
-            timeline.role_changed.get_or_insert(now);
-        }
-    }
-
-    /// Ends a promotion that a majority has confirmed: from now on the majority says where the master is.
-    /// Returns whether it did.
-    fn confirm(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) -> bool {
-        let winner = known.ballot.as_ref().and_then(Ballot::winner);
-        let Some((promoting, winner)) = self.promotion.as_ref().zip(winner) else {
-            return false;
-        };
-        let to = site(&promoting.to, &known.known_redis);
-        if winner.is_same(&to) {
-            self.promotion = None;
-            self.pause_after = now;
-            let has_released = self
-                .timeline
-                .as_ref()
-                .is_some_and(|it| it.released.is_some());
-            let how = match (winner.is_here(), has_released) {
-                (true, _) => "taken_over",
-                (false, true) => "released",
-                (false, false) => "elsewhere",
-            };
-            self.end_timeline(how, now);
-            if let Some(timeline) = &self.timeline {
-                actions.push(Action::Log(self.name.clone(), true, timeline.words()));
-            }
-            return true;
-        }
-        false
-    }
-
-    fn hand_over_if_cut_off(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) {
-        let is_due = matches!(self.verdict, Verdict::Elsewhere(Why::CutOff))
-            && self.stands == Some(Stands::Here)
-            && self.hand_over.is_none();
-        let mut masters = known.own_redis.iter();
-        if is_due && let Some(master) = masters.find(|own| own.role == Ok(Role::Master)) {
-            self.pause(master.at, now, actions);
         }
     }
 
@@ -744,7 +525,7 @@ impl Master {
     }
 
     /// Returns when something is due, whatever happens until then.
-    pub(super) fn wake(&self, now: Time) -> Option<Time> {
+    pub(in crate::agent::core) fn wake(&self, now: Time) -> Option<Time> {
         // What cannot be tried when its time comes must not keep the agent awake.
         let may_try = !self.settling && self.wants().is_some() && !self.waits_for_pause(now);
         let retry = self.retry.filter(|_| may_try).map(|(at, _)| at);

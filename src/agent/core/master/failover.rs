@@ -1,0 +1,280 @@
+//! What a failover changes about a master: a promotion, from its first sign until a majority confirms it; writes that
+//! wait until the VIP is released; and when all that happened.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Called, Master, Stands};
+use crate::agent::core::hand_over::{HandOver, Stage, longest};
+use crate::agent::core::promotion::{Promoting, own, site};
+use crate::agent::core::{Action, Settled, Time, Timeline};
+use crate::evidence::{Ballot, Evidence, Role, Site};
+use crate::failover::Endpoint;
+use crate::place::Place;
+use crate::verdict::{Verdict, Why};
+
+/// How long after a pause of writes the next may begin: anybody who may publish on a monitored Redis can forge a
+/// Sentinel and its events, and must not keep the writes waiting.
+const BETWEEN_PAUSES: Duration = Duration::from_secs(20);
+
+/// How many take-over times are kept.
+const KEPT: usize = 100;
+
+impl Master {
+    /// Notes how many bytes the new master lacks, once both numbers are known.
+    pub(super) fn compare(&mut self) {
+        let behind = self.hand_over.as_ref().and_then(HandOver::behind);
+        if let (Some(behind), Some(timeline)) = (behind, &mut self.timeline) {
+            timeline.bytes_behind = Some(behind);
+        }
+    }
+
+    pub(in crate::agent::core) fn promotes(
+        &mut self,
+        to: Endpoint,
+        by: String,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(known) = self.promotion.as_mut().filter(|known| known.to == to) {
+            known.by.insert(by);
+            return;
+        }
+        let asked = self.asked();
+        let winner = asked.ballot.as_ref().and_then(Ballot::winner);
+        if winner.is_some_and(|winner| winner.is_same(&site(&to, &asked.known_redis))) {
+            // An event of a failover that a majority has confirmed: it comes late.
+            return;
+        }
+        let has_to_release =
+            Stands::of(&self.verdict) == Some(Stands::Elsewhere) && !self.is_settled();
+        if !has_to_release {
+            self.unpause(actions);
+        }
+        // Sentinel calls after its events: a call about another Redis is about an earlier failover.
+        let chosen = site(&to, &self.asked().known_redis);
+        let is_about_it = |called: &Called| called.call.to.is_same(&chosen);
+        self.call = self.call.take().filter(is_about_it);
+        let lasts = self.facts.as_ref().and_then(|facts| facts.failover_timeout);
+        let mut timeline = Timeline::new(to.to_string(), now);
+        timeline.event = Some(now);
+        self.timeline = Some(timeline);
+        self.promotion = Some(Promoting::new(to, by, &self.asked(), now, lasts));
+        self.is_begun = false;
+    }
+
+    /// A candidate that was not elected gives up, too: only the leader that has published the promotion ends it.
+    pub(in crate::agent::core) fn aborted(
+        &mut self,
+        by: &str,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
+        if self
+            .promotion
+            .take_if(|known| known.by.contains(by))
+            .is_none()
+        {
+            return;
+        }
+        self.end_timeline("aborted", now);
+        self.pause_after = now;
+        self.unpause(actions);
+    }
+
+    pub(in crate::agent::core) fn chosen_said(
+        &mut self,
+        who: &Endpoint,
+        role: Role,
+        had: Option<u64>,
+        now: Time,
+    ) {
+        let Some(promotion) = self.promotion.as_mut().filter(|known| known.to == *who) else {
+            return;
+        };
+        if role == Role::Master
+            && let Some(timeline) = &mut self.timeline
+        {
+            timeline.role_changed.get_or_insert(now);
+        }
+        promotion.role = Some(role);
+        if let Some(hand_over) = &mut self.hand_over {
+            hand_over.had = had;
+        }
+        self.compare();
+    }
+
+    pub(in crate::agent::core) fn paused(&mut self, paused: Result<(), String>, now: Time) {
+        // Its end may have been asked for meanwhile.
+        let asked = |it: &&mut HandOver| it.stage == Stage::Asked;
+        let Some(hand_over) = self.hand_over.as_mut().filter(asked) else {
+            return;
+        };
+        hand_over.stage = match paused {
+            Ok(()) => Stage::Paused,
+            Err(_) => Stage::Refused,
+        };
+        if let (Stage::Paused, Some(timeline)) = (hand_over.stage, &mut self.timeline) {
+            timeline.paused.get_or_insert(now);
+        }
+    }
+
+    pub(in crate::agent::core) fn unpaused(&mut self, now: Time) {
+        let Some(hand_over) = self.hand_over.take() else {
+            return;
+        };
+        self.paused_for += now.min(hand_over.until()).saturating_sub(hand_over.since);
+        if let Some(timeline) = &mut self.timeline {
+            timeline.unpaused.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn unpause(&mut self, actions: &mut Vec<Action>) {
+        match &mut self.hand_over {
+            Some(hand_over) if matches!(hand_over.stage, Stage::Asked | Stage::Paused) => {
+                hand_over.stage = Stage::Ending;
+                actions.push(Action::Unpause(self.name.clone(), hand_over.at));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn note_take_over(&mut self, settled: &Settled, now: Time) {
+        self.take_overs += 1;
+        let first = settled.first_frame.unwrap_or(now);
+        let Some(timeline) = &mut self.timeline else {
+            return;
+        };
+        if timeline.first_frame.is_none() && timeline.ended.is_empty() {
+            timeline.first_frame = Some(first);
+            timeline.settled = Some(now);
+            let began = timeline.role_changed.unwrap_or(timeline.began);
+            self.took.push(first.saturating_sub(began));
+            let surplus = self.took.len().saturating_sub(KEPT);
+            self.took.drain(..surplus);
+        }
+    }
+
+    pub(super) fn end_timeline(&mut self, how: &'static str, now: Time) {
+        if let Some(timeline) = &mut self.timeline
+            && timeline.ended.is_empty()
+        {
+            timeline.ended = how;
+            if how != "aborted" {
+                timeline.confirmed.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Does what follows from a promotion at once, as soon as it is known which host is meant.
+    pub(super) fn begin_promotion(
+        &mut self,
+        known: &Evidence,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(promoting) = self.promotion.as_ref().filter(|_| !self.is_begun) else {
+            return;
+        };
+        let to = site(&promoting.to, &known.known_redis);
+        match &to.place {
+            Err(_) => return,
+            Ok(Place::Here(_)) => {
+                if let Some(own) = own(&to, &known.own_redis) {
+                    actions.push(Action::Expect(self.name.clone(), own.at));
+                }
+            }
+            Ok(Place::Elsewhere) => {
+                let (endpoint, until) = (promoting.to.clone(), promoting.until());
+                let mut masters = known.own_redis.iter();
+                let master = masters.find(|own| own.role == Ok(Role::Master));
+                if let Some(master) = master {
+                    self.pause(master.at, now, actions);
+                }
+                // A master that has died pauses nothing, and its host has the VIP still.
+                if master.is_some() || self.stands == Some(Stands::Here) {
+                    let left = until.saturating_sub(now);
+                    actions.push(Action::AskChosen(self.name.clone(), endpoint, left));
+                }
+            }
+        }
+        self.is_begun = true;
+    }
+
+    pub(super) fn pause(&mut self, at: SocketAddr, now: Time, actions: &mut Vec<Action>) {
+        if now < self.pause_after {
+            let text =
+                "writes are not paused again so soon after the last time, so that some may be lost";
+            actions.push(Action::Log(self.name.clone(), false, text.to_owned()));
+            return;
+        }
+        self.pause_after = now + BETWEEN_PAUSES;
+        let longest = longest(self.down_after());
+        self.hand_over = Some(HandOver {
+            at,
+            longest,
+            since: now,
+            stage: Stage::Asked,
+            sent: None,
+            had: None,
+        });
+        actions.push(Action::Pause(self.name.clone(), at, longest));
+    }
+
+    /// Notes when this host's Redis turned master.
+    pub(super) fn note_role(&mut self, known: &Evidence, now: Time) {
+        let is_here = known.promoted().is_some_and(Site::is_here);
+        if let (true, Some(timeline)) = (is_here, &mut self.timeline) {
+            timeline.role_changed.get_or_insert(now);
+        }
+    }
+
+    /// Ends a promotion that a majority has confirmed: from now on the majority says where the master is.
+    /// Returns whether it did.
+    pub(super) fn confirm(
+        &mut self,
+        known: &Evidence,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let winner = known.ballot.as_ref().and_then(Ballot::winner);
+        let Some((promoting, winner)) = self.promotion.as_ref().zip(winner) else {
+            return false;
+        };
+        let to = site(&promoting.to, &known.known_redis);
+        if winner.is_same(&to) {
+            self.promotion = None;
+            self.pause_after = now;
+            let has_released = self
+                .timeline
+                .as_ref()
+                .is_some_and(|it| it.released.is_some());
+            let how = match (winner.is_here(), has_released) {
+                (true, _) => "taken_over",
+                (false, true) => "released",
+                (false, false) => "elsewhere",
+            };
+            self.end_timeline(how, now);
+            if let Some(timeline) = &self.timeline {
+                actions.push(Action::Log(self.name.clone(), true, timeline.words()));
+            }
+            return true;
+        }
+        false
+    }
+
+    pub(super) fn hand_over_if_cut_off(
+        &mut self,
+        known: &Evidence,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
+        let is_due = matches!(self.verdict, Verdict::Elsewhere(Why::CutOff))
+            && self.stands == Some(Stands::Here)
+            && self.hand_over.is_none();
+        let mut masters = known.own_redis.iter();
+        if is_due && let Some(master) = masters.find(|own| own.role == Ok(Role::Master)) {
+            self.pause(master.at, now, actions);
+        }
+    }
+}
