@@ -97,6 +97,11 @@ impl Master {
         {
             timeline.role_changed.get_or_insert(now);
         }
+        if role == Role::Replica {
+            let told = self.facts.as_ref().map(|facts| &facts.evidence);
+            let known = told.map(|told| told.known_redis.as_slice());
+            self.former.follows(&site(who, known.unwrap_or_default()));
+        }
         promotion.role = Some(role);
         if let Some(hand_over) = &mut self.hand_over {
             hand_over.had = had;
