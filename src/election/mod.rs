@@ -52,6 +52,15 @@ pub enum Progress {
     Begun(String),
 }
 
+/// An election that came to nothing, or a request that did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Why.
+    pub why: Refusal,
+    /// Up to which epoch Sentinels may have voted in it; 0 where they were not asked to.
+    pub epoch: u64,
+}
+
 /// Asks every Sentinel how the master stands. `None` stands for one that did not answer in time.
 pub async fn look(request: &Request<'_>, lines: &Lines) -> Vec<Option<Look>> {
     let until = Instant::now() + request.step;
@@ -75,18 +84,20 @@ pub async fn hold(
     request: &Request<'_>,
     lines: &Lines,
     mut progress: impl FnMut(Progress),
-) -> Result<Plan, Refusal> {
+) -> Result<Plan, Failed> {
     let looks = look(request, lines).await;
-    let plan = rules::plan(&request.terms, &looks)?;
+    let failed = |epoch: u64| move |why: Refusal| Failed { why, epoch };
+    let plan = rules::plan(&request.terms, &looks).map_err(failed(0))?;
+    let failed = failed(plan.epoch + 1);
     let server = &request.ways[plan.asked];
     let who = server.endpoint.to_string();
     progress(Progress::Chosen(who.clone()));
     for round in [Round::First, Round::Second] {
         let votes = votes(request, (&plan, round), &looks, lines).await;
-        rules::is_elected(&request.terms, &plan, round, &votes)?;
+        rules::is_elected(&request.terms, &plan, round, &votes).map_err(failed)?;
     }
     progress(Progress::Elected(who.clone()));
-    begin(request, server, lines).await?;
+    begin(request, server, lines).await.map_err(failed)?;
     progress(Progress::Begun(who));
     Ok(plan)
 }

@@ -35,6 +35,8 @@ pub struct Terms {
     pub is_here: bool,
     /// The replicas that lack little of what the master has, as both name them; `None` where any will do.
     pub near: Option<Vec<String>>,
+    /// How long at least every Sentinel must have until it decides itself, where that counts.
+    pub ahead: Option<Duration>,
     /// Votes up to this epoch belong to an election that is known to be over.
     pub over: u64,
 }
@@ -72,6 +74,8 @@ pub enum Refusal {
     OtherMaster,
     /// A Sentinel has this flag for the master.
     Busy(String, String),
+    /// This Sentinel is about to decide itself.
+    TooLate(String),
     /// A Sentinel has voted in this epoch, and no failover has come of it yet.
     Voted(u64),
     /// No Sentinel on another host could be asked, and why.
@@ -105,6 +109,9 @@ impl fmt::Display for Refusal {
                     "the Sentinel at {who} has the flag {} for it",
                     escape(flag)
                 )
+            }
+            Refusal::TooLate(who) => {
+                write!(f, "the Sentinel at {who} is about to decide itself")
             }
             Refusal::Voted(epoch) => write!(
                 f,
@@ -147,6 +154,13 @@ pub fn plan(terms: &Terms, looks: &[Option<Look>]) -> Result<Plan, Refusal> {
             .then(|| "tilt".to_owned());
         if let Some(flag) = busy(&look.flags).or(tilt) {
             return Err(Refusal::Busy(look.who.clone(), flag));
+        }
+    }
+    if let Some(ahead) = terms.ahead {
+        let is_late = |look: &&Look| look.silent + ahead >= look.down_after;
+        let mut late = answered.iter().map(|(_, look)| *look).filter(is_late);
+        if let Some(look) = late.next() {
+            return Err(Refusal::TooLate(look.who.clone()));
         }
     }
     let newest = |of: fn(&Look) -> u64| answered.iter().map(|(_, look)| of(look)).max();
