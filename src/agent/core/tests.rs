@@ -420,10 +420,35 @@ fn a_vip_that_something_else_removed_or_bound_is_mended_at_once() {
     agent.on(1, Event::AddressGone(ip(VIP)));
     assert!(agent.settles(1).contains(&settle()));
     agent.settles(1);
+    assert_eq!(agent.master().drifts, 2);
     assert_eq!(agent.on(10, Event::AddressGone(ip("10.0.0.9"))), []);
     let mut agent = Agent::standing(false);
     assert!(agent.on(10, Event::AddressNew(ip(VIP))).contains(&settle()));
+    agent.settles(1);
     assert_eq!(agent.master().drifts, 1);
+}
+
+#[test]
+fn what_the_kernel_tells_late_of_the_agents_own_deeds_is_no_drift() {
+    for here in [true, false] {
+        let mut agent = Agent::standing(here);
+        let late = match here {
+            true => Event::AddressGone(ip(VIP)),
+            false => Event::AddressNew(ip(VIP)),
+        };
+        // It is looked at, and found as it should be.
+        assert!(agent.on(1, late).contains(&settle()));
+        let settled = Settled {
+            verdict: Some(agent.master().verdict.clone()),
+            failed: None,
+            took_over: false,
+            released: false,
+            first_frame: None,
+        };
+        agent.on(1, Event::Settled(M.into(), Box::new(settled)));
+        assert!(agent.master().is_settled());
+        assert_eq!(agent.master().drifts, 0);
+    }
 }
 
 #[test]

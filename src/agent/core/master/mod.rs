@@ -118,7 +118,7 @@ pub struct Master {
     pub took: Vec<Duration>,
     /// How long writes were paused in all.
     pub paused_for: Duration,
-    /// How often something else had bound or removed a VIP.
+    /// How often a VIP that something else had bound or removed was put right.
     pub drifts: u64,
 }
 
@@ -372,7 +372,6 @@ impl Master {
 
     pub(in crate::agent::core) fn lost(&mut self, vip: IpAddr) {
         if self.vips.contains(&vip) && self.stands == Some(Stands::Here) {
-            self.drifts += u64::from(!self.settling);
             self.look();
         }
     }
@@ -399,7 +398,6 @@ impl Master {
         if !self.has(address) {
             self.may_work_now();
         } else if self.stands == Some(Stands::Elsewhere) && !self.settling {
-            self.drifts += 1;
             self.look();
         }
     }
@@ -420,6 +418,14 @@ impl Master {
         {
             timeline.released.get_or_insert(now);
         }
+        // What the kernel tells of this agent's own deeds can come late: only a VIP that was not found as it had been
+        // settled was something else's deed.
+        let was_mended = match stands {
+            Some(Stands::Here) => settled.took_over,
+            Some(Stands::Elsewhere) => settled.released,
+            None => false,
+        };
+        self.drifts += u64::from(was_mended && self.failed.is_none() && stands == self.stands);
         let has_failed = settled.failed.is_some();
         match &settled.failed {
             None => {
