@@ -489,6 +489,37 @@ fn a_failed_attempt_is_repeated_and_a_hopeless_one_rarely() {
 }
 
 #[test]
+fn a_link_that_flaps_does_not_have_a_hopeless_attempt_repeated_all_the_time() {
+    let mut agent = Agent::standing(true);
+    agent.on(10, Event::AddressGone(ip(VIP)));
+    let mut attempts = 0;
+    let settled = Settled {
+        verdict: Some(agent.master().verdict.clone()),
+        failed: Some(Fault::permanent("no")),
+        took_over: false,
+        released: false,
+        first_frame: None,
+    };
+    // The first change may be what was missing.
+    agent.on(1, Event::Settled(M.into(), Box::new(settled.clone())));
+    assert!(agent.on(1, Event::LinkChanged).contains(&settle()));
+    for round in 0..2000 {
+        agent.on(5, Event::Settled(M.into(), Box::new(settled.clone())));
+        let actions = match round % 2 {
+            0 => agent.on(5, Event::LinkChanged),
+            _ => agent.on(5, Event::AddressNew(ip("172.17.0.1"))),
+        };
+        attempts += usize::from(actions.contains(&settle()));
+    }
+    // In 20 seconds.
+    assert!((15..=35).contains(&attempts), "{attempts}");
+    // A quiet time later a change counts at once again.
+    agent.on(10, Event::Settled(M.into(), Box::new(settled)));
+    agent.polled(15_000, facts([HERE; 3], Role::Master));
+    assert!(agent.on(1, Event::LinkChanged).contains(&settle()));
+}
+
+#[test]
 fn a_failed_attempt_that_cannot_be_repeated_now_does_not_keep_the_agent_awake() {
     let mut agent = Agent::standing(true);
     agent.on(10, Event::AddressGone(ip(VIP)));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::cut_off::CutOff;
 use super::former::Former;
 use super::hand_over::HandOver;
+use super::lifts::Lifts;
 use super::promotion::Promoting;
 use super::{Action, Facts, Own, Settled, Time, Timeline};
 use crate::config::OnIsolation;
@@ -109,6 +110,7 @@ pub struct Master {
     settling: bool,
     is_dirty: bool,
     pub(in crate::agent::core) retry: Option<(Time, Duration)>,
+    lifts: Lifts,
     failed: Option<Fault>,
     /// The last failover that was seen.
     pub timeline: Option<Timeline>,
@@ -152,6 +154,7 @@ impl Master {
             settling: false,
             is_dirty: false,
             retry: None,
+            lifts: Lifts::default(),
             failed: None,
             timeline: None,
             take_overs: 0,
@@ -380,23 +383,26 @@ impl Master {
         self.vips.contains(&address)
     }
 
-    /// Has a failed attempt repeated at once.
-    pub(in crate::agent::core) fn may_work_now(&mut self) {
-        self.retry = None;
+    /// Has a failed attempt repeated at once, or soon where that happens all the time: a link of no concern to the
+    /// VIP may flap.
+    pub(in crate::agent::core) fn may_work_now(&mut self, now: Time) {
+        let Some((at, pause)) = self.retry else {
+            return;
+        };
+        let next = self.lifts.take(now).err();
+        self.retry = next.map(|next| (at.min(next), pause));
     }
 
     /// Looks again at a VIP that may have come before this address of the host's own (a network manager configures
     /// the interface anew): beside it the VIP is to have no subnet, or it becomes the host's source address.
-    pub(in crate::agent::core) fn gained_own(&mut self, address: IpAddr) {
-        self.may_work_now();
-        if address.is_ipv4() && self.stands == Some(Stands::Here) {
-            self.look();
-        }
+    pub(in crate::agent::core) fn gained_own(&mut self, address: IpAddr, now: Time) {
+        self.may_work_now(now);
+        self.is_dirty |= address.is_ipv4() && self.stands == Some(Stands::Here);
     }
 
-    pub(in crate::agent::core) fn gained(&mut self, address: IpAddr) {
+    pub(in crate::agent::core) fn gained(&mut self, address: IpAddr, now: Time) {
         if !self.has(address) {
-            self.may_work_now();
+            self.may_work_now(now);
         } else if self.stands == Some(Stands::Elsewhere) && !self.settling {
             self.look();
         }
