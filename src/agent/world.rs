@@ -17,6 +17,7 @@ use super::core::{Action, Core, Event, Stands, Time};
 use super::following::{Followed, Watched};
 use super::journal::say_of;
 use super::orders::Orders;
+use super::progress::Progress;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
 use crate::engine::Engine;
@@ -61,6 +62,7 @@ pub(super) struct World {
     pub(super) announcers: Announcers,
     pub(super) netlink: Netlink,
     pub(super) to: mpsc::Sender<Event>,
+    progress: Rc<Progress>,
     /// Something was settled, or asked: who waits for that looks again.
     pub(super) news: Notify,
     orders: Orders,
@@ -100,7 +102,7 @@ impl World {
     /// No connection to the kernel.
     pub(super) fn new(
         config: Rc<Config>,
-        started: Instant,
+        (started, progress): (Instant, Rc<Progress>),
         to: mpsc::Sender<Event>,
     ) -> Result<World, crate::exit::Fault> {
         let masters = config.masters.iter().map(|(name, master)| {
@@ -121,6 +123,7 @@ impl World {
             started,
             since: SystemTime::now() - started.elapsed(),
             to,
+            progress,
             news: Notify::new(),
             orders,
             rounds: Cell::new(0),
@@ -157,6 +160,7 @@ impl World {
         self.take(Event::Woke);
         let mut end: Option<(End, Time)> = None;
         loop {
+            self.progress.turn(Instant::now());
             end = ended().map(|end| (end, self.now() + LAST_DUTY)).or(end);
             // Writes that are paused for a failover would reach the old master again, and be lost with it; and whoever
             // comes next does not know of a failover that no majority has confirmed.
@@ -180,6 +184,7 @@ impl World {
         );
         if matches!(event, Event::PollEnded) {
             self.rounds.set(self.rounds.get() + 1);
+            self.progress.round(Instant::now());
         }
         let actions = self.core.borrow_mut().on(event, self.now());
         for action in actions {
