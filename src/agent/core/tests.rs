@@ -5,6 +5,8 @@ use crate::failover::Host;
 use crate::place::Place;
 use crate::verdict::Why;
 
+mod death;
+
 const M: &str = "m";
 const VIP: &str = "10.0.0.250";
 const HERE: &str = "10.0.0.1";
@@ -88,6 +90,7 @@ fn own(role: Role) -> Own {
         acknowledged: Some(Duration::ZERO),
         replicas: Vec::new(),
         run_id: None,
+        is_gone: false,
     }
 }
 
@@ -99,7 +102,12 @@ struct Agent {
 
 impl Agent {
     fn new() -> Agent {
-        let masters = [(M.to_owned(), OnIsolation::Release, vec![ip(VIP)])];
+        let masters = [Settings {
+            name: M.to_owned(),
+            vips: vec![ip(VIP)],
+            on_isolation: OnIsolation::Release,
+            on_redis_death: OnRedisDeath::Failover,
+        }];
         Agent {
             core: Core::new(masters.into_iter()),
             now: ms(0),

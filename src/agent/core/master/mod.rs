@@ -1,5 +1,6 @@
 //! What the agent knows of one master, and when it has its VIPs settled.
 
+mod died;
 mod failover;
 
 use std::collections::BTreeMap;
@@ -7,12 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::cut_off::CutOff;
+use super::death::{Alive, Death, Died};
 use super::former::Former;
 use super::hand_over::HandOver;
 use super::lifts::Lifts;
 use super::promotion::Promoting;
-use super::{Action, Facts, Own, Settled, Time, Timeline};
-use crate::config::OnIsolation;
+use super::{Action, Facts, Own, Settings, Settled, Time, Timeline};
+use crate::config::{OnIsolation, OnRedisDeath};
 use crate::evidence::{Ballot, Call, Evidence, Order, Role, Word};
 use crate::exit::{Fault, Kind};
 use crate::verdict::{Verdict, Why, verdict};
@@ -95,6 +97,24 @@ pub struct Master {
     /// When writes may be paused again: an event may be forged.
     pause_after: Time,
     cut_off: CutOff,
+    on_redis_death: OnRedisDeath,
+    /// The master of this host, while it lives.
+    alive: Option<Alive>,
+    /// Its death that nothing was done about yet.
+    died: Option<Died>,
+    death: Option<Death>,
+    /// What is done about it, in words.
+    pub death_note: Option<String>,
+    /// Up to which epoch Sentinels have voted in a round about it of which nothing came.
+    voted: u64,
+    /// Whether clients are refused in its place.
+    refuses: bool,
+    /// Until when a Redis that stops is meant to.
+    pub maintenance: Option<Time>,
+    /// Until when no failover is asked for, as the last one was not long ago.
+    quiet_until: Time,
+    /// The number of the newest failover that was ever known.
+    epoch: u64,
     /// An order against the truth, and the newest failover when it was given.
     forced: Option<(Order, u64)>,
     call: Option<Called>,
@@ -125,15 +145,21 @@ pub struct Master {
 }
 
 impl Master {
-    pub(in crate::agent::core) fn new(
-        name: String,
-        on_isolation: OnIsolation,
-        vips: Vec<IpAddr>,
-    ) -> Master {
+    pub(in crate::agent::core) fn new(settings: Settings) -> Master {
         Master {
-            name,
-            vips,
-            on_isolation,
+            name: settings.name,
+            vips: settings.vips,
+            on_isolation: settings.on_isolation,
+            on_redis_death: settings.on_redis_death,
+            alive: None,
+            died: None,
+            death: None,
+            death_note: None,
+            voted: 0,
+            refuses: false,
+            maintenance: None,
+            quiet_until: Time::ZERO,
+            epoch: 0,
             facts: None,
             unasked: None,
             own: BTreeMap::new(),
@@ -185,6 +211,11 @@ impl Master {
             told
         });
         all.is_cut_off = self.is_cut_off(&all, now);
+        let winner = all.ballot.as_ref().and_then(Ballot::winner);
+        let death = self.death.iter().filter(|it| it.keeps_the_vip_away());
+        all.has_died = death
+            .into_iter()
+            .any(|death| winner.is_none_or(|winner| winner.is_same(&death.site)));
         all.order = self.forced.map(|(order, _)| order);
         if let Some(called) = &self.call {
             all.call = Some(called.call.clone());
@@ -246,7 +277,7 @@ impl Master {
 
     /// Returns whether a failover goes on that no majority has confirmed yet: another agent would not know of it.
     pub(in crate::agent::core) fn is_promoting(&self) -> bool {
-        self.promotion.is_some()
+        self.promotion.is_some() || self.death.as_ref().is_some_and(Death::keeps_the_vip_away)
     }
 
     /// Returns why the last attempt has failed, if it has.
@@ -290,6 +321,10 @@ impl Master {
         }
         self.former.asked(&facts.evidence, self.facts.is_none());
         let epoch = newest(&facts.evidence);
+        if self.epoch > 0 && self.epoch < epoch {
+            self.note_failover(now);
+        }
+        self.epoch = self.epoch.max(epoch);
         let known = |(order, given)| (order, if given == UNKNOWN { epoch } else { given });
         self.forced = self.forced.map(known).filter(|(_, given)| epoch <= *given);
         self.unasked = None;
@@ -341,6 +376,7 @@ impl Master {
         if let Some(told) = told {
             self.former.heard(at, &own, told);
         }
+        self.died = self.note_life(at, &own, now).or(self.died.take());
         self.own.insert(at, own);
         self.compare();
         is_news
@@ -460,6 +496,11 @@ impl Master {
     /// Looks what follows from what is known now.
     pub(in crate::agent::core) fn review(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.expire(now);
+        if let Some(died) = self.died.take() {
+            self.begin_death(died, now, actions);
+        }
+        let known = self.evidence(now);
+        self.review_death(&known, now, actions);
         let mut known = self.evidence(now);
         self.begin_promotion(&known, now, actions);
         self.note_role(&known, now);
@@ -472,14 +513,18 @@ impl Master {
         }
         self.verdict = next;
         self.hand_over_if_cut_off(&known, now, actions);
+        self.refuse_clients(actions);
         self.settle_if_due(now, actions);
         let waits = known
             .ballot
             .as_ref()
             .is_some_and(Ballot::waits_for_a_minority);
         let has_call = self.call.is_some() && !self.is_settled();
-        self.is_restless =
-            waits || has_call || self.promotion.is_some() || now < self.restless_until;
+        self.is_restless = waits
+            || has_call
+            || self.promotion.is_some()
+            || self.death.is_some()
+            || now < self.restless_until;
         self.due = self.wake(now);
     }
 
@@ -557,7 +602,12 @@ impl Master {
         let pause = self.hand_over.as_ref().map(|it| it.next(now));
         let promotion = self.promotion.as_ref().map(Promoting::until);
         let call = self.call.as_ref().map(|called| called.until);
-        [retry, pause, promotion, call].into_iter().flatten().min()
+        let death = self.death.as_ref().filter(|_| self.promotion.is_none());
+        let death = death.and_then(Death::again);
+        [retry, pause, promotion, call, death]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Returns what the last round of questions told, for those who ask.
@@ -581,6 +631,7 @@ pub fn words(verdict: &Verdict) -> String {
         Why::Replica => "this host's Redis is a replica",
         Why::Promoted => "a leader has promoted it, and it says that it is the master",
         Why::CutOff => "this host is cut off from its peers, which can have another master by now",
+        Why::Died => "this host's Redis has died, and a failover was asked for",
         Why::NoNews => "the call tells nothing",
         Why::NothingKnown => "nothing is known yet",
     };
