@@ -13,9 +13,10 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{timeout, timeout_at};
 
 use super::announcing::announcers;
-use super::core::{Action, Core, Event, Stands, Time};
+use super::core::{Action, Core, Event, Settings, Stands, Time};
 use super::following::{Followed, Watched};
 use super::journal::say_of;
+use super::last_failovers::LastFailovers;
 use super::orders::Orders;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
@@ -25,7 +26,7 @@ use crate::failover::Endpoint;
 use crate::gather::remembered::Memory;
 use crate::kernel::Netlink;
 use crate::log::Level;
-use crate::redis::Lines;
+use crate::redis::{Lines, Server};
 use crate::text::escape;
 
 /// How many events may wait. Whoever sends more waits for its turn.
@@ -64,6 +65,7 @@ pub(super) struct World {
     /// Something was settled, or asked: who waits for that looks again.
     pub(super) news: Notify,
     orders: Orders,
+    last_failovers: LastFailovers,
     /// How many rounds of questions have ended.
     pub(super) rounds: Cell<u64>,
     /// How many have begun: what is asked now is answered by the next.
@@ -76,6 +78,12 @@ pub(super) struct World {
     pub(super) watched: RefCell<BTreeMap<(String, SocketAddr), Watched>>,
     /// Who asks a chosen replica, by the master's name.
     asks: RefCell<BTreeMap<String, AbortHandle>>,
+    /// How each master's Sentinels are asked.
+    pub(super) ways: RefCell<BTreeMap<String, Vec<Server>>>,
+    /// One election at a time: the Sentinels have one epoch for all masters.
+    pub(super) elections: Semaphore,
+    /// Who refuses clients in place of a dead Redis, by the master's name.
+    pub(super) refusing: RefCell<BTreeMap<String, AbortHandle>>,
     /// Who answers for each VIP, when that was asked last.
     pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Vec<String>>>,
     /// How many commands of the site have not succeeded, by master.
@@ -103,13 +111,17 @@ impl World {
         started: Instant,
         to: mpsc::Sender<Event>,
     ) -> Result<World, crate::exit::Fault> {
-        let masters = config.masters.iter().map(|(name, master)| {
-            let vips = master.vips.iter().map(|vip| vip.address).collect();
-            (name.clone(), master.on_isolation, vips)
+        let masters = config.masters.iter().map(|(name, master)| Settings {
+            name: name.clone(),
+            vips: master.vips.iter().map(|vip| vip.address).collect(),
+            on_isolation: master.on_isolation,
+            on_redis_death: master.on_redis_death,
         });
         let core = Rc::new(RefCell::new(Core::new(masters)));
         let vips = config.vips().map(|vip| vip.address);
         let orders = Orders::recall(&config, &mut core.borrow_mut());
+        let now = started.elapsed();
+        let last_failovers = LastFailovers::recall(&config, &mut core.borrow_mut(), now);
         Ok(World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
             lines: Rc::new(Lines::keeping()),
@@ -123,6 +135,7 @@ impl World {
             to,
             news: Notify::new(),
             orders,
+            last_failovers,
             rounds: Cell::new(0),
             rounds_begun: Cell::new(0),
             full_until: Cell::new(Time::ZERO),
@@ -131,6 +144,9 @@ impl World {
             followed: RefCell::default(),
             watched: RefCell::default(),
             asks: RefCell::default(),
+            ways: RefCell::default(),
+            elections: Semaphore::new(1),
+            refusing: RefCell::default(),
             answers: RefCell::default(),
             pending_commands: RefCell::default(),
             waiting_commands: RefCell::default(),
@@ -178,12 +194,16 @@ impl World {
             event,
             Event::Settled(..) | Event::PollEnded | Event::Polled(..) | Event::NotPolled(..)
         );
+        let may_begin = matches!(event, Event::PollEnded | Event::Promotes(..));
         if matches!(event, Event::PollEnded) {
             self.rounds.set(self.rounds.get() + 1);
         }
         let actions = self.core.borrow_mut().on(event, self.now());
         for action in actions {
             self.carry_out(action);
+        }
+        if may_begin {
+            self.last_failovers.keep(&self.core.borrow(), self.now());
         }
         if is_news {
             self.orders.keep(&self.core.borrow());
@@ -222,6 +242,10 @@ impl World {
             Action::Unpause(name, at) => {
                 spawn_local(async move { world.unpause(name, at).await });
             }
+            Action::Elect(name, dead, near, over) => {
+                spawn_local(async move { world.elect(name, dead, near, over).await });
+            }
+            Action::Refuse(name, wanted) => self.refuse(name, wanted),
             Action::Log(name, is_well, sentence) => {
                 let level = if is_well {
                     Level::Notice
@@ -276,7 +300,7 @@ impl World {
 
     /// Ends what goes on. Writes that are paused are allowed again; VIPs stay as they are.
     pub(super) async fn end(&self) {
-        for (_, task) in self.asks.take() {
+        for (_, task) in self.asks.take().into_iter().chain(self.refusing.take()) {
             task.abort();
         }
         self.followed.take();

@@ -9,6 +9,7 @@ mod agent_death;
 mod agent_drift;
 mod agent_partition;
 mod agent_planned;
+mod agent_redis_death;
 mod agent_requests;
 mod agent_watch;
 mod announcer;
