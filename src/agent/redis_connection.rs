@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
 use super::sight::{Because, Command, Order, PATIENCE, Seen, Wish};
+use crate::failover::Endpoint;
 use crate::redis::{Connection, NoAnswer, Server, State, Words};
 
 /// How often it is asked.
@@ -241,6 +242,9 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
             }
             Command::Pause(time) => words(&["CLIENT", "PAUSE", &milliseconds(time), "WRITE"]),
             Command::Unpause => words(&["CLIENT", "UNPAUSE"]),
+            Command::Follow(Endpoint { host, port }) => {
+                words(&["REPLICAOF", &host.to_string(), &port.to_string()])
+            }
         };
         let answers = connection.ask(&[question], Instant::now() + PATIENCE).await;
         let none = || Err(NoAnswer::Unexpected("none".into()));

@@ -76,6 +76,8 @@ pub(super) struct World {
     pub(super) watched: RefCell<BTreeMap<(String, SocketAddr), Watched>>,
     /// Who asks a chosen replica, by the master's name.
     asks: RefCell<BTreeMap<String, AbortHandle>>,
+    /// Each Redis of this host that may not be told to follow another: that was said.
+    pub(super) has_refused_to_follow: RefCell<BTreeSet<SocketAddr>>,
     /// Who answers for each VIP, when that was asked last.
     pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Vec<String>>>,
     /// How many commands of the site have not succeeded, by master.
@@ -131,6 +133,7 @@ impl World {
             followed: RefCell::default(),
             watched: RefCell::default(),
             asks: RefCell::default(),
+            has_refused_to_follow: RefCell::default(),
             answers: RefCell::default(),
             pending_commands: RefCell::default(),
             waiting_commands: RefCell::default(),
@@ -219,8 +222,8 @@ impl World {
             Action::Pause(name, at, longest) => {
                 spawn_local(async move { world.pause(name, at, longest).await });
             }
-            Action::Unpause(name, at) => {
-                spawn_local(async move { world.unpause(name, at).await });
+            Action::Unpause(name, at, heir) => {
+                spawn_local(async move { world.unpause(name, at, heir).await });
             }
             Action::Log(name, is_well, sentence) => {
                 let level = if is_well {

@@ -142,8 +142,8 @@ pub enum Action {
     AskChosen(String, Endpoint, Duration),
     /// Pause writes on this Redis for so long at most.
     Pause(String, SocketAddr, Duration),
-    /// Allow writes on this Redis.
-    Unpause(String, SocketAddr),
+    /// Allow writes on this Redis, after it was told to follow this new master, if there is one.
+    Unpause(String, SocketAddr, Option<Endpoint>),
     /// A change of state, for the log: whether all is well, and a sentence.
     Log(String, bool, String),
 }

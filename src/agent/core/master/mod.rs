@@ -428,7 +428,7 @@ impl Master {
         self.failed = settled.failed;
         // Blocked clients were reset by then; never before.
         if !has_failed && stands == Some(Stands::Elsewhere) {
-            self.unpause(actions);
+            self.unpause_released(actions);
         }
     }
 
@@ -484,7 +484,7 @@ impl Master {
             actions.push(Action::Settle(self.name.clone()));
         } else if self.is_settled() && wants == Some(Stands::Elsewhere) {
             // There was no VIP to release.
-            self.unpause(actions);
+            self.unpause_released(actions);
         }
     }
 
