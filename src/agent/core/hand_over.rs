@@ -62,11 +62,16 @@ impl HandOver {
         }
     }
 
-    /// Notes what the chosen replica said. One that does not tell how far it came was not asked itself: it follows no
-    /// more, and may as well have died.
-    pub(super) fn chosen_said(&mut self, who: &Endpoint, role: Role, had: Option<u64>) {
+    /// Notes what the chosen replica said, and whether it was a master already when it was chosen. One that does not
+    /// tell how far it came was not asked itself: it follows no more, and may as well have died.
+    pub(super) fn chosen_said(
+        &mut self,
+        who: &Endpoint,
+        (role, is_former): (Role, bool),
+        had: Option<u64>,
+    ) {
         self.had = had;
-        let has_turned = role == Role::Master && had.is_some();
+        let has_turned = role == Role::Master && !is_former && had.is_some();
         self.heir = has_turned.then(|| who.clone());
     }
 

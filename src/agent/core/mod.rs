@@ -3,6 +3,7 @@
 //! [`verdict`](crate::verdict)'s to say; this says when it is asked, and when it is carried out.
 
 mod cut_off;
+mod former;
 mod hand_over;
 mod master;
 mod promotion;

@@ -729,3 +729,75 @@ fn a_promotion_that_is_heard_of_before_the_first_answer_ends_with_the_leaders_ti
     }
     assert!(matches!(agent.master().verdict, Verdict::Here(..)));
 }
+
+#[test]
+fn a_promotion_of_the_old_master_that_is_a_master_still_moves_nothing() {
+    // On the old master's host: its Redis stays a writable master for 11 s.
+    let mut agent = Agent::standing(true);
+    agent.polled(1000, facts([AWAY; 3], Role::Master));
+    agent.settles(1);
+    let actions = agent.on(100, promotes(HERE));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert_eq!(agent.master().stands(), Some(Stands::Elsewhere));
+    // An agent that is started then knows no more than that its Redis is a master.
+    let mut agent = Agent::new();
+    agent.polled(0, facts([AWAY; 3], Role::Master));
+    agent.settles(1);
+    let actions = agent.on(100, promotes(HERE));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    // On the new master's host.
+    let mut agent = Agent::standing(false);
+    agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.polled(1000, facts([HERE; 3], Role::Master));
+    agent.settles(1);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let says = |role| Event::Chosen(M.into(), endpoint(AWAY), role, None);
+    let actions = agent.on(10, says(Role::Master));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    // It was a replica in between: that is a promotion.
+    agent.on(10, says(Role::Replica));
+    let actions = agent.on(10, says(Role::Master));
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn a_master_that_has_followed_another_since_can_be_promoted_again() {
+    // Here: it was told to follow, and its role is heard before the event.
+    let mut agent = Agent::standing(true);
+    agent.polled(1000, facts([AWAY; 3], Role::Master));
+    agent.settles(1);
+    agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Replica)));
+    agent.polled(1000, facts([AWAY; 3], Role::Replica));
+    agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    let actions = agent.on(5, promotes(HERE));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    // The agent, or the machine, was stopped in between.
+    let mut agent = Agent::standing(false);
+    agent.on(60_000, promotes(HERE));
+    agent.on(5, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    let verdict = &agent.master().verdict;
+    assert!(
+        matches!(verdict, Verdict::Here(_, Why::Promoted)),
+        "{verdict:?}"
+    );
+    // Away: it follows this host's Redis.
+    let mut agent = Agent::standing(false);
+    agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.polled(1000, facts([HERE; 3], Role::Master));
+    agent.settles(1);
+    let mut master = own(Role::Master);
+    master.replicas = vec![crate::agent::snapshot::Replica {
+        at: endpoint(AWAY).to_string(),
+        lag: Some(0),
+        behind: 0,
+    }];
+    agent.on(1000, Event::OwnRedis(M.into(), at(), master));
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None);
+    let actions = agent.on(10, chosen);
+    assert!(actions.contains(&settle()), "{actions:?}");
+}

@@ -100,9 +100,16 @@ impl Master {
         {
             timeline.role_changed.get_or_insert(now);
         }
+        let told = self.facts.as_ref().map(|facts| &facts.evidence);
+        let known = told.map(|told| told.known_redis.as_slice());
+        let its_site = site(who, known.unwrap_or_default());
+        if role == Role::Replica {
+            self.former.follows(&its_site);
+        }
         promotion.role = Some(role.clone());
+        let is_former = self.former.has(&its_site);
         if let Some(hand_over) = &mut self.hand_over {
-            hand_over.chosen_said(who, role, had);
+            hand_over.chosen_said(who, (role, is_former), had);
         }
         self.compare();
     }

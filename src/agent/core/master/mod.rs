@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::cut_off::CutOff;
+use super::former::Former;
 use super::hand_over::HandOver;
 use super::promotion::Promoting;
 use super::{Action, Facts, Own, Settled, Time, Timeline};
@@ -86,6 +87,7 @@ pub struct Master {
     /// What each Redis of this host said last.
     pub own: BTreeMap<SocketAddr, Own>,
     promotion: Option<Promoting>,
+    former: Former,
     /// Whether what follows from the promotion was begun: its place may be unknown at first.
     is_begun: bool,
     pub(in crate::agent::core) hand_over: Option<HandOver>,
@@ -134,6 +136,7 @@ impl Master {
             unasked: None,
             own: BTreeMap::new(),
             promotion: None,
+            former: Former::default(),
             is_begun: false,
             hand_over: None,
             pause_after: Time::ZERO,
@@ -172,7 +175,12 @@ impl Master {
             }
         }
         let promotion = self.promotion.as_ref();
-        all.promotion = promotion.map(|promoting| promoting.evidence(&all, now));
+        all.promotion = promotion.map(|promoting| {
+            let mut told = promoting.evidence(&all, now);
+            // It was the master already, so that this is no sign of a promotion.
+            told.role = told.role.filter(|_| !self.former.has(&told.to));
+            told
+        });
         all.is_cut_off = self.is_cut_off(&all, now);
         all.order = self.forced.map(|(order, _)| order);
         if let Some(called) = &self.call {
@@ -277,6 +285,7 @@ impl Master {
             // Its event may have come before the first answer.
             promoting.lasts = lasts;
         }
+        self.former.asked(&facts.evidence, self.facts.is_none());
         let epoch = newest(&facts.evidence);
         let known = |(order, given)| (order, if given == UNKNOWN { epoch } else { given });
         self.forced = self.forced.map(known).filter(|(_, given)| epoch <= *given);
@@ -324,6 +333,10 @@ impl Master {
             && own.role == Ok(Role::Master)
         {
             hand_over.heard(own.offset);
+        }
+        let told = self.facts.as_ref().map(|facts| &facts.evidence);
+        if let Some(told) = told {
+            self.former.heard(at, &own, told);
         }
         self.own.insert(at, own);
         self.compare();
