@@ -30,6 +30,8 @@ pub enum About {
     SiteCommand,
     /// An operator's order against the truth that the agent holds to.
     Order,
+    /// A Redis that stops is meant to.
+    Maintenance,
 }
 
 impl About {
@@ -38,6 +40,7 @@ impl About {
             About::Announcer => "json",
             About::SiteCommand => "command.json",
             About::Order => "order.json",
+            About::Maintenance => "maintenance.json",
         }
     }
 }

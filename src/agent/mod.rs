@@ -11,6 +11,7 @@ mod following;
 mod hand_over;
 mod journal;
 mod kernel_events;
+mod maintenance;
 pub mod metrics;
 mod orders;
 mod polls;

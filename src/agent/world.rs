@@ -16,6 +16,7 @@ use super::announcing::announcers;
 use super::core::{Action, Core, Event, Stands, Time};
 use super::following::{Followed, Watched};
 use super::journal::say_of;
+use super::maintenance::Maintenance;
 use super::orders::Orders;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
@@ -64,6 +65,7 @@ pub(super) struct World {
     /// Something was settled, or asked: who waits for that looks again.
     pub(super) news: Notify,
     orders: Orders,
+    maintenance: Maintenance,
     /// How many rounds of questions have ended.
     pub(super) rounds: Cell<u64>,
     /// How many have begun: what is asked now is answered by the next.
@@ -112,6 +114,7 @@ impl World {
         let core = Rc::new(RefCell::new(Core::new(masters)));
         let vips = config.vips().map(|vip| vip.address);
         let orders = Orders::recall(&config, &mut core.borrow_mut());
+        let maintenance = Maintenance::recall(&config, &mut core.borrow_mut(), started.elapsed());
         Ok(World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
             lines: Rc::new(Lines::keeping()),
@@ -125,6 +128,7 @@ impl World {
             to,
             news: Notify::new(),
             orders,
+            maintenance,
             rounds: Cell::new(0),
             rounds_begun: Cell::new(0),
             full_until: Cell::new(Time::ZERO),
@@ -179,7 +183,11 @@ impl World {
     pub(super) fn take(self: &Rc<Self>, event: Event) {
         let is_news = matches!(
             event,
-            Event::Settled(..) | Event::PollEnded | Event::Polled(..) | Event::NotPolled(..)
+            Event::Settled(..)
+                | Event::PollEnded
+                | Event::Polled(..)
+                | Event::NotPolled(..)
+                | Event::Maintenance(..)
         );
         if matches!(event, Event::PollEnded) {
             self.rounds.set(self.rounds.get() + 1);
@@ -190,6 +198,7 @@ impl World {
         }
         if is_news {
             self.orders.keep(&self.core.borrow());
+            self.maintenance.keep(&self.core.borrow(), self.now());
             self.news.notify_waiters();
         }
     }

@@ -75,6 +75,8 @@ pub enum Event {
     LinkChanged,
     /// An operator's order against the truth; `None` ends it.
     Forced(String, Option<Order>),
+    /// A Redis that stops is meant to, until then ([`Time::MAX`]: until this is ended); `None` ends it.
+    Maintenance(String, Option<Time>),
     /// Sentinel's call, and what this host's Sentinel says of it. It counts until then.
     Called(String, Box<(Call, Word)>, Time),
     /// Somebody wants this master looked at, whatever was settled.
@@ -312,6 +314,10 @@ impl Core {
                 self.of(&name, |master| master.force(order));
                 (name, false)
             }
+            Event::Maintenance(name, until) => {
+                self.of(&name, |master| master.maintain(until, actions));
+                (name, false)
+            }
             Event::Polled(name, facts) => {
                 self.of(&name, |master| master.polled(*facts, now));
                 (name, false)
@@ -388,6 +394,11 @@ impl Core {
     /// Goes on with an order that an earlier agent of this host was given when this failover was the newest.
     pub fn go_on_with(&mut self, name: &str, order: Order, epoch: u64) {
         self.of(name, |master| master.go_on_with(order, epoch));
+    }
+
+    /// Goes on with a maintenance that an earlier agent of this host was told of.
+    pub fn go_on_maintaining(&mut self, name: &str, until: Time) {
+        self.of(name, |master| master.maintenance_until = Some(until));
     }
 
     /// Returns the masters, by name.

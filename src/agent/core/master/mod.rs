@@ -96,6 +96,8 @@ pub struct Master {
     cut_off: CutOff,
     /// An order against the truth, and the newest failover when it was given.
     forced: Option<(Order, u64)>,
+    /// Until when a Redis that stops is meant to ([`Time::MAX`]: until that is ended).
+    pub maintenance_until: Option<Time>,
     call: Option<Called>,
     divided_since: Option<Time>,
     restless_until: Time,
@@ -142,6 +144,7 @@ impl Master {
             pause_after: Time::ZERO,
             cut_off: CutOff::default(),
             forced: None,
+            maintenance_until: None,
             call: None,
             divided_since: None,
             restless_until: Time::ZERO,
@@ -365,6 +368,21 @@ impl Master {
         self.look();
     }
 
+    pub(in crate::agent::core) fn maintain(
+        &mut self,
+        until: Option<Time>,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.maintenance_until.is_some() != until.is_some() {
+            let text = match until {
+                Some(_) => "maintenance: a Redis that stops is not failed over at once",
+                None => "the maintenance is over",
+            };
+            actions.push(Action::Log(self.name.clone(), true, text.to_owned()));
+        }
+        self.maintenance_until = until;
+    }
+
     pub(in crate::agent::core) fn look(&mut self) {
         self.is_dirty = true;
         self.retry = None;
@@ -448,6 +466,9 @@ impl Master {
     /// Looks what follows from what is known now.
     pub(in crate::agent::core) fn review(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.expire(now);
+        if self.maintenance_until.is_some_and(|until| now >= until) {
+            self.maintain(None, actions);
+        }
         let mut known = self.evidence(now);
         self.begin_promotion(&known, now, actions);
         self.note_role(&known, now);
@@ -545,7 +566,9 @@ impl Master {
         let pause = self.hand_over.as_ref().map(|it| it.next(now));
         let promotion = self.promotion.as_ref().map(Promoting::until);
         let call = self.call.as_ref().map(|called| called.until);
-        [retry, pause, promotion, call].into_iter().flatten().min()
+        let maintenance = self.maintenance_until;
+        let all = [retry, pause, promotion, call, maintenance];
+        all.into_iter().flatten().min()
     }
 
     /// Returns what the last round of questions told, for those who ask.
