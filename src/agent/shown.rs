@@ -72,6 +72,7 @@ impl World {
                 .flat_map(|ballot| &ballot.votes)
                 .map(vote)
                 .collect(),
+            known_clients: self.known_clients(master),
             forced: master.forced().map(|(order, _)| match order {
                 Order::Bind => "bind".to_owned(),
                 Order::Unbind => "unbind".to_owned(),
@@ -87,6 +88,13 @@ impl World {
             take_over_seconds: master.took.iter().map(Duration::as_secs_f64).collect(),
             take_overs: master.take_overs,
         }
+    }
+
+    fn known_clients(&self, master: &Master) -> u64 {
+        let known = self.clients.borrow();
+        let configured = self.config.masters.get(&master.name);
+        let vips = configured.into_iter().flat_map(|master| &master.vips);
+        vips.map(|vip| known.number(vip.address) as u64).sum()
     }
 
     fn vip(&self, vip: IpAddr, master: &Master) -> snapshot::Vip {

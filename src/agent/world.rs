@@ -13,12 +13,14 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{timeout, timeout_at};
 
 use super::announcing::announcers;
+use super::clients::Known;
 use super::core::{Action, Core, Event, Stands, Time};
 use super::following::{Followed, Watched};
 use super::journal::say_of;
 use super::orders::Orders;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
+use crate::deeds::tickle::Pace;
 use crate::engine::Engine;
 use crate::evidence::Order;
 use crate::failover::Endpoint;
@@ -82,6 +84,12 @@ pub(super) struct World {
     pub(super) pending_commands: RefCell<BTreeMap<String, u64>>,
     /// The masters whose commands wait until they are run again.
     pub(super) waiting_commands: RefCell<BTreeSet<String>>,
+    /// Who is connected to the VIPs of other hosts.
+    pub(super) clients: RefCell<Known>,
+    /// All VIPs share the pace at which clients are told.
+    pub(super) pace: Pace,
+    /// The masters whose Redis does not let the agent publish that, or hear of it; said once.
+    pub(super) without_channel: RefCell<BTreeSet<String>>,
 }
 
 /// Why the work with a configuration ended.
@@ -134,6 +142,9 @@ impl World {
             answers: RefCell::default(),
             pending_commands: RefCell::default(),
             waiting_commands: RefCell::default(),
+            clients: RefCell::default(),
+            pace: Pace::default(),
+            without_channel: RefCell::default(),
         })
     }
 

@@ -98,6 +98,8 @@ pub struct Master {
     pub on_release: Option<SiteCommand>,
     /// What the agent does with its VIPs while this host is cut off from its peers.
     pub on_isolation: OnIsolation,
+    /// Whether clients of a host that died are told by the agent of the next holder, which needs to know who they are.
+    pub tell_clients: bool,
 }
 
 /// A command from the configuration.

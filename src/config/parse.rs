@@ -47,6 +47,13 @@ struct MasterTable {
     on_release: Option<CommandTable>,
     #[serde(default)]
     on_isolation: OnIsolation,
+    #[serde(default = "yes")]
+    tell_clients: bool,
+}
+
+/// The default of a setting that is on unless it is turned off.
+const fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -262,6 +269,7 @@ impl Source<'_> {
             on_take_over,
             on_release,
             on_isolation: table.on_isolation,
+            tell_clients: table.tell_clients,
         })
     }
 
@@ -882,7 +890,7 @@ mod tests {
             ),
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterfaces = 'e'",
-                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `tls`, `on_take_over`, `on_release`, `on_isolation`. Did you mean `interface`?",
+                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `tls`, `on_take_over`, `on_release`, `on_isolation`, `tell_clients`. Did you mean `interface`?",
             ),
             (
                 "[sentinel]\nadress = 'x'\n",

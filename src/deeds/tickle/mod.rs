@@ -6,6 +6,7 @@
 //! were not looked after stay for the next run to find.
 
 mod clients;
+mod dead_host;
 mod ear;
 mod line;
 pub mod schedule;
@@ -27,10 +28,12 @@ use crate::kernel::{self, Netlink, Route, Snapshot};
 use crate::link::Link;
 use crate::report::to_json;
 use crate::vip::Vip;
-use clients::{Clients, Pace};
+use clients::Clients;
 use ear::Ear;
 use schedule::Schedule;
 
+pub use clients::Pace;
+pub use dead_host::{Done, Orphans, tell_orphans};
 pub use line::log_end;
 
 /// How long a process may take beyond its schedule, with so many clients that a round takes a while.
