@@ -20,7 +20,7 @@ use super::journal::say_of;
 use super::orders::Orders;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
-use crate::deeds::tickle::Pace;
+use crate::deeds::tickle::OrphansPace;
 use crate::engine::Engine;
 use crate::evidence::Order;
 use crate::failover::Endpoint;
@@ -87,7 +87,7 @@ pub(super) struct World {
     /// Who is connected to the VIPs of other hosts.
     pub(super) clients: RefCell<Known>,
     /// All VIPs share the pace at which clients are told.
-    pub(super) pace: Pace,
+    pub(super) pace: OrphansPace,
     /// The masters whose Redis does not let the agent publish that, or hear of it; said once.
     pub(super) without_channel: RefCell<BTreeSet<String>>,
 }
@@ -143,7 +143,7 @@ impl World {
             pending_commands: RefCell::default(),
             waiting_commands: RefCell::default(),
             clients: RefCell::default(),
-            pace: Pace::default(),
+            pace: OrphansPace::default(),
             without_channel: RefCell::default(),
         })
     }

@@ -16,9 +16,6 @@ const V6: &str = "fd00::250";
 /// A configuration with one VIP of each family.
 const BOTH: &str = "[masters.master8000]\nvip = [\"192.168.56.250/24\", \"fd00::250/64\"]\n";
 
-/// The arguments of another service.
-const SERVICE: [&str; 6] = ["--port", "9000", "--protected-mode", "no", "--save", ""];
-
 /// Returns how many clients of another host an agent knows.
 fn known(site: &Site, server: &str) -> u64 {
     let agent = site.agent(server).expect("the agent answers");
@@ -72,12 +69,10 @@ fn a_client_that_waits_in_a_command_is_reset_by_the_next_holder() {
 fn a_thousand_clients_are_reset_and_those_of_other_services_are_not() {
     let site = Site::with_agents(&[M]);
     // On the VIP, but not Redis: nobody tells these.
-    let other = site.host("server1").command("redis-server");
-    let _other = site.beside(other, &SERVICE);
+    let _other = site.beside("server1", 9000);
     let others = site.crowd((M.vip, 9000), 3, After::Nothing);
     // Of the next holder, but not by the VIP.
-    let host = site.host("server2").command("redis-server");
-    let _host = site.beside(host, &SERVICE);
+    let _host = site.beside("server2", 9000);
     let direct = site.crowd(("192.168.56.102", 9000), 3, After::Nothing);
     let crowd = site.crowd(VIP, 1000, After::Nothing);
     wait_until_known(&site, 1000);

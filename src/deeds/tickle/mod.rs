@@ -28,12 +28,11 @@ use crate::kernel::{self, Netlink, Route, Snapshot};
 use crate::link::Link;
 use crate::report::to_json;
 use crate::vip::Vip;
-use clients::Clients;
+use clients::{Clients, Pace};
 use ear::Ear;
 use schedule::Schedule;
 
-pub use clients::Pace;
-pub use dead_host::{Done, Orphans, tell_orphans};
+pub use dead_host::{Done, Orphans, Pace as OrphansPace, tell_orphans};
 pub use line::log_end;
 
 /// How long a process may take beyond its schedule, with so many clients that a round takes a while.

@@ -61,11 +61,15 @@ impl Site {
         self.forget(&format!("{server}-{service}"));
     }
 
-    /// Starts another program beside, until what is returned is dropped, or the lab ends.
-    pub fn beside(&self, mut command: Command, arguments: &[&str]) -> impl Drop + use<> {
-        command.args(arguments);
-        let output = self.lab.unique("beside");
-        KilledAtEnd(Process::start(command, output))
+    /// Starts another Redis on a server, which nobody monitors, until what is returned is dropped or the lab ends.
+    #[track_caller]
+    pub fn beside(&self, server: &str, port: u16) -> impl Drop + use<> {
+        let mut command = self.host(server).command("redis-server");
+        command.args(["--port", &port.to_string()]);
+        command.args(["--protected-mode", "no", "--save", ""]);
+        let redis = KilledAtEnd(Process::start(command, self.lab.unique("beside")));
+        self.wait_for_ping(server, port);
+        redis
     }
 
     /// Returns a command that writes its process id into the folder of this name, and becomes the program that its
