@@ -101,6 +101,19 @@ fn clients_that_have_connected_anew_stay() {
 }
 
 #[test]
+fn an_agent_that_starts_later_learns_who_is_connected() {
+    let site = Site::with_agents(&[M]);
+    let crowd = site.crowd(VIP, 50, After::Nothing);
+    wait_until_known(&site, 50);
+    site.end_agent("server2", "KILL");
+    site.start_agent("server2");
+    wait_until_known(&site, 50);
+    // And who is gone is known, too.
+    drop(crowd);
+    wait_until_known(&site, 0);
+}
+
+#[test]
 fn clients_of_an_ipv6_vip_are_reset_too() {
     let site = Site::with_agents_and(BOTH);
     for server in SERVERS {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Key, World, complain, is_refusal, vips};
+use super::{Key, World, complain, remedy, vips};
 use crate::agent::backoff::Backoff;
 use crate::agent::clients::channel;
 use crate::redis::{Connection, NoAnswer, Server, Value, Words, text};
@@ -33,7 +33,7 @@ pub(super) async fn listen(world: Rc<World>, server: Server, key: Key) {
     loop {
         let Err(no) = listen_once(&world, &server, &key, &mut backoff).await;
         complain(&world, &key, &no).await;
-        match is_refusal(&no) {
+        match remedy(&no).is_some() {
             true => sleep(REFUSED).await,
             false => sleep(backoff.wait()).await,
         }

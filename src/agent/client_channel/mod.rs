@@ -15,23 +15,26 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::clients::Peer;
+use super::clients::{MOST, Peer};
 use super::core::Stands;
 use super::journal::say_of;
 use super::world::World;
 use crate::kernel;
 use crate::log::Level;
 use crate::redis::{NoAnswer, Server, redis_server};
-use crate::text::escape;
 
 /// How often the holder looks who is connected.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How many connections of a VIP are looked at: of twice as many as are published the same ones are published every
+/// second.
+const LOOKED_AT: usize = 2 * MOST;
 
 /// A master's name, and where its Redis is on this host.
 type Key = (String, SocketAddr);
 
 /// The clients of each VIP, by the VIP.
-type Clients = BTreeMap<IpAddr, Vec<Peer>>;
+type Clients = BTreeMap<IpAddr, Rc<Vec<Peer>>>;
 
 /// A task that ends when this is dropped.
 struct Running(JoinHandle<()>);
@@ -115,7 +118,7 @@ impl Staff {
         }
         let ends: Vec<SocketAddr> = clients.keys().copied().collect();
         let listed = kernel::peers(&ends, |local, peer| {
-            if let Some(of) = clients.get_mut(&local) {
+            if let Some(of) = clients.get_mut(&local).filter(|of| of.len() < LOOKED_AT) {
                 of.push(Peer::new(peer));
             }
         });
@@ -123,10 +126,12 @@ impl Staff {
         if listed.await.is_err() {
             return;
         }
+        let clients = clients.into_iter().map(|(local, of)| (local, Rc::new(of)));
+        let clients: BTreeMap<SocketAddr, Rc<Vec<Peer>>> = clients.collect();
         for ((name, at), (to, _)) in &self.speakers {
             let of = |vip: IpAddr| {
                 let local = SocketAddr::new(vip, at.port());
-                (vip, clients.get(&local).cloned().unwrap_or_default())
+                (vip, clients.get(&local).map(Rc::clone).unwrap_or_default())
             };
             // Where there is no room Redis does not answer.
             let _ = to.try_send(vips(world, name).map(of).collect());
@@ -150,20 +155,26 @@ fn server(world: &World, (name, at): &Key) -> Option<Server> {
 /// Writes to the log, once for each master, that its Redis does not let the agent use the channel. What is wrong with
 /// the Redis itself its watch tells.
 async fn complain(world: &World, (name, _): &Key, no: &NoAnswer) {
-    if !matches!(no, NoAnswer::NotAllowed(_) | NoAnswer::UnknownCommand(_))
-        || !world.without_channel.borrow_mut().insert(name.clone())
-    {
+    let Some(remedy) = remedy(no) else { return };
+    if !world.without_channel.borrow_mut().insert(name.clone()) {
         return;
     }
     let sentence = format!(
-        "the agents cannot tell each other who is connected, so that clients of a host that dies may hang: {no}. The \
-         redis_username of master \"{}\" needs +publish +subscribe &vipswitch:* there; or set `tell_clients = false`.",
-        escape(name)
+        "the agents cannot tell each other who is connected, so that clients of a host that dies may hang: {no}. \
+         {remedy}, or `tell_clients = false` set for this master."
     );
     say_of(name, Level::Warning, &sentence).await;
 }
 
-/// Whether another try is of no use for a while.
-fn is_refusal(no: &NoAnswer) -> bool {
-    matches!(no, NoAnswer::NotAllowed(_) | NoAnswer::UnknownCommand(_))
+/// Returns what is to be done about a refusal, after which another try is of no use for a while.
+fn remedy(no: &NoAnswer) -> Option<&'static str> {
+    match no {
+        NoAnswer::NotAllowed(_) => {
+            Some("The redis_username needs +publish +subscribe &vipswitch:* there")
+        }
+        NoAnswer::UnknownCommand(_) => {
+            Some("PUBLISH and SUBSCRIBE must have their own names there (rename-command)")
+        }
+        _ => None,
+    }
 }

@@ -42,7 +42,7 @@ fn line(master: &str, local: SocketAddr, done: &Result<Done, Fault>) -> String {
                 1 => "1 client".to_owned(),
                 number => format!("{number} clients"),
             };
-            format!("told {clients} of the last holder of {vip}, as if it had died")
+            format!("told {clients} of the last holder of {vip}, in case it is dead")
         }
         Err(fault) => format!("cannot tell the clients of the last holder of {vip}: {fault}"),
     };

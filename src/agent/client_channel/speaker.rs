@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::{Clients, Key, World, complain, is_refusal};
+use super::{Clients, Key, World, complain, remedy};
 use crate::agent::backoff::Backoff;
 use crate::agent::clients::{Published, channel};
 use crate::redis::{Connection, NoAnswer, Server, Words};
@@ -41,7 +41,7 @@ pub(super) async fn publish(
                 complain(&world, &key, &no).await;
                 // Nobody knows what has arrived: it begins anew.
                 speaker.published.clear();
-                match is_refusal(&no) {
+                match remedy(&no).is_some() {
                     true => sleep(REFUSED).await,
                     false => sleep(backoff.wait()).await,
                 }
@@ -66,7 +66,7 @@ impl Speaker {
                 .published
                 .entry(vip)
                 .or_insert_with(|| Published::new(vip));
-            questions.extend(published.next(clients).iter().map(|message| {
+            questions.extend(published.next(&clients).iter().map(|message| {
                 let text = message.text(vip, self.port);
                 vec!["PUBLISH".to_owned(), channel(vip), text]
             }));

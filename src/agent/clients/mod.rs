@@ -77,7 +77,7 @@ mod tests {
             |place: u32| Peer::new(([10, 0, (place >> 16) as u8, 1], (place | 1) as u16).into());
         let clients: Vec<Peer> = (0..number).map(|place| peer(2 * place)).collect();
         for _ in 0..10 {
-            for message in published.next(clients.clone()) {
+            for message in published.next(&clients) {
                 known.learn(vip, port, &message.text(vip, port));
             }
         }

@@ -44,10 +44,10 @@ impl Published {
     }
 
     /// Returns what is to be published in this second, as these are the clients now.
-    pub fn next(&mut self, now: Vec<Peer>) -> Vec<Message> {
+    pub fn next(&mut self, now: &[Peer]) -> Vec<Message> {
         let vip = self.vip;
-        let plausible = now.into_iter().filter(|peer| peer.is_plausible(vip));
-        let now = List::of(plausible.collect(), MOST);
+        let plausible = now.iter().filter(|peer| peer.is_plausible(vip));
+        let now = List::of(plausible.copied().collect(), MOST);
         let mut messages = Vec::new();
         match &mut self.told {
             None => self.told = Some(now),
@@ -128,7 +128,7 @@ mod tests {
         for number in [0, 1, 1024, 1025, 16_000] {
             let mut published = Published::new(VIP);
             let mut known = List::of(clients(20_000).split_off(15_000), MOST);
-            learn(&mut known, &published.next(clients(number)));
+            learn(&mut known, &published.next(&clients(number)));
             assert_eq!(known.peers(), clients(number));
         }
     }
@@ -138,7 +138,7 @@ mod tests {
         let mut published = Published::new(VIP);
         let mut known = List::default();
         for _ in 0..7 {
-            let messages = published.next(clients(100_123));
+            let messages = published.next(&clients(100_123));
             assert!(messages.len() <= 33);
             learn(&mut known, &messages);
         }
@@ -149,11 +149,11 @@ mod tests {
     fn who_begins_late_or_missed_a_message_knows_all_after_a_turn() {
         for (number, seconds) in [(3, 5), (10_000, 10), (20_000, 21)] {
             let mut published = Published::new(VIP);
-            published.next(clients(number));
-            published.next(clients(number));
+            published.next(&clients(number));
+            published.next(&clients(number));
             let mut known = List::of(clients(number + 9).split_off(7), MOST);
             for _ in 0..seconds {
-                let messages = published.next(clients(number));
+                let messages = published.next(&clients(number));
                 assert!(messages.len() <= PART / MOST_IN_MESSAGE);
                 learn(&mut known, &messages);
             }
@@ -165,12 +165,12 @@ mod tests {
     fn what_has_changed_is_published_in_the_same_second() {
         let mut published = Published::new(VIP);
         let mut known = List::default();
-        learn(&mut known, &published.next(clients(50_000)));
+        learn(&mut known, &published.next(&clients(50_000)));
         for _ in 0..3 {
-            learn(&mut known, &published.next(clients(50_000)));
+            learn(&mut known, &published.next(&clients(50_000)));
         }
         let now = clients(52_000).split_off(1_000);
-        learn(&mut known, &published.next(now.clone()));
+        learn(&mut known, &published.next(&now));
         assert_eq!(known.peers(), now);
     }
 
@@ -178,7 +178,7 @@ mod tests {
     fn a_client_that_cannot_be_one_is_not_published() {
         let mut published = Published::new(VIP);
         let own = Peer::new((VIP, 40_001).into());
-        let messages = published.next(vec![own, clients(1)[0]]);
+        let messages = published.next(&[own, clients(1)[0]]);
         let (first, last) = Peer::ends(VIP);
         assert_eq!(messages, [Message::All(first, last, clients(1))]);
     }
