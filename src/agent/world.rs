@@ -18,6 +18,7 @@ use super::following::{Followed, Watched};
 use super::journal::say_of;
 use super::last_failovers::LastFailovers;
 use super::orders::Orders;
+use super::progress::Progress;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
 use crate::engine::Engine;
@@ -62,6 +63,7 @@ pub(super) struct World {
     pub(super) announcers: Announcers,
     pub(super) netlink: Netlink,
     pub(super) to: mpsc::Sender<Event>,
+    progress: Rc<Progress>,
     /// Something was settled, or asked: who waits for that looks again.
     pub(super) news: Notify,
     orders: Orders,
@@ -108,7 +110,7 @@ impl World {
     /// No connection to the kernel.
     pub(super) fn new(
         config: Rc<Config>,
-        started: Instant,
+        (started, progress): (Instant, Rc<Progress>),
         to: mpsc::Sender<Event>,
     ) -> Result<World, crate::exit::Fault> {
         let masters = config.masters.iter().map(|(name, master)| Settings {
@@ -133,6 +135,7 @@ impl World {
             started,
             since: SystemTime::now() - started.elapsed(),
             to,
+            progress,
             news: Notify::new(),
             orders,
             last_failovers,
@@ -173,6 +176,7 @@ impl World {
         self.take(Event::Woke);
         let mut end: Option<(End, Time)> = None;
         loop {
+            self.progress.turn(Instant::now());
             end = ended().map(|end| (end, self.now() + LAST_DUTY)).or(end);
             // Writes that are paused for a failover would reach the old master again, and be lost with it; and whoever
             // comes next does not know of a failover that no majority has confirmed.
@@ -197,6 +201,7 @@ impl World {
         let may_begin = matches!(event, Event::PollEnded | Event::Promotes(..));
         if matches!(event, Event::PollEnded) {
             self.rounds.set(self.rounds.get() + 1);
+            self.progress.round(Instant::now());
         }
         let actions = self.core.borrow_mut().on(event, self.now());
         for action in actions {

@@ -6,6 +6,7 @@ mod cut_off;
 mod death;
 mod former;
 mod hand_over;
+mod lifts;
 mod master;
 mod promotion;
 mod timeline;
@@ -294,13 +295,13 @@ impl Core {
             Event::AddressNew(address) => {
                 // An address of this host's own may be what an attempt lacked, or a server's.
                 if self.is_vip(address) {
-                    self.each(|master| master.gained(address));
+                    self.each(|master| master.gained(address, now));
                 } else {
                     self.poll_again = true;
-                    self.each(|master| master.gained_own(address));
+                    self.each(|master| master.gained_own(address, now));
                 }
             }
-            Event::LinkChanged => self.each(Master::may_work_now),
+            Event::LinkChanged => self.each(|master| master.may_work_now(now)),
             event => return self.take_of_one(event, now, actions),
         }
         Touched::All

@@ -11,6 +11,7 @@ use super::cut_off::CutOff;
 use super::death::{Alive, Death, Died};
 use super::former::Former;
 use super::hand_over::HandOver;
+use super::lifts::Lifts;
 use super::promotion::Promoting;
 use super::{Action, Facts, Own, Settings, Settled, Time, Timeline};
 use crate::config::{OnIsolation, OnRedisDeath};
@@ -129,6 +130,7 @@ pub struct Master {
     settling: bool,
     is_dirty: bool,
     pub(in crate::agent::core) retry: Option<(Time, Duration)>,
+    lifts: Lifts,
     failed: Option<Fault>,
     /// The last failover that was seen.
     pub timeline: Option<Timeline>,
@@ -138,7 +140,7 @@ pub struct Master {
     pub took: Vec<Duration>,
     /// How long writes were paused in all.
     pub paused_for: Duration,
-    /// How often something else had bound or removed a VIP.
+    /// How often a VIP that something else had bound or removed was put right.
     pub drifts: u64,
 }
 
@@ -178,6 +180,7 @@ impl Master {
             settling: false,
             is_dirty: false,
             retry: None,
+            lifts: Lifts::default(),
             failed: None,
             timeline: None,
             take_overs: 0,
@@ -408,7 +411,6 @@ impl Master {
 
     pub(in crate::agent::core) fn lost(&mut self, vip: IpAddr) {
         if self.vips.contains(&vip) && self.stands == Some(Stands::Here) {
-            self.drifts += u64::from(!self.settling);
             self.look();
         }
     }
@@ -417,25 +419,27 @@ impl Master {
         self.vips.contains(&address)
     }
 
-    /// Has a failed attempt repeated at once.
-    pub(in crate::agent::core) fn may_work_now(&mut self) {
-        self.retry = None;
+    /// Has a failed attempt repeated at once, or soon where that happens all the time: a link of no concern to the
+    /// VIP may flap.
+    pub(in crate::agent::core) fn may_work_now(&mut self, now: Time) {
+        let Some((at, pause)) = self.retry else {
+            return;
+        };
+        let next = self.lifts.take(now).err();
+        self.retry = next.map(|next| (at.min(next), pause));
     }
 
     /// Looks again at a VIP that may have come before this address of the host's own (a network manager configures
     /// the interface anew): beside it the VIP is to have no subnet, or it becomes the host's source address.
-    pub(in crate::agent::core) fn gained_own(&mut self, address: IpAddr) {
-        self.may_work_now();
-        if address.is_ipv4() && self.stands == Some(Stands::Here) {
-            self.look();
-        }
+    pub(in crate::agent::core) fn gained_own(&mut self, address: IpAddr, now: Time) {
+        self.may_work_now(now);
+        self.is_dirty |= address.is_ipv4() && self.stands == Some(Stands::Here);
     }
 
-    pub(in crate::agent::core) fn gained(&mut self, address: IpAddr) {
+    pub(in crate::agent::core) fn gained(&mut self, address: IpAddr, now: Time) {
         if !self.has(address) {
-            self.may_work_now();
+            self.may_work_now(now);
         } else if self.stands == Some(Stands::Elsewhere) && !self.settling {
-            self.drifts += 1;
             self.look();
         }
     }
@@ -456,6 +460,14 @@ impl Master {
         {
             timeline.released.get_or_insert(now);
         }
+        // What the kernel tells of this agent's own deeds can come late: only a VIP that was not found as it had been
+        // settled was something else's deed.
+        let was_mended = match stands {
+            Some(Stands::Here) => settled.took_over,
+            Some(Stands::Elsewhere) => settled.released,
+            None => false,
+        };
+        self.drifts += u64::from(was_mended && self.failed.is_none() && stands == self.stands);
         let has_failed = settled.failed.is_some();
         match &settled.failed {
             None => {
