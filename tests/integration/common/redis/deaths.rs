@@ -1,6 +1,5 @@
 //! A Redis that dies, and may be back a moment later; and what came of it.
 
-use std::fs;
 use std::time::Duration;
 
 use super::{Master, Process, SERVERS, Site, redis_name};
@@ -53,7 +52,9 @@ impl Site {
 
     /// Kills a Redis by SIGKILL, and does not wait.
     pub fn kill_redis(&self, master: &Master, server: &str) {
-        self.end_service(server, &master.port.to_string(), "KILL");
+        let port = master.port.to_string();
+        self.signal_service(server, &port, "KILL");
+        self.forget(&format!("{server}-{port}"));
     }
 
     /// Kills a Redis by SIGKILL, and starts it again so long after it has ended, as systemd does.
@@ -114,21 +115,8 @@ exec "redis-server", "$folder/conf";
         }
     }
 
-    /// Returns the agents' lines about the end of a Redis: whether Sentinel decides, and why.
-    pub fn told_of_deaths(&self) -> Vec<String> {
-        let mut log = self.log();
-        log.retain(|line| line.contains("has died") || line.contains("Sentinel decides"));
-        log
-    }
-
     /// Returns whether a process of this host listens on the master's port.
     pub fn listens(&self, master: &Master, server: &str) -> bool {
         !self.listener(server, master.port).is_empty()
-    }
-
-    /// Removes what a Redis has kept.
-    pub fn wipe(&self, master: &Master, server: &str) {
-        let folder = self.lab.dir().join(redis_name(master, server));
-        let _ = fs::remove_file(folder.join("dump.rdb"));
     }
 }
