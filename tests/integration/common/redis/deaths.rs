@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Master, Process, SERVERS, Site, redis_name};
-use crate::common::eventually;
+use super::{Master, Process, SERVERS, Site, field, redis_name};
+use crate::common::{eventually, finish};
 
 /// What a Redis has left when it starts again.
 #[derive(Clone, Copy, Debug)]
@@ -96,9 +96,11 @@ exec "redis-server", "$folder/conf";
 
     /// Returns the first characters of a Redis' run id.
     pub fn run_id(&self, master: &Master, server: &str) -> Option<String> {
-        let info = self.ask(server, master.port, &["info", "server"])?;
-        let info = info.as_str()?.to_owned();
-        let id = info.lines().find_map(|line| line.strip_prefix("run_id:"))?;
+        let port = master.port.to_string();
+        let mut info = self.host(server).command("redis-cli");
+        info.args(["-p", &port, "info", "server"]);
+        let info = finish(info).stdout;
+        let id = field(&info, "run_id")?;
         Some(id[..super::agents::RUN_ID].to_owned())
     }
 
