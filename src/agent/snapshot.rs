@@ -42,6 +42,9 @@ pub struct Master {
     pub replicas: Vec<Replica>,
     /// What each Sentinel says.
     pub votes: Vec<Vote>,
+    /// How many clients of another host are known, which would be told if this one took the VIP over.
+    #[serde(default)]
+    pub known_clients: u64,
     /// An operator's order against the truth that still holds: `bind` or `unbind`.
     pub forced: Option<String>,
     /// A Redis that stops is meant to, and is not failed over at once.
