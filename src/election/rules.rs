@@ -250,12 +250,15 @@ fn selected(terms: &Terms, look: &Look) -> Result<String, String> {
             .then_with(|| one.run_id.cmp(&other.run_id))
     });
     let first = able.first().ok_or(why)?;
-    match &terms.near {
-        Some(near) if !near.contains(&first.at) => Err(format!(
-            "it would select {}, which lacks what the master has",
-            first.at
-        )),
-        _ => Ok(first.at.clone()),
+    let lacks = match &terms.near {
+        Some(near) => (!near.contains(&first.at)).then_some("lacks what the master has"),
+        // Sentinel selects one whose link has been down for up to ten times down-after-milliseconds. A link to a master
+        // that has died is down, and the replica has what it had.
+        None => (!first.link_is_up).then_some("has no link to the master"),
+    };
+    match lacks {
+        Some(why) => Err(format!("it would select {}, which {why}", first.at)),
+        None => Ok(first.at.clone()),
     }
 }
 
@@ -266,9 +269,6 @@ fn cannot_be_selected(one: &Candidate) -> Option<String> {
     }
     if one.priority == 0 {
         return Some("has priority 0".into());
-    }
-    if !one.link_is_up {
-        return Some("has no link to the master".into());
     }
     if one.answered > PING {
         return Some("has not answered a PING for more than 5 s".into());

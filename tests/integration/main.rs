@@ -11,6 +11,8 @@ mod agent_drift;
 mod agent_partition;
 mod agent_planned;
 mod agent_redis_death;
+mod agent_redis_kills;
+mod agent_redis_reborn;
 mod agent_requests;
 mod agent_watch;
 mod announcer;
