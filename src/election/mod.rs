@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::look::{Candidate, Look};
 use self::look::{election_questions, questions, read, read_voted, words};
+use self::rules::ABOVE;
 pub use self::rules::{Plan, Refusal, Round, Terms};
 use crate::evidence::Site;
 use crate::redis::{self, Endpoint, Lines, NoAnswer, Server, Value, Words};
@@ -87,15 +88,24 @@ pub async fn hold(
 ) -> Result<Plan, Failed> {
     let looks = look(request, lines).await;
     let failed = |epoch: u64| move |why: Refusal| Failed { why, epoch };
-    let plan = rules::plan(&request.terms, &looks).map_err(failed(0))?;
-    let failed = failed(plan.epoch + 1);
+    let mut plan = rules::plan(&request.terms, &looks).map_err(failed(0))?;
     let server = &request.ways[plan.asked];
     let who = server.endpoint.to_string();
     progress(Progress::Chosen(who.clone()));
-    for round in [Round::First, Round::Second] {
-        let votes = votes(request, (&plan, round), &looks, lines).await;
-        rules::is_elected(&request.terms, &plan, round, &votes).map_err(failed)?;
+    let known = plan.epoch;
+    let mut first = Err(Refusal::Lost(0, request.terms.needed));
+    for above in ABOVE {
+        plan.epoch = known + above;
+        let votes = votes(request, (&plan, Round::First), &looks, lines).await;
+        first = rules::is_elected(&request.terms, &plan, Round::First, &votes);
+        if first.is_ok() || !rules::is_too_old(&plan, &votes) {
+            break;
+        }
     }
+    let failed = failed(plan.epoch + 1);
+    first.map_err(failed)?;
+    let second = votes(request, (&plan, Round::Second), &looks, lines).await;
+    rules::is_elected(&request.terms, &plan, Round::Second, &second).map_err(failed)?;
     progress(Progress::Elected(who.clone()));
     begin(request, server, lines).await.map_err(failed)?;
     progress(Progress::Begun(who));

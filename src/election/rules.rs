@@ -56,6 +56,17 @@ pub struct Plan {
     pub replica: String,
 }
 
+/// How far above the highest known epoch the first vote is tried, one after another: failovers of other masters that
+/// came to nothing have raised the Sentinels' current epoch, which no answer tells, and a vote in an older one is not
+/// given.
+pub const ABOVE: [u64; 4] = [0, 16, 1024, 65_536];
+
+/// Returns whether the Sentinels gave no vote because the epoch was too old: none has voted for another one.
+pub fn is_too_old(plan: &Plan, votes: &[Option<Voted>]) -> bool {
+    let mut voted = votes.iter().flatten();
+    voted.all(|voted| voted.now == voted.before || voted.now.leader == plan.run_id)
+}
+
 /// Which of the two votes is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Round {
@@ -172,7 +183,7 @@ pub fn plan(terms: &Terms, looks: &[Option<Look>]) -> Result<Plan, Refusal> {
     }
     // Of every master: a Sentinel has one current epoch for all.
     let highest = newest(|look| look.highest_epoch);
-    let epoch = 1 + highest.max(newest_vote).max(config_epoch);
+    let epoch = 1 + highest.max(newest_vote).max(config_epoch).max(terms.over);
     let (asked, run_id, replica) = choose(terms, &answered)?;
     Ok(Plan {
         asked,
@@ -302,10 +313,10 @@ fn is_for(terms: &Terms, plan: &Plan, (round, place): (Round, usize), voted: &Vo
     let is_first = Vote::new(&plan.run_id, plan.epoch);
     let is_next = Vote::new(&plan.run_id, plan.epoch + 1);
     match round {
-        // What it voted for before is over, or was this.
+        // What it voted for before is over, or was the same: one Sentinel does not fail over twice at the same time.
         Round::First => {
-            let is_free = voted.before.epoch <= plan.config_epoch.max(terms.over);
-            voted.now == is_first && is_free
+            let is_over = voted.before.epoch <= plan.config_epoch.max(terms.over);
+            voted.now == is_first && (is_over || voted.before.leader == plan.run_id)
         }
         Round::Second if place == plan.asked => voted.now == is_first,
         Round::Second => voted.now == is_next && voted.before == is_first,

@@ -33,6 +33,7 @@ mod pending_command;
 mod place;
 mod privilege;
 mod redis_client;
+mod refuse;
 mod release;
 mod rivals;
 mod sentinel;

@@ -171,7 +171,7 @@ pub enum Action {
     /// Have a Sentinel elected and asked to fail over from this master, which has died, to one of these replicas. Votes
     /// up to this epoch are those of an earlier round, of which nothing came.
     Elect(String, Site, Vec<String>, u64),
-    /// Have clients refused in place of this master's Redis, or end that.
+    /// Have clients refused in place of this master's Redis once its VIP is released, or end that.
     Refuse(String, bool),
     /// A change of state, for the log: whether all is well, and a sentence.
     Log(String, bool, String),

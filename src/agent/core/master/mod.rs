@@ -513,7 +513,7 @@ impl Master {
         }
         self.verdict = next;
         self.hand_over_if_cut_off(&known, now, actions);
-        self.refuse_clients(actions);
+        self.review_refusals(actions);
         self.settle_if_due(now, actions);
         let waits = known
             .ballot
