@@ -13,6 +13,7 @@ mod hand_over;
 mod journal;
 mod kernel_events;
 mod last_failovers;
+mod maintenance;
 pub mod metrics;
 mod orders;
 mod polls;

@@ -17,6 +17,7 @@ use super::core::{Action, Core, Event, Settings, Stands, Time};
 use super::following::{Followed, Watched};
 use super::journal::say_of;
 use super::last_failovers::LastFailovers;
+use super::maintenance::Maintenance;
 use super::orders::Orders;
 use super::progress::Progress;
 use crate::config::{Config, Target};
@@ -68,6 +69,7 @@ pub(super) struct World {
     pub(super) news: Notify,
     orders: Orders,
     last_failovers: LastFailovers,
+    maintenance: Maintenance,
     /// How many rounds of questions have ended.
     pub(super) rounds: Cell<u64>,
     /// How many have begun: what is asked now is answered by the next.
@@ -86,6 +88,8 @@ pub(super) struct World {
     pub(super) elections: Semaphore,
     /// Who refuses clients in place of a dead Redis, by the master's name.
     pub(super) refusing: RefCell<BTreeMap<String, AbortHandle>>,
+    /// Each Redis of this host that may not be told to follow another: that was said.
+    pub(super) has_refused_to_follow: RefCell<BTreeSet<SocketAddr>>,
     /// Who answers for each VIP, when that was asked last.
     pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Vec<String>>>,
     /// How many commands of the site have not succeeded, by master.
@@ -124,6 +128,7 @@ impl World {
         let orders = Orders::recall(&config, &mut core.borrow_mut());
         let now = started.elapsed();
         let last_failovers = LastFailovers::recall(&config, &mut core.borrow_mut(), now);
+        let maintenance = Maintenance::recall(&config, &mut core.borrow_mut(), started.elapsed());
         Ok(World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
             lines: Rc::new(Lines::keeping()),
@@ -139,6 +144,7 @@ impl World {
             news: Notify::new(),
             orders,
             last_failovers,
+            maintenance,
             rounds: Cell::new(0),
             rounds_begun: Cell::new(0),
             full_until: Cell::new(Time::ZERO),
@@ -150,6 +156,7 @@ impl World {
             ways: RefCell::default(),
             elections: Semaphore::new(1),
             refusing: RefCell::default(),
+            has_refused_to_follow: RefCell::default(),
             answers: RefCell::default(),
             pending_commands: RefCell::default(),
             waiting_commands: RefCell::default(),
@@ -196,7 +203,11 @@ impl World {
     pub(super) fn take(self: &Rc<Self>, event: Event) {
         let is_news = matches!(
             event,
-            Event::Settled(..) | Event::PollEnded | Event::Polled(..) | Event::NotPolled(..)
+            Event::Settled(..)
+                | Event::PollEnded
+                | Event::Polled(..)
+                | Event::NotPolled(..)
+                | Event::Maintenance(..)
         );
         let may_begin = matches!(event, Event::PollEnded | Event::Promotes(..));
         if matches!(event, Event::PollEnded) {
@@ -212,6 +223,7 @@ impl World {
         }
         if is_news {
             self.orders.keep(&self.core.borrow());
+            self.maintenance.keep(&self.core.borrow(), self.now());
             self.news.notify_waiters();
         }
     }
@@ -244,8 +256,8 @@ impl World {
             Action::Pause(name, at, longest) => {
                 spawn_local(async move { world.pause(name, at, longest).await });
             }
-            Action::Unpause(name, at) => {
-                spawn_local(async move { world.unpause(name, at).await });
+            Action::Unpause(name, at, heir) => {
+                spawn_local(async move { world.unpause(name, at, heir).await });
             }
             Action::Elect(name, dead, near, over) => {
                 spawn_local(async move { world.elect(name, dead, near, over).await });

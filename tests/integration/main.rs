@@ -21,6 +21,7 @@ mod documents;
 mod dry_run;
 mod each_system_call;
 mod engine;
+mod failover_verb;
 mod hand_over;
 mod hook;
 mod hook_arguments;
