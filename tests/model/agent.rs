@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use vipswitch::agent::core::{Action, Core, Event as Tells, Facts, Own, Settings, Settled};
+use vipswitch::agent::snapshot::Replica as Follower;
 use vipswitch::config::{OnIsolation, OnRedisDeath};
 use vipswitch::evidence::{Call as Told, Role as Says, Word};
 use vipswitch::exit::Fault;
@@ -292,6 +293,10 @@ impl Agents {
                     let event = Tells::Chosen(NAME.into(), endpoint(of), Says::Master, Some(0));
                     self.tell(host, event, cluster, audit);
                 } else {
+                    if cluster.role(host, of).is_some() {
+                        let event = Tells::Chosen(NAME.into(), endpoint(of), Says::Replica, None);
+                        self.tell(host, event, cluster, audit);
+                    }
                     self.later(host, ms(10), Doing::Ask(of, until, asks), cluster);
                 }
             }
@@ -305,14 +310,22 @@ impl Agents {
             Some(Role::Replica(_)) => Ok(Says::Replica),
             None => Err(Fault::passing("refused")),
         };
-        let mut others = (0..HOSTS).filter(|other| *other != host);
-        let follows = others.any(|other| cluster.role(host, other) == Some(Role::Replica(host)));
+        let others = (0..HOSTS).filter(|other| *other != host);
+        let replicas: Vec<Follower> = others
+            .filter(|other| cluster.role(host, *other) == Some(Role::Replica(host)))
+            .map(|other| Follower {
+                at: endpoint(other).to_string(),
+                lag: Some(0),
+                behind: 0,
+            })
+            .collect();
+        let follows = !replicas.is_empty();
         let is_master = role == Ok(Says::Master);
         let own = Own {
             role,
             offset: Some(0),
             acknowledged: (is_master && follows).then_some(Duration::ZERO),
-            replicas: Vec::new(),
+            replicas,
             run_id: Some(format!("r{host}")),
             is_gone: false,
         };
