@@ -15,6 +15,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod deeds;
+pub mod election;
 pub mod engine;
 pub mod evidence;
 pub mod exit;

@@ -30,6 +30,8 @@ pub enum About {
     SiteCommand,
     /// An operator's order against the truth that the agent holds to.
     Order,
+    /// The newest failover that the agent knew of.
+    Failover,
 }
 
 impl About {
@@ -38,6 +40,7 @@ impl About {
             About::Announcer => "json",
             About::SiteCommand => "command.json",
             About::Order => "order.json",
+            About::Failover => "failover.json",
         }
     }
 }

@@ -23,6 +23,8 @@ const AGAIN: Duration = Duration::from_millis(1);
 pub struct Promotion {
     /// How many bytes of the old master's stream it had then, where it may be asked for that (Redis 4.0 and later).
     pub promoted_at: Option<u64>,
+    /// Whether it said before that it is a replica.
+    pub was_replica: bool,
     /// All that it says.
     pub state: State,
 }
@@ -35,13 +37,20 @@ pub struct Promotion {
 pub async fn turned_master(server: &Server, until: Instant) -> Result<Promotion, NoAnswer> {
     let began = Instant::now();
     let mut last = NoAnswer::Silent(until.saturating_duration_since(began));
+    let mut was_replica = false;
     while Instant::now() < until {
         let no = match Connection::open(server, until).await {
             Err(no) => no,
             Ok(mut connection) => match turns_master(&mut connection, until).await {
-                Ok(promotion) => return Ok(promotion),
+                Ok(promotion) => {
+                    return Ok(Promotion {
+                        was_replica: was_replica || promotion.was_replica,
+                        ..promotion
+                    });
+                }
                 // The promotion ends the connection: little time may be lost.
                 Err(Ended::Later(no)) => {
+                    was_replica = true;
                     last = no;
                     sleep(AGAIN).await;
                     continue;
@@ -62,7 +71,7 @@ pub async fn turned_master(server: &Server, until: Instant) -> Result<Promotion,
 enum Ended {
     /// Before a first answer.
     AtOnce(NoAnswer),
-    /// After it had answered.
+    /// After it had answered that it is no master.
     Later(NoAnswer),
 }
 
@@ -76,7 +85,11 @@ async fn turns_master(connection: &mut Connection, until: Instant) -> Result<Pro
         };
         if state.role == Role::Master {
             let promoted_at = state.promoted_at;
-            return Ok(Promotion { promoted_at, state });
+            return Ok(Promotion {
+                promoted_at,
+                was_replica: known.is_some(),
+                state,
+            });
         }
         known = Some(state);
         let pause = timeout(POLL, connection.next()).await;

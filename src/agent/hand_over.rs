@@ -74,7 +74,12 @@ impl World {
         };
         let said = |role, had| Event::Chosen(name.clone(), to.clone(), role, had);
         match turned_master(&server, until).await {
-            Ok(promotion) => self.tell(said(Role::Master, promotion.promoted_at)).await,
+            Ok(promotion) => {
+                if promotion.was_replica {
+                    self.tell(said(Role::Replica, None)).await;
+                }
+                self.tell(said(Role::Master, promotion.promoted_at)).await;
+            }
             Err(no) if no.kind() == Kind::Permanent && self.has_left(&name, &to, until).await => {
                 self.tell(said(Role::Master, None)).await;
                 // It may have died: unless a majority names it by then, nobody knows that it is the master.

@@ -5,7 +5,7 @@ mod newest;
 mod poll;
 pub mod remembered;
 mod servers;
-mod sites;
+pub mod sites;
 pub mod told;
 
 use std::time::Duration;

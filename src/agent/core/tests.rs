@@ -5,6 +5,8 @@ use crate::failover::Host;
 use crate::place::Place;
 use crate::verdict::Why;
 
+mod death;
+
 const M: &str = "m";
 const VIP: &str = "10.0.0.250";
 const HERE: &str = "10.0.0.1";
@@ -88,6 +90,7 @@ fn own(role: Role) -> Own {
         acknowledged: Some(Duration::ZERO),
         replicas: Vec::new(),
         run_id: None,
+        is_gone: false,
     }
 }
 
@@ -99,7 +102,12 @@ struct Agent {
 
 impl Agent {
     fn new() -> Agent {
-        let masters = [(M.to_owned(), OnIsolation::Release, vec![ip(VIP)])];
+        let masters = [Settings {
+            name: M.to_owned(),
+            vips: vec![ip(VIP)],
+            on_isolation: OnIsolation::Release,
+            on_redis_death: OnRedisDeath::Failover,
+        }];
         Agent {
             core: Core::new(masters.into_iter()),
             now: ms(0),
@@ -420,10 +428,35 @@ fn a_vip_that_something_else_removed_or_bound_is_mended_at_once() {
     agent.on(1, Event::AddressGone(ip(VIP)));
     assert!(agent.settles(1).contains(&settle()));
     agent.settles(1);
+    assert_eq!(agent.master().drifts, 2);
     assert_eq!(agent.on(10, Event::AddressGone(ip("10.0.0.9"))), []);
     let mut agent = Agent::standing(false);
     assert!(agent.on(10, Event::AddressNew(ip(VIP))).contains(&settle()));
+    agent.settles(1);
     assert_eq!(agent.master().drifts, 1);
+}
+
+#[test]
+fn what_the_kernel_tells_late_of_the_agents_own_deeds_is_no_drift() {
+    for here in [true, false] {
+        let mut agent = Agent::standing(here);
+        let late = match here {
+            true => Event::AddressGone(ip(VIP)),
+            false => Event::AddressNew(ip(VIP)),
+        };
+        // It is looked at, and found as it should be.
+        assert!(agent.on(1, late).contains(&settle()));
+        let settled = Settled {
+            verdict: Some(agent.master().verdict.clone()),
+            failed: None,
+            took_over: false,
+            released: false,
+            first_frame: None,
+        };
+        agent.on(1, Event::Settled(M.into(), Box::new(settled)));
+        assert!(agent.master().is_settled());
+        assert_eq!(agent.master().drifts, 0);
+    }
 }
 
 #[test]
@@ -461,6 +494,37 @@ fn a_failed_attempt_is_repeated_and_a_hopeless_one_rarely() {
         assert!(agent.on(pause, Event::Woke).contains(&settle()));
     }
     assert_eq!(fails(&mut agent, Kind::Permanent), Some(ms(30_000)));
+}
+
+#[test]
+fn a_link_that_flaps_does_not_have_a_hopeless_attempt_repeated_all_the_time() {
+    let mut agent = Agent::standing(true);
+    agent.on(10, Event::AddressGone(ip(VIP)));
+    let mut attempts = 0;
+    let settled = Settled {
+        verdict: Some(agent.master().verdict.clone()),
+        failed: Some(Fault::permanent("no")),
+        took_over: false,
+        released: false,
+        first_frame: None,
+    };
+    // The first change may be what was missing.
+    agent.on(1, Event::Settled(M.into(), Box::new(settled.clone())));
+    assert!(agent.on(1, Event::LinkChanged).contains(&settle()));
+    for round in 0..2000 {
+        agent.on(5, Event::Settled(M.into(), Box::new(settled.clone())));
+        let actions = match round % 2 {
+            0 => agent.on(5, Event::LinkChanged),
+            _ => agent.on(5, Event::AddressNew(ip("172.17.0.1"))),
+        };
+        attempts += usize::from(actions.contains(&settle()));
+    }
+    // In 20 seconds.
+    assert!((15..=35).contains(&attempts), "{attempts}");
+    // A quiet time later a change counts at once again.
+    agent.on(10, Event::Settled(M.into(), Box::new(settled)));
+    agent.polled(15_000, facts([HERE; 3], Role::Master));
+    assert!(agent.on(1, Event::LinkChanged).contains(&settle()));
 }
 
 #[test]
@@ -675,4 +739,76 @@ fn a_promotion_that_is_heard_of_before_the_first_answer_ends_with_the_leaders_ti
         agent.polled(1_000, facts());
     }
     assert!(matches!(agent.master().verdict, Verdict::Here(..)));
+}
+
+#[test]
+fn a_promotion_of_the_old_master_that_is_a_master_still_moves_nothing() {
+    // On the old master's host: its Redis stays a writable master for 11 s.
+    let mut agent = Agent::standing(true);
+    agent.polled(1000, facts([AWAY; 3], Role::Master));
+    agent.settles(1);
+    let actions = agent.on(100, promotes(HERE));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert_eq!(agent.master().stands(), Some(Stands::Elsewhere));
+    // An agent that is started then knows no more than that its Redis is a master.
+    let mut agent = Agent::new();
+    agent.polled(0, facts([AWAY; 3], Role::Master));
+    agent.settles(1);
+    let actions = agent.on(100, promotes(HERE));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    // On the new master's host.
+    let mut agent = Agent::standing(false);
+    agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.polled(1000, facts([HERE; 3], Role::Master));
+    agent.settles(1);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let says = |role| Event::Chosen(M.into(), endpoint(AWAY), role, None);
+    let actions = agent.on(10, says(Role::Master));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    // It was a replica in between: that is a promotion.
+    agent.on(10, says(Role::Replica));
+    let actions = agent.on(10, says(Role::Master));
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn a_master_that_has_followed_another_since_can_be_promoted_again() {
+    // Here: it was told to follow, and its role is heard before the event.
+    let mut agent = Agent::standing(true);
+    agent.polled(1000, facts([AWAY; 3], Role::Master));
+    agent.settles(1);
+    agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Replica)));
+    agent.polled(1000, facts([AWAY; 3], Role::Replica));
+    agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    let actions = agent.on(5, promotes(HERE));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    // The agent, or the machine, was stopped in between.
+    let mut agent = Agent::standing(false);
+    agent.on(60_000, promotes(HERE));
+    agent.on(5, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    let verdict = &agent.master().verdict;
+    assert!(
+        matches!(verdict, Verdict::Here(_, Why::Promoted)),
+        "{verdict:?}"
+    );
+    // Away: it follows this host's Redis.
+    let mut agent = Agent::standing(false);
+    agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.polled(1000, facts([HERE; 3], Role::Master));
+    agent.settles(1);
+    let mut master = own(Role::Master);
+    master.replicas = vec![crate::agent::snapshot::Replica {
+        at: endpoint(AWAY).to_string(),
+        lag: Some(0),
+        behind: 0,
+    }];
+    agent.on(1000, Event::OwnRedis(M.into(), at(), master));
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None);
+    let actions = agent.on(10, chosen);
+    assert!(actions.contains(&settle()), "{actions:?}");
 }

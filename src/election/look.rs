@@ -1,0 +1,294 @@
+//! What a Sentinel says of a master before a failover is asked for, and how it answers a request for its vote.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::evidence::Site;
+use crate::gather::sites::endpoint;
+use crate::redis::reply::{Value, field, text};
+use crate::redis::{self, MasterAddress, NoAnswer, Words};
+
+/// A vote of a Sentinel (`leader` and `leader_epoch` in sentinel.c).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vote {
+    /// The run id of the Sentinel that it voted for; empty where it never voted.
+    pub leader: String,
+    /// In which epoch.
+    pub epoch: u64,
+}
+
+impl Vote {
+    /// Returns the vote for a Sentinel in an epoch.
+    pub fn new(leader: &str, epoch: u64) -> Vote {
+        Vote {
+            leader: leader.to_owned(),
+            epoch,
+        }
+    }
+}
+
+/// What one Sentinel says.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// Where it was asked.
+    pub who: String,
+    /// Its address; `None` for a Unix socket, which is on this host.
+    pub address: Option<IpAddr>,
+    /// Its run id, where it tells it.
+    pub run_id: Option<String>,
+    /// Whether it names the master that the failover is about.
+    pub names_it: bool,
+    /// The master as it calls it.
+    pub master: MasterAddress,
+    /// The master's flags.
+    pub flags: Vec<String>,
+    /// The number of the newest failover of this master.
+    pub config_epoch: u64,
+    /// The highest number of a failover of any master.
+    pub highest_epoch: u64,
+    /// Its last vote about this master.
+    pub vote: Vote,
+    /// Whether it is in TILT mode, in which it begins nothing, where it may be asked for that.
+    pub tilt: Option<bool>,
+    /// The replicas.
+    pub replicas: Vec<Candidate>,
+    /// The other Sentinels.
+    pub sentinels: Vec<Listed>,
+    /// How long a master must be silent until it counts as down.
+    pub down_after: Duration,
+    /// How long ago the master answered it last.
+    pub silent: Duration,
+}
+
+/// A replica, as a Sentinel sees it.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Where it is.
+    pub at: String,
+    /// Its run id.
+    pub run_id: String,
+    /// Its flags.
+    pub flags: Vec<String>,
+    /// Whether its link to the master is up, by its last INFO.
+    pub link_is_up: bool,
+    /// Its priority: lower is better, 0 is never.
+    pub priority: u64,
+    /// How far it has come in the master's stream, in bytes.
+    pub offset: u64,
+    /// How long ago it answered a PING.
+    pub answered: Duration,
+    /// How long ago it answered INFO.
+    pub told: Duration,
+}
+
+/// A Sentinel in the list of another one.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Where it is.
+    pub at: String,
+    /// Its run id.
+    pub run_id: Option<String>,
+}
+
+/// What a Sentinel answered to the request for its vote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voted {
+    /// Where it was asked.
+    pub who: String,
+    /// Its last vote before.
+    pub before: Vote,
+    /// Its vote now. That of the Sentinel to be asked, in the second round: the same.
+    pub now: Vote,
+    /// The master's flags there.
+    pub flags: Vec<String>,
+    /// The number of the newest failover that it knows.
+    pub config_epoch: u64,
+}
+
+/// How many questions a look has.
+const QUESTIONS: usize = 8;
+
+/// Returns what a Sentinel is asked, all at once.
+pub fn questions(name: &str, master: &Site) -> Vec<Words> {
+    let of = |what: &str| words(&["SENTINEL", what, name]);
+    vec![
+        of("get-master-addr-by-name"),
+        of("MASTER"),
+        of("SLAVES"),
+        of("SENTINELS"),
+        words(&["SENTINEL", "MASTERS"]),
+        words(&["SENTINEL", "MYID"]),
+        words(&["INFO", "sentinel"]),
+        // In epoch 0 nobody is voted for: it tells the last vote.
+        vote_question(&address_of(master), 0, NOBODY),
+    ]
+}
+
+/// No Sentinel has this run id.
+const NOBODY: &str = "0000000000000000000000000000000000000000";
+
+fn address_of(master: &Site) -> MasterAddress {
+    MasterAddress {
+        host: master.endpoint.host.to_string(),
+        port: master.endpoint.port,
+    }
+}
+
+/// Returns the request for a vote (`SENTINEL IS-MASTER-DOWN-BY-ADDR ip port epoch runid`): answered whether or not the
+/// master counts as down, with the last vote where there is none in this epoch.
+fn vote_question(master: &MasterAddress, epoch: u64, run_id: &str) -> Words {
+    let (port, epoch) = (master.port.to_string(), epoch.to_string());
+    let what = "IS-MASTER-DOWN-BY-ADDR";
+    words(&["SENTINEL", what, &master.host, &port, &epoch, run_id])
+}
+
+/// Returns the questions of an election: the last vote, a vote in this epoch if one is wanted, and how the master stands.
+pub fn election_questions(
+    name: &str,
+    master: &MasterAddress,
+    (epoch, run_id): (Option<u64>, &str),
+) -> Vec<Words> {
+    let wanted = epoch.unwrap_or_default();
+    vec![
+        vote_question(master, 0, run_id),
+        vote_question(master, wanted, run_id),
+        words(&["SENTINEL", "MASTER", name]),
+    ]
+}
+
+/// Reads the answers to [`election_questions`].
+pub fn read_voted(who: String, answers: Vec<Result<Value, NoAnswer>>) -> Option<Voted> {
+    let mut answers = answers.into_iter();
+    let mut next = || answers.next()?.ok();
+    let (before, now, described) = (next()?, next()?, next()?);
+    Some(Voted {
+        who,
+        before: vote(&before)?,
+        now: vote(&now)?,
+        flags: flags(&described),
+        config_epoch: number(&described, "config-epoch")?,
+    })
+}
+
+/// Reads the answers to [`questions`]; `None` where it does not tell what is needed.
+pub fn read(
+    (who, address): (String, Option<IpAddr>),
+    master: &Site,
+    answers: Vec<Result<Value, NoAnswer>>,
+) -> Option<Look> {
+    if answers.len() < QUESTIONS {
+        return None;
+    }
+    let mut answers = answers.into_iter();
+    let mut next = || answers.next().and_then(Result::ok);
+    let [named, described, replicas, sentinels] = [(); 4].map(|()| next());
+    let [masters, own_id, info, voted] = [(); 4].map(|()| next());
+    let named = redis::readers::read_address(Ok(named?)).ok()?;
+    let described = described?;
+    Some(Look {
+        who,
+        address,
+        run_id: own_id.as_ref().and_then(text),
+        names_it: is_it(&named, master),
+        master: named,
+        flags: flags(&described),
+        config_epoch: number(&described, "config-epoch")?,
+        highest_epoch: highest(masters.as_ref()),
+        vote: vote(&voted?)?,
+        tilt: info.as_ref().and_then(text).and_then(|text| tilt(&text)),
+        replicas: list(replicas?).iter().filter_map(candidate).collect(),
+        sentinels: list(sentinels?).iter().filter_map(listed).collect(),
+        down_after: time(&described, "down-after-milliseconds")?,
+        silent: time(&described, "last-ok-ping-reply")?,
+    })
+}
+
+/// Returns whether a Sentinel's words mean this Redis.
+fn is_it(named: &MasterAddress, master: &Site) -> bool {
+    let Ok(endpoint) = endpoint(&named.host, named.port) else {
+        return false;
+    };
+    let address = named.host.parse::<IpAddr>().ok();
+    let is_its = address.is_some_and(|at| master.addresses.contains(&at.to_canonical()));
+    endpoint.port == master.endpoint.port && (endpoint.host == master.endpoint.host || is_its)
+}
+
+/// Reads `INFO sentinel`.
+fn tilt(info: &str) -> Option<bool> {
+    let mut lines = info.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.find(|(name, _)| *name == "sentinel_tilt")?;
+    Some(value.trim() != "0")
+}
+
+fn highest(masters: Option<&Value>) -> u64 {
+    let Some(Value::Array(masters)) = masters else {
+        return 0;
+    };
+    let epochs = masters.iter().filter_map(|of| number(of, "config-epoch"));
+    epochs.max().unwrap_or_default()
+}
+
+fn vote(answer: &Value) -> Option<Vote> {
+    let Value::Array(parts) = answer else {
+        return None;
+    };
+    let [_, leader, Value::Int(epoch)] = parts.as_slice() else {
+        return None;
+    };
+    let leader = text(leader).filter(|leader| leader != "*");
+    Some(Vote {
+        leader: leader.unwrap_or_default(),
+        epoch: u64::try_from(*epoch).ok()?,
+    })
+}
+
+fn list(answer: Value) -> Vec<Value> {
+    match answer {
+        Value::Array(list) => list,
+        _ => Vec::new(),
+    }
+}
+
+fn candidate(described: &Value) -> Option<Candidate> {
+    Some(Candidate {
+        at: at(described)?,
+        run_id: field(described, "runid").unwrap_or_default(),
+        flags: flags(described),
+        link_is_up: field(described, "master-link-status").as_deref() == Some("ok"),
+        priority: number(described, "slave-priority")?,
+        offset: number(described, "slave-repl-offset").unwrap_or_default(),
+        answered: time(described, "last-ok-ping-reply")?,
+        told: time(described, "info-refresh")?,
+    })
+}
+
+fn listed(described: &Value) -> Option<Listed> {
+    Some(Listed {
+        at: at(described)?,
+        run_id: field(described, "runid").filter(|id| !id.is_empty()),
+    })
+}
+
+/// Returns where an instance is, as events and replicas' lists show it, too.
+fn at(described: &Value) -> Option<String> {
+    let port = field(described, "port")?.parse().ok()?;
+    let endpoint = endpoint(&field(described, "ip")?, port).ok()?;
+    Some(endpoint.to_string())
+}
+
+fn flags(described: &Value) -> Vec<String> {
+    let flags = field(described, "flags").unwrap_or_default();
+    flags.split(',').map(str::to_owned).collect()
+}
+
+fn number(described: &Value, name: &str) -> Option<u64> {
+    field(described, name)?.parse().ok()
+}
+
+fn time(described: &Value, name: &str) -> Option<Duration> {
+    number(described, name).map(Duration::from_millis)
+}
+
+pub(super) fn words(words: &[&str]) -> Words {
+    words.iter().map(|&word| word.to_owned()).collect()
+}

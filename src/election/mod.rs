@@ -1,0 +1,197 @@
+//! Has a failover begun by one Sentinel that the others have elected for it: at once when a Redis has died, or when an
+//! operator wants it. [`rules`] decides each step from what was answered; this asks. Whom the VIP belongs to is
+//! decided elsewhere, by the same evidence as in any failover.
+
+pub mod look;
+pub mod rules;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout_at};
+
+pub use self::look::{Candidate, Look};
+use self::look::{election_questions, questions, read, read_voted, words};
+use self::rules::ABOVE;
+pub use self::rules::{Plan, Refusal, Round, Terms};
+use crate::evidence::Site;
+use crate::redis::{self, Endpoint, Lines, NoAnswer, Server, Value, Words};
+
+/// How long each step may take when a Redis has died: Sentinel itself decides after `down-after-milliseconds`.
+pub const QUICK: Duration = Duration::from_millis(50);
+
+/// How long each step may take when nothing presses.
+pub const PATIENT: Duration = Duration::from_secs(1);
+
+/// How much longer than the needed ones the others are waited for: a Sentinel that hangs holds nothing up.
+const OTHERS: Duration = Duration::from_millis(10);
+
+/// A failover that is wanted.
+pub struct Request<'a> {
+    /// The master-name.
+    pub name: &'a str,
+    /// The master, as a majority of the Sentinels names it.
+    pub master: &'a Site,
+    /// How every Sentinel is asked.
+    pub ways: &'a [Server],
+    /// What the election is about.
+    pub terms: Terms,
+    /// How long each step may take.
+    pub step: Duration,
+}
+
+/// How far it has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The Sentinels were looked at: this one is to be asked.
+    Chosen(String),
+    /// It has their votes.
+    Elected(String),
+    /// It has begun.
+    Begun(String),
+}
+
+/// An election that came to nothing, or a request that did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Why.
+    pub why: Refusal,
+    /// Up to which epoch Sentinels may have voted in it; 0 where they were not asked to.
+    pub epoch: u64,
+}
+
+/// Asks every Sentinel how the master stands. `None` stands for one that did not answer in time.
+pub async fn look(request: &Request<'_>, lines: &Lines) -> Vec<Option<Look>> {
+    let until = Instant::now() + request.step;
+    let questions = questions(request.name, request.master);
+    let all = request
+        .ways
+        .iter()
+        .map(|server| Some((server, questions.clone())));
+    let answers = ask_all(all, lines, (until, request)).await;
+    let each = request.ways.iter().zip(answers);
+    each.map(|(server, answers)| read(named(server), request.master, answers?))
+        .collect()
+}
+
+/// Holds the election, and has the elected Sentinel begin the failover. Returns the plan that was carried out.
+///
+/// # Errors
+///
+/// Why no failover was asked for, or what the Sentinel answered that was asked ([`Refusal::was_asked`]).
+pub async fn hold(
+    request: &Request<'_>,
+    lines: &Lines,
+    mut progress: impl FnMut(Progress),
+) -> Result<Plan, Failed> {
+    let looks = look(request, lines).await;
+    let failed = |epoch: u64| move |why: Refusal| Failed { why, epoch };
+    let mut plan = rules::plan(&request.terms, &looks).map_err(failed(0))?;
+    let server = &request.ways[plan.asked];
+    let who = server.endpoint.to_string();
+    progress(Progress::Chosen(who.clone()));
+    let known = plan.epoch;
+    let mut first = Err(Refusal::Lost(0, request.terms.needed));
+    for above in ABOVE {
+        plan.epoch = known + above;
+        let votes = votes(request, (&plan, Round::First), &looks, lines).await;
+        first = rules::is_elected(&request.terms, &plan, Round::First, &votes);
+        if first.is_ok() || !rules::is_too_old(&plan, &votes) {
+            break;
+        }
+    }
+    let failed = failed(plan.epoch + 1);
+    first.map_err(failed)?;
+    let second = votes(request, (&plan, Round::Second), &looks, lines).await;
+    rules::is_elected(&request.terms, &plan, Round::Second, &second).map_err(failed)?;
+    progress(Progress::Elected(who.clone()));
+    begin(request, server, lines).await.map_err(failed)?;
+    progress(Progress::Begun(who));
+    Ok(plan)
+}
+
+async fn votes(
+    request: &Request<'_>,
+    (plan, round): (&Plan, Round),
+    looks: &[Option<Look>],
+    lines: &Lines,
+) -> Vec<Option<look::Voted>> {
+    let until = Instant::now() + request.step;
+    let epoch = |place: usize| match round {
+        Round::First => Some(plan.epoch),
+        // Its own next epoch is what the request to begin takes.
+        Round::Second if place == plan.asked => None,
+        Round::Second => Some(plan.epoch + 1),
+    };
+    let each = request.ways.iter().zip(looks).enumerate();
+    let each = each.map(|(place, (server, look))| {
+        let master = &look.as_ref()?.master;
+        let wanted = (epoch(place), plan.run_id.as_str());
+        Some((server, election_questions(request.name, master, wanted)))
+    });
+    let answers = ask_all(each, lines, (until, request)).await;
+    let each = request.ways.iter().zip(answers);
+    each.map(|(server, answers)| read_voted(server.endpoint.to_string(), answers?))
+        .collect()
+}
+
+/// Asks once, and nobody else whatever comes of it. The answer is waited for longer than a step: it decides nothing any
+/// more, and tells what is written to the log.
+async fn begin(request: &Request<'_>, server: &Server, lines: &Lines) -> Result<(), Refusal> {
+    let question = [words(&["SENTINEL", "FAILOVER", request.name])];
+    match redis::ask(server, lines, &question, request.step.max(PATIENT)).await {
+        Ok(mut answers) => match answers.pop() {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(no)) => Err(Refusal::Refused(no.to_string())),
+            None => Err(Refusal::Silent("nothing came".into())),
+        },
+        Err(no) => Err(Refusal::Silent(no.to_string())),
+    }
+}
+
+type Answers = Vec<Result<Value, NoAnswer>>;
+
+/// Asks all at once. Waits for every one until then, and only a moment longer than it takes so many to answer as are
+/// needed.
+async fn ask_all<'a>(
+    all: impl Iterator<Item = Option<(&'a Server, Vec<Words>)>>,
+    lines: &Lines,
+    (until, request): (Instant, &Request<'_>),
+) -> Vec<Option<Answers>> {
+    let mut answers = Vec::new();
+    let mut asked = FuturesUnordered::new();
+    for (place, one) in all.enumerate() {
+        answers.push(None);
+        let Some((server, questions)) = one else {
+            continue;
+        };
+        asked.push(async move {
+            let within = until.saturating_duration_since(Instant::now());
+            (place, redis::ask(server, lines, &questions, within).await)
+        });
+    }
+    let (mut answered, mut until) = (0, until);
+    while let Ok(Some((place, said))) = timeout_at(until, asked.next()).await {
+        if let Ok(said) = said {
+            answers[place] = Some(said);
+            answered += 1;
+            if answered == request.terms.needed {
+                until = until.min(Instant::now() + OTHERS);
+            }
+        }
+    }
+    answers
+}
+
+fn named(server: &Server) -> (String, Option<IpAddr>) {
+    let address = match &server.endpoint {
+        Endpoint::Tcp(at) => Some(at.ip().to_canonical()),
+        Endpoint::Unix(_) => None,
+    };
+    (server.endpoint.to_string(), address)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,324 @@
+//! What follows from what the Sentinels answered: whether a failover may be asked for, of which Sentinel, and whether
+//! that Sentinel was elected. Pure: no clock, no network.
+//!
+//! `SENTINEL FAILOVER` raises the epoch without asking anybody, and where two Sentinels are asked, two replicas become
+//! masters of the same epoch, or no Redis stays a master at all. So the Sentinel that will be asked is elected first,
+//! with the Sentinels' own votes (`sentinelVoteLeader` in sentinel.c: one vote for each epoch). A vote that is newer
+//! than the newest failover is also the lock: each voter tells its last vote before it votes, and a voter that has
+//! voted for another one meanwhile does not count. Two requesters have a voter in common, so that one of them fails,
+//! whatever epochs they know.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::look::{Candidate, Look, Vote, Voted};
+use crate::text::escape;
+
+/// What a replica that is selected must have (`sentinelSelectSlave` in sentinel.c): a PING answered in the last five
+/// periods, and INFO no older than three periods of 10 s, or five of 1 s once the master counts as down.
+const PING: Duration = Duration::from_secs(5);
+const INFO: Duration = Duration::from_secs(30);
+
+/// Flags of a master with which no failover is asked for: Sentinel is about to decide itself, or does already.
+const BUSY: [&str; 3] = ["failover_in_progress", "s_down", "o_down"];
+
+/// What the election is about.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// How many Sentinels must agree: more than half of the members, and no fewer than the quorum.
+    pub needed: usize,
+    /// The addresses of the master's host. Its own Sentinel works, but that host may be going down, and would take a
+    /// failover that has begun with it: it is asked only where there is no other.
+    pub leaving: Vec<IpAddr>,
+    /// Whether that is this host.
+    pub is_here: bool,
+    /// The replicas that lack little of what the master has, as both name them; `None` where any will do.
+    pub near: Option<Vec<String>>,
+    /// How long at least every Sentinel must have until it decides itself, where that counts.
+    pub ahead: Option<Duration>,
+    /// Votes up to this epoch belong to an election that is known to be over.
+    pub over: u64,
+}
+
+/// The Sentinel that is to be asked, and the epoch in which it is elected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Its place among those that were looked at.
+    pub asked: usize,
+    /// Its run id.
+    pub run_id: String,
+    /// The epoch of the first vote; the second is for the next one, which `SENTINEL FAILOVER` takes.
+    pub epoch: u64,
+    /// The number of the newest failover.
+    pub config_epoch: u64,
+    /// The replica that it will select.
+    pub replica: String,
+}
+
+/// How far above the highest known epoch the first vote is tried, one after another: failovers of other masters that
+/// came to nothing have raised the Sentinels' current epoch, which no answer tells, and a vote in an older one is not
+/// given.
+pub const ABOVE: [u64; 4] = [0, 16, 1024, 65_536];
+
+/// Returns whether the Sentinels gave no vote because the epoch was too old: none has voted for another one.
+pub fn is_too_old(plan: &Plan, votes: &[Option<Voted>]) -> bool {
+    let mut voted = votes.iter().flatten();
+    voted.all(|voted| voted.now == voted.before || voted.now.leader == plan.run_id)
+}
+
+/// Which of the two votes is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// Of all, for the Sentinel that will be asked, which so takes the epoch for its own.
+    First,
+    /// Of the others, for the epoch that it takes next.
+    Second,
+}
+
+/// Why no failover is asked for, or what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// So many of so many answered in time.
+    TooFew(usize, usize),
+    /// A majority does not name this master.
+    OtherMaster,
+    /// A Sentinel has this flag for the master.
+    Busy(String, String),
+    /// This Sentinel is about to decide itself.
+    TooLate(String),
+    /// A Sentinel has voted in this epoch, and no failover has come of it yet.
+    Voted(u64),
+    /// No Sentinel on another host could be asked, and why.
+    NoSentinel(String),
+    /// So many of the votes that were needed came.
+    Lost(usize, usize),
+    /// It was elected and asked, and refused.
+    Refused(String),
+    /// It was elected and asked, and did not answer in time: it may have begun.
+    Silent(String),
+}
+
+impl Refusal {
+    /// Returns whether the request was sent: then no other one may follow soon.
+    pub fn was_asked(&self) -> bool {
+        matches!(self, Refusal::Refused(_) | Refusal::Silent(_))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::TooFew(answered, needed) => write!(
+                f,
+                "{answered} Sentinels answered in time, and {needed} are needed"
+            ),
+            Refusal::OtherMaster => f.write_str("a majority of the Sentinels names another master"),
+            Refusal::Busy(who, flag) => {
+                write!(
+                    f,
+                    "the Sentinel at {who} has the flag {} for it",
+                    escape(flag)
+                )
+            }
+            Refusal::TooLate(who) => {
+                write!(f, "the Sentinel at {who} is about to decide itself")
+            }
+            Refusal::Voted(epoch) => write!(
+                f,
+                "a Sentinel has voted in epoch {epoch}, of which no failover has come yet"
+            ),
+            Refusal::NoSentinel(why) => write!(f, "no Sentinel could be asked: {why}"),
+            Refusal::Lost(votes, needed) => write!(
+                f,
+                "{votes} Sentinels voted for the one to be asked, and {needed} are needed"
+            ),
+            Refusal::Refused(why) => write!(f, "the elected Sentinel refused: {why}"),
+            Refusal::Silent(why) => write!(f, "the elected Sentinel did not answer: {why}"),
+        }
+    }
+}
+
+/// Returns which Sentinel is to be asked, and in which epoch it is to be elected. `None` stands for a Sentinel that did
+/// not answer in time.
+///
+/// # Errors
+///
+/// Why Sentinel is to decide alone.
+pub fn plan(terms: &Terms, looks: &[Option<Look>]) -> Result<Plan, Refusal> {
+    let answered: Vec<(usize, &Look)> = looks
+        .iter()
+        .enumerate()
+        .filter_map(|(place, look)| Some((place, look.as_ref()?)))
+        .collect();
+    if answered.len() < terms.needed {
+        return Err(Refusal::TooFew(answered.len(), terms.needed));
+    }
+    let named = answered.iter().filter(|(_, look)| look.names_it).count();
+    if named < terms.needed {
+        return Err(Refusal::OtherMaster);
+    }
+    for (_, look) in &answered {
+        let tilt = look
+            .tilt
+            .is_some_and(|tilt| tilt)
+            .then(|| "tilt".to_owned());
+        if let Some(flag) = busy(&look.flags).or(tilt) {
+            return Err(Refusal::Busy(look.who.clone(), flag));
+        }
+    }
+    if let Some(ahead) = terms.ahead {
+        let is_late = |look: &&Look| look.silent + ahead >= look.down_after;
+        let mut late = answered.iter().map(|(_, look)| *look).filter(is_late);
+        if let Some(look) = late.next() {
+            return Err(Refusal::TooLate(look.who.clone()));
+        }
+    }
+    let newest = |of: fn(&Look) -> u64| answered.iter().map(|(_, look)| of(look)).max();
+    let newest = |of| newest(of).unwrap_or_default();
+    let config_epoch = newest(|look| look.config_epoch);
+    let newest_vote = newest(|look| look.vote.epoch);
+    if newest_vote > config_epoch.max(terms.over) {
+        return Err(Refusal::Voted(newest_vote));
+    }
+    // Of every master: a Sentinel has one current epoch for all.
+    let highest = newest(|look| look.highest_epoch);
+    let epoch = 1 + highest.max(newest_vote).max(config_epoch).max(terms.over);
+    let (asked, run_id, replica) = choose(terms, &answered)?;
+    Ok(Plan {
+        asked,
+        run_id,
+        epoch,
+        config_epoch,
+        replica,
+    })
+}
+
+/// Chooses among those that could do it, always the same one of the same: two requesters that choose alike do no harm.
+fn choose(terms: &Terms, answered: &[(usize, &Look)]) -> Result<(usize, String, String), Refusal> {
+    let mut why = String::new();
+    let mut able: Vec<(bool, String, (usize, String))> = Vec::new();
+    for (place, look) in answered {
+        let who = &look.who;
+        match (look.tilt, selected(terms, look), run_id(look, answered)) {
+            (None, ..) => why = format!("{who} does not tell whether it is in TILT mode"),
+            (_, Err(reason), _) => why = format!("{who}: {reason}"),
+            (_, _, None) => why = format!("nobody tells the run id of {who}"),
+            (_, Ok(replica), Some(run_id)) => {
+                let is_leaving = match look.address {
+                    Some(at) => terms.leaving.contains(&at) || terms.is_here && at.is_loopback(),
+                    None => terms.is_here,
+                };
+                able.push((is_leaving, run_id, (*place, replica)));
+            }
+        }
+    }
+    let first = able.into_iter().min();
+    let (_, run_id, (place, replica)) = first.ok_or(Refusal::NoSentinel(why))?;
+    Ok((place, run_id, replica))
+}
+
+/// Returns a Sentinel's run id: as it says itself (`SENTINEL MYID`, Redis 6.2), or as the others list it.
+fn run_id(look: &Look, answered: &[(usize, &Look)]) -> Option<String> {
+    let listed = answered.iter().flat_map(|(_, other)| &other.sentinels);
+    let mut listed = listed.filter(|one| one.at == look.who);
+    let listed = listed.find_map(|one| one.run_id.clone());
+    look.run_id.clone().or(listed)
+}
+
+/// Returns the replica that this Sentinel will select: the lowest priority, then the highest offset, then the smallest
+/// run id (`compareSlavesForPromotion` in sentinel.c).
+fn selected(terms: &Terms, look: &Look) -> Result<String, String> {
+    let mut why = "it knows no replica".to_owned();
+    let mut able: Vec<&Candidate> = Vec::new();
+    for one in &look.replicas {
+        match cannot_be_selected(one) {
+            None => able.push(one),
+            Some(reason) => why = format!("{} {reason}", one.at),
+        }
+    }
+    able.sort_by(|one, other| {
+        let key = |of: &Candidate| (of.priority, u64::MAX - of.offset);
+        key(one)
+            .cmp(&key(other))
+            .then_with(|| one.run_id.cmp(&other.run_id))
+    });
+    let first = able.first().ok_or(why)?;
+    match &terms.near {
+        Some(near) if !near.contains(&first.at) => Err(format!(
+            "it would select {}, which lacks what the master has",
+            first.at
+        )),
+        _ => Ok(first.at.clone()),
+    }
+}
+
+fn cannot_be_selected(one: &Candidate) -> Option<String> {
+    let down = ["s_down", "o_down", "disconnected"];
+    if let Some(flag) = one.flags.iter().find(|flag| down.contains(&flag.as_str())) {
+        return Some(format!("has the flag {flag}"));
+    }
+    if one.priority == 0 {
+        return Some("has priority 0".into());
+    }
+    if !one.link_is_up {
+        return Some("has no link to the master".into());
+    }
+    if one.answered > PING {
+        return Some("has not answered a PING for more than 5 s".into());
+    }
+    (one.told > INFO).then(|| "has not told of itself for more than 30 s".into())
+}
+
+fn busy(flags: &[String]) -> Option<String> {
+    let mut flags = flags.iter();
+    flags.find(|flag| BUSY.contains(&flag.as_str())).cloned()
+}
+
+/// Returns whether the Sentinel of the plan is elected by these votes; `None` stands for a Sentinel that did not answer
+/// in time.
+///
+/// # Errors
+///
+/// Why it is not: too few votes, or something began meanwhile.
+pub fn is_elected(
+    terms: &Terms,
+    plan: &Plan,
+    round: Round,
+    votes: &[Option<Voted>],
+) -> Result<(), Refusal> {
+    let mut won = 0;
+    for (place, voted) in votes.iter().enumerate() {
+        let Some(voted) = voted else { continue };
+        if let Some(flag) = busy(&voted.flags) {
+            return Err(Refusal::Busy(voted.who.clone(), flag));
+        }
+        if voted.config_epoch > plan.config_epoch {
+            return Err(Refusal::OtherMaster);
+        }
+        if is_for(terms, plan, (round, place), voted) {
+            won += 1;
+        }
+    }
+    // Without its own vote its epoch is unknown, and so is the one that it takes.
+    let own = votes.get(plan.asked).and_then(Option::as_ref);
+    let has_own = own.is_some_and(|voted| is_for(terms, plan, (round, plan.asked), voted));
+    match has_own && won >= terms.needed {
+        true => Ok(()),
+        false => Err(Refusal::Lost(won, terms.needed)),
+    }
+}
+
+fn is_for(terms: &Terms, plan: &Plan, (round, place): (Round, usize), voted: &Voted) -> bool {
+    let is_first = Vote::new(&plan.run_id, plan.epoch);
+    let is_next = Vote::new(&plan.run_id, plan.epoch + 1);
+    match round {
+        // What it voted for before is over, or was the same: one Sentinel does not fail over twice at the same time.
+        Round::First => {
+            let is_over = voted.before.epoch <= plan.config_epoch.max(terms.over);
+            voted.now == is_first && (is_over || voted.before.leader == plan.run_id)
+        }
+        Round::Second if place == plan.asked => voted.now == is_first,
+        Round::Second => voted.now == is_next && voted.before == is_first,
+    }
+}

@@ -1,0 +1,228 @@
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::look::{Candidate, Listed, Look, Vote, Voted};
+use super::rules::{Plan, Refusal, Round, Terms, is_elected, plan};
+use crate::redis::MasterAddress;
+
+const IDS: [&str; 3] = ["cc", "aa", "bb"];
+
+fn terms() -> Terms {
+    Terms {
+        needed: 2,
+        leaving: vec!["10.0.0.2".parse().unwrap()],
+        is_here: false,
+        near: Some(vec!["10.0.0.1:6379".into(), "10.0.0.3:6379".into()]),
+        ahead: Some(Duration::from_millis(500)),
+        over: 0,
+    }
+}
+
+fn replica(host: usize) -> Candidate {
+    Candidate {
+        at: format!("10.0.0.{host}:6379"),
+        run_id: format!("r{host}"),
+        flags: vec!["slave".into()],
+        link_is_up: true,
+        priority: 100,
+        offset: 1000,
+        answered: Duration::from_millis(400),
+        told: Duration::from_secs(8),
+    }
+}
+
+/// The Sentinel of host 1, 2 or 3; the master is on host 2.
+fn look(host: usize) -> Look {
+    let other = |host: usize| Listed {
+        at: format!("10.0.0.{host}:26379"),
+        run_id: Some(IDS[host - 1].into()),
+    };
+    Look {
+        who: format!("10.0.0.{host}:26379"),
+        address: format!("10.0.0.{host}").parse().ok(),
+        run_id: Some(IDS[host - 1].into()),
+        names_it: true,
+        master: MasterAddress {
+            host: "10.0.0.2".into(),
+            port: 6379,
+        },
+        flags: vec!["master".into()],
+        config_epoch: 4,
+        highest_epoch: 6,
+        vote: Vote::new("aa", 4),
+        tilt: Some(false),
+        replicas: vec![replica(1), replica(3)],
+        sentinels: (1..=3).filter(|one| *one != host).map(other).collect(),
+        down_after: Duration::from_secs(5),
+        silent: Duration::from_millis(900),
+    }
+}
+
+fn looks() -> Vec<Option<Look>> {
+    (1..=3).map(|host| Some(look(host))).collect()
+}
+
+fn with(change: impl Fn(&mut Terms, &mut [Option<Look>])) -> Result<Plan, Refusal> {
+    let (mut terms, mut looks) = (terms(), looks());
+    change(&mut terms, &mut looks);
+    plan(&terms, &looks)
+}
+
+fn each(looks: &mut [Option<Look>], change: impl Fn(&mut Look)) {
+    looks.iter_mut().flatten().for_each(change);
+}
+
+#[test]
+fn a_sentinel_of_another_host_is_elected_in_an_epoch_that_is_new_to_all() {
+    let plan = with(|_, _| {}).unwrap();
+    // "aa" is on the master's host.
+    assert_eq!((plan.asked, plan.run_id.as_str()), (2, "bb"));
+    assert_eq!((plan.epoch, plan.config_epoch), (7, 4));
+    let of = |change: &dyn Fn(&mut Look)| with(|_, looks| each(looks, change)).unwrap();
+    assert_eq!(of(&|look| look.highest_epoch = 2).epoch, 5);
+    // Before Redis 6.2 only the others tell its run id.
+    assert_eq!(of(&|look| look.run_id = None).run_id, "bb");
+    let alone = with(|terms, _| {
+        terms
+            .leaving
+            .extend(["10.0.0.1", "10.0.0.3"].map(|at| at.parse::<IpAddr>().unwrap()))
+    });
+    assert_eq!(alone.unwrap().run_id, "aa");
+    let here = with(|terms, looks| {
+        terms.is_here = true;
+        looks[2].as_mut().unwrap().address = None;
+    });
+    assert_eq!(here.unwrap().run_id, "cc");
+}
+
+#[test]
+fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
+    let refused = |change: &dyn Fn(&mut Terms, &mut [Option<Look>])| with(change).unwrap_err();
+    let of_one =
+        |change: &dyn Fn(&mut Look)| refused(&|_, looks| change(looks[0].as_mut().unwrap()));
+    let of_replicas = |change: &dyn Fn(&mut Candidate)| {
+        refused(&|_, looks| each(looks, |look| look.replicas.iter_mut().for_each(change)))
+    };
+    let no_sentinel = |refusal: &Refusal| matches!(refusal, Refusal::NoSentinel(_));
+    assert_eq!(
+        refused(&|_, looks| (looks[0], looks[1]) = (None, None)),
+        Refusal::TooFew(1, 2)
+    );
+    assert_eq!(
+        refused(&|_, looks| each(looks, |look| look.names_it = false)),
+        Refusal::OtherMaster
+    );
+    for flag in ["s_down", "o_down", "failover_in_progress"] {
+        let refusal = of_one(&|look| look.flags.push(flag.into()));
+        assert_eq!(refusal, Refusal::Busy("10.0.0.1:26379".into(), flag.into()));
+    }
+    assert!(matches!(
+        of_one(&|look| look.tilt = Some(true)),
+        Refusal::Busy(..)
+    ));
+    let late = of_one(&|look| look.silent = Duration::from_millis(4500));
+    assert_eq!(late, Refusal::TooLate("10.0.0.1:26379".into()));
+    assert_eq!(of_one(&|look| look.vote.epoch = 5), Refusal::Voted(5));
+    assert!(no_sentinel(&refused(&|_, looks| each(looks, |look| {
+        look.tilt = None
+    }))));
+    assert!(no_sentinel(&refused(&|_, looks| each(looks, |look| look
+        .replicas
+        .clear()))));
+    assert!(no_sentinel(&refused(
+        &|terms, _| terms.near = Some(Vec::new())
+    )));
+    for flag in ["s_down", "o_down", "disconnected"] {
+        assert!(no_sentinel(&of_replicas(&|one| one
+            .flags
+            .push(flag.into()))));
+    }
+    assert!(no_sentinel(&of_replicas(&|one| one.priority = 0)));
+    assert!(no_sentinel(&of_replicas(&|one| one.link_is_up = false)));
+    assert!(no_sentinel(&of_replicas(
+        &|one| one.answered = Duration::from_secs(6)
+    )));
+    assert!(no_sentinel(&of_replicas(
+        &|one| one.told = Duration::from_secs(31)
+    )));
+}
+
+#[test]
+fn an_election_that_is_known_to_be_over_does_not_count() {
+    let plan = with(|terms, looks| {
+        terms.over = 8;
+        each(looks, |look| look.vote = Vote::new("cc", 8));
+    });
+    assert_eq!(plan.unwrap().epoch, 9);
+}
+
+#[test]
+fn the_replica_that_sentinel_would_select_must_lack_little() {
+    let nearer = |terms: &mut Terms, looks: &mut [Option<Look>]| {
+        terms.near = Some(vec!["10.0.0.3:6379".into()]);
+        each(looks, |look| look.replicas[1].offset += 1);
+    };
+    assert_eq!(with(nearer).unwrap().replica, "10.0.0.3:6379");
+    let preferred = |terms: &mut Terms, looks: &mut [Option<Look>]| {
+        nearer(terms, looks);
+        each(looks, |look| look.replicas[0].priority = 1);
+    };
+    assert!(matches!(with(preferred), Err(Refusal::NoSentinel(_))));
+}
+
+fn voted(before: Vote, now: Vote) -> Voted {
+    Voted {
+        who: "10.0.0.1:26379".into(),
+        before,
+        now,
+        flags: vec!["master".into()],
+        config_epoch: 4,
+    }
+}
+
+fn first() -> Vec<Option<Voted>> {
+    let one = || Some(voted(Vote::new("aa", 4), Vote::new("bb", 7)));
+    vec![one(), one(), one()]
+}
+
+fn second() -> Vec<Option<Voted>> {
+    let other = || Some(voted(Vote::new("bb", 7), Vote::new("bb", 8)));
+    let own = || Some(voted(Vote::new("bb", 7), Vote::new("bb", 7)));
+    vec![other(), other(), own()]
+}
+
+#[test]
+fn a_majority_must_vote_twice_for_the_one_that_is_asked_and_so_must_that_one() {
+    let plan = with(|_, _| {}).unwrap();
+    for (round, votes) in [(Round::First, first()), (Round::Second, second())] {
+        let count = |votes: &[Option<Voted>]| is_elected(&terms(), &plan, round, votes);
+        assert_eq!(count(&votes), Ok(()));
+        let without = |silent: &[usize]| {
+            let mut votes = votes.clone();
+            silent.iter().for_each(|place| votes[*place] = None);
+            count(&votes)
+        };
+        assert_eq!(without(&[0]), Ok(()));
+        assert_eq!(without(&[0, 1]), Err(Refusal::Lost(1, 2)));
+        assert_eq!(without(&[2]), Err(Refusal::Lost(2, 2)));
+        let with = |change: &dyn Fn(&mut Voted)| {
+            let mut votes = votes.clone();
+            votes.iter_mut().take(2).flatten().for_each(change);
+            count(&votes)
+        };
+        assert_eq!(with(&|vote| vote.now.epoch += 1), Err(Refusal::Lost(1, 2)));
+        assert_eq!(
+            with(&|vote| vote.now.leader = "cc".into()),
+            Err(Refusal::Lost(1, 2))
+        );
+        // It had voted for another one meanwhile, which can have been asked by now.
+        let meanwhile = |vote: &mut Voted| vote.before = Vote::new("cc", 6);
+        assert_eq!(with(&meanwhile), Err(Refusal::Lost(1, 2)));
+        let began = |vote: &mut Voted| vote.flags.push("failover_in_progress".into());
+        assert!(matches!(with(&began), Err(Refusal::Busy(..))));
+        assert_eq!(
+            with(&|vote| vote.config_epoch = 5),
+            Err(Refusal::OtherMaster)
+        );
+    }
+}
