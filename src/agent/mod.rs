@@ -12,6 +12,7 @@ mod hand_over;
 mod journal;
 mod kernel_events;
 mod maintenance;
+mod maintenance_request;
 pub mod metrics;
 mod orders;
 mod polls;

@@ -116,12 +116,13 @@ impl Known {
     }
 
     /// Returns the same for the rules.
-    pub(super) fn of_redis(&self) -> rules::Known<'_> {
+    pub(super) fn of_redis(&self, now: bool) -> rules::Known<'_> {
         rules::Known {
             state: self.state.as_ref().map_err(String::as_str),
             near: &self.near,
             has_agent: self.agent.is_some(),
             is_here: self.master.is_here(),
+            now,
             down_after: self.poll.down_after(),
         }
     }

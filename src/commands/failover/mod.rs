@@ -38,6 +38,9 @@ const AGREEMENT: Duration = Duration::from_secs(15);
 /// How long this host may take after that: the hook tries for so long (`once::PATIENCE`).
 const VIPS: Duration = Duration::from_secs(20);
 
+/// How many milliseconds late what the agent sees is known, at most.
+const LATE: f64 = 150.0;
+
 /// How long the agent may take to tell the rest.
 const REST: Duration = Duration::from_secs(3);
 
@@ -118,7 +121,7 @@ impl Verb<'_> {
         near: Option<Vec<String>>,
         told: &mut Told,
     ) -> anyhow::Result<Plan> {
-        let of_redis = known.of_redis();
+        let of_redis = known.of_redis(self.of.now);
         for note in rules::notes(&of_redis) {
             told.note(note).await?;
         }
@@ -198,14 +201,14 @@ impl Verb<'_> {
         if known.agent.is_some() {
             signs.ask_agent(self.name, self.options, at);
         }
-        let mut course = Course::new(self.name, plan.asked, places);
+        let mut course =
+            Course::new(self.name, plan.asked, places).beside_agent(known.agent.is_some());
         for (seen, at) in steps {
-            for step in course.see(seen, at) {
-                told.step(&step).await?;
-            }
+            told.steps.extend(course.see(seen, at));
         }
         let ended = self.follow(known, (&mut course, began), signs, told).await;
         told.take(&course);
+        told.tell_steps(f64::INFINITY).await?;
         ended?;
         told.done = true;
         self.tell_end(&course, known, told).await
@@ -217,8 +220,10 @@ impl Verb<'_> {
         known: &Known,
         (course, began): (&mut Course, Instant),
         signs: &mut Signs,
-        told: &Told,
+        told: &mut Told,
     ) -> anyhow::Result<()> {
+        // What the agent has seen is known a little later.
+        let late = if known.agent.is_some() { LATE } else { 0.0 };
         let (mut stage, mut until) = (Stage::Begun, Instant::now() + PROMOTION);
         loop {
             if let Stage::Agreed(here, since) = &stage {
@@ -233,9 +238,8 @@ impl Verb<'_> {
                 break;
             };
             let at = sign.at.saturating_duration_since(began);
-            for step in course.see(sign.seen, at) {
-                told.step(&step).await?;
-            }
+            told.steps.extend(course.see(sign.seen, at));
+            told.tell_steps(milliseconds(at) - late).await?;
             if course.is_aborted {
                 return Err(given_up(told).into());
             }
