@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 use pnet_base::MacAddr;
+use vipswitch::agent::request::{LONGEST, Request, Verb, failover};
 use vipswitch::cli::{self, Command, Stop};
 use vipswitch::exit::{Fault, Kind};
 use vipswitch::frames::{Heard, arp as arp_frames, hear, ndp as ndp_frames};
@@ -52,6 +53,32 @@ pub fn argv(data: &[u8]) {
             assert_fault(&fault);
         }
         Err(Stop::Clap(error)) => assert!(!error.render().to_string().is_empty()),
+    }
+}
+
+/// What somebody sends to the agent's socket: a line of JSON.
+pub fn requests(data: &[u8]) {
+    // What is longer is refused before it is read.
+    let line = &data[..data.len().min(LONGEST)];
+    let request = match Request::read(line) {
+        Ok(request) => request,
+        Err(why) => return assert_shown(&why),
+    };
+    // It is told to an agent as it was meant.
+    let again = serde_json::to_vec(&request).unwrap_or_default();
+    assert_eq!(Request::read(&again).as_ref(), Ok(&request));
+    if let Verb::Hook(arguments) = &request.verb {
+        match failover(arguments) {
+            Ok(call) => {
+                assert_eq!(arguments.len(), 7);
+                assert_shown(&escape(&call.master));
+                assert_shown(&call.to.to_string());
+            }
+            Err(fault) => {
+                assert_eq!(fault.kind, Kind::Permanent);
+                assert_fault(&fault);
+            }
+        }
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Evidence {
     /// Whether this host is cut off from its peers, for so long that they can have made another Redis the master,
     /// and is to let go then.
     pub is_cut_off: bool,
+    /// Whether the master's Redis on this host has died and its failover was asked for: it may be back, with old data.
+    pub has_died: bool,
 }
 
 /// A replica that a failover's leader has chosen, and said so: about a second before any Sentinel names it.

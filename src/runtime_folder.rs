@@ -32,6 +32,8 @@ pub enum About {
     Order,
     /// A Redis that stops is meant to.
     Maintenance,
+    /// The newest failover that the agent knew of.
+    Failover,
 }
 
 impl About {
@@ -41,6 +43,7 @@ impl About {
             About::SiteCommand => "command.json",
             About::Order => "order.json",
             About::Maintenance => "maintenance.json",
+            About::Failover => "failover.json",
         }
     }
 }

@@ -37,6 +37,8 @@ pub enum Why {
     Promoted,
     /// This host is cut off from its peers, which have another master by now.
     CutOff,
+    /// The Redis of this host has died as the master, and its failover was asked for.
+    Died,
     /// The call names the same Redis twice, which tells nothing.
     NoNews,
     /// Nobody has said anything.
@@ -52,6 +54,7 @@ pub enum Why {
 /// | this host's Redis says that it is a replica | elsewhere |
 /// | a promotion was published, and that Redis says master: of this host's | here, until a majority says so |
 /// | a promotion was published, and that Redis says master: of another host's | elsewhere |
+/// | this host's Redis has died as the master, and its failover was asked for | elsewhere |
 /// | a majority names this host's Redis, and it says master | here |
 /// | a majority names this host's Redis, and it says nothing | undecided |
 /// | a majority names another host | elsewhere |
@@ -65,11 +68,12 @@ pub enum Why {
 /// A promotion stands above the majority, which follows it by about a second: sentinel.c publishes the choice,
 /// promotes, and names the new master once INFO shows its new role. A later failover, or the leader's time, ends
 /// it (see [`Evidence::promoted`]).
-const ROWS: [fn(&Evidence) -> Option<Verdict>; 9] = [
+const ROWS: [fn(&Evidence) -> Option<Verdict>; 10] = [
     vip_of_a_server,
     ordered,
     replica_here,
     promoted,
+    died,
     by_majority,
     cut_off,
     told_by_the_local_sentinel,
@@ -137,6 +141,11 @@ fn promoted(evidence: &Evidence) -> Option<Verdict> {
         Ok(Place::Elsewhere) => Some(Verdict::Elsewhere(Why::Promoted)),
         Err(_) => None,
     }
+}
+
+/// A Redis that is restarted may have lost data, which the new master has.
+fn died(evidence: &Evidence) -> Option<Verdict> {
+    evidence.has_died.then_some(Verdict::Elsewhere(Why::Died))
 }
 
 fn by_majority(evidence: &Evidence) -> Option<Verdict> {
@@ -223,6 +232,7 @@ impl Verdict {
             Verdict::Here(..) => "to_is_here",
             Verdict::Elsewhere(Why::Replica) => "redis_is_replica",
             Verdict::Elsewhere(Why::CutOff) => "cut_off",
+            Verdict::Elsewhere(Why::Died) => "redis_has_died",
             Verdict::Elsewhere(Why::Promoted) => "promoted_elsewhere",
             Verdict::Elsewhere(_) => "to_is_elsewhere",
             Verdict::Stays(Why::NoNews) => "no_news",
@@ -238,6 +248,9 @@ impl Verdict {
             }
             Verdict::Elsewhere(Why::Replica) => {
                 "the Redis of this host is a replica, and the VIP is not here"
+            }
+            Verdict::Elsewhere(Why::Died) => {
+                "the Redis of this host has died, and the VIP is not here"
             }
             Verdict::Elsewhere(Why::CutOff) => {
                 "this host is cut off from its peers, and the VIP is not here"
@@ -554,6 +567,14 @@ mod tests {
                 vote(here(), AWAY, 7),
                 "promoted_here",
             ),
+            (
+                "the old master has died, and is back",
+                Evidence {
+                    has_died: true,
+                    ..away()
+                },
+                "promoted_elsewhere",
+            ),
             ("a mistake", clash(here()), "Permanent"),
             (
                 "an order against it",
@@ -563,6 +584,27 @@ mod tests {
                 },
                 "unbind",
             ),
+        ]);
+    }
+
+    #[test]
+    fn a_redis_that_has_died_gets_no_client_until_its_failover_has_ended() {
+        let died = |evidence: Evidence| Evidence {
+            has_died: true,
+            ..evidence
+        };
+        let deaf = own(Err(Fault::passing("refused")));
+        let back = || own(Ok(Role::Master));
+        check(vec![
+            ("dead", died(polled([HERE; 3], deaf)), "redis_has_died"),
+            ("back", died(polled([HERE; 3], back())), "redis_has_died"),
+            ("back", died(polled(["-"; 3], back())), "redis_has_died"),
+            (
+                "a replica",
+                died(polled([HERE; 3], replica())),
+                "redis_is_replica",
+            ),
+            ("over", polled([HERE; 3], back()), "to_is_here"),
         ]);
     }
 

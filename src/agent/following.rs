@@ -182,6 +182,7 @@ fn own(seen: Seen<()>, at: SocketAddr, name: &str) -> Own {
                 offset: Some(state.offset),
                 run_id: state.run_id,
                 role: Ok(state.role),
+                is_gone: false,
             }
         }
         Err(no) => Own {
@@ -190,6 +191,7 @@ fn own(seen: Seen<()>, at: SocketAddr, name: &str) -> Own {
             acknowledged: None,
             replicas: Vec::new(),
             run_id: None,
+            is_gone: seen.is_gone,
         },
     }
 }

@@ -52,7 +52,7 @@ impl Maintenance {
     /// Keeps what holds now, and nothing else.
     pub(super) fn keep(&self, core: &Core, now: Time) {
         let masters = core.masters();
-        let held = masters.filter_map(|one| Some((one.name.clone(), one.maintenance_until?)));
+        let held = masters.filter_map(|one| Some((one.name.clone(), one.maintenance?)));
         let held: BTreeMap<String, Time> = held.collect();
         let mut before = self.kept.borrow_mut();
         if *before == held {

@@ -70,7 +70,7 @@ impl World {
                 .core
                 .borrow()
                 .master(name)
-                .and_then(|it| it.maintenance_until);
+                .and_then(|it| it.maintenance);
             if held == until {
                 return true;
             }

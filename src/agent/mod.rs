@@ -7,16 +7,19 @@ pub mod backoff;
 pub mod chosen;
 pub mod client;
 pub mod core;
+mod deaths;
 mod following;
 mod hand_over;
 mod journal;
 mod kernel_events;
+mod last_failovers;
 mod maintenance;
 mod maintenance_request;
 pub mod metrics;
 mod orders;
 mod polls;
 mod probes;
+mod progress;
 pub mod redis;
 mod redis_connection;
 pub mod request;
@@ -43,6 +46,7 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::sleep;
 
 use self::journal::say;
+use self::progress::Progress;
 use self::service::Signal;
 use self::socket::{Asked, Server};
 use self::world::{End, QUEUE, World};
@@ -100,10 +104,12 @@ async fn stay(path: &Path, started: Instant) -> Result<(), Fault> {
     let (to, requests) = mpsc::channel(REQUESTS);
     let serving = spawn_local(server.serve(to));
     let answering = spawn_local(answer(requests, Rc::clone(&current)));
-    let alive = spawn_local(stay_alive());
+    let progress = Rc::new(Progress::new(Instant::now()));
+    let alive = spawn_local(stay_alive(Rc::clone(&progress)));
     let next = Next::default();
     let ended = loop {
-        match work(&config, (started, path), &current, &next).await {
+        let begun = (started, path, &progress);
+        match work(&config, begun, &current, &next).await {
             Ok(Some(new)) => config = new,
             Ok(None) => break Ok(()),
             Err(fault) => break Err(fault),
@@ -123,12 +129,16 @@ async fn stay(path: &Path, started: Instant) -> Result<(), Fault> {
 /// Works with a configuration until another one is to be used, which it returns, or a signal ends the agent.
 async fn work(
     config: &Rc<Config>,
-    (started, path): (Instant, &Path),
+    (started, path, progress): (Instant, &Path, &Rc<Progress>),
     current: &Current,
     next: &Next,
 ) -> Result<Option<Rc<Config>>, Fault> {
     let (to, mut events) = mpsc::channel(QUEUE);
-    let world = Rc::new(World::new(Rc::clone(config), started, to)?);
+    let world = Rc::new(World::new(
+        Rc::clone(config),
+        (started, Rc::clone(progress)),
+        to,
+    )?);
     current.replace(Some(Rc::clone(&world)));
     let beside = begin(&world, path, next)?;
     let end = world.work(&mut events, || next.borrow_mut().take()).await;
@@ -253,14 +263,17 @@ async fn tell_systemd(world: Rc<World>) {
     }
 }
 
-/// Tells systemd that the event loop turns.
-async fn stay_alive() {
+/// Tells systemd that the agent gets on. One that does not is restarted.
+async fn stay_alive(progress: Rc<Progress>) {
     let Some(every) = service::watchdog_every() else {
         return;
     };
     loop {
-        service::alive();
-        sleep((every / 2).max(Duration::from_millis(10))).await;
+        // After the whole machine was stopped the next look finds that the loop has turned since.
+        if progress.is_alive(Instant::now()) {
+            service::alive();
+        }
+        sleep((every / 4).max(Duration::from_millis(10))).await;
     }
 }
 

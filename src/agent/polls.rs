@@ -91,6 +91,10 @@ impl World {
         let event = match self.facts(name, poll, (memory, snapshot)).await {
             Ok(facts) => {
                 self.watch(name, &facts);
+                if let Ok(poll) = poll {
+                    let ways = poll.ways().to_vec();
+                    self.ways.borrow_mut().insert(name.to_owned(), ways);
+                }
                 Event::Polled(name.to_owned(), Box::new(facts))
             }
             Err(fault) => Event::NotPolled(name.to_owned(), fault),

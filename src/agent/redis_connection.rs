@@ -35,6 +35,8 @@ pub(super) struct Watcher<K, T> {
     why: Because,
     /// What this connection has said.
     known: Option<State>,
+    /// The number of its process, as it said itself.
+    process: Option<u32>,
     /// Whether there was no room for the last report: why it was asked then still counts.
     untold: bool,
 }
@@ -66,6 +68,7 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
             backoff: Backoff::default(),
             why: Because::Connected,
             known: None,
+            process: None,
             untold: false,
         }
     }
@@ -108,6 +111,7 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
             match State::ask(connection, self.known.as_ref(), until).await {
                 Ok(state) => {
                     self.backoff.reset();
+                    self.process = state.process;
                     self.known = Some(state.clone());
                     let next = match self.report(Ok(state)) {
                         true => asked + self.interval(),
@@ -272,10 +276,29 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
     /// Returns whether there was room.
     fn report(&mut self, state: Result<State, NoAnswer>) -> bool {
         let (key, why) = (self.key.clone(), self.why);
-        let seen = Seen { key, state, why };
+        let is_refused = state.as_ref().is_err_and(NoAnswer::is_refused);
+        let seen = Seen {
+            key,
+            why,
+            is_gone: is_refused && !self.process.is_some_and(is_a_living_redis),
+            state,
+        };
         self.untold = self.to.try_send(seen.into()).is_err();
         !self.untold
     }
+}
+
+/// Whether this process is seen to be a Redis that has not ended: it listens no more, and may be at the end of its
+/// shutdown, or listen elsewhere now. Of a Redis in a container the number means nothing here, or another program.
+fn is_a_living_redis(process: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else {
+        return false;
+    };
+    // `number (name) state ...` (proc_pid_stat(5)); a name may have spaces and brackets.
+    let name = stat.split_once('(').map(|(_, rest)| rest);
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    let is_redis = |name: &str| ["redis", "valkey"].iter().any(|it| name.starts_with(it));
+    name.is_some_and(is_redis) && state.is_some_and(|state| !state.starts_with(['Z', 'X']))
 }
 
 fn words(words: &[&str]) -> Words {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Fault};
 use crate::failover::Failover;
+use crate::text::escape;
 
 /// The longest request and the longest answer, in bytes.
 pub const LONGEST: usize = 256 * 1024;
@@ -26,6 +27,20 @@ pub struct Request {
     /// How the answer is to be told.
     #[serde(default)]
     pub telling: Telling,
+}
+
+impl Request {
+    /// Reads a request, which anybody in the socket's group may have sent.
+    ///
+    /// # Errors
+    ///
+    /// That it is none, in a text that can be shown.
+    pub fn read(line: &[u8]) -> Result<Request, String> {
+        serde_json::from_slice(line).map_err(|error| {
+            let why = escape(&error.to_string());
+            format!("it does not know this request: {why}")
+        })
+    }
 }
 
 /// Reads the arguments of [`Verb::Hook`].

@@ -72,15 +72,6 @@ impl World {
             (Some(Order::Bind), _) | (None, Verdict::Here(..)) => Expected::Here,
             _ => Expected::Unknown,
         };
-        // Where nothing can be known the VIP stays, and so do its announcements.
-        if matches!(
-            (order, &verdict),
-            (Some(Order::Unbind), _) | (None, Verdict::Elsewhere(_))
-        ) {
-            for target in &targets {
-                self.announcers.stop(target.vip.address);
-            }
-        }
         let mut task = Task::new(targets, expected);
         task.is_routine = task
             .targets
@@ -91,15 +82,25 @@ impl World {
         // It is never closed, so that this does not fail.
         let turn = self.turns.acquire().await;
         self.engine.look_anew();
+        let vips: Vec<_> = task
+            .targets
+            .iter()
+            .map(|target| target.vip.address)
+            .collect();
         let gather = async |now: &Snapshot<'_>| {
             let known = self.core.borrow().evidence(name, self.now());
             if order.is_none() {
                 has_own_address(&known, now).await?;
             }
-            Ok(Evidence {
+            let known = Evidence {
                 order: order.or(known.order),
                 ..known
-            })
+            };
+            // Not sooner: while this waits for its turn the truth may change, and a VIP that stays is announced on.
+            if matches!(crate::verdict::verdict(&known), Verdict::Elsewhere(_)) {
+                vips.iter().for_each(|vip| self.announcers.stop(*vip));
+            }
+            Ok(known)
         };
         match timeout(ATTEMPT, self.engine.settle(&mut task, gather)).await {
             Ok(Ok(())) => {}

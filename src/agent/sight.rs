@@ -20,6 +20,8 @@ pub struct Seen<K> {
     pub state: Result<State, NoAnswer>,
     /// Why it was asked.
     pub why: Because,
+    /// Whether it certainly does not run.
+    pub is_gone: bool,
 }
 
 /// Why a Redis was asked.

@@ -136,12 +136,7 @@ async fn read(stream: &mut UnixStream) -> Result<Request, String> {
     if text.last() != Some(&b'\n') {
         return Err(format!("the request is no line of at most {LONGEST} bytes"));
     }
-    serde_json::from_slice(&text).map_err(|error| {
-        format!(
-            "it does not know this request: {}",
-            escape(&error.to_string())
-        )
-    })
+    Request::read(&text)
 }
 
 /// Returns the answer to what the loop is not to see.

@@ -13,11 +13,13 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{timeout, timeout_at};
 
 use super::announcing::announcers;
-use super::core::{Action, Core, Event, Stands, Time};
+use super::core::{Action, Core, Event, Settings, Stands, Time};
 use super::following::{Followed, Watched};
 use super::journal::say_of;
+use super::last_failovers::LastFailovers;
 use super::maintenance::Maintenance;
 use super::orders::Orders;
+use super::progress::Progress;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
 use crate::engine::Engine;
@@ -26,7 +28,7 @@ use crate::failover::Endpoint;
 use crate::gather::remembered::Memory;
 use crate::kernel::Netlink;
 use crate::log::Level;
-use crate::redis::Lines;
+use crate::redis::{Lines, Server};
 use crate::text::escape;
 
 /// How many events may wait. Whoever sends more waits for its turn.
@@ -62,10 +64,12 @@ pub(super) struct World {
     pub(super) announcers: Announcers,
     pub(super) netlink: Netlink,
     pub(super) to: mpsc::Sender<Event>,
+    progress: Rc<Progress>,
     /// Something was settled, or asked: who waits for that looks again.
     pub(super) news: Notify,
     orders: Orders,
     maintenance: Maintenance,
+    last_failovers: LastFailovers,
     /// How many rounds of questions have ended.
     pub(super) rounds: Cell<u64>,
     /// How many have begun: what is asked now is answered by the next.
@@ -80,6 +84,12 @@ pub(super) struct World {
     asks: RefCell<BTreeMap<String, AbortHandle>>,
     /// Each Redis of this host that may not be told to follow another: that was said.
     pub(super) has_refused_to_follow: RefCell<BTreeSet<SocketAddr>>,
+    /// How each master's Sentinels are asked.
+    pub(super) ways: RefCell<BTreeMap<String, Vec<Server>>>,
+    /// One election at a time: the Sentinels have one epoch for all masters.
+    pub(super) elections: Semaphore,
+    /// Who refuses clients in place of a dead Redis, by the master's name.
+    pub(super) refusing: RefCell<BTreeMap<String, AbortHandle>>,
     /// Who answers for each VIP, when that was asked last.
     pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Vec<String>>>,
     /// How many commands of the site have not succeeded, by master.
@@ -104,17 +114,21 @@ impl World {
     /// No connection to the kernel.
     pub(super) fn new(
         config: Rc<Config>,
-        started: Instant,
+        (started, progress): (Instant, Rc<Progress>),
         to: mpsc::Sender<Event>,
     ) -> Result<World, crate::exit::Fault> {
-        let masters = config.masters.iter().map(|(name, master)| {
-            let vips = master.vips.iter().map(|vip| vip.address).collect();
-            (name.clone(), master.on_isolation, vips)
+        let masters = config.masters.iter().map(|(name, master)| Settings {
+            name: name.clone(),
+            vips: master.vips.iter().map(|vip| vip.address).collect(),
+            on_isolation: master.on_isolation,
+            on_redis_death: master.on_redis_death,
         });
         let core = Rc::new(RefCell::new(Core::new(masters)));
         let vips = config.vips().map(|vip| vip.address);
         let orders = Orders::recall(&config, &mut core.borrow_mut());
-        let maintenance = Maintenance::recall(&config, &mut core.borrow_mut(), started.elapsed());
+        let now = started.elapsed();
+        let last_failovers = LastFailovers::recall(&config, &mut core.borrow_mut(), now);
+        let maintenance = Maintenance::recall(&config, &mut core.borrow_mut(), now);
         Ok(World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
             lines: Rc::new(Lines::keeping()),
@@ -126,9 +140,11 @@ impl World {
             started,
             since: SystemTime::now() - started.elapsed(),
             to,
+            progress,
             news: Notify::new(),
             orders,
             maintenance,
+            last_failovers,
             rounds: Cell::new(0),
             rounds_begun: Cell::new(0),
             full_until: Cell::new(Time::ZERO),
@@ -138,6 +154,9 @@ impl World {
             watched: RefCell::default(),
             asks: RefCell::default(),
             has_refused_to_follow: RefCell::default(),
+            ways: RefCell::default(),
+            elections: Semaphore::new(1),
+            refusing: RefCell::default(),
             answers: RefCell::default(),
             pending_commands: RefCell::default(),
             waiting_commands: RefCell::default(),
@@ -164,6 +183,7 @@ impl World {
         self.take(Event::Woke);
         let mut end: Option<(End, Time)> = None;
         loop {
+            self.progress.turn(Instant::now());
             end = ended().map(|end| (end, self.now() + LAST_DUTY)).or(end);
             // Writes that are paused for a failover would reach the old master again, and be lost with it; and whoever
             // comes next does not know of a failover that no majority has confirmed.
@@ -189,12 +209,17 @@ impl World {
                 | Event::NotPolled(..)
                 | Event::Maintenance(..)
         );
+        let may_begin = matches!(event, Event::PollEnded | Event::Promotes(..));
         if matches!(event, Event::PollEnded) {
             self.rounds.set(self.rounds.get() + 1);
+            self.progress.round(Instant::now());
         }
         let actions = self.core.borrow_mut().on(event, self.now());
         for action in actions {
             self.carry_out(action);
+        }
+        if may_begin {
+            self.last_failovers.keep(&self.core.borrow(), self.now());
         }
         if is_news {
             self.orders.keep(&self.core.borrow());
@@ -234,6 +259,10 @@ impl World {
             Action::Unpause(name, at, heir) => {
                 spawn_local(async move { world.unpause(name, at, heir).await });
             }
+            Action::Elect(name, dead, near, over) => {
+                spawn_local(async move { world.elect(name, dead, near, over).await });
+            }
+            Action::Refuse(name, wanted) => self.refuse(name, wanted),
             Action::Log(name, is_well, sentence) => {
                 let level = if is_well {
                     Level::Notice
@@ -288,7 +317,7 @@ impl World {
 
     /// Ends what goes on. Writes that are paused are allowed again; VIPs stay as they are.
     pub(super) async fn end(&self) {
-        for (_, task) in self.asks.take() {
+        for (_, task) in self.asks.take().into_iter().chain(self.refusing.take()) {
             task.abort();
         }
         self.followed.take();

@@ -77,6 +77,17 @@ pub enum OnIsolation {
     Keep,
 }
 
+/// What the agent does when the master's Redis, on this host, has died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRedisDeath {
+    /// It has a Sentinel begin the failover at once.
+    #[default]
+    Failover,
+    /// It leaves that to Sentinel, which waits for `down-after-milliseconds`.
+    Wait,
+}
+
 /// One master and the addresses that follow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Master {
@@ -98,6 +109,8 @@ pub struct Master {
     pub on_release: Option<SiteCommand>,
     /// What the agent does with its VIPs while this host is cut off from its peers.
     pub on_isolation: OnIsolation,
+    /// What the agent does when its Redis, on this host, has died as the master.
+    pub on_redis_death: OnRedisDeath,
 }
 
 /// A command from the configuration.

@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use super::{
     Address, Agent, ClientCertificate, Config, DEFAULT_SENTINEL, LONGEST, Master, OnIsolation,
-    Password, Sentinel, SiteCommand, TIMEOUT, Tls, nearest,
+    OnRedisDeath, Password, Sentinel, SiteCommand, TIMEOUT, Tls, nearest,
 };
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
@@ -47,6 +47,8 @@ struct MasterTable {
     on_release: Option<CommandTable>,
     #[serde(default)]
     on_isolation: OnIsolation,
+    #[serde(default)]
+    on_redis_death: OnRedisDeath,
 }
 
 #[derive(Deserialize)]
@@ -262,6 +264,7 @@ impl Source<'_> {
             on_take_over,
             on_release,
             on_isolation: table.on_isolation,
+            on_redis_death: table.on_redis_death,
         })
     }
 
@@ -882,7 +885,7 @@ mod tests {
             ),
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterfaces = 'e'",
-                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `tls`, `on_take_over`, `on_release`, `on_isolation`. Did you mean `interface`?",
+                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `tls`, `on_take_over`, `on_release`, `on_isolation`, `on_redis_death`. Did you mean `interface`?",
             ),
             (
                 "[sentinel]\nadress = 'x'\n",

@@ -55,7 +55,9 @@ pub struct Look {
     /// The other Sentinels.
     pub sentinels: Vec<Listed>,
     /// How long a master must be silent until it counts as down.
-    pub down_after: Option<Duration>,
+    pub down_after: Duration,
+    /// How long ago the master answered it last.
+    pub silent: Duration,
 }
 
 /// A replica, as a Sentinel sees it.
@@ -196,7 +198,8 @@ pub fn read(
         tilt: info.as_ref().and_then(text).and_then(|text| tilt(&text)),
         replicas: list(replicas?).iter().filter_map(candidate).collect(),
         sentinels: list(sentinels?).iter().filter_map(listed).collect(),
-        down_after: number(&described, "down-after-milliseconds").map(Duration::from_millis),
+        down_after: time(&described, "down-after-milliseconds")?,
+        silent: time(&described, "last-ok-ping-reply")?,
     })
 }
 
@@ -247,7 +250,6 @@ fn list(answer: Value) -> Vec<Value> {
 }
 
 fn candidate(described: &Value) -> Option<Candidate> {
-    let time = |name: &str| number(described, name).map(Duration::from_millis);
     Some(Candidate {
         at: at(described)?,
         run_id: field(described, "runid").unwrap_or_default(),
@@ -255,8 +257,8 @@ fn candidate(described: &Value) -> Option<Candidate> {
         link_is_up: field(described, "master-link-status").as_deref() == Some("ok"),
         priority: number(described, "slave-priority")?,
         offset: number(described, "slave-repl-offset").unwrap_or_default(),
-        answered: time("last-ok-ping-reply")?,
-        told: time("info-refresh")?,
+        answered: time(described, "last-ok-ping-reply")?,
+        told: time(described, "info-refresh")?,
     })
 }
 
@@ -281,6 +283,10 @@ fn flags(described: &Value) -> Vec<String> {
 
 fn number(described: &Value, name: &str) -> Option<u64> {
     field(described, name)?.parse().ok()
+}
+
+fn time(described: &Value, name: &str) -> Option<Duration> {
+    number(described, name).map(Duration::from_millis)
 }
 
 pub(super) fn words(words: &[&str]) -> Words {

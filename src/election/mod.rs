@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::look::{Candidate, Look};
 use self::look::{election_questions, questions, read, read_voted, words};
+use self::rules::ABOVE;
 pub use self::rules::{Plan, Refusal, Round, Terms};
 use crate::evidence::Site;
 use crate::redis::{self, Endpoint, Lines, NoAnswer, Server, Value, Words};
@@ -52,6 +53,15 @@ pub enum Progress {
     Begun(String),
 }
 
+/// An election that came to nothing, or a request that did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Why.
+    pub why: Refusal,
+    /// Up to which epoch Sentinels may have voted in it; 0 where they were not asked to.
+    pub epoch: u64,
+}
+
 /// Asks every Sentinel how the master stands. `None` stands for one that did not answer in time.
 pub async fn look(request: &Request<'_>, lines: &Lines) -> Vec<Option<Look>> {
     let until = Instant::now() + request.step;
@@ -75,18 +85,29 @@ pub async fn hold(
     request: &Request<'_>,
     lines: &Lines,
     mut progress: impl FnMut(Progress),
-) -> Result<Plan, Refusal> {
+) -> Result<Plan, Failed> {
     let looks = look(request, lines).await;
-    let plan = rules::plan(&request.terms, &looks)?;
+    let failed = |epoch: u64| move |why: Refusal| Failed { why, epoch };
+    let mut plan = rules::plan(&request.terms, &looks).map_err(failed(0))?;
     let server = &request.ways[plan.asked];
     let who = server.endpoint.to_string();
     progress(Progress::Chosen(who.clone()));
-    for round in [Round::First, Round::Second] {
-        let votes = votes(request, (&plan, round), &looks, lines).await;
-        rules::is_elected(&request.terms, &plan, round, &votes)?;
+    let known = plan.epoch;
+    let mut first = Err(Refusal::Lost(0, request.terms.needed));
+    for above in ABOVE {
+        plan.epoch = known + above;
+        let votes = votes(request, (&plan, Round::First), &looks, lines).await;
+        first = rules::is_elected(&request.terms, &plan, Round::First, &votes);
+        if first.is_ok() || !rules::is_too_old(&plan, &votes) {
+            break;
+        }
     }
+    let failed = failed(plan.epoch + 1);
+    first.map_err(failed)?;
+    let second = votes(request, (&plan, Round::Second), &looks, lines).await;
+    rules::is_elected(&request.terms, &plan, Round::Second, &second).map_err(failed)?;
     progress(Progress::Elected(who.clone()));
-    begin(request, server, lines).await?;
+    begin(request, server, lines).await.map_err(failed)?;
     progress(Progress::Begun(who));
     Ok(plan)
 }

@@ -35,6 +35,8 @@ pub struct Terms {
     pub is_here: bool,
     /// The replicas that lack little of what the master has, as both name them; `None` where any will do.
     pub near: Option<Vec<String>>,
+    /// How long at least every Sentinel must have until it decides itself, where that counts.
+    pub ahead: Option<Duration>,
     /// Votes up to this epoch belong to an election that is known to be over.
     pub over: u64,
 }
@@ -52,6 +54,17 @@ pub struct Plan {
     pub config_epoch: u64,
     /// The replica that it will select.
     pub replica: String,
+}
+
+/// How far above the highest known epoch the first vote is tried, one after another: failovers of other masters that
+/// came to nothing have raised the Sentinels' current epoch, which no answer tells, and a vote in an older one is not
+/// given.
+pub const ABOVE: [u64; 4] = [0, 16, 1024, 65_536];
+
+/// Returns whether the Sentinels gave no vote because the epoch was too old: none has voted for another one.
+pub fn is_too_old(plan: &Plan, votes: &[Option<Voted>]) -> bool {
+    let mut voted = votes.iter().flatten();
+    voted.all(|voted| voted.now == voted.before || voted.now.leader == plan.run_id)
 }
 
 /// Which of the two votes is counted.
@@ -72,6 +85,8 @@ pub enum Refusal {
     OtherMaster,
     /// A Sentinel has this flag for the master.
     Busy(String, String),
+    /// This Sentinel is about to decide itself.
+    TooLate(String),
     /// A Sentinel has voted in this epoch, and no failover has come of it yet.
     Voted(u64),
     /// No Sentinel on another host could be asked, and why.
@@ -105,6 +120,9 @@ impl fmt::Display for Refusal {
                     "the Sentinel at {who} has the flag {} for it",
                     escape(flag)
                 )
+            }
+            Refusal::TooLate(who) => {
+                write!(f, "the Sentinel at {who} is about to decide itself")
             }
             Refusal::Voted(epoch) => write!(
                 f,
@@ -149,6 +167,13 @@ pub fn plan(terms: &Terms, looks: &[Option<Look>]) -> Result<Plan, Refusal> {
             return Err(Refusal::Busy(look.who.clone(), flag));
         }
     }
+    if let Some(ahead) = terms.ahead {
+        let is_late = |look: &&Look| look.silent + ahead >= look.down_after;
+        let mut late = answered.iter().map(|(_, look)| *look).filter(is_late);
+        if let Some(look) = late.next() {
+            return Err(Refusal::TooLate(look.who.clone()));
+        }
+    }
     let newest = |of: fn(&Look) -> u64| answered.iter().map(|(_, look)| of(look)).max();
     let newest = |of| newest(of).unwrap_or_default();
     let config_epoch = newest(|look| look.config_epoch);
@@ -158,7 +183,7 @@ pub fn plan(terms: &Terms, looks: &[Option<Look>]) -> Result<Plan, Refusal> {
     }
     // Of every master: a Sentinel has one current epoch for all.
     let highest = newest(|look| look.highest_epoch);
-    let epoch = 1 + highest.max(newest_vote).max(config_epoch);
+    let epoch = 1 + highest.max(newest_vote).max(config_epoch).max(terms.over);
     let (asked, run_id, replica) = choose(terms, &answered)?;
     Ok(Plan {
         asked,
@@ -288,10 +313,10 @@ fn is_for(terms: &Terms, plan: &Plan, (round, place): (Round, usize), voted: &Vo
     let is_first = Vote::new(&plan.run_id, plan.epoch);
     let is_next = Vote::new(&plan.run_id, plan.epoch + 1);
     match round {
-        // What it voted for before is over, or was this.
+        // What it voted for before is over, or was the same: one Sentinel does not fail over twice at the same time.
         Round::First => {
-            let is_free = voted.before.epoch <= plan.config_epoch.max(terms.over);
-            voted.now == is_first && is_free
+            let is_over = voted.before.epoch <= plan.config_epoch.max(terms.over);
+            voted.now == is_first && (is_over || voted.before.leader == plan.run_id)
         }
         Round::Second if place == plan.asked => voted.now == is_first,
         Round::Second => voted.now == is_next && voted.before == is_first,

@@ -13,6 +13,7 @@ fn terms() -> Terms {
         leaving: vec!["10.0.0.2".parse().unwrap()],
         is_here: false,
         near: Some(vec!["10.0.0.1:6379".into(), "10.0.0.3:6379".into()]),
+        ahead: Some(Duration::from_millis(500)),
         over: 0,
     }
 }
@@ -52,7 +53,8 @@ fn look(host: usize) -> Look {
         tilt: Some(false),
         replicas: vec![replica(1), replica(3)],
         sentinels: (1..=3).filter(|one| *one != host).map(other).collect(),
-        down_after: Some(Duration::from_secs(5)),
+        down_after: Duration::from_secs(5),
+        silent: Duration::from_millis(900),
     }
 }
 
@@ -118,6 +120,8 @@ fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
         of_one(&|look| look.tilt = Some(true)),
         Refusal::Busy(..)
     ));
+    let late = of_one(&|look| look.silent = Duration::from_millis(4500));
+    assert_eq!(late, Refusal::TooLate("10.0.0.1:26379".into()));
     assert_eq!(of_one(&|look| look.vote.epoch = 5), Refusal::Voted(5));
     assert!(no_sentinel(&refused(&|_, looks| each(looks, |look| {
         look.tilt = None

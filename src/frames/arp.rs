@@ -9,6 +9,8 @@ use pnet_packet::arp::{
 };
 use pnet_packet::ethernet::{EtherTypes, EthernetPacket, MutableEthernetPacket};
 
+use super::ethernet::is_one_host;
+
 /// The length of an ARP frame for IPv4 over Ethernet, in bytes: header and payload, without the
 /// padding, which is the network card's business.
 const FRAME: usize = 14 + 28;
@@ -55,6 +57,31 @@ pub fn answer(frame: &[u8], mac: MacAddr, vip: Ipv4Addr) -> Option<Ipv4Addr> {
     is_answer.then(|| arp.get_sender_proto_addr())
 }
 
+/// Returns the reply to a neighbour that asks for the VIP's hardware address, if a received frame is such a question.
+/// A probe (RFC 5227) is not one: it comes from a host that is about to have the VIP, and does so where nobody answers.
+pub fn reply_to(frame: &[u8], mac: MacAddr, vip: Ipv4Addr) -> Option<Vec<u8>> {
+    let ethernet = EthernetPacket::new(frame)?;
+    let arp = ArpPacket::new(ethernet.payload())?;
+    let (asker, asker_mac) = (arp.get_sender_proto_addr(), arp.get_sender_hw_addr());
+    let is_question = ethernet.get_ethertype() == EtherTypes::Arp
+        && [mac, MacAddr::broadcast()].contains(&ethernet.get_destination())
+        && arp.get_hardware_type() == ArpHardwareTypes::Ethernet
+        && arp.get_protocol_type() == EtherTypes::Ipv4
+        && arp.get_operation() == ArpOperations::Request
+        && arp.get_target_proto_addr() == vip
+        && is_one_host(asker_mac)
+        && asker_mac != mac
+        && asker != vip
+        && !asker.is_unspecified()
+        && !asker.is_multicast()
+        && !asker.is_broadcast();
+    let reply = || {
+        let (sender, target) = ((mac, vip), (asker_mac, asker));
+        to(asker_mac, ArpOperations::Reply, sender, target)
+    };
+    is_question.then(reply)
+}
+
 /// Returns the hardware address that a received frame claims the VIP for, if it is an ARP frame
 /// whose sender says that it has the VIP.
 pub fn claim(frame: &[u8], vip: Ipv4Addr) -> Option<MacAddr> {
@@ -69,12 +96,21 @@ pub fn claim(frame: &[u8], vip: Ipv4Addr) -> Option<MacAddr> {
 
 fn broadcast(
     operation: ArpOperation,
+    sender: (MacAddr, Ipv4Addr),
+    target: (MacAddr, Ipv4Addr),
+) -> Vec<u8> {
+    to(MacAddr::broadcast(), operation, sender, target)
+}
+
+fn to(
+    destination: MacAddr,
+    operation: ArpOperation,
     (sender_mac, sender): (MacAddr, Ipv4Addr),
     (target_mac, target): (MacAddr, Ipv4Addr),
 ) -> Vec<u8> {
     let mut frame = vec![0; FRAME];
     if let Some(mut ethernet) = MutableEthernetPacket::new(&mut frame) {
-        ethernet.set_destination(MacAddr::broadcast());
+        ethernet.set_destination(destination);
         ethernet.set_source(sender_mac);
         ethernet.set_ethertype(EtherTypes::Arp);
     }
@@ -176,5 +212,36 @@ mod tests {
         );
         assert_eq!(claim(&announcement_reply(MAC, VIP)[..41], VIP), None);
         assert_eq!(claim(&[], VIP), None);
+    }
+
+    #[test]
+    fn a_question_is_answered_to_its_asker_alone_and_a_probe_is_not() {
+        let peer = Ipv4Addr::new(192, 168, 56, 1);
+        let theirs = MacAddr(0x02, 0, 0, 0, 0, 1);
+        let reply = reply_to(&directed_request(theirs, peer, VIP), MAC, VIP).unwrap();
+        assert_eq!(reply[..6], theirs.octets());
+        assert_eq!(reply[6..12], MAC.octets());
+        assert_eq!(reply[20..22], [0, 2]);
+        assert_eq!(claim(&reply, VIP), Some(MAC));
+        assert_eq!(reply[32..38], theirs.octets());
+        assert_eq!(reply[38..42], peer.octets());
+        // As of a host that looks whether its entry is still right.
+        let mut asked_alone = directed_request(theirs, peer, VIP);
+        asked_alone[..6].copy_from_slice(&MAC.octets());
+        assert!(reply_to(&asked_alone, MAC, VIP).is_some());
+        asked_alone[..6].copy_from_slice(&[2; 6]);
+        for other in [
+            asked_alone,
+            probe(theirs, VIP),
+            announcement_request(theirs, VIP),
+            announcement_reply(theirs, VIP),
+            directed_request(theirs, peer, peer),
+            directed_request(MAC, peer, VIP),
+            directed_request(MacAddr::broadcast(), peer, VIP),
+            directed_request(theirs, Ipv4Addr::BROADCAST, VIP),
+            directed_request(theirs, peer, VIP)[..41].to_vec(),
+        ] {
+            assert_eq!(reply_to(&other, MAC, VIP), None, "{other:02x?}");
+        }
     }
 }

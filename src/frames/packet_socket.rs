@@ -6,12 +6,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, recv, send, setsockopt, socket, sockopt,
+};
 use pnet_datalink::{ChannelType, Config, NetworkInterface};
 use pnet_packet::ethernet::{EtherType, EtherTypes};
 use socket2::{SockFilter, SockRef};
 use tokio::io::unix::AsyncFd;
 
+use super::segment_filter;
 use crate::exit::Fault;
 use crate::kernel_error;
 use crate::link::Link;
@@ -30,6 +33,10 @@ const NEIGHBOR_ADVERTISEMENTS: [SockFilter; 6] = [
 const LOAD_BYTE: u16 = 0x30;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;
+
+/// How many bytes of segments may wait: clients that were reset come back all at once, and the kernel counts 0.8 to
+/// 2.5 kB for each frame.
+const CROWD: usize = 16 << 20;
 
 /// A packet socket on one interface. It never blocks.
 pub struct PacketSocket {
@@ -60,6 +67,23 @@ impl PacketSocket {
             IpAddr::V4(_) => Self::open(link, EtherTypes::Arp, &[]),
             IpAddr::V6(_) => Self::open(link, EtherTypes::Ipv6, &NEIGHBOR_ADVERTISEMENTS),
         }
+    }
+
+    /// Opens a packet socket on `link` that sends, and receives the TCP segments to `vip`, for IPv6 the neighbor
+    /// solicitations for it as well. What this host sends is not received.
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketSocket::sender`].
+    pub fn segments(link: &Link, vip: IpAddr) -> Result<PacketSocket, Fault> {
+        let receives = match vip {
+            IpAddr::V4(_) => EtherTypes::Ipv4,
+            IpAddr::V6(_) => EtherTypes::Ipv6,
+        };
+        let socket = Self::open(link, receives, &segment_filter::segments(vip))?;
+        // With the smaller queue more of a crowd of clients has to ask again, after a second.
+        let _ = setsockopt(&socket.fd, sockopt::RcvBufForce, &CROWD);
+        Ok(socket)
     }
 
     fn open(

@@ -30,6 +30,8 @@ pub struct State {
     pub follows: Option<Follows>,
     /// Its version, where it may be asked for that. Valkey gives the version of Redis that it is compatible with.
     pub version: Option<String>,
+    /// The number of its process, as it sees it: in a container not as this host does.
+    pub process: Option<u32>,
 }
 
 /// A replica as its master sees it.
@@ -81,6 +83,7 @@ impl State {
         if let Some(known) = known {
             state.run_id.clone_from(&known.run_id);
             state.version.clone_from(&known.version);
+            state.process = known.process;
         }
         Ok(state)
     }
@@ -137,6 +140,7 @@ pub fn read(
         role: word,
         run_id: line(&server, "run_id").map(str::to_owned),
         version: line(&server, "redis_version").map(str::to_owned),
+        process: line(&server, "process_id").and_then(|number| number.parse().ok()),
         offset: 0,
         promoted_at: None,
         replicas: Vec::new(),

@@ -83,3 +83,8 @@ fn a_neighbor_discovery_frame_says_no_more_than_is_in_it() {
 fn a_hosts_file_gives_addresses_that_are_in_it() {
     feed("hosts", bodies::hosts);
 }
+
+#[test]
+fn no_request_to_the_agent_makes_anything_but_a_clean_result() {
+    feed("requests", bodies::requests);
+}

@@ -3,7 +3,8 @@
 use std::process::{Child, Stdio};
 
 use crate::common::sniffer::{Frame, Sniffer};
-use crate::common::{Host, Lab, eventually, executable, false_sentinel, guides_lab};
+use crate::common::{Host, Lab, NameHolder, eventually, executable, false_sentinel, guides_lab};
+use crate::lock::LOCK;
 use crate::rivals::{answers, by, claim, sentinel};
 
 const VIP: &str = "192.168.56.250";
@@ -97,6 +98,29 @@ fn a_claim_is_contested_long_after_the_take_over_and_only_while_the_truth_says_h
         after[before..].iter().filter(|frame| by_one(frame)).count(),
         0
     );
+}
+
+#[test]
+fn a_vip_is_announced_on_where_its_release_did_not_come_to_pass() {
+    let lab = lab(1);
+    let server = lab.host("server1");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    let _agent = Agent::start(&server);
+    sniffer.wait_for_rounds(VIP, 6);
+    let says = |what: &str| {
+        eventually(what, || lab.log().iter().any(|line| line.contains(what)));
+    };
+    // Another run is about the VIP, so that the release has to wait.
+    let holder = NameHolder::start(&server, LOCK);
+    lab.file("says", "192.168.56.102 2");
+    says("the VIP does not belong here");
+    // Meanwhile nobody knows any more where it belongs.
+    lab.file("says", "silent");
+    says("the VIP stays as it is");
+    holder.release();
+    let before = sniffer.settled(&server, VIP).len();
+    eventually("it is announced", || sniffer.about(VIP).len() > before + 6);
+    assert!(server.has(BOUND));
 }
 
 /// The one that the truth names announces last, whatever the other one believed for a while.

@@ -105,6 +105,68 @@ fn a_stranger_cannot_hold_the_lock() {
     assert!(end_of(&mut waiting).success());
 }
 
+/// What the agent's unit gives it: a user of its own, with these two capabilities from the service manager.
+const AS_THE_AGENT: [&str; 7] = [
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--inh-caps=+net_admin,+net_raw",
+    "--ambient-caps=+net_admin,+net_raw",
+    "--bounding-set=-all,+net_admin,+net_raw",
+    "--no-new-privs",
+];
+
+#[test]
+fn an_operators_run_as_root_and_the_agent_as_its_own_user_exclude_each_other() {
+    if !is_root() {
+        // The lab has one user only.
+        return;
+    }
+    let lab = guides_lab(BOTH);
+    let server = lab.host("server1");
+    // The agent's user must get at the program and the configuration.
+    lab.run("chmod", ["755", lab.dir().to_str().unwrap()]);
+    let program = lab.file("vipswitch", std::fs::read(executable()).unwrap());
+    lab.run("chmod", ["755", program.to_str().unwrap()]);
+    let agents = |what: &std::ffi::OsStr| {
+        let mut command = server.command("setpriv");
+        command.args(AS_THE_AGENT).arg(what);
+        command
+    };
+    let waits = |mut run: std::process::Child, bound: bool| {
+        assert!(wait_for(Duration::from_secs(1), || run.try_wait().unwrap()).is_none());
+        assert_eq!(server.has(V4_BOUND), bound);
+        run
+    };
+    // Root's waits for the agent's.
+    let holder = NameHolder::start_by(agents("perl".as_ref()), LOCK);
+    let run = server.command(executable()).arg("bind").spawn().unwrap();
+    let mut run = waits(run, false);
+    holder.release();
+    assert!(end_of(&mut run).success() && server.has(V4_BOUND));
+    // The agent's waits for root's.
+    let holder = NameHolder::start(&server, LOCK);
+    let run = agents(program.as_os_str()).arg("unbind").spawn().unwrap();
+    let mut run = waits(run, true);
+    holder.release();
+    assert!(end_of(&mut run).success() && !server.has(V4_BOUND));
+    // Where a stranger has the name the agent's user has the file, too.
+    let mut silent = server.command("perl");
+    silent.env("SILENT", "1");
+    let _stranger = NameHolder::start_by(silent, LOCK);
+    let mut flock = agents("flock".as_ref());
+    flock.args(["/proc/sys/net/ipv4/tcp_fastopen_key", "sh", "-c"]);
+    flock.arg("echo held; exec cat");
+    flock.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut flock = flock.spawn().unwrap();
+    std::io::Read::read_exact(flock.stdout.as_mut().unwrap(), &mut [0; 4]).unwrap();
+    let run = server.command(executable()).arg("bind").spawn().unwrap();
+    let mut run = waits(run, false);
+    drop(flock.stdin.take());
+    flock.wait().unwrap();
+    assert!(end_of(&mut run).success());
+}
+
 #[test]
 fn a_stranger_cannot_have_the_sites_commands_run_side_by_side() {
     let lab = guides_lab(

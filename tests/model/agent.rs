@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use vipswitch::agent::core::{Action, Core, Event as Tells, Facts, Own, Settled};
-use vipswitch::config::OnIsolation;
+use vipswitch::agent::core::{Action, Core, Event as Tells, Facts, Own, Settings, Settled};
+use vipswitch::config::{OnIsolation, OnRedisDeath};
 use vipswitch::evidence::{Call as Told, Role as Says, Word};
 use vipswitch::exit::Fault;
 use vipswitch::gather::Poll;
@@ -106,8 +106,12 @@ impl Agents {
         if cluster.machines[host].agent != Some(Process::Running) {
             return;
         }
-        let vips = vec![self.vip.address];
-        let master = (NAME.to_owned(), OnIsolation::Release, vips);
+        let master = Settings {
+            name: NAME.to_owned(),
+            vips: vec![self.vip.address],
+            on_isolation: OnIsolation::Release,
+            on_redis_death: OnRedisDeath::Wait,
+        };
         let life = cluster.token();
         self.agents[host] = Some(Agent {
             core: Core::new(std::iter::once(master)),
@@ -226,6 +230,8 @@ impl Agents {
                 audit.find(wrong);
                 self.later(host, moment, Doing::Unpause, cluster);
             }
+            // Its masters wait for Sentinel; `elections` plays the requests.
+            Action::Elect(..) | Action::Refuse(..) => {}
             Action::Log(_, _, text) => {
                 audit.note(cluster.now, || format!("the agent of host {host}: {text}"));
             }
@@ -308,6 +314,7 @@ impl Agents {
             acknowledged: (is_master && follows).then_some(Duration::ZERO),
             replicas: Vec::new(),
             run_id: Some(format!("r{host}")),
+            is_gone: false,
         };
         let at = SocketAddr::new(address(host), 6379);
         self.tell(host, Tells::OwnRedis(NAME.into(), at, own), cluster, audit);

@@ -74,6 +74,7 @@ mod cluster;
 #[path = "../integration/common/mod.rs"]
 mod common;
 mod driver;
+mod elections;
 mod parity;
 mod play;
 mod sentinel;

@@ -3,8 +3,10 @@
 //! [`verdict`](crate::verdict)'s to say; this says when it is asked, and when it is carried out.
 
 mod cut_off;
+mod death;
 mod former;
 mod hand_over;
+mod lifts;
 mod master;
 mod promotion;
 mod timeline;
@@ -14,12 +16,13 @@ use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::config::OnIsolation;
-use crate::evidence::{Call, Evidence, Order, Role, Word};
+use crate::config::{OnIsolation, OnRedisDeath};
+use crate::evidence::{Call, Evidence, Order, Role, Site, Word};
 use crate::exit::Fault;
 use crate::failover::Endpoint;
 use crate::verdict::Verdict;
 
+pub use death::APART;
 pub use master::{Master, Stands, words};
 pub use timeline::Timeline;
 
@@ -65,6 +68,9 @@ pub enum Event {
     Paused(String, Result<(), String>),
     /// Writes are allowed again.
     Unpaused(String),
+    /// What came of an election: the Sentinel that was asked; or why none was, and whether it may have begun all the
+    /// same. Up to which epoch Sentinels may have voted.
+    Elected(String, Result<String, (String, bool)>, u64),
     /// An attempt has ended.
     Settled(String, Box<Settled>),
     /// An address was removed from an interface of this host.
@@ -113,6 +119,21 @@ pub struct Own {
     pub replicas: Vec<crate::agent::snapshot::Replica>,
     /// Its run id.
     pub run_id: Option<String>,
+    /// Whether it certainly does not run: nothing listens there, and its process has ended as far as that can be seen.
+    pub is_gone: bool,
+}
+
+/// A master of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The master-name.
+    pub name: String,
+    /// Its VIPs.
+    pub vips: Vec<IpAddr>,
+    /// What is done while this host is cut off.
+    pub on_isolation: OnIsolation,
+    /// What is done when its Redis, on this host, has died.
+    pub on_redis_death: OnRedisDeath,
 }
 
 /// How an attempt ended.
@@ -147,6 +168,11 @@ pub enum Action {
     Pause(String, SocketAddr, Duration),
     /// Allow writes on this Redis, after it was told to follow this new master, if there is one.
     Unpause(String, SocketAddr, Option<Endpoint>),
+    /// Have a Sentinel elected and asked to fail over from this master, which has died, to one of these replicas. Votes
+    /// up to this epoch are those of an earlier round, of which nothing came.
+    Elect(String, Site, Vec<String>, u64),
+    /// Have clients refused in place of this master's Redis once its VIP is released, or end that.
+    Refuse(String, bool),
     /// A change of state, for the log: whether all is well, and a sentence.
     Log(String, bool, String),
 }
@@ -186,12 +212,9 @@ pub struct Core {
 }
 
 impl Core {
-    /// Returns the state of an agent that knows nothing yet. `masters` are the names, and what each does while this
-    /// host is cut off.
-    pub fn new(masters: impl Iterator<Item = (String, OnIsolation, Vec<IpAddr>)>) -> Core {
-        let master = |(name, on_isolation, vips): (String, OnIsolation, Vec<IpAddr>)| {
-            (name.clone(), Master::new(name, on_isolation, vips))
-        };
+    /// Returns the state of an agent that knows nothing yet.
+    pub fn new(masters: impl Iterator<Item = Settings>) -> Core {
+        let master = |settings: Settings| (settings.name.clone(), Master::new(settings));
         Core {
             masters: masters.map(master).collect(),
             polling: None,
@@ -272,13 +295,13 @@ impl Core {
             Event::AddressNew(address) => {
                 // An address of this host's own may be what an attempt lacked, or a server's.
                 if self.is_vip(address) {
-                    self.each(|master| master.gained(address));
+                    self.each(|master| master.gained(address, now));
                 } else {
                     self.poll_again = true;
-                    self.each(|master| master.gained_own(address));
+                    self.each(|master| master.gained_own(address, now));
                 }
             }
-            Event::LinkChanged => self.each(Master::may_work_now),
+            Event::LinkChanged => self.each(|master| master.may_work_now(now)),
             event => return self.take_of_one(event, now, actions),
         }
         Touched::All
@@ -337,6 +360,10 @@ impl Core {
             Event::Unpaused(name) => {
                 self.of(&name, |master| master.unpaused(now));
                 (name, false)
+            }
+            Event::Elected(name, asked, epoch) => {
+                self.of(&name, |master| master.elected((asked, epoch), now, actions));
+                (name, true)
             }
             Event::Settled(name, settled) => {
                 self.of(&name, |master| master.settled(*settled, now, actions));
@@ -398,7 +425,12 @@ impl Core {
 
     /// Goes on with a maintenance that an earlier agent of this host was told of.
     pub fn go_on_maintaining(&mut self, name: &str, until: Time) {
-        self.of(name, |master| master.maintenance_until = Some(until));
+        self.of(name, |master| master.maintenance = Some(until));
+    }
+
+    /// Goes on with what an earlier agent of this host knew of the newest failover, and until when no other is asked for.
+    pub fn go_on_after(&mut self, name: &str, epoch: u64, quiet_until: Time) {
+        self.of(name, |master| master.go_on_after(epoch, quiet_until));
     }
 
     /// Returns the masters, by name.

@@ -5,6 +5,8 @@ use crate::failover::Host;
 use crate::place::Place;
 use crate::verdict::Why;
 
+mod death;
+
 const M: &str = "m";
 const VIP: &str = "10.0.0.250";
 const HERE: &str = "10.0.0.1";
@@ -88,6 +90,7 @@ fn own(role: Role) -> Own {
         acknowledged: Some(Duration::ZERO),
         replicas: Vec::new(),
         run_id: None,
+        is_gone: false,
     }
 }
 
@@ -99,7 +102,12 @@ struct Agent {
 
 impl Agent {
     fn new() -> Agent {
-        let masters = [(M.to_owned(), OnIsolation::Release, vec![ip(VIP)])];
+        let masters = [Settings {
+            name: M.to_owned(),
+            vips: vec![ip(VIP)],
+            on_isolation: OnIsolation::Release,
+            on_redis_death: OnRedisDeath::Failover,
+        }];
         Agent {
             core: Core::new(masters.into_iter()),
             now: ms(0),
@@ -473,10 +481,35 @@ fn a_vip_that_something_else_removed_or_bound_is_mended_at_once() {
     agent.on(1, Event::AddressGone(ip(VIP)));
     assert!(agent.settles(1).contains(&settle()));
     agent.settles(1);
+    assert_eq!(agent.master().drifts, 2);
     assert_eq!(agent.on(10, Event::AddressGone(ip("10.0.0.9"))), []);
     let mut agent = Agent::standing(false);
     assert!(agent.on(10, Event::AddressNew(ip(VIP))).contains(&settle()));
+    agent.settles(1);
     assert_eq!(agent.master().drifts, 1);
+}
+
+#[test]
+fn what_the_kernel_tells_late_of_the_agents_own_deeds_is_no_drift() {
+    for here in [true, false] {
+        let mut agent = Agent::standing(here);
+        let late = match here {
+            true => Event::AddressGone(ip(VIP)),
+            false => Event::AddressNew(ip(VIP)),
+        };
+        // It is looked at, and found as it should be.
+        assert!(agent.on(1, late).contains(&settle()));
+        let settled = Settled {
+            verdict: Some(agent.master().verdict.clone()),
+            failed: None,
+            took_over: false,
+            released: false,
+            first_frame: None,
+        };
+        agent.on(1, Event::Settled(M.into(), Box::new(settled)));
+        assert!(agent.master().is_settled());
+        assert_eq!(agent.master().drifts, 0);
+    }
 }
 
 #[test]
@@ -514,6 +547,37 @@ fn a_failed_attempt_is_repeated_and_a_hopeless_one_rarely() {
         assert!(agent.on(pause, Event::Woke).contains(&settle()));
     }
     assert_eq!(fails(&mut agent, Kind::Permanent), Some(ms(30_000)));
+}
+
+#[test]
+fn a_link_that_flaps_does_not_have_a_hopeless_attempt_repeated_all_the_time() {
+    let mut agent = Agent::standing(true);
+    agent.on(10, Event::AddressGone(ip(VIP)));
+    let mut attempts = 0;
+    let settled = Settled {
+        verdict: Some(agent.master().verdict.clone()),
+        failed: Some(Fault::permanent("no")),
+        took_over: false,
+        released: false,
+        first_frame: None,
+    };
+    // The first change may be what was missing.
+    agent.on(1, Event::Settled(M.into(), Box::new(settled.clone())));
+    assert!(agent.on(1, Event::LinkChanged).contains(&settle()));
+    for round in 0..2000 {
+        agent.on(5, Event::Settled(M.into(), Box::new(settled.clone())));
+        let actions = match round % 2 {
+            0 => agent.on(5, Event::LinkChanged),
+            _ => agent.on(5, Event::AddressNew(ip("172.17.0.1"))),
+        };
+        attempts += usize::from(actions.contains(&settle()));
+    }
+    // In 20 seconds.
+    assert!((15..=35).contains(&attempts), "{attempts}");
+    // A quiet time later a change counts at once again.
+    agent.on(10, Event::Settled(M.into(), Box::new(settled)));
+    agent.polled(15_000, facts([HERE; 3], Role::Master));
+    assert!(agent.on(1, Event::LinkChanged).contains(&settle()));
 }
 
 #[test]

@@ -11,6 +11,10 @@ pub struct Timeline {
     pub to: String,
     /// How it ended here; empty while it goes on.
     pub ended: &'static str,
+    /// The Redis of this host died.
+    pub died: Option<Time>,
+    /// A Sentinel was asked to fail over.
+    pub asked: Option<Time>,
     /// Sentinel's event was seen.
     pub event: Option<Time>,
     /// Writes were paused.
@@ -36,6 +40,8 @@ impl Timeline {
     pub fn words(&self) -> String {
         let since = |at: Time| at.saturating_sub(self.began).as_secs_f64() * 1000.0;
         let steps = [
+            ("asked for", self.asked),
+            ("chosen", self.event.filter(|_| self.asked.is_some())),
             ("writes paused", self.paused),
             ("it said master", self.role_changed),
             ("first frame", self.first_frame),

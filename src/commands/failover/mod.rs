@@ -20,7 +20,7 @@ use self::told::{Told, refused};
 use super::load;
 use crate::cli::{Options, Planned};
 use crate::config::Config;
-use crate::election::{self, Plan, Progress, Refusal};
+use crate::election::{self, Failed, Plan, Progress, Refusal};
 use crate::exit::{Exit, Fault};
 use crate::failover::Endpoint;
 use crate::gather;
@@ -91,7 +91,7 @@ struct Verb<'a> {
 impl Verb<'_> {
     async fn carry_out(&self, told: &mut Told) -> anyhow::Result<()> {
         let at = (&self.lines, &self.netlink);
-        let known = Known::gather((self.config, self.name), self.options, at).await?;
+        let mut known = Known::gather((self.config, self.name), self.options, at).await?;
         told.from = Some(known.master.endpoint.to_string());
         told.say(&format!(
             "the master is {}: {}",
@@ -99,7 +99,7 @@ impl Verb<'_> {
         ))
         .await?;
         let near = (!self.of.force).then(|| known.near.clone());
-        let plan = self.look(&known, near.clone(), told).await?;
+        let plan = self.look(&mut known, near.clone(), told).await?;
         if self.options.dry_run {
             return Ok(());
         }
@@ -117,20 +117,19 @@ impl Verb<'_> {
     /// Looks whether it can be done, and tells what would be.
     async fn look(
         &self,
-        known: &Known,
+        known: &mut Known,
         near: Option<Vec<String>>,
         told: &mut Told,
     ) -> anyhow::Result<Plan> {
-        let of_redis = known.of_redis(self.of.now);
-        for note in rules::notes(&of_redis) {
+        for note in rules::notes(&known.of_redis(self.of.now)) {
             told.note(note).await?;
         }
-        let objection = rules::objection(&of_redis).filter(|_| !self.of.force);
+        let objection = rules::objection(&known.of_redis(self.of.now));
+        let objection = objection.filter(|_| !self.of.force);
         if let Some(fault) = objection {
             return Err(fault.within("no failover was asked for").into());
         }
-        let terms = known.request(self.name, near).terms;
-        let plan = election::rules::plan(&terms, &known.looks).map_err(|no| refusal(&no))?;
+        let plan = self.plan(known, near, told).await?;
         let sentinel = known.poll.ways()[plan.asked].endpoint.to_string();
         let heir = known::read(&plan.replica);
         let lacks = match &heir {
@@ -154,6 +153,30 @@ impl Verb<'_> {
         told.say(&text).await?;
         (told.to, told.sentinel) = (Some(plan.replica.clone()), Some(sentinel));
         Ok(plan)
+    }
+
+    /// Returns whom it would ask, and for which replica. Where a Sentinel has voted, waits whether anything comes of it.
+    async fn plan(
+        &self,
+        known: &mut Known,
+        near: Option<Vec<String>>,
+        told: &Told,
+    ) -> anyhow::Result<Plan> {
+        let plan = |known: &Known| {
+            let terms = known.request(self.name, near.clone()).terms;
+            election::rules::plan(&terms, &known.looks)
+        };
+        let planned = match plan(known) {
+            Err(no @ Refusal::Voted(epoch)) => {
+                let most = known::NOTHING_CAME.as_secs();
+                told.say(&format!("{no}: waiting for it, {most} s at most"))
+                    .await?;
+                known.outwait(self.name, epoch, &self.lines).await;
+                plan(known)
+            }
+            planned => planned,
+        };
+        Ok(planned.map_err(|no| refusal(&no))?)
     }
 
     /// Has it begun, and follows it to its end.
@@ -181,12 +204,15 @@ impl Verb<'_> {
         let plan = match held.await {
             Ok(plan) => plan,
             // It may have begun all the same.
-            Err(Refusal::Silent(why)) => {
+            Err(Failed {
+                why: Refusal::Silent(why),
+                ..
+            }) => {
                 told.note(format!("the Sentinel did not answer in time: {why}"))
                     .await?;
                 plan
             }
-            Err(no) => {
+            Err(Failed { why: no, .. }) => {
                 told.asked = no.was_asked();
                 return Err(refusal(&no).into());
             }
@@ -382,7 +408,7 @@ fn refusal(no: &Refusal) -> Fault {
         Refusal::Refused(_) | Refusal::Silent(_) => Fault::passing(no.to_string()).remedy(
             "Look at that Sentinel's log. Another failover may be asked for once this one is over, after twice failover-timeout at most.",
         ),
-        Refusal::Busy(..) | Refusal::Voted(_) | Refusal::Lost(..) => refused(no).remedy(
+        Refusal::Busy(..) | Refusal::TooLate(_) | Refusal::Voted(_) | Refusal::Lost(..) => refused(no).remedy(
             "Another failover goes on, or is about to. Wait until it is over: vipswitch status",
         ),
         Refusal::TooFew(..) | Refusal::OtherMaster => {

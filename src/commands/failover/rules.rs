@@ -121,6 +121,7 @@ mod tests {
                 .collect(),
             follows: None,
             version: Some(version.into()),
+            process: None,
         }
     }
 

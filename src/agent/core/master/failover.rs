@@ -59,9 +59,14 @@ impl Master {
         let is_about_it = |called: &Called| called.call.to.is_same(&chosen);
         self.call = self.call.take().filter(is_about_it);
         let lasts = self.facts.as_ref().and_then(|facts| facts.failover_timeout);
-        let mut timeline = Timeline::new(to.to_string(), now);
-        timeline.event = Some(now);
-        self.timeline = Some(timeline);
+        let begun = self.timeline.take();
+        let begun = begun.filter(|it| self.death.is_some() && it.ended.is_empty());
+        self.timeline = Some(Timeline {
+            to: to.to_string(),
+            event: Some(now),
+            ..begun.unwrap_or_else(|| Timeline::new(String::new(), now))
+        });
+        self.note_failover(now);
         self.promotion = Some(Promoting::new(to, by, &self.asked(), now, lasts));
         self.is_begun = false;
     }
@@ -81,6 +86,7 @@ impl Master {
             return;
         }
         self.end_timeline("aborted", now);
+        self.death_aborted(now);
         self.pause_after = now;
         self.unpause(None, actions);
     }

@@ -1,5 +1,6 @@
 //! What the agent knows of one master, and when it has its VIPs settled.
 
+mod died;
 mod failover;
 
 use std::collections::BTreeMap;
@@ -7,11 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::cut_off::CutOff;
+use super::death::{Alive, Death, Died};
 use super::former::Former;
 use super::hand_over::HandOver;
+use super::lifts::Lifts;
 use super::promotion::Promoting;
-use super::{Action, Facts, Own, Settled, Time, Timeline};
-use crate::config::OnIsolation;
+use super::{Action, Facts, Own, Settings, Settled, Time, Timeline};
+use crate::config::{OnIsolation, OnRedisDeath};
 use crate::evidence::{Ballot, Call, Evidence, Order, Role, Word};
 use crate::exit::{Fault, Kind};
 use crate::verdict::{Verdict, Why, verdict};
@@ -94,10 +97,26 @@ pub struct Master {
     /// When writes may be paused again: an event may be forged.
     pause_after: Time,
     cut_off: CutOff,
+    on_redis_death: OnRedisDeath,
+    /// The master of this host, while it lives.
+    alive: Option<Alive>,
+    /// Its death that nothing was done about yet.
+    died: Option<Died>,
+    death: Option<Death>,
+    /// What is done about it, in words.
+    pub death_note: Option<String>,
+    /// Up to which epoch Sentinels have voted in a round about it of which nothing came.
+    voted: u64,
+    /// Whether clients are refused in its place.
+    refuses: bool,
+    /// Until when no failover is asked for, as the last one was not long ago.
+    quiet_until: Time,
+    /// The number of the newest failover that was ever known.
+    epoch: u64,
     /// An order against the truth, and the newest failover when it was given.
     forced: Option<(Order, u64)>,
     /// Until when a Redis that stops is meant to ([`Time::MAX`]: until that is ended).
-    pub maintenance_until: Option<Time>,
+    pub maintenance: Option<Time>,
     call: Option<Called>,
     divided_since: Option<Time>,
     restless_until: Time,
@@ -111,6 +130,7 @@ pub struct Master {
     settling: bool,
     is_dirty: bool,
     pub(in crate::agent::core) retry: Option<(Time, Duration)>,
+    lifts: Lifts,
     failed: Option<Fault>,
     /// The last failover that was seen.
     pub timeline: Option<Timeline>,
@@ -120,20 +140,25 @@ pub struct Master {
     pub took: Vec<Duration>,
     /// How long writes were paused in all.
     pub paused_for: Duration,
-    /// How often something else had bound or removed a VIP.
+    /// How often a VIP that something else had bound or removed was put right.
     pub drifts: u64,
 }
 
 impl Master {
-    pub(in crate::agent::core) fn new(
-        name: String,
-        on_isolation: OnIsolation,
-        vips: Vec<IpAddr>,
-    ) -> Master {
+    pub(in crate::agent::core) fn new(settings: Settings) -> Master {
         Master {
-            name,
-            vips,
-            on_isolation,
+            name: settings.name,
+            vips: settings.vips,
+            on_isolation: settings.on_isolation,
+            on_redis_death: settings.on_redis_death,
+            alive: None,
+            died: None,
+            death: None,
+            death_note: None,
+            voted: 0,
+            refuses: false,
+            quiet_until: Time::ZERO,
+            epoch: 0,
             facts: None,
             unasked: None,
             own: BTreeMap::new(),
@@ -144,7 +169,7 @@ impl Master {
             pause_after: Time::ZERO,
             cut_off: CutOff::default(),
             forced: None,
-            maintenance_until: None,
+            maintenance: None,
             call: None,
             divided_since: None,
             restless_until: Time::ZERO,
@@ -155,6 +180,7 @@ impl Master {
             settling: false,
             is_dirty: false,
             retry: None,
+            lifts: Lifts::default(),
             failed: None,
             timeline: None,
             take_overs: 0,
@@ -185,6 +211,11 @@ impl Master {
             told
         });
         all.is_cut_off = self.is_cut_off(&all, now);
+        let winner = all.ballot.as_ref().and_then(Ballot::winner);
+        let death = self.death.iter().filter(|it| it.keeps_the_vip_away());
+        all.has_died = death
+            .into_iter()
+            .any(|death| winner.is_none_or(|winner| winner.is_same(&death.site)));
         all.order = self.forced.map(|(order, _)| order);
         if let Some(called) = &self.call {
             all.call = Some(called.call.clone());
@@ -246,7 +277,7 @@ impl Master {
 
     /// Returns whether a failover goes on that no majority has confirmed yet: another agent would not know of it.
     pub(in crate::agent::core) fn is_promoting(&self) -> bool {
-        self.promotion.is_some()
+        self.promotion.is_some() || self.death.as_ref().is_some_and(Death::keeps_the_vip_away)
     }
 
     /// Returns why the last attempt has failed, if it has.
@@ -290,6 +321,10 @@ impl Master {
         }
         self.former.asked(&facts.evidence, self.facts.is_none());
         let epoch = newest(&facts.evidence);
+        if self.epoch > 0 && self.epoch < epoch {
+            self.note_failover(now);
+        }
+        self.epoch = self.epoch.max(epoch);
         let known = |(order, given)| (order, if given == UNKNOWN { epoch } else { given });
         self.forced = self.forced.map(known).filter(|(_, given)| epoch <= *given);
         self.unasked = None;
@@ -341,6 +376,7 @@ impl Master {
         if let Some(told) = told {
             self.former.heard(at, &own, told);
         }
+        self.died = self.note_life(at, &own, now).or(self.died.take());
         self.own.insert(at, own);
         self.compare();
         is_news
@@ -373,14 +409,14 @@ impl Master {
         until: Option<Time>,
         actions: &mut Vec<Action>,
     ) {
-        if self.maintenance_until.is_some() != until.is_some() {
+        if self.maintenance.is_some() != until.is_some() {
             let text = match until {
                 Some(_) => "maintenance: a Redis that stops is not failed over at once",
                 None => "the maintenance is over",
             };
             actions.push(Action::Log(self.name.clone(), true, text.to_owned()));
         }
-        self.maintenance_until = until;
+        self.maintenance = until;
     }
 
     pub(in crate::agent::core) fn look(&mut self) {
@@ -390,7 +426,6 @@ impl Master {
 
     pub(in crate::agent::core) fn lost(&mut self, vip: IpAddr) {
         if self.vips.contains(&vip) && self.stands == Some(Stands::Here) {
-            self.drifts += u64::from(!self.settling);
             self.look();
         }
     }
@@ -399,25 +434,27 @@ impl Master {
         self.vips.contains(&address)
     }
 
-    /// Has a failed attempt repeated at once.
-    pub(in crate::agent::core) fn may_work_now(&mut self) {
-        self.retry = None;
+    /// Has a failed attempt repeated at once, or soon where that happens all the time: a link of no concern to the
+    /// VIP may flap.
+    pub(in crate::agent::core) fn may_work_now(&mut self, now: Time) {
+        let Some((at, pause)) = self.retry else {
+            return;
+        };
+        let next = self.lifts.take(now).err();
+        self.retry = next.map(|next| (at.min(next), pause));
     }
 
     /// Looks again at a VIP that may have come before this address of the host's own (a network manager configures
     /// the interface anew): beside it the VIP is to have no subnet, or it becomes the host's source address.
-    pub(in crate::agent::core) fn gained_own(&mut self, address: IpAddr) {
-        self.may_work_now();
-        if address.is_ipv4() && self.stands == Some(Stands::Here) {
-            self.look();
-        }
+    pub(in crate::agent::core) fn gained_own(&mut self, address: IpAddr, now: Time) {
+        self.may_work_now(now);
+        self.is_dirty |= address.is_ipv4() && self.stands == Some(Stands::Here);
     }
 
-    pub(in crate::agent::core) fn gained(&mut self, address: IpAddr) {
+    pub(in crate::agent::core) fn gained(&mut self, address: IpAddr, now: Time) {
         if !self.has(address) {
-            self.may_work_now();
+            self.may_work_now(now);
         } else if self.stands == Some(Stands::Elsewhere) && !self.settling {
-            self.drifts += 1;
             self.look();
         }
     }
@@ -438,6 +475,14 @@ impl Master {
         {
             timeline.released.get_or_insert(now);
         }
+        // What the kernel tells of this agent's own deeds can come late: only a VIP that was not found as it had been
+        // settled was something else's deed.
+        let was_mended = match stands {
+            Some(Stands::Here) => settled.took_over,
+            Some(Stands::Elsewhere) => settled.released,
+            None => false,
+        };
+        self.drifts += u64::from(was_mended && self.failed.is_none() && stands == self.stands);
         let has_failed = settled.failed.is_some();
         match &settled.failed {
             None => {
@@ -466,9 +511,14 @@ impl Master {
     /// Looks what follows from what is known now.
     pub(in crate::agent::core) fn review(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.expire(now);
-        if self.maintenance_until.is_some_and(|until| now >= until) {
+        if self.maintenance.is_some_and(|until| now >= until) {
             self.maintain(None, actions);
         }
+        if let Some(died) = self.died.take() {
+            self.begin_death(died, now, actions);
+        }
+        let known = self.evidence(now);
+        self.review_death(&known, now, actions);
         let mut known = self.evidence(now);
         self.begin_promotion(&known, now, actions);
         self.note_role(&known, now);
@@ -481,14 +531,18 @@ impl Master {
         }
         self.verdict = next;
         self.hand_over_if_cut_off(&known, now, actions);
+        self.review_refusals(actions);
         self.settle_if_due(now, actions);
         let waits = known
             .ballot
             .as_ref()
             .is_some_and(Ballot::waits_for_a_minority);
         let has_call = self.call.is_some() && !self.is_settled();
-        self.is_restless =
-            waits || has_call || self.promotion.is_some() || now < self.restless_until;
+        self.is_restless = waits
+            || has_call
+            || self.promotion.is_some()
+            || self.death.is_some()
+            || now < self.restless_until;
         self.due = self.wake(now);
     }
 
@@ -566,9 +620,12 @@ impl Master {
         let pause = self.hand_over.as_ref().map(|it| it.next(now));
         let promotion = self.promotion.as_ref().map(Promoting::until);
         let call = self.call.as_ref().map(|called| called.until);
-        let maintenance = self.maintenance_until;
-        let all = [retry, pause, promotion, call, maintenance];
-        all.into_iter().flatten().min()
+        let death = self.death.as_ref().filter(|_| self.promotion.is_none());
+        let death = death.and_then(Death::again);
+        [retry, pause, promotion, call, death, self.maintenance]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Returns what the last round of questions told, for those who ask.
@@ -592,6 +649,7 @@ pub fn words(verdict: &Verdict) -> String {
         Why::Replica => "this host's Redis is a replica",
         Why::Promoted => "a leader has promoted it, and it says that it is the master",
         Why::CutOff => "this host is cut off from its peers, which can have another master by now",
+        Why::Died => "this host's Redis has died, and a failover was asked for",
         Why::NoNews => "the call tells nothing",
         Why::NothingKnown => "nothing is known yet",
     };

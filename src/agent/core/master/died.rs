@@ -1,0 +1,190 @@
+//! What follows when a Redis of this host has died as the master: a Sentinel is asked to fail over at once, and the VIP
+//! is kept away from it, until the failover has ended, or nothing has come of it.
+
+use std::net::SocketAddr;
+
+use super::{Master, Stands};
+use crate::agent::core::death::{APART, Alive, Death, Died, Situation, Stage, speaks_against};
+use crate::agent::core::{Action, Own, Time, Timeline};
+use crate::evidence::{Ballot, Evidence, Role};
+use crate::verdict::{Verdict, Why};
+
+impl Master {
+    /// Notes what a Redis of this host said. Returns its death, if that is news.
+    pub(super) fn note_life(&mut self, at: SocketAddr, own: &Own, now: Time) -> Option<Died> {
+        if let Some(alive) = Alive::of(at, own) {
+            self.alive = Some(alive);
+            return None;
+        }
+        if own.role.is_ok() {
+            self.alive.take_if(|alive| alive.at == at);
+            return None;
+        }
+        let alive = self.alive.as_mut().filter(|alive| alive.at == at)?;
+        let died = alive.silent(own.is_gone, now)?;
+        self.alive = None;
+        Some(died)
+    }
+
+    /// Has its failover asked for, unless something speaks against that.
+    pub(super) fn begin_death(&mut self, died: Died, now: Time, actions: &mut Vec<Action>) {
+        let known = self.evidence(now);
+        let winner = known.ballot.as_ref().and_then(Ballot::winner);
+        let mut own = known.own_redis.iter();
+        let dead = own.find(|own| own.at == died.at).map(|own| &own.site);
+        let why_not = speaks_against(&Situation {
+            on_redis_death: self.on_redis_death,
+            maintenance: self.maintenance.is_some_and(|until| now < until),
+            winner,
+            dead,
+            is_promoting: self.promotion.is_some(),
+            down_after: self.down_after(),
+            ago: now.saturating_sub(died.since),
+            near: died.near.len(),
+            is_quiet: now < self.quiet_until,
+        });
+        let (Some(dead), None) = (winner, why_not) else {
+            let why = why_not.map(|why| why.to_string()).unwrap_or_default();
+            self.note_death(
+                format!("its Redis has died, and Sentinel decides: {why}"),
+                actions,
+            );
+            return;
+        };
+        let dead = dead.clone();
+        let text = format!(
+            "its Redis at {} has died: a Sentinel is asked to fail over",
+            dead.endpoint
+        );
+        self.note_death(text, actions);
+        let mut timeline = Timeline::new("another Redis".into(), died.since);
+        timeline.died = Some(died.since);
+        self.timeline = Some(timeline);
+        // They wait for the release themselves.
+        if self.stands == Some(Stands::Here) && !self.refuses {
+            self.refuses = true;
+            actions.push(Action::Refuse(self.name.clone(), true));
+        }
+        // It is seen at once when it is back.
+        actions.push(Action::Expect(self.name.clone(), died.at));
+        let near = died.near.clone();
+        actions.push(Action::Elect(
+            self.name.clone(),
+            dead.clone(),
+            near,
+            self.voted,
+        ));
+        self.death = Some(Death {
+            died,
+            site: dead,
+            stage: Stage::Electing,
+        });
+    }
+
+    fn note_death(&mut self, text: String, actions: &mut Vec<Action>) {
+        if self.death_note.as_ref() != Some(&text) {
+            actions.push(Action::Log(self.name.clone(), false, text.clone()));
+            self.death_note = Some(text);
+        }
+    }
+
+    /// Notes what came of the election: which Sentinel was asked, or why none was, and whether it may have begun all
+    /// the same.
+    pub(in crate::agent::core) fn elected(
+        &mut self,
+        (asked, epoch): (Result<String, (String, bool)>, u64),
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(death) = self.death.as_mut() else {
+            return;
+        };
+        self.voted = self.voted.max(epoch);
+        let (stage, text) = match asked {
+            Ok(who) => (
+                Stage::Asked(now),
+                format!("the Sentinel at {who} fails over"),
+            ),
+            Err((why, true)) => (Stage::Asked(now), why),
+            Err((why, false)) => (Stage::Waiting(now), format!("Sentinel decides: {why}")),
+        };
+        death.stage = stage;
+        if let (Stage::Asked(_), Some(timeline)) = (stage, &mut self.timeline) {
+            timeline.asked = Some(now);
+        }
+        self.note_death(text, actions);
+    }
+
+    /// Ends it once a majority names another master; and once nothing has come of it, or the leader has given up, where
+    /// the Redis is back.
+    pub(super) fn review_death(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) {
+        let Some(death) = &self.death else { return };
+        let winner = known.ballot.as_ref().and_then(Ballot::winner);
+        let is_another = winner.is_some_and(|winner| !winner.is_same(&death.site));
+        let own = self.own.get(&death.died.at);
+        // Sentinel has told it to follow the new one.
+        let follows = own.is_some_and(|own| own.role == Ok(Role::Replica));
+        if is_another || follows {
+            self.end_death();
+            return;
+        }
+        let is_due = death.again().is_some_and(|at| at <= now) && self.promotion.is_none();
+        if !is_due {
+            return;
+        }
+        let died = death.died.clone();
+        let is_gone = self.own.get(&died.at).is_some_and(|own| own.is_gone);
+        self.death = None;
+        if is_gone {
+            self.begin_death(died, now, actions);
+        }
+        if self.death.is_none() {
+            self.end_death();
+            self.end_timeline("aborted", now);
+        }
+    }
+
+    /// Notes a failover, whoever has begun it: the next is not asked for too soon.
+    pub(super) fn note_failover(&mut self, now: Time) {
+        self.quiet_until = now + APART;
+    }
+
+    /// Returns the newest failover, and until when no other is asked for.
+    pub fn last_failover(&self) -> (u64, Time) {
+        (self.epoch, self.quiet_until)
+    }
+
+    /// Goes on with what an earlier agent of this host knew of the newest failover.
+    pub(in crate::agent::core) fn go_on_after(&mut self, epoch: u64, quiet_until: Time) {
+        (self.epoch, self.quiet_until) = (epoch, quiet_until);
+    }
+
+    pub(super) fn end_death(&mut self) {
+        self.death = None;
+        self.death_note = None;
+        self.voted = 0;
+    }
+
+    /// Ends the wait for a failover that its leader has given up.
+    pub(super) fn death_aborted(&mut self, now: Time) {
+        if let Some(death) = &mut self.death {
+            death.stage = Stage::Waiting(now);
+        }
+    }
+
+    /// Ends that clients are refused in place of the dead Redis, once another host is known to have the VIP, or it
+    /// belongs here again.
+    pub(super) fn review_refusals(&mut self, actions: &mut Vec<Action>) {
+        let may_go_on = match &self.verdict {
+            // The new holder announces itself, and that ends it; where nobody hears that, a majority's word does.
+            Verdict::Elsewhere(Why::Died | Why::Promoted)
+            | Verdict::Stays(_)
+            | Verdict::Undecided(_) => true,
+            Verdict::Elsewhere(_) | Verdict::Here(..) => false,
+        };
+        if self.refuses && !may_go_on {
+            self.refuses = false;
+            actions.push(Action::Refuse(self.name.clone(), false));
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! A Redis that has died as the master.
+
+use super::*;
+use crate::agent::snapshot::Replica;
+
+fn with_replicas(lag: u64, behind: u64) -> Own {
+    Own {
+        replicas: vec![Replica {
+            at: format!("{AWAY}:6379"),
+            lag: Some(lag),
+            behind,
+        }],
+        ..own(Role::Master)
+    }
+}
+
+fn silent(is_gone: bool) -> Event {
+    let own = Own {
+        role: Err(Fault::passing("refused")),
+        is_gone,
+        ..own(Role::Master)
+    };
+    Event::OwnRedis(M.into(), at(), own)
+}
+
+/// The master is here, and a replica has all it has.
+fn master() -> Agent {
+    let mut agent = Agent::standing(true);
+    agent.on(100, Event::OwnRedis(M.into(), at(), with_replicas(0, 0)));
+    agent
+}
+
+fn elects(actions: &[Action]) -> bool {
+    let elect = |action: &Action| matches!(action, Action::Elect(..));
+    actions.iter().any(elect)
+}
+
+fn refuses(wanted: bool) -> Action {
+    Action::Refuse(M.into(), wanted)
+}
+
+/// It has died, a Sentinel was asked, and the VIP is released.
+fn asked() -> Agent {
+    let mut agent = master();
+    agent.on(50, silent(true));
+    agent.on(10, Event::Elected(M.into(), Ok(LEADER.into()), 9));
+    agent.settles(2);
+    agent
+}
+
+/// Nothing happens for so long but what is due: a timer that is late by a second tells nothing.
+fn waits(agent: &mut Agent, time: u64) -> Vec<Action> {
+    let woken = (0..time / 500).flat_map(|_| agent.on(500, Event::Woke));
+    woken.collect()
+}
+
+fn back(later: u64, agent: &mut Agent) -> Vec<Action> {
+    agent.on(later, Event::OwnRedis(M.into(), at(), own(Role::Master)))
+}
+
+#[test]
+fn its_failover_is_asked_for_and_its_vip_released_at_the_same_time() {
+    let mut agent = master();
+    // Its connection has ended: a promotion, or an end that is not certain.
+    let actions = agent.on(50, silent(false));
+    assert!(!elects(&actions), "{actions:?}");
+    let actions = agent.on(1, silent(true));
+    let elect = Action::Elect(M.into(), site(HERE), vec![format!("{AWAY}:6379")], 0);
+    assert!(
+        actions.contains(&elect) && actions.contains(&settle()),
+        "{actions:?}"
+    );
+    assert!(actions.contains(&refuses(true)), "{actions:?}");
+    agent.settles(2);
+    // Once is enough.
+    let actions = agent.on(5, silent(true));
+    assert!(!elects(&actions), "{actions:?}");
+    assert!(agent.core.is_busy());
+}
+
+#[test]
+fn a_redis_that_came_back_gets_no_client_until_a_majority_names_another_or_nothing_came() {
+    let mut agent = asked();
+    let actions = back(20, &mut agent);
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    agent.on(100, promotes(AWAY));
+    agent.polled(100, facts([HERE; 3], Role::Master));
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Elsewhere(Why::Died)
+    ));
+    let actions = agent.polled(600, facts([AWAY; 3], Role::Master));
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Elsewhere(Why::Majority)
+    ));
+    assert!(actions.contains(&refuses(false)), "{actions:?}");
+    assert!(!agent.master().is_promoting());
+    // Nothing came of it.
+    let mut agent = asked();
+    back(20, &mut agent);
+    let actions = waits(&mut agent, 5_000);
+    assert!(
+        actions.contains(&settle()) && actions.contains(&refuses(false)),
+        "{actions:?}"
+    );
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Here(_, Why::Majority)
+    ));
+}
+
+#[test]
+fn there_is_another_round_of_votes_only_when_nothing_has_come_of_the_first() {
+    let mut agent = asked();
+    let woken = |agent: &mut Agent, later| elects(&waits(agent, later));
+    let mut slow = facts([HERE; 3], Role::Master);
+    slow.down_after = Some(ms(30_000));
+    agent.polled(10, slow);
+    agent.on(10, silent(true));
+    assert!(!woken(&mut agent, 4_000));
+    let actions = waits(&mut agent, 1_000);
+    let elect = Action::Elect(M.into(), site(HERE), vec![format!("{AWAY}:6379")], 9);
+    assert!(actions.contains(&elect), "{actions:?}");
+    // Sentinel is about to decide itself.
+    let mut agent = asked();
+    agent.on(10, silent(true));
+    assert!(!woken(&mut agent, 5_000));
+    // A leader has published its choice.
+    let mut agent = asked();
+    agent.on(100, promotes(AWAY));
+    agent.on(10, silent(true));
+    assert!(!woken(&mut agent, 5_000));
+    // It has given up, so that the dead one may be the master still.
+    agent.on(10, Event::Aborted(M.into(), LEADER.into()));
+    let actions = back(10, &mut agent);
+    assert!(
+        matches!(agent.master().verdict, Verdict::Here(_, Why::Majority)),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn where_nobody_was_asked_a_redis_that_is_back_gets_its_vip_again() {
+    let mut agent = master();
+    agent.on(50, silent(true));
+    agent.settles(2);
+    let lost = Err(("too few".to_owned(), false));
+    agent.on(50, Event::Elected(M.into(), lost, 0));
+    assert!(matches!(agent.master().verdict, Verdict::Undecided(_)));
+    let actions = back(10, &mut agent);
+    assert!(
+        actions.contains(&settle()) && actions.contains(&refuses(false)),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
+    let dies = |change: &dyn Fn(&mut Agent)| {
+        let mut agent = master();
+        change(&mut agent);
+        elects(&agent.on(50, silent(true)))
+    };
+    assert!(dies(&|_| {}));
+    let told = |own: Own| {
+        move |agent: &mut Agent| {
+            agent.on(1, Event::OwnRedis(M.into(), at(), own.clone()));
+        }
+    };
+    assert!(!dies(&told(own(Role::Master))), "no replica");
+    assert!(!dies(&told(with_replicas(3, 0))), "a silent replica");
+    assert!(!dies(&told(with_replicas(0, 17 << 20))), "a late replica");
+    assert!(!dies(&told(own(Role::Replica))), "no master");
+    let polled = |facts: Box<Facts>| {
+        move |agent: &mut Agent| {
+            agent.polled(1, facts.clone());
+        }
+    };
+    assert!(
+        !dies(&polled(facts([HERE, "-", "-"], Role::Master))),
+        "no majority"
+    );
+    assert!(
+        !dies(&polled(facts([AWAY; 3], Role::Master))),
+        "another master"
+    );
+    let with_down_after = |time: u64| {
+        Box::new(Facts {
+            down_after: Some(ms(time)),
+            ..*facts([HERE; 3], Role::Master)
+        })
+    };
+    assert!(!dies(&polled(with_down_after(1999))), "a short down-after");
+    assert!(dies(&polled(with_down_after(2000))));
+    let late = |agent: &mut Agent| {
+        agent.on(1, silent(false));
+        agent.on(3_500, Event::Woke);
+        agent.polled(1, facts([HERE; 3], Role::Master));
+    };
+    assert!(!dies(&late), "Sentinel is about to decide itself");
+    let promotes = |agent: &mut Agent| drop(agent.on(1, promotes(AWAY)));
+    assert!(!dies(&promotes), "a failover goes on");
+    let maintenance = |until: u64| {
+        move |agent: &mut Agent| {
+            let until = agent.now + ms(until);
+            agent.on(1, Event::Maintenance(M.into(), Some(until)));
+        }
+    };
+    assert!(!dies(&maintenance(1000)), "it is meant");
+    assert!(dies(&maintenance(10)), "it is meant no more");
+}
+
+#[test]
+fn a_command_that_kills_every_master_does_not_kill_all_of_them() {
+    let mut agent = Agent::standing(false);
+    agent.on(100, promotes(HERE));
+    agent.on(10, Event::OwnRedis(M.into(), at(), with_replicas(0, 0)));
+    agent.settles(2);
+    agent.polled(500, facts([HERE; 3], Role::Master));
+    agent.on(10, Event::OwnRedis(M.into(), at(), with_replicas(0, 0)));
+    assert!(!elects(&agent.on(1_000, silent(true))));
+    // A minute later it would.
+    agent.on(10, Event::OwnRedis(M.into(), at(), with_replicas(0, 0)));
+    for _ in 0..60 {
+        agent.polled(1_000, facts([HERE; 3], Role::Master));
+    }
+    assert!(elects(&agent.on(10, silent(true))));
+}

@@ -1,0 +1,119 @@
+//! A Redis of this host that has died as the master: a Sentinel is elected and asked to fail over, and clients are
+//! refused in its place.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::spawn_local;
+
+use super::core::Event;
+use super::journal::say_of;
+use super::world::World;
+use crate::deeds::refuse::{Job, refuse};
+use crate::election::{self, Progress, QUICK, Request, Terms};
+use crate::evidence::{Ballot, Site};
+use crate::kernel::Snapshot;
+use crate::log::Level;
+
+/// How long the elected Sentinel takes at most until it has begun: a tick of its timer, and a request that was late.
+const AHEAD: Duration = Duration::from_millis(500);
+
+impl World {
+    /// Has a Sentinel elected and asked to fail over from a master that has died, and tells the core what came of it.
+    /// `near` are the replicas of which one may be selected; votes up to `over` are those of a round
+    /// of which nothing came.
+    pub(super) async fn elect(
+        self: Rc<Self>,
+        name: String,
+        dead: Site,
+        near: Vec<String>,
+        over: u64,
+    ) {
+        // It is never closed, so that this does not fail.
+        let _turn = self.elections.acquire().await;
+        let ways = self.ways.borrow().get(&name).cloned().unwrap_or_default();
+        let known = self.core.borrow().evidence(&name, self.now());
+        let needed = known.ballot.as_ref().map(Ballot::needed);
+        let request = Request {
+            name: &name,
+            master: &dead,
+            ways: &ways,
+            terms: Terms {
+                // Nobody to ask is too few.
+                needed: needed.unwrap_or(1),
+                leaving: dead.addresses.clone(),
+                is_here: true,
+                near: Some(near),
+                ahead: Some(AHEAD),
+                over,
+            },
+            step: QUICK,
+        };
+        let began = self.now();
+        let asked = election::hold(&request, &self.lines, |_: Progress| {}).await;
+        let asked = match asked {
+            Ok(plan) => {
+                let who = ways[plan.asked].endpoint.to_string();
+                let took = (self.now() - began).as_secs_f64() * 1000.0;
+                let text = format!(
+                    "the Sentinel at {who} was elected in epoch {} and asked to fail over, in {took:.1} ms",
+                    plan.epoch
+                );
+                say_of(&name, Level::Notice, &text).await;
+                (Ok(who), plan.epoch + 1)
+            }
+            Err(failed) => {
+                let was_asked = failed.why.was_asked();
+                (Err((failed.why.to_string(), was_asked)), failed.epoch)
+            }
+        };
+        let (asked, epoch) = asked;
+        self.tell(Event::Elected(name, asked, epoch)).await;
+    }
+
+    /// Has clients refused in place of a dead Redis whose VIP is not bound here any more, or ends that.
+    pub(super) fn refuse(self: &Rc<Self>, name: String, wanted: bool) {
+        let before = self.refusing.borrow_mut().remove(&name);
+        if let Some(before) = before {
+            before.abort();
+        }
+        if wanted {
+            let (world, of) = (Rc::clone(self), name.clone());
+            let task = spawn_local(async move { world.refuse_clients(&of).await });
+            let mut refusing = self.refusing.borrow_mut();
+            refusing.insert(name, task.abort_handle());
+        }
+    }
+
+    async fn refuse_clients(&self, name: &str) {
+        let master = self.config.masters.get(name).into_iter();
+        let vips: Vec<_> = master
+            .flat_map(|it| &it.vips)
+            .map(|vip| vip.address)
+            .collect();
+        let here = Snapshot::new(&self.netlink).carriers(&vips).await;
+        let jobs: Vec<Job> = here
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|(vip, ifindex)| {
+                Some(Job {
+                    vip,
+                    ifindex: ifindex?,
+                })
+            })
+            .collect();
+        for (job, ended) in jobs.iter().zip(refuse(&jobs).await) {
+            let (level, text) = match ended {
+                Ok(refused) => (
+                    Level::Notice,
+                    format!(
+                        "{} segments for {} were refused until {}",
+                        refused.segments, job.vip, refused.end
+                    ),
+                ),
+                Err(fault) => (Level::Warning, format!("clients are not refused: {fault}")),
+            };
+            say_of(name, level, &text).await;
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! Two or three agents, or operators, want a failover of the same master at the same time: every order of what they ask
+//! and of what the Sentinels do is played, with requests and answers that are lost between any two steps. What each
+//! does next is decided by the rules that the program uses; the Sentinels follow `sentinelVoteLeader` and
+//! `sentinelStartFailover` of sentinel.c.
+
+use std::time::Duration;
+
+use stateright::{Checker as _, Model, Property};
+use vipswitch::election::look::{Candidate, Listed, Look, Vote, Voted};
+use vipswitch::election::rules::{self, ABOVE, Plan, Round, Terms};
+use vipswitch::redis::MasterAddress;
+
+const SENTINELS: usize = 3;
+
+/// A Sentinel, as far as this master's failover is concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Sentinel {
+    /// `sentinel.current_epoch`, of all masters.
+    current: u64,
+    /// Whom it voted for, and when.
+    vote: (Option<usize>, u64),
+    /// The epoch of its own failover, while that goes on.
+    fails_over: Option<u64>,
+    /// Whether that has its own vote: its timer gives that a tick later.
+    has_voted: bool,
+}
+
+impl Sentinel {
+    fn votes(&mut self, for_whom: usize, epoch: u64) {
+        self.current = self.current.max(epoch);
+        if self.vote.1 < epoch && self.current <= epoch {
+            self.vote = (Some(for_whom), self.current);
+        }
+    }
+}
+
+/// What a requester does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+enum Doing {
+    #[default]
+    Nothing,
+    Looks([Option<(u64, (Option<usize>, u64), bool)>; SENTINELS]),
+    Elects(Election),
+    Asks(usize),
+    /// It has asked, or has given up.
+    Done,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Election {
+    asked: usize,
+    epoch: u64,
+    above: usize,
+    is_second: bool,
+    voted: [Option<Answer>; SENTINELS],
+    reached: [bool; SENTINELS],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Answer {
+    before: (Option<usize>, u64),
+    now: (Option<usize>, u64),
+    busy: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct World {
+    sentinels: [Sentinel; SENTINELS],
+    requesters: Vec<Doing>,
+    /// The epochs of all failovers that were begun.
+    begun: Vec<u64>,
+    /// How many messages may still be lost, and how often another master's election may raise an epoch.
+    losses: u8,
+    others: u8,
+}
+
+/// What happens next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Event {
+    /// A requester looks at all Sentinels, or all but one.
+    Looks(usize, Option<usize>),
+    /// A requester reaches a Sentinel; the answer arrives, or is lost.
+    Reaches(usize, usize, bool),
+    /// A requester goes on with what was answered until then.
+    GoesOn(usize),
+    /// It asks the elected Sentinel; the request arrives, or is lost.
+    Begins(usize, bool),
+    /// A hello of the first brings the second its epoch.
+    Hello(usize, usize),
+    /// A Sentinel votes about another master.
+    Other(usize),
+    /// The timer of a Sentinel that fails over.
+    Tick(usize),
+}
+
+struct Elections {
+    requesters: usize,
+    losses: u8,
+    others: u8,
+    /// Which flaw the requesters have, to see that it is found.
+    flaw: Flaw,
+    /// Whether they look at one Sentinel after another, and not at all at the same moment: many more orders.
+    looks_slowly: bool,
+    /// Whether all would choose the same Sentinel: they need not, as some may not answer.
+    leaving: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    None,
+    /// They ask without votes.
+    NoVotes,
+    /// They do not look at what a voter voted for before.
+    BlindVoters,
+}
+
+fn id(sentinel: usize) -> String {
+    format!("s{sentinel}")
+}
+
+fn address(sentinel: usize) -> String {
+    format!("10.0.0.{}", sentinel + 1)
+}
+
+fn vote((leader, epoch): (Option<usize>, u64)) -> Vote {
+    Vote::new(&leader.map(id).unwrap_or_default(), epoch)
+}
+
+impl Elections {
+    fn terms(&self, requester: usize) -> Terms {
+        let leaving = self.leaving.get(requester).map(|host| address(*host));
+        Terms {
+            needed: 2,
+            leaving: leaving.iter().map(|at| at.parse().unwrap()).collect(),
+            is_here: false,
+            near: None,
+            ahead: None,
+            over: 0,
+        }
+    }
+
+    fn look(place: usize, seen: (u64, (Option<usize>, u64), bool)) -> Look {
+        let (known, last, busy) = seen;
+        Look {
+            who: format!("{}:26379", address(place)),
+            address: address(place).parse().ok(),
+            run_id: Some(id(place)),
+            names_it: true,
+            master: MasterAddress {
+                host: "10.0.0.9".into(),
+                port: 6379,
+            },
+            flags: flags(busy),
+            config_epoch: 0,
+            highest_epoch: known,
+            vote: vote(last),
+            tilt: Some(false),
+            replicas: vec![Candidate {
+                at: "10.0.0.8:6379".into(),
+                run_id: "r".into(),
+                flags: Vec::new(),
+                link_is_up: true,
+                priority: 100,
+                offset: 0,
+                answered: Duration::ZERO,
+                told: Duration::ZERO,
+            }],
+            sentinels: Vec::<Listed>::new(),
+            down_after: Duration::from_secs(5),
+            silent: Duration::ZERO,
+        }
+    }
+
+    fn plan(election: &Election) -> Plan {
+        Plan {
+            asked: election.asked,
+            run_id: id(election.asked),
+            epoch: election.epoch + ABOVE[election.above],
+            config_epoch: 0,
+            replica: String::new(),
+        }
+    }
+
+    fn reaches(&self, world: &mut World, (requester, sentinel): (usize, usize), arrives: bool) {
+        let there = &mut world.sentinels[sentinel];
+        match &mut world.requesters[requester] {
+            Doing::Nothing | Doing::Looks(_) => {
+                let mut seen = match &world.requesters[requester] {
+                    Doing::Looks(seen) => *seen,
+                    _ => Default::default(),
+                };
+                // Config-epochs of other masters tell no more than what was won.
+                seen[sentinel] =
+                    Some((0, there.vote, there.fails_over.is_some())).filter(|_| arrives);
+                world.requesters[requester] = Doing::Looks(seen);
+            }
+            Doing::Elects(election) => {
+                let plan = Elections::plan(election);
+                let before = there.vote;
+                match (election.is_second, sentinel == plan.asked) {
+                    (false, _) => there.votes(plan.asked, plan.epoch),
+                    (true, false) => there.votes(plan.asked, plan.epoch + 1),
+                    (true, true) => {}
+                }
+                election.reached[sentinel] = true;
+                election.voted[sentinel] = Some(Answer {
+                    before,
+                    now: there.vote,
+                    busy: there.fails_over.is_some(),
+                })
+                .filter(|_| arrives);
+            }
+            Doing::Asks(_) | Doing::Done => {}
+        }
+    }
+
+    fn goes_on(&self, world: &mut World, requester: usize) {
+        let terms = self.terms(requester);
+        let next = match &world.requesters[requester] {
+            Doing::Looks(seen) => {
+                let looks: Vec<Option<Look>> = seen
+                    .iter()
+                    .enumerate()
+                    .map(|(place, seen)| seen.map(|seen| Elections::look(place, seen)))
+                    .collect();
+                match rules::plan(&terms, &looks) {
+                    Ok(plan) if self.flaw == Flaw::NoVotes => Doing::Asks(plan.asked),
+                    Ok(plan) => Doing::Elects(Election {
+                        asked: plan.asked,
+                        epoch: plan.epoch,
+                        above: 0,
+                        is_second: false,
+                        voted: Default::default(),
+                        reached: Default::default(),
+                    }),
+                    Err(_) => Doing::Done,
+                }
+            }
+            Doing::Elects(election) => self.counts(&terms, election),
+            other => other.clone(),
+        };
+        world.requesters[requester] = next;
+    }
+
+    fn counts(&self, terms: &Terms, election: &Election) -> Doing {
+        let plan = Elections::plan(election);
+        let voted: Vec<Option<Voted>> = election
+            .voted
+            .iter()
+            .map(|answer| {
+                let answer = answer.as_ref()?;
+                let is_blind = self.flaw == Flaw::BlindVoters;
+                let blind = match election.is_second {
+                    true => Vote::new(&plan.run_id, plan.epoch),
+                    false => Vote::default(),
+                };
+                Some(Voted {
+                    who: String::new(),
+                    before: if is_blind { blind } else { vote(answer.before) },
+                    now: vote(answer.now),
+                    flags: flags(answer.busy && !is_blind),
+                    config_epoch: 0,
+                })
+            })
+            .collect();
+        let round = if election.is_second {
+            Round::Second
+        } else {
+            Round::First
+        };
+        let fresh = |above: usize, is_second: bool| {
+            Doing::Elects(Election {
+                above,
+                is_second,
+                voted: Default::default(),
+                reached: Default::default(),
+                ..election.clone()
+            })
+        };
+        match (rules::is_elected(terms, &plan, round, &voted), round) {
+            (Ok(()), Round::First) => fresh(election.above, true),
+            (Ok(()), Round::Second) => Doing::Asks(election.asked),
+            // Two tries are enough to see what a further one does.
+            (Err(_), Round::First) if election.above == 0 && rules::is_too_old(&plan, &voted) => {
+                fresh(1, false)
+            }
+            (Err(_), _) => Doing::Done,
+        }
+    }
+
+    fn begins(world: &mut World, requester: usize, arrives: bool) {
+        let Doing::Asks(asked) = world.requesters[requester] else {
+            return;
+        };
+        world.requesters[requester] = Doing::Done;
+        let there = &mut world.sentinels[asked];
+        if arrives && there.fails_over.is_none() {
+            there.current += 1;
+            there.fails_over = Some(there.current);
+            world.begun.push(there.current);
+            world.begun.sort_unstable();
+        }
+    }
+}
+
+fn flags(busy: bool) -> Vec<String> {
+    let busy = busy.then(|| "failover_in_progress".to_owned());
+    busy.into_iter().collect()
+}
+
+impl Model for Elections {
+    type State = World;
+    type Action = Event;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World {
+            requesters: vec![Doing::Nothing; self.requesters],
+            losses: self.losses,
+            others: self.others,
+            ..World::default()
+        }]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Event>) {
+        for (requester, doing) in world.requesters.iter().enumerate() {
+            if *doing == Doing::Nothing && !self.looks_slowly {
+                actions.push(Event::Looks(requester, None));
+                if world.losses > 0 {
+                    actions.extend((0..SENTINELS).map(|at| Event::Looks(requester, Some(at))));
+                }
+                continue;
+            }
+            let reach = |actions: &mut Vec<Event>, sentinel: usize| {
+                actions.push(Event::Reaches(requester, sentinel, true));
+                if world.losses > 0 {
+                    actions.push(Event::Reaches(requester, sentinel, false));
+                }
+            };
+            let answered = match doing {
+                Doing::Nothing => {
+                    (0..SENTINELS).for_each(|at| reach(actions, at));
+                    0
+                }
+                Doing::Looks(seen) => {
+                    (0..SENTINELS)
+                        .filter(|at| seen[*at].is_none())
+                        .for_each(|at| reach(actions, at));
+                    seen.iter().flatten().count()
+                }
+                Doing::Elects(election) => {
+                    (0..SENTINELS)
+                        .filter(|at| !election.reached[*at])
+                        .for_each(|at| reach(actions, at));
+                    election.voted.iter().flatten().count()
+                }
+                Doing::Asks(_) => {
+                    actions.push(Event::Begins(requester, true));
+                    if world.losses > 0 {
+                        actions.push(Event::Begins(requester, false));
+                    }
+                    0
+                }
+                Doing::Done => 0,
+            };
+            if answered >= 2 {
+                actions.push(Event::GoesOn(requester));
+            }
+        }
+        for from in 0..SENTINELS {
+            for to in 0..SENTINELS {
+                if world.sentinels[from].current > world.sentinels[to].current {
+                    actions.push(Event::Hello(from, to));
+                }
+            }
+            if world.others > 0 {
+                actions.push(Event::Other(from));
+            }
+            if world.sentinels[from].fails_over.is_some() && !world.sentinels[from].has_voted {
+                actions.push(Event::Tick(from));
+            }
+        }
+    }
+
+    fn next_state(&self, last: &World, event: Event) -> Option<World> {
+        let mut world = last.clone();
+        match event {
+            Event::Looks(requester, silent) => {
+                world.losses -= u8::from(silent.is_some());
+                for sentinel in (0..SENTINELS).filter(|at| Some(*at) != silent) {
+                    self.reaches(&mut world, (requester, sentinel), true);
+                }
+                self.goes_on(&mut world, requester);
+            }
+            Event::Reaches(requester, sentinel, arrives) => {
+                world.losses -= u8::from(!arrives);
+                self.reaches(&mut world, (requester, sentinel), arrives);
+            }
+            Event::GoesOn(requester) => self.goes_on(&mut world, requester),
+            Event::Begins(requester, arrives) => {
+                world.losses -= u8::from(!arrives);
+                Elections::begins(&mut world, requester, arrives);
+            }
+            Event::Hello(from, to) => {
+                world.sentinels[to].current = world.sentinels[from].current;
+            }
+            Event::Other(sentinel) => {
+                world.others -= 1;
+                world.sentinels[sentinel].current += 1;
+            }
+            Event::Tick(sentinel) => {
+                let there = &mut world.sentinels[sentinel];
+                there.has_voted = true;
+                if let Some(epoch) = there.fails_over {
+                    there.votes(sentinel, epoch);
+                }
+            }
+        }
+        Some(world)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("no two masters of one epoch", |_, world: &World| {
+                world.begun.windows(2).all(|two| two[0] != two[1])
+            }),
+            Property::always("one failover", |_, world: &World| world.begun.len() <= 1),
+            Property::sometimes("a failover", |_, world: &World| !world.begun.is_empty()),
+        ]
+    }
+}
+
+fn check(model: Elections) -> usize {
+    let checked = model.checker().spawn_bfs().join();
+    for (name, path) in checked.discoveries() {
+        let path = path.into_actions();
+        assert!(name == "a failover", "{name}: {path:#?}");
+    }
+    checked.unique_state_count()
+}
+
+fn of(requesters: usize, losses: u8, others: u8) -> Elections {
+    Elections {
+        requesters,
+        losses,
+        others,
+        flaw: Flaw::None,
+        looks_slowly: false,
+        // They are on different hosts, so that they choose different Sentinels.
+        leaving: vec![0, 1, 2],
+    }
+}
+
+/// Every order takes minutes; it is played where `VIPSWITCH_MODEL_SLOW` is set.
+fn also_slowly(model: impl Fn() -> Elections) {
+    eprintln!("{} states", check(model()));
+    if std::env::var_os("VIPSWITCH_MODEL_SLOW").is_some() {
+        let slow = Elections {
+            looks_slowly: true,
+            ..model()
+        };
+        eprintln!("{} states", check(slow));
+    }
+}
+
+#[test]
+fn two_requesters_begin_one_failover_whatever_is_lost() {
+    also_slowly(|| of(2, 1, 0));
+}
+
+#[test]
+fn two_requesters_begin_one_failover_while_other_masters_raise_the_epoch() {
+    also_slowly(|| of(2, 0, 1));
+}
+
+#[test]
+fn three_requesters_begin_one_failover() {
+    eprintln!("{} states", check(of(3, 0, 0)));
+}
+
+#[test]
+fn a_requester_that_asks_without_votes_or_does_not_look_at_them_is_found() {
+    for (flaw, what) in [
+        (Flaw::NoVotes, "no two masters of one epoch"),
+        (Flaw::BlindVoters, "one failover"),
+    ] {
+        let model = Elections {
+            flaw,
+            ..of(2, 0, 1)
+        };
+        let checked = model.checker().spawn_bfs().join();
+        assert!(checked.discovery(what).is_some(), "{flaw:?}");
+    }
+}
