@@ -211,6 +211,25 @@ fn it_is_refused_while_another_failover_goes_on() {
 }
 
 #[test]
+fn votes_of_which_nothing_comes_keep_it_away_for_a_while_only() {
+    let site = Site::with_agents(&[M]);
+    let (named, somebody) = (address("server1"), "a".repeat(40));
+    for server in SERVERS {
+        let vote = ["is-master-down-by-addr", &named, "8000", "7", &somebody];
+        let words: Vec<&str> = std::iter::once("sentinel").chain(vote).collect();
+        let voted = site.ask(server, SENTINEL_PORT, &words).unwrap();
+        assert_eq!(
+            (&voted[1], &voted[2]),
+            (&somebody.as_str().into(), &7.into())
+        );
+    }
+    let text = run(&site, "server2", "failover --now").success();
+    let waits = "a Sentinel has voted in epoch 7, of which no failover has come yet: waiting";
+    assert!(text.contains(waits), "{text}");
+    site.settles(&M, "server2");
+}
+
+#[test]
 fn it_is_refused_without_a_majority() {
     let site = Site::new(&[M]);
     site.end_service("server2", "sentinel", "KILL");
