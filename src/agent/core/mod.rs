@@ -432,7 +432,7 @@ impl Core {
 
     /// Goes on with a maintenance that an earlier agent of this host was told of.
     pub fn go_on_maintaining(&mut self, name: &str, until: Time) {
-        self.of(name, |master| master.maintenance_until = Some(until));
+        self.of(name, |master| master.maintenance = Some(until));
     }
 
     /// Returns the masters, by name.

@@ -120,7 +120,7 @@ pub struct Master {
     /// An order against the truth, and the newest failover when it was given.
     forced: Option<(Order, u64)>,
     /// Until when a Redis that stops is meant to ([`Time::MAX`]: until that is ended).
-    pub maintenance_until: Option<Time>,
+    pub maintenance: Option<Time>,
     call: Option<Called>,
     divided_since: Option<Time>,
     restless_until: Time,
@@ -173,7 +173,7 @@ impl Master {
             pause_after: Time::ZERO,
             cut_off: CutOff::default(),
             forced: None,
-            maintenance_until: None,
+            maintenance: None,
             call: None,
             divided_since: None,
             restless_until: Time::ZERO,
@@ -413,14 +413,14 @@ impl Master {
         until: Option<Time>,
         actions: &mut Vec<Action>,
     ) {
-        if self.maintenance_until.is_some() != until.is_some() {
+        if self.maintenance.is_some() != until.is_some() {
             let text = match until {
                 Some(_) => "maintenance: a Redis that stops is not failed over at once",
                 None => "the maintenance is over",
             };
             actions.push(Action::Log(self.name.clone(), true, text.to_owned()));
         }
-        self.maintenance_until = until;
+        self.maintenance = until;
     }
 
     pub(in crate::agent::core) fn look(&mut self) {
@@ -515,7 +515,7 @@ impl Master {
     /// Looks what follows from what is known now.
     pub(in crate::agent::core) fn review(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.expire(now);
-        if self.maintenance_until.is_some_and(|until| now >= until) {
+        if self.maintenance.is_some_and(|until| now >= until) {
             self.maintain(None, actions);
         }
         if let Some(died) = self.died.take() {
@@ -632,7 +632,7 @@ impl Master {
         let call = self.call.as_ref().map(|called| called.until);
         let death = self.death.as_ref().filter(|_| self.promotion.is_none());
         let death = death.and_then(Death::again);
-        let maintenance = self.maintenance_until;
+        let maintenance = self.maintenance;
         let all = [retry, pause, promotion, call, death, maintenance, held_back];
         all.into_iter().flatten().min()
     }
