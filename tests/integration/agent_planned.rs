@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::common::eventually;
-use crate::common::redis::{MASTER_8000, Master, Site};
+use crate::common::redis::{MASTER_8000, Master, SERVERS, Site};
 
 const M: Master = MASTER_8000;
 
@@ -146,4 +146,32 @@ fn writes_go_on_when_a_failover_comes_to_nothing() {
     site.settles(&M, "server1");
     let kept = site.written(&M, "server1");
     assert!(acknowledged.iter().all(|(key, _)| kept.contains(key)));
+}
+
+#[test]
+fn the_old_master_follows_the_new_one_before_sentinel_tells_it_to() {
+    let site = Site::with_agents(&[M]);
+    site.fail_over(&M, "server2", "server2");
+    eventually("the old master follows", || {
+        site.role(&M, "server1").as_deref() == Some("slave")
+    });
+    // Ten seconds later it would have.
+    let told = SERVERS.map(|server| site.sentinel_log(server).contains("+convert-to-slave"));
+    assert_eq!(told, [false; 3]);
+    site.settles(&M, "server2");
+    site.wait_until_well(&M, "server2");
+    // Nothing is left that Sentinel had to mend.
+    assert_eq!(site.timeline("server1")["ended"], "released");
+}
+
+#[test]
+fn an_old_master_that_may_not_be_told_to_follow_waits_for_sentinel() {
+    let site = Site::with_agents(&[M]);
+    let deny = "-p 8000 acl setuser default -replicaof";
+    site.host("server1").run("redis-cli", deny.split(' '));
+    site.fail_over(&M, "server2", "server2");
+    site.lab()
+        .logged(&["stays a master until Sentinel says otherwise", "NOPERM"]);
+    site.settles(&M, "server2");
+    site.wait_until_well(&M, "server2");
 }

@@ -2,6 +2,7 @@
 //! test, and a client that writes through the VIP. redis-cli commands and looks.
 
 pub mod agents;
+pub mod crowd;
 pub mod services;
 
 use std::cell::{Cell, RefCell};

@@ -109,14 +109,14 @@ pub struct Master {
     voted: u64,
     /// Whether clients are refused in its place.
     refuses: bool,
-    /// Until when a Redis that stops is meant to.
-    pub maintenance: Option<Time>,
     /// Until when no failover is asked for, as the last one was not long ago.
     quiet_until: Time,
     /// The number of the newest failover that was ever known.
     epoch: u64,
     /// An order against the truth, and the newest failover when it was given.
     forced: Option<(Order, u64)>,
+    /// Until when a Redis that stops is meant to ([`Time::MAX`]: until that is ended).
+    pub maintenance_until: Option<Time>,
     call: Option<Called>,
     divided_since: Option<Time>,
     restless_until: Time,
@@ -157,7 +157,6 @@ impl Master {
             death_note: None,
             voted: 0,
             refuses: false,
-            maintenance: None,
             quiet_until: Time::ZERO,
             epoch: 0,
             facts: None,
@@ -170,6 +169,7 @@ impl Master {
             pause_after: Time::ZERO,
             cut_off: CutOff::default(),
             forced: None,
+            maintenance_until: None,
             call: None,
             divided_since: None,
             restless_until: Time::ZERO,
@@ -404,6 +404,21 @@ impl Master {
         self.look();
     }
 
+    pub(in crate::agent::core) fn maintain(
+        &mut self,
+        until: Option<Time>,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.maintenance_until.is_some() != until.is_some() {
+            let text = match until {
+                Some(_) => "maintenance: a Redis that stops is not failed over at once",
+                None => "the maintenance is over",
+            };
+            actions.push(Action::Log(self.name.clone(), true, text.to_owned()));
+        }
+        self.maintenance_until = until;
+    }
+
     pub(in crate::agent::core) fn look(&mut self) {
         self.is_dirty = true;
         self.retry = None;
@@ -489,13 +504,16 @@ impl Master {
         self.failed = settled.failed;
         // Blocked clients were reset by then; never before.
         if !has_failed && stands == Some(Stands::Elsewhere) {
-            self.unpause(actions);
+            self.unpause_released(actions);
         }
     }
 
     /// Looks what follows from what is known now.
     pub(in crate::agent::core) fn review(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.expire(now);
+        if self.maintenance_until.is_some_and(|until| now >= until) {
+            self.maintain(None, actions);
+        }
         if let Some(died) = self.died.take() {
             self.begin_death(died, now, actions);
         }
@@ -513,7 +531,7 @@ impl Master {
         }
         self.verdict = next;
         self.hand_over_if_cut_off(&known, now, actions);
-        self.refuse_clients(actions);
+        self.review_refusals(actions);
         self.settle_if_due(now, actions);
         let waits = known
             .ballot
@@ -554,7 +572,7 @@ impl Master {
             actions.push(Action::Settle(self.name.clone()));
         } else if self.is_settled() && wants == Some(Stands::Elsewhere) {
             // There was no VIP to release.
-            self.unpause(actions);
+            self.unpause_released(actions);
         }
     }
 
@@ -604,10 +622,9 @@ impl Master {
         let call = self.call.as_ref().map(|called| called.until);
         let death = self.death.as_ref().filter(|_| self.promotion.is_none());
         let death = death.and_then(Death::again);
-        [retry, pause, promotion, call, death]
-            .into_iter()
-            .flatten()
-            .min()
+        let maintenance = self.maintenance_until;
+        let all = [retry, pause, promotion, call, death, maintenance];
+        all.into_iter().flatten().min()
     }
 
     /// Returns what the last round of questions told, for those who ask.
