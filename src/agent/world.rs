@@ -13,6 +13,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{timeout, timeout_at};
 
 use super::announcing::announcers;
+use super::clients::Known;
 use super::core::{Action, Core, Event, Settings, Stands, Time};
 use super::following::{Followed, Watched};
 use super::journal::say_of;
@@ -22,6 +23,7 @@ use super::orders::Orders;
 use super::progress::Progress;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
+use crate::deeds::tickle::OrphansPace;
 use crate::engine::Engine;
 use crate::evidence::Order;
 use crate::failover::Endpoint;
@@ -96,6 +98,12 @@ pub(super) struct World {
     pub(super) pending_commands: RefCell<BTreeMap<String, u64>>,
     /// The masters whose commands wait until they are run again.
     pub(super) waiting_commands: RefCell<BTreeSet<String>>,
+    /// Who is connected to the VIPs of other hosts.
+    pub(super) clients: RefCell<Known>,
+    /// All VIPs share the pace at which clients are told.
+    pub(super) pace: OrphansPace,
+    /// The masters whose Redis does not let the agent publish that, or hear of it; said once.
+    pub(super) without_channel: RefCell<BTreeSet<String>>,
 }
 
 /// Why the work with a configuration ended.
@@ -160,6 +168,9 @@ impl World {
             answers: RefCell::default(),
             pending_commands: RefCell::default(),
             waiting_commands: RefCell::default(),
+            clients: RefCell::default(),
+            pace: OrphansPace::default(),
+            without_channel: RefCell::default(),
         })
     }
 

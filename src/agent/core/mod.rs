@@ -104,6 +104,8 @@ pub struct Facts {
     pub could_elect_without: bool,
     /// Whether there is a replica that could be promoted.
     pub has_replicas: bool,
+    /// Whether a Sentinel says that it fails over.
+    pub fails_over: bool,
 }
 
 /// What a Redis of this host says of itself.

@@ -2,6 +2,8 @@
 //! test, and a client that writes through the VIP. redis-cli commands and looks.
 
 pub mod agents;
+pub mod crowd;
+pub mod deaths;
 pub mod services;
 
 use std::cell::{Cell, RefCell};
