@@ -2,6 +2,7 @@
 //! tells what happens, and waits until all Sentinels agree. What moves the VIP is the agents' or the hook's work.
 
 mod course;
+mod from_this_host;
 mod known;
 mod moment;
 mod rules;
@@ -51,6 +52,9 @@ const REST: Duration = Duration::from_secs(3);
 /// Why no failover was asked for, or what is not right after it.
 pub(super) async fn run(of: &Planned, options: &Options, started: Started) -> anyhow::Result<Exit> {
     let config = load(options, of.master.as_slice(), started).await?;
+    if of.from_this_host {
+        return from_this_host::run(&config, of, options, started).await;
+    }
     let name = chosen(&config, of)?;
     let mut told = Told::new(&name, options);
     let verb = Verb {
