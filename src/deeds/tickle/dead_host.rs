@@ -17,16 +17,16 @@ use crate::exit::Fault;
 use crate::frames::{IpSocket, tcp};
 use crate::kernel::{self, Netlink};
 
-/// When they are told, since the VIP was bound: at once, as the announcement is out already, and again as a frame may
-/// be lost, or a neighbour ignore an announcement for a second. A client answers only once in 500 ms
-/// (net.ipv4.tcp_invalid_ratelimit): the second time is for packets that never arrived, the later ones for answers
-/// that did not, too.
-const ROUNDS: [Duration; 5] = [
+/// How long before each time that they are told, since the end of the time before: at once, as the announcement is out
+/// already, and again as a frame may be lost, or a neighbour ignore an announcement for a second. A client answers only
+/// once in 500 ms (net.ipv4.tcp_invalid_ratelimit): the second time is for packets that never arrived, the later ones
+/// for answers that did not, too. A large crowd, who is told for some hundred milliseconds, has time to connect anew.
+const PAUSES: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_millis(200),
-    Duration::from_millis(900),
-    Duration::from_millis(2400),
-    Duration::from_secs(5),
+    Duration::from_millis(700),
+    Duration::from_millis(1500),
+    Duration::from_millis(2600),
 ];
 
 /// How many packets go out at once, and the time between two on the average: 40,000 in a second, 22 Mbit/s. As many
@@ -100,9 +100,9 @@ pub async fn tell_orphans(orphans: &Orphans, pace: &Pace) -> Result<Done, Fault>
     };
     let clients = clients.iter().filter(|client| !own.contains(&client.ip()));
     let mut clients: Vec<SocketAddr> = clients.copied().collect();
-    let (began, mut done, mut sequence) = (Instant::now(), Done::default(), 0);
-    for round in ROUNDS {
-        sleep_until(began + round).await;
+    let (mut done, mut sequence) = (Done::default(), 0);
+    for pause in PAUSES {
+        sleep(pause).await;
         if clients.is_empty() || !is_here(&netlink, vip).await? {
             break;
         }
@@ -115,7 +115,7 @@ pub async fn tell_orphans(orphans: &Orphans, pace: &Pace) -> Result<Done, Fault>
         let before = clients.len();
         clients.retain(|client| !connected.contains(client));
         done.reconnected += before - clients.len();
-        if round.is_zero() {
+        if pause.is_zero() {
             done.clients = clients.len();
         }
         for some in clients.chunks(AT_ONCE as usize) {
