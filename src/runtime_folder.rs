@@ -30,10 +30,10 @@ pub enum About {
     SiteCommand,
     /// An operator's order against the truth that the agent holds to.
     Order,
-    /// A Redis that stops is meant to.
-    Maintenance,
     /// The newest failover that the agent knew of.
     Failover,
+    /// A Redis that stops is meant to.
+    Maintenance,
 }
 
 impl About {
@@ -42,8 +42,8 @@ impl About {
             About::Announcer => "json",
             About::SiteCommand => "command.json",
             About::Order => "order.json",
-            About::Maintenance => "maintenance.json",
             About::Failover => "failover.json",
+            About::Maintenance => "maintenance.json",
         }
     }
 }

@@ -72,6 +72,7 @@ impl World {
                 .flat_map(|ballot| &ballot.votes)
                 .map(vote)
                 .collect(),
+            known_clients: self.known_clients(master),
             forced: master.forced().map(|(order, _)| match order {
                 Order::Bind => "bind".to_owned(),
                 Order::Unbind => "unbind".to_owned(),
@@ -80,6 +81,7 @@ impl World {
             maintenance: master
                 .maintenance
                 .map(|until| self.maintenance_until(until, now)),
+            death: master.death_note.clone(),
             cut_off: master.cut_off_for(now).map(|time| time.as_secs_f64()),
             last_failover: master
                 .timeline
@@ -99,6 +101,13 @@ impl World {
             until: end.map(|end| end.as_secs_f64()),
             left: left.map(|left| left.as_secs_f64()),
         }
+    }
+
+    fn known_clients(&self, master: &Master) -> u64 {
+        let known = self.clients.borrow();
+        let configured = self.config.masters.get(&master.name);
+        let vips = configured.into_iter().flat_map(|master| &master.vips);
+        vips.map(|vip| known.number(vip.address) as u64).sum()
     }
 
     fn vip(&self, vip: IpAddr, master: &Master) -> snapshot::Vip {
@@ -135,6 +144,8 @@ impl World {
             began: began.unwrap_or_default().as_secs_f64(),
             to: of.to.clone(),
             ended: of.ended.to_owned(),
+            died: at(of.died),
+            asked: at(of.asked),
             event: at(of.event),
             paused: at(of.paused),
             role_changed: at(of.role_changed),

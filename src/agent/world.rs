@@ -13,6 +13,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{timeout, timeout_at};
 
 use super::announcing::announcers;
+use super::clients::Known;
 use super::core::{Action, Core, Event, Settings, Stands, Time};
 use super::following::{Followed, Watched};
 use super::journal::say_of;
@@ -22,6 +23,7 @@ use super::orders::Orders;
 use super::progress::Progress;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
+use crate::deeds::tickle::OrphansPace;
 use crate::engine::Engine;
 use crate::evidence::Order;
 use crate::failover::Endpoint;
@@ -68,8 +70,8 @@ pub(super) struct World {
     /// Something was settled, or asked: who waits for that looks again.
     pub(super) news: Notify,
     orders: Orders,
-    maintenance: Maintenance,
     last_failovers: LastFailovers,
+    maintenance: Maintenance,
     /// How many rounds of questions have ended.
     pub(super) rounds: Cell<u64>,
     /// How many have begun: what is asked now is answered by the next.
@@ -82,20 +84,26 @@ pub(super) struct World {
     pub(super) watched: RefCell<BTreeMap<(String, SocketAddr), Watched>>,
     /// Who asks a chosen replica, by the master's name.
     asks: RefCell<BTreeMap<String, AbortHandle>>,
-    /// Each Redis of this host that may not be told to follow another: that was said.
-    pub(super) has_refused_to_follow: RefCell<BTreeSet<SocketAddr>>,
     /// How each master's Sentinels are asked.
     pub(super) ways: RefCell<BTreeMap<String, Vec<Server>>>,
     /// One election at a time: the Sentinels have one epoch for all masters.
     pub(super) elections: Semaphore,
     /// Who refuses clients in place of a dead Redis, by the master's name.
     pub(super) refusing: RefCell<BTreeMap<String, AbortHandle>>,
+    /// Each Redis of this host that may not be told to follow another: that was said.
+    pub(super) has_refused_to_follow: RefCell<BTreeSet<SocketAddr>>,
     /// Who answers for each VIP, when that was asked last.
     pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Vec<String>>>,
     /// How many commands of the site have not succeeded, by master.
     pub(super) pending_commands: RefCell<BTreeMap<String, u64>>,
     /// The masters whose commands wait until they are run again.
     pub(super) waiting_commands: RefCell<BTreeSet<String>>,
+    /// Who is connected to the VIPs of other hosts.
+    pub(super) clients: RefCell<Known>,
+    /// All VIPs share the pace at which clients are told.
+    pub(super) pace: OrphansPace,
+    /// The masters whose Redis does not let the agent publish that, or hear of it; said once.
+    pub(super) without_channel: RefCell<BTreeSet<String>>,
 }
 
 /// Why the work with a configuration ended.
@@ -128,7 +136,7 @@ impl World {
         let orders = Orders::recall(&config, &mut core.borrow_mut());
         let now = started.elapsed();
         let last_failovers = LastFailovers::recall(&config, &mut core.borrow_mut(), now);
-        let maintenance = Maintenance::recall(&config, &mut core.borrow_mut(), now);
+        let maintenance = Maintenance::recall(&config, &mut core.borrow_mut(), started.elapsed());
         Ok(World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
             lines: Rc::new(Lines::keeping()),
@@ -143,8 +151,8 @@ impl World {
             progress,
             news: Notify::new(),
             orders,
-            maintenance,
             last_failovers,
+            maintenance,
             rounds: Cell::new(0),
             rounds_begun: Cell::new(0),
             full_until: Cell::new(Time::ZERO),
@@ -153,13 +161,16 @@ impl World {
             followed: RefCell::default(),
             watched: RefCell::default(),
             asks: RefCell::default(),
-            has_refused_to_follow: RefCell::default(),
             ways: RefCell::default(),
             elections: Semaphore::new(1),
             refusing: RefCell::default(),
+            has_refused_to_follow: RefCell::default(),
             answers: RefCell::default(),
             pending_commands: RefCell::default(),
             waiting_commands: RefCell::default(),
+            clients: RefCell::default(),
+            pace: OrphansPace::default(),
+            without_channel: RefCell::default(),
         })
     }
 

@@ -237,8 +237,7 @@ async fn silence(sights: &mut Sights) {
 }
 
 /// What the documents say that the agent's user of a Redis needs.
-const REDIS_USER: &str =
-    "user agent on >word resetchannels -@all +role +info +client|pause +client|unpause +replicaof";
+const REDIS_USER: &str = "user agent on >word resetchannels &vipswitch:* -@all +role +info +client|pause +client|unpause +replicaof +publish +subscribe";
 
 #[test]
 fn a_pause_stops_writes_until_it_is_lifted_with_no_more_than_the_documented_rights() {

@@ -104,6 +104,8 @@ pub struct Facts {
     pub could_elect_without: bool,
     /// Whether there is a replica that could be promoted.
     pub has_replicas: bool,
+    /// Whether a Sentinel says that it fails over.
+    pub fails_over: bool,
 }
 
 /// What a Redis of this host says of itself.
@@ -166,13 +168,13 @@ pub enum Action {
     AskChosen(String, Endpoint, Duration),
     /// Pause writes on this Redis for so long at most.
     Pause(String, SocketAddr, Duration),
-    /// Allow writes on this Redis, after it was told to follow this new master, if there is one.
-    Unpause(String, SocketAddr, Option<Endpoint>),
     /// Have a Sentinel elected and asked to fail over from this master, which has died, to one of these replicas. Votes
     /// up to this epoch are those of an earlier round, of which nothing came.
     Elect(String, Site, Vec<String>, u64),
     /// Have clients refused in place of this master's Redis once its VIP is released, or end that.
     Refuse(String, bool),
+    /// Allow writes on this Redis, after it was told to follow this new master, if there is one.
+    Unpause(String, SocketAddr, Option<Endpoint>),
     /// A change of state, for the log: whether all is well, and a sentence.
     Log(String, bool, String),
 }
@@ -423,14 +425,14 @@ impl Core {
         self.of(name, |master| master.go_on_with(order, epoch));
     }
 
-    /// Goes on with a maintenance that an earlier agent of this host was told of.
-    pub fn go_on_maintaining(&mut self, name: &str, until: Time) {
-        self.of(name, |master| master.maintenance = Some(until));
-    }
-
     /// Goes on with what an earlier agent of this host knew of the newest failover, and until when no other is asked for.
     pub fn go_on_after(&mut self, name: &str, epoch: u64, quiet_until: Time) {
         self.of(name, |master| master.go_on_after(epoch, quiet_until));
+    }
+
+    /// Goes on with a maintenance that an earlier agent of this host was told of.
+    pub fn go_on_maintaining(&mut self, name: &str, until: Time) {
+        self.of(name, |master| master.maintenance = Some(until));
     }
 
     /// Returns the masters, by name.

@@ -109,6 +109,7 @@ mod tests {
             run_id: None,
             offset: 1000,
             promoted_at: None,
+            process: None,
             replicas: replicas
                 .iter()
                 .map(|&(online, offset)| Replica {
@@ -121,7 +122,6 @@ mod tests {
                 .collect(),
             follows: None,
             version: Some(version.into()),
-            process: None,
         }
     }
 

@@ -14,6 +14,9 @@ impl Master {
     pub(super) fn note_life(&mut self, at: SocketAddr, own: &Own, now: Time) -> Option<Died> {
         if let Some(alive) = Alive::of(at, own) {
             self.alive = Some(alive);
+            if self.death.is_none() {
+                self.death_note = None;
+            }
             return None;
         }
         if own.role.is_ok() {

@@ -22,6 +22,10 @@ use crate::verdict::{Verdict, Why, verdict};
 /// For how long the Sentinels are asked often after a Redis of this host has changed its role.
 const AFTER_A_CHANGE: Duration = Duration::from_secs(10);
 
+/// For how long after the agent's start a Redis of this host does not get its VIP because a majority names it, while a
+/// Sentinel fails over: an agent that was killed may have asked for that, as this Redis had died.
+const AT_START: Duration = Duration::from_secs(2);
+
 /// The pause before a failed attempt is repeated: short at first, then doubling.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -563,7 +567,7 @@ impl Master {
 
     fn settle_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
         let wants = self.wants();
-        if wants.is_none() || self.settling {
+        if wants.is_none() || self.settling || self.holds_back(now) {
             return;
         }
         let may_try = self.retry.is_none_or(|(at, _)| now >= at);
@@ -579,6 +583,11 @@ impl Master {
     /// Returns where the VIPs are to be settled, `None` where they stay as they are.
     fn wants(&self) -> Option<Stands> {
         Stands::of(&self.verdict)
+    }
+
+    fn holds_back(&self, now: Time) -> bool {
+        let fails_over = self.facts.as_ref().is_some_and(|facts| facts.fails_over);
+        now < AT_START && fails_over && matches!(self.verdict, Verdict::Here(_, Why::Majority))
     }
 
     /// Returns whether the release has to wait until writes are paused.
@@ -615,6 +624,7 @@ impl Master {
     /// Returns when something is due, whatever happens until then.
     pub(in crate::agent::core) fn wake(&self, now: Time) -> Option<Time> {
         // What cannot be tried when its time comes must not keep the agent awake.
+        let held_back = self.holds_back(now).then_some(AT_START);
         let may_try = !self.settling && self.wants().is_some() && !self.waits_for_pause(now);
         let retry = self.retry.filter(|_| may_try).map(|(at, _)| at);
         let pause = self.hand_over.as_ref().map(|it| it.next(now));
@@ -622,10 +632,9 @@ impl Master {
         let call = self.call.as_ref().map(|called| called.until);
         let death = self.death.as_ref().filter(|_| self.promotion.is_none());
         let death = death.and_then(Death::again);
-        [retry, pause, promotion, call, death, self.maintenance]
-            .into_iter()
-            .flatten()
-            .min()
+        let maintenance = self.maintenance;
+        let all = [retry, pause, promotion, call, death, maintenance, held_back];
+        all.into_iter().flatten().min()
     }
 
     /// Returns what the last round of questions told, for those who ask.
