@@ -102,7 +102,7 @@ pub async fn hold(
         plan.epoch = known + above;
         let votes = votes(request, (&plan, Round::First), &looks, lines).await;
         first = rules::is_elected(&request.terms, &plan, Round::First, &votes);
-        if first.is_ok() || !rules::is_too_old(&plan, &votes) {
+        if first.is_ok() || !rules::is_too_old(&request.terms, &plan, &votes) {
             break;
         }
     }

@@ -61,10 +61,16 @@ pub struct Plan {
 /// given.
 pub const ABOVE: [u64; 4] = [0, 16, 1024, 65_536];
 
-/// Returns whether the Sentinels gave no vote because the epoch was too old: none has voted for another one.
-pub fn is_too_old(plan: &Plan, votes: &[Option<Voted>]) -> bool {
+/// Returns whether the Sentinels gave no vote because the epoch was too old: none has a newer vote for another one.
+pub fn is_too_old(terms: &Terms, plan: &Plan, votes: &[Option<Voted>]) -> bool {
     let mut voted = votes.iter().flatten();
-    voted.all(|voted| voted.now == voted.before || voted.now.leader == plan.run_id)
+    voted.all(|voted| is_free(terms, plan, &voted.before))
+}
+
+/// Returns whether a Sentinel with this vote may vote anew: what it voted for is over, or was the same, as one Sentinel
+/// does not fail over twice at the same time.
+fn is_free(terms: &Terms, plan: &Plan, vote: &Vote) -> bool {
+    vote.epoch <= plan.config_epoch.max(terms.over) || vote.leader == plan.run_id
 }
 
 /// Which of the two votes is counted.
@@ -313,11 +319,7 @@ fn is_for(terms: &Terms, plan: &Plan, (round, place): (Round, usize), voted: &Vo
     let is_first = Vote::new(&plan.run_id, plan.epoch);
     let is_next = Vote::new(&plan.run_id, plan.epoch + 1);
     match round {
-        // What it voted for before is over, or was the same: one Sentinel does not fail over twice at the same time.
-        Round::First => {
-            let is_over = voted.before.epoch <= plan.config_epoch.max(terms.over);
-            voted.now == is_first && (is_over || voted.before.leader == plan.run_id)
-        }
+        Round::First => voted.now == is_first && is_free(terms, plan, &voted.before),
         Round::Second if place == plan.asked => voted.now == is_first,
         Round::Second => voted.now == is_next && voted.before == is_first,
     }

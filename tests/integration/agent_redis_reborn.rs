@@ -59,12 +59,20 @@ fn a_master_that_is_back_after_300_ms_with_its_log_is_a_replica() {
     reborn(Keeps::Log, 300);
 }
 
-/// The agent may see no moment in which nobody listens.
 #[test]
-fn a_master_that_is_back_at_once_is_noticed() {
+fn a_master_that_is_back_before_its_agent_looks_is_not_taken_for_the_same() {
     let site = Site::with_agents(&[M]);
+    site.send_late(&M, "server1");
     site.fill(&M, "server1", Keeps::Nothing);
+    let before = site.run_id(&M, "server1");
+    let agent = site.agent_pid("server1");
+    site.signal(&agent, "STOP");
     site.kill_and_restart(&M, "server1", Duration::ZERO);
+    eventually("it is back", || {
+        let now = site.run_id(&M, "server1");
+        now.is_some() && now != before
+    });
+    site.go_on(&agent);
     site.settles(&M, "server2");
     site.wait_until_follows(&M, "server1", "server2");
     assert_eq!((site.promotions(), site.asked()), (1, 1));
