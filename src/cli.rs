@@ -37,6 +37,28 @@ Example:
 
 Exit codes: 0 it agrees, 1 it may later, 2 it cannot as it stands.";
 
+const FAILOVER: &str = "\
+It looks first, says what it will do, has one Sentinel elected by the others begin the failover,
+tells what happens, and waits until all Sentinels agree. It works from every server.
+
+Example:
+  vipswitch failover --dry-run      whether it would, and to which replica
+  vipswitch failover master8000
+
+It refuses where writes could be lost, unless --force is given; never while a failover goes on.
+
+Exit codes: 0 done, 1 it may work later or is not at its end, 2 it cannot as it stands.";
+
+const MAINTENANCE: &str = "\
+The agent of the master's host fails over at once when its Redis dies. Not so in maintenance: then
+Sentinel decides, after down-after-milliseconds. Run it on the server whose Redis is to stop.
+
+Example:
+  vipswitch maintenance master8000 on --for 30m
+  vipswitch maintenance master8000 off
+
+It outlives the agent, and no reboot.";
+
 const AGENT: &str = "\
 Systemd runs it, by vipswitch-agent.service.
 
@@ -62,11 +84,21 @@ Example:
 
 Exit codes: 0 whatever is wrong. With --exit-code 0 all is well, 1 with warnings, 2 with errors.";
 
+/// No blank lines but one, so that it fits on the smallest screen.
+const HELP: &str = "\
+{about-with-newline}{usage-heading} {usage}
+
+Commands:
+{subcommands}
+Options:
+{options}";
+
 /// Moves a virtual IP to the host of the current Redis or Valkey master
 #[derive(Debug, Parser)]
 #[command(
     version,
     override_usage = USAGE,
+    help_template = HELP,
     arg_required_else_help = true,
     disable_help_subcommand = true
 )]
@@ -140,6 +172,43 @@ pub struct Announce {
     pub time: Option<Duration>,
 }
 
+/// What `failover` is about.
+#[derive(Args, Clone, Debug)]
+pub struct Planned {
+    /// The master-name, as in sentinel.conf; may be left out where only one is configured
+    #[arg(value_name = "MASTER")]
+    pub master: Option<String>,
+    /// Do not wait for the moment in which Sentinel decides fastest, 10 s at most
+    #[arg(long)]
+    pub now: bool,
+    /// Do it where writes could be lost, too
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What `maintenance` is about.
+#[derive(Args, Clone, Debug)]
+pub struct Maintenance {
+    /// The master-name, as in sentinel.conf
+    #[arg(value_name = "MASTER")]
+    pub master: String,
+    /// Whether it begins or ends
+    #[arg(value_name = "on|off", hide_possible_values = true)]
+    pub switch: Switch,
+    /// End it after this time (90s, 30m, 2h), at most 7 days
+    #[arg(long = "for", value_name = "TIME", value_parser = long_duration)]
+    pub time: Option<Duration>,
+}
+
+/// Whether something begins or ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It begins.
+    On,
+    /// It ends.
+    Off,
+}
+
 /// What `status` is about.
 #[derive(Args, Clone, Debug)]
 pub struct Status {
@@ -210,20 +279,28 @@ pub struct Tickler {
 /// The longest time that `announce --for` takes.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Reads a number of seconds, or of minutes with an `m` behind it.
+/// The longest maintenance that has an end of its own.
+const LONGEST_MAINTENANCE: Duration = Duration::from_secs(7 * 24 * 3600);
+
 fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.strip_suffix('m') {
-        Some(number) => (number, 60),
-        None => (text.strip_suffix('s').unwrap_or(text), 1),
-    };
-    let seconds = number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(unit));
-    seconds
-        .map(Duration::from_secs)
-        .filter(|time| !time.is_zero() && *time <= LONGEST)
+    time(text, LONGEST)
         .ok_or_else(|| "give it as 10s or 2m, at least 1s and at most 60m".to_owned())
+}
+
+fn long_duration(text: &str) -> Result<Duration, String> {
+    time(text, LONGEST_MAINTENANCE)
+        .ok_or_else(|| "give it as 90s, 30m or 2h, at least 1s and at most 168h".to_owned())
+}
+
+/// Reads a number of seconds, or of minutes with an `m` behind it, or of hours with an `h`.
+fn time(text: &str, longest: Duration) -> Option<Duration> {
+    let units = [('s', 1), ('m', 60), ('h', 3600)];
+    let mut units = units
+        .into_iter()
+        .filter_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
+    let (number, unit) = units.next().unwrap_or((text, 1));
+    let seconds = number.parse::<u64>().ok()?.checked_mul(unit)?;
+    Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero() && *time <= longest)
 }
 
 /// The operator's commands.
@@ -244,6 +321,12 @@ pub enum Verb {
     /// Make this host agree with the Sentinels, once (boot, timers)
     #[command(after_help = SYNC)]
     Sync(Masters),
+    /// Make another server the master, so that no write is lost
+    #[command(after_help = FAILOVER)]
+    Failover(Planned),
+    /// Let a Redis stop without a failover at once (with agent)
+    #[command(after_help = MAINTENANCE)]
+    Maintenance(Maintenance),
     /// Stay resident and follow every Sentinel (a service runs it)
     #[command(after_help = AGENT)]
     Agent,
@@ -478,7 +561,8 @@ mod tests {
             ("0", None),
             ("s", None),
             ("-1s", None),
-            ("1h", None),
+            ("1h", Some(3600)),
+            ("2h", None),
             ("99999999999999999999m", None),
         ] {
             assert_eq!(
@@ -486,6 +570,21 @@ mod tests {
                 seconds.map(Duration::from_secs),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_maintenance_may_last_hours() {
+        for (text, seconds) in [("90s", Some(90)), ("2h", Some(7200)), ("169h", None)] {
+            let line = format!("maintenance m on --for {text}");
+            let read = match parse(&words(&line)) {
+                Ok(Command::Operator(Cli {
+                    verb: Verb::Maintenance(of),
+                    ..
+                })) => of.time,
+                _ => None,
+            };
+            assert_eq!(read, seconds.map(Duration::from_secs), "{text}");
         }
     }
 

@@ -32,6 +32,8 @@ pub enum About {
     Order,
     /// The newest failover that the agent knew of.
     Failover,
+    /// A Redis that stops is meant to.
+    Maintenance,
 }
 
 impl About {
@@ -41,6 +43,7 @@ impl About {
             About::SiteCommand => "command.json",
             About::Order => "order.json",
             About::Failover => "failover.json",
+            About::Maintenance => "maintenance.json",
         }
     }
 }

@@ -4,11 +4,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::task::spawn_local;
+
 use super::core::Event;
 use super::journal::say_of;
 use super::world::World;
+use crate::deeds::refuse::{Job, refuse};
 use crate::election::{self, Progress, QUICK, Request, Terms};
 use crate::evidence::{Ballot, Site};
+use crate::kernel::Snapshot;
 use crate::log::Level;
 
 /// How long the elected Sentinel takes at most until it has begun: a tick of its timer, and a request that was late.
@@ -73,6 +77,43 @@ impl World {
         if let Some(before) = before {
             before.abort();
         }
-        if !wanted {}
+        if wanted {
+            let (world, of) = (Rc::clone(self), name.clone());
+            let task = spawn_local(async move { world.refuse_clients(&of).await });
+            let mut refusing = self.refusing.borrow_mut();
+            refusing.insert(name, task.abort_handle());
+        }
+    }
+
+    async fn refuse_clients(&self, name: &str) {
+        let master = self.config.masters.get(name).into_iter();
+        let vips: Vec<_> = master
+            .flat_map(|it| &it.vips)
+            .map(|vip| vip.address)
+            .collect();
+        let here = Snapshot::new(&self.netlink).carriers(&vips).await;
+        let jobs: Vec<Job> = here
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|(vip, ifindex)| {
+                Some(Job {
+                    vip,
+                    ifindex: ifindex?,
+                })
+            })
+            .collect();
+        for (job, ended) in jobs.iter().zip(refuse(&jobs).await) {
+            let (level, text) = match ended {
+                Ok(refused) => (
+                    Level::Notice,
+                    format!(
+                        "{} segments for {} were refused until {}",
+                        refused.segments, job.vip, refused.end
+                    ),
+                ),
+                Err(fault) => (Level::Warning, format!("clients are not refused: {fault}")),
+            };
+            say_of(name, level, &text).await;
+        }
     }
 }

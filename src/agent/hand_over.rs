@@ -58,12 +58,31 @@ impl World {
         self.tell(Event::Paused(name, paused)).await;
     }
 
-    /// Allows writes again. A pause whose end cannot be asked for ends by itself.
-    pub(super) async fn unpause(&self, name: String, at: SocketAddr) {
+    /// Allows writes again, after the Redis was told to follow its heir, if it has one: nobody may write to it who
+    /// waited. A pause whose end cannot be asked for ends by itself.
+    pub(super) async fn unpause(&self, name: String, at: SocketAddr, heir: Option<Endpoint>) {
         if let Some(watch) = self.watch_of(&name, at, false) {
+            if let Some(heir) = heir {
+                self.follow_heir(&name, (at, &watch), heir).await;
+            }
             let _ = watch.unpause().await;
         }
         self.tell(Event::Unpaused(name)).await;
+    }
+
+    /// Has an old master follow its heir. Sentinel does so 10 s later, so that a refusal is said once and changes
+    /// nothing.
+    async fn follow_heir(&self, name: &str, (at, watch): (SocketAddr, &Watch), heir: Endpoint) {
+        let text = format!("{at} follows {heir} now");
+        let (level, text) = match watch.follow(heir).await {
+            Ok(()) => (Level::Notice, text),
+            Err(no) if self.has_refused_to_follow.borrow_mut().insert(at) => {
+                let text = format!("{at} stays a master until Sentinel says otherwise: {no}");
+                (Level::Warning, text)
+            }
+            Err(_) => return,
+        };
+        say_of(name, level, &text).await;
     }
 
     /// Asks a chosen replica, on another host, until it says that it is the master.

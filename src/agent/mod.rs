@@ -6,6 +6,8 @@ mod announcing;
 pub mod backoff;
 pub mod chosen;
 pub mod client;
+mod client_channel;
+pub mod clients;
 pub mod core;
 mod deaths;
 mod following;
@@ -13,6 +15,7 @@ mod hand_over;
 mod journal;
 mod kernel_events;
 mod last_failovers;
+mod maintenance;
 pub mod metrics;
 mod orders;
 mod polls;
@@ -165,6 +168,7 @@ fn begin(world: &Rc<World>, path: &Path, next: &Next) -> Result<Vec<AbortHandle>
         spawn_local(kernel_events::pass_on(Rc::clone(world))),
         spawn_local(probes::ask_every_minute(Rc::clone(world))),
         spawn_local(let_go(Rc::clone(world))),
+        spawn_local(client_channel::work(Rc::clone(world))),
         spawn_local(tell_systemd(Rc::clone(world))),
     ];
     if let Some(at) = world.config.agent.metrics {

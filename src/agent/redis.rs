@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::redis_connection::Watcher;
 pub use super::sight::{Because, Seen};
 use super::sight::{Command, Order, PATIENCE, Wish};
+use crate::failover::Endpoint;
 use crate::redis::{NoAnswer, Server};
 
 /// The watch of a Redis of this host. It ends when this is dropped; a pause then ends by itself.
@@ -70,6 +71,16 @@ impl Watch {
     /// Why that is not known, within a second. The pause ends by itself.
     pub async fn unpause(&self) -> Result<(), NoAnswer> {
         self.order(Command::Unpause).await
+    }
+
+    /// Makes it a replica of another Redis (`REPLICAOF`): a pause of writes does not hold that up. What it needs to be
+    /// let in there (`masterauth`) it has from its configuration.
+    ///
+    /// # Errors
+    ///
+    /// Why that is not known, within a second: a user that may not.
+    pub async fn follow(&self, master: Endpoint) -> Result<(), NoAnswer> {
+        self.order(Command::Follow(master)).await
     }
 
     async fn order(&self, command: Command) -> Result<(), NoAnswer> {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
 use super::sight::{Because, Command, Order, PATIENCE, Seen, Wish};
+use crate::failover::Endpoint;
 use crate::redis::{Connection, NoAnswer, Server, State, Words};
 
 /// How often it is asked.
@@ -245,6 +246,9 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
             }
             Command::Pause(time) => words(&["CLIENT", "PAUSE", &milliseconds(time), "WRITE"]),
             Command::Unpause => words(&["CLIENT", "UNPAUSE"]),
+            Command::Follow(Endpoint { host, port }) => {
+                words(&["REPLICAOF", &host.to_string(), &port.to_string()])
+            }
         };
         let answers = connection.ask(&[question], Instant::now() + PATIENCE).await;
         let none = || Err(NoAnswer::Unexpected("none".into()));
@@ -254,9 +258,7 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
 
     fn is_too_old(&self) -> bool {
         let known = self.known.as_ref();
-        known
-            .and_then(|state| state.version.as_deref())
-            .is_some_and(is_before_6_2)
+        known.is_some_and(|state| !state.can_pause_writes())
     }
 
     fn expects(&self) -> bool {
@@ -306,28 +308,4 @@ fn words(words: &[&str]) -> Words {
 /// At least one: a pause of none is an error to Redis.
 fn milliseconds(time: Duration) -> String {
     time.as_millis().max(1).to_string()
-}
-
-/// Whether a version is certainly older than 6.2, where `CLIENT PAUSE … WRITE` began.
-fn is_before_6_2(version: &str) -> bool {
-    let mut numbers = version.split('.').map(str::parse::<u32>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < (6, 2),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn writes_can_be_paused_from_6_2_on() {
-        for old in ["3.2.8", "5.0.14", "6.0.16"] {
-            assert!(is_before_6_2(old), "{old}");
-        }
-        for new in ["6.2.0", "7.0.15", "10.0.1", "unknown", ""] {
-            assert!(!is_before_6_2(new), "{new}");
-        }
-    }
 }

@@ -71,6 +71,13 @@ pub enum Verb {
     },
     /// Announce what is here.
     Announce,
+    /// A Redis of the one master that is named and stops is meant to.
+    Maintenance {
+        /// Whether that begins, or ends.
+        on: bool,
+        /// After how many seconds it ends by itself; `None` where nobody said so.
+        seconds: Option<u64>,
+    },
     /// Look at once, and agree with what is true.
     Sync,
     /// Tell what is known: the answer's `out` is a [`Snapshot`](super::snapshot::Snapshot) as JSON.

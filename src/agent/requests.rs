@@ -32,6 +32,7 @@ impl World {
         let reply = match &request.verb {
             Verb::Hook(arguments) => self.hook(arguments).await,
             Verb::Status => self.status(&request),
+            Verb::Maintenance { on, seconds } => self.maintain(&request, *on, *seconds).await,
             Verb::Sync => self.settle_now(&request, None).await,
             Verb::Bind { force } => self.settle_now(&request, Some((Order::Bind, *force))).await,
             Verb::Unbind { force } => {
@@ -200,7 +201,7 @@ impl World {
     }
 }
 
-fn refusal(fault: &Fault) -> Reply {
+pub(super) fn refusal(fault: &Fault) -> Reply {
     Reply {
         exit: Exit::from(fault.kind).code(),
         err: vec![fault.to_string()],

@@ -118,6 +118,12 @@ impl World {
         for job in std::mem::take(&mut task.jobs) {
             self.announcers.announce(job);
         }
+        // Its announcement is out.
+        for (target, outcome) in task.targets.iter().zip(&task.outcomes) {
+            if target.master.tell_clients && outcome.so_far.is_news() {
+                self.tell_clients(target.name, target.vip.address);
+            }
+        }
         let left_behind = std::mem::take(&mut task.left_behind);
         if !left_behind.is_empty() {
             spawn_local(async move {

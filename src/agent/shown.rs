@@ -1,7 +1,7 @@
 //! What the agent shows of itself: a snapshot of what it knows.
 
 use std::net::IpAddr;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::core::{Master, Stands, Time, Timeline, words};
 use super::snapshot::{self, Snapshot};
@@ -72,11 +72,15 @@ impl World {
                 .flat_map(|ballot| &ballot.votes)
                 .map(vote)
                 .collect(),
+            known_clients: self.known_clients(master),
             forced: master.forced().map(|(order, _)| match order {
                 Order::Bind => "bind".to_owned(),
                 Order::Unbind => "unbind".to_owned(),
                 Order::Announce => "announce".to_owned(),
             }),
+            maintenance: master
+                .maintenance_until
+                .map(|until| self.maintenance_until(until, now)),
             cut_off: master.cut_off_for(now).map(|time| time.as_secs_f64()),
             last_failover: master
                 .timeline
@@ -87,6 +91,22 @@ impl World {
             take_over_seconds: master.took.iter().map(Duration::as_secs_f64).collect(),
             take_overs: master.take_overs,
         }
+    }
+
+    fn maintenance_until(&self, until: Time, now: Time) -> snapshot::Maintenance {
+        let left = (until < Time::MAX).then(|| until.saturating_sub(now));
+        let end = left.and_then(|left| (SystemTime::now() + left).duration_since(UNIX_EPOCH).ok());
+        snapshot::Maintenance {
+            until: end.map(|end| end.as_secs_f64()),
+            left: left.map(|left| left.as_secs_f64()),
+        }
+    }
+
+    fn known_clients(&self, master: &Master) -> u64 {
+        let known = self.clients.borrow();
+        let configured = self.config.masters.get(&master.name);
+        let vips = configured.into_iter().flat_map(|master| &master.vips);
+        vips.map(|vip| known.number(vip.address) as u64).sum()
     }
 
     fn vip(&self, vip: IpAddr, master: &Master) -> snapshot::Vip {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::failover::Endpoint;
 use crate::redis::{NoAnswer, State};
 
 /// How long a Redis may take to answer.
@@ -55,8 +56,9 @@ pub(super) struct Order {
 }
 
 /// Which command.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Command {
     Pause(Duration),
     Unpause,
+    Follow(Endpoint),
 }

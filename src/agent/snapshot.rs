@@ -42,8 +42,14 @@ pub struct Master {
     pub replicas: Vec<Replica>,
     /// What each Sentinel says.
     pub votes: Vec<Vote>,
+    /// How many clients of another host are known, which would be told if this one took the VIP over.
+    #[serde(default)]
+    pub known_clients: u64,
     /// An operator's order against the truth that still holds: `bind` or `unbind`.
     pub forced: Option<String>,
+    /// A Redis that stops is meant to, and is not failed over at once.
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
     /// How long this host has been cut off from its peers, in seconds, if it is.
     pub cut_off: Option<f64>,
     /// The last failover that this agent saw.
@@ -56,6 +62,15 @@ pub struct Master {
     pub take_over_seconds: Vec<f64>,
     /// Take-overs since the agent started: how many of `take_over_seconds` were ever added.
     pub take_overs: u64,
+}
+
+/// A Redis that stops is meant to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// When it ends by itself, in seconds since 1970, if it does.
+    pub until: Option<f64>,
+    /// In how many seconds that is.
+    pub left: Option<f64>,
 }
 
 /// A VIP on this host.

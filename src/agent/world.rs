@@ -13,14 +13,17 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{timeout, timeout_at};
 
 use super::announcing::announcers;
+use super::clients::Known;
 use super::core::{Action, Core, Event, Settings, Stands, Time};
 use super::following::{Followed, Watched};
 use super::journal::say_of;
 use super::last_failovers::LastFailovers;
+use super::maintenance::Maintenance;
 use super::orders::Orders;
 use super::progress::Progress;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
+use crate::deeds::tickle::OrphansPace;
 use crate::engine::Engine;
 use crate::evidence::Order;
 use crate::failover::Endpoint;
@@ -68,6 +71,7 @@ pub(super) struct World {
     pub(super) news: Notify,
     orders: Orders,
     last_failovers: LastFailovers,
+    maintenance: Maintenance,
     /// How many rounds of questions have ended.
     pub(super) rounds: Cell<u64>,
     /// How many have begun: what is asked now is answered by the next.
@@ -86,12 +90,20 @@ pub(super) struct World {
     pub(super) elections: Semaphore,
     /// Who refuses clients in place of a dead Redis, by the master's name.
     pub(super) refusing: RefCell<BTreeMap<String, AbortHandle>>,
+    /// Each Redis of this host that may not be told to follow another: that was said.
+    pub(super) has_refused_to_follow: RefCell<BTreeSet<SocketAddr>>,
     /// Who answers for each VIP, when that was asked last.
     pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Vec<String>>>,
     /// How many commands of the site have not succeeded, by master.
     pub(super) pending_commands: RefCell<BTreeMap<String, u64>>,
     /// The masters whose commands wait until they are run again.
     pub(super) waiting_commands: RefCell<BTreeSet<String>>,
+    /// Who is connected to the VIPs of other hosts.
+    pub(super) clients: RefCell<Known>,
+    /// All VIPs share the pace at which clients are told.
+    pub(super) pace: OrphansPace,
+    /// The masters whose Redis does not let the agent publish that, or hear of it; said once.
+    pub(super) without_channel: RefCell<BTreeSet<String>>,
 }
 
 /// Why the work with a configuration ended.
@@ -124,6 +136,7 @@ impl World {
         let orders = Orders::recall(&config, &mut core.borrow_mut());
         let now = started.elapsed();
         let last_failovers = LastFailovers::recall(&config, &mut core.borrow_mut(), now);
+        let maintenance = Maintenance::recall(&config, &mut core.borrow_mut(), started.elapsed());
         Ok(World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
             lines: Rc::new(Lines::keeping()),
@@ -139,6 +152,7 @@ impl World {
             news: Notify::new(),
             orders,
             last_failovers,
+            maintenance,
             rounds: Cell::new(0),
             rounds_begun: Cell::new(0),
             full_until: Cell::new(Time::ZERO),
@@ -150,9 +164,13 @@ impl World {
             ways: RefCell::default(),
             elections: Semaphore::new(1),
             refusing: RefCell::default(),
+            has_refused_to_follow: RefCell::default(),
             answers: RefCell::default(),
             pending_commands: RefCell::default(),
             waiting_commands: RefCell::default(),
+            clients: RefCell::default(),
+            pace: OrphansPace::default(),
+            without_channel: RefCell::default(),
         })
     }
 
@@ -196,7 +214,11 @@ impl World {
     pub(super) fn take(self: &Rc<Self>, event: Event) {
         let is_news = matches!(
             event,
-            Event::Settled(..) | Event::PollEnded | Event::Polled(..) | Event::NotPolled(..)
+            Event::Settled(..)
+                | Event::PollEnded
+                | Event::Polled(..)
+                | Event::NotPolled(..)
+                | Event::Maintenance(..)
         );
         let may_begin = matches!(event, Event::PollEnded | Event::Promotes(..));
         if matches!(event, Event::PollEnded) {
@@ -212,6 +234,7 @@ impl World {
         }
         if is_news {
             self.orders.keep(&self.core.borrow());
+            self.maintenance.keep(&self.core.borrow(), self.now());
             self.news.notify_waiters();
         }
     }
@@ -244,8 +267,8 @@ impl World {
             Action::Pause(name, at, longest) => {
                 spawn_local(async move { world.pause(name, at, longest).await });
             }
-            Action::Unpause(name, at) => {
-                spawn_local(async move { world.unpause(name, at).await });
+            Action::Unpause(name, at, heir) => {
+                spawn_local(async move { world.unpause(name, at, heir).await });
             }
             Action::Elect(name, dead, near, over) => {
                 spawn_local(async move { world.elect(name, dead, near, over).await });

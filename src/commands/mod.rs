@@ -7,7 +7,10 @@ mod announcer;
 mod check;
 
 mod completions;
+
+mod failover;
 mod hook;
+mod maintenance;
 mod operate;
 mod site_command;
 mod status;
@@ -50,6 +53,8 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
         Verb::Sync(of) => operate::sync(&of.masters, options, started).await,
         Verb::Announce(announce) => announce::run(announce, options, started).await,
         Verb::Status(of) => status::run(of, options, started).await,
+        Verb::Failover(of) => failover::run(of, options, started).await,
+        Verb::Maintenance(of) => maintenance::run(of, options, started).await,
         Verb::Agent => agent::run(&config_path(options), started).await,
         Verb::Check => check::run(options).await,
         Verb::Version => version().await,

@@ -65,7 +65,7 @@ pub(super) async fn carry_out(
 }
 
 /// Prints an answer.
-async fn tell(reply: &Reply) -> anyhow::Result<Exit> {
+pub(super) async fn tell(reply: &Reply) -> anyhow::Result<Exit> {
     let lines = reply.out.lines().map(|line| printable(line) + "\n");
     print(&lines.collect::<String>()).await?;
     tell_errors(reply).await;

@@ -111,6 +111,8 @@ pub struct Master {
     pub on_isolation: OnIsolation,
     /// What the agent does when its Redis, on this host, has died as the master.
     pub on_redis_death: OnRedisDeath,
+    /// Whether clients of a host that died are told by the agent of the next holder, which needs to know who they are.
+    pub tell_clients: bool,
 }
 
 /// A command from the configuration.

@@ -49,6 +49,13 @@ struct MasterTable {
     on_isolation: OnIsolation,
     #[serde(default)]
     on_redis_death: OnRedisDeath,
+    #[serde(default = "yes")]
+    tell_clients: bool,
+}
+
+/// The default of a setting that is on unless it is turned off.
+const fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -265,6 +272,7 @@ impl Source<'_> {
             on_release,
             on_isolation: table.on_isolation,
             on_redis_death: table.on_redis_death,
+            tell_clients: table.tell_clients,
         })
     }
 
@@ -885,7 +893,7 @@ mod tests {
             ),
             (
                 "[masters.m]\nvip = '10.0.0.1'\ninterfaces = 'e'",
-                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `tls`, `on_take_over`, `on_release`, `on_isolation`, `on_redis_death`. Did you mean `interface`?",
+                "v.toml:3:1: unknown field `interfaces`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `tls`, `on_take_over`, `on_release`, `on_isolation`, `on_redis_death`, `tell_clients`. Did you mean `interface`?",
             ),
             (
                 "[sentinel]\nadress = 'x'\n",

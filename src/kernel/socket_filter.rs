@@ -2,7 +2,7 @@
 //! every socket of the host, but sends only these. Pure. The bytes are those of `inet_diag_bc_op` and
 //! `inet_diag_hostcond` in the kernel's include/uapi/linux/inet_diag.h.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6};
 
@@ -22,21 +22,33 @@ const OPERATION: usize = 4;
 /// The length of a condition without its address.
 const CONDITION: usize = 8;
 
+/// The port of a condition that any port meets (`inet_diag_bc_run` in net/ipv4/inet_diag.c).
+const ANY_PORT: i32 = -1;
+
 /// Returns the attribute that follows a request for a list. Sockets whose own address is one of
 /// these pass, the IPv4-mapped ones of an IPv4 address as well (`inet_diag_bc_run` in
 /// net/ipv4/inet_diag.c). Without an address nothing passes.
 pub fn of_sources(addresses: &[IpAddr]) -> Vec<u8> {
+    of_conditions(addresses.iter().map(|address| (*address, ANY_PORT)))
+}
+
+/// Returns the same for sockets whose own address and port are one of these.
+pub fn of_endpoints(endpoints: &[SocketAddr]) -> Vec<u8> {
+    of_conditions(endpoints.iter().map(|at| (at.ip(), at.port().into())))
+}
+
+fn of_conditions(ends: impl DoubleEndedIterator<Item = (IpAddr, i32)>) -> Vec<u8> {
     let mut code = Vec::new();
     // From the end on, as each jump says how far that is.
-    for (place, address) in addresses.iter().rev().enumerate() {
-        let mut before = condition(*address);
+    for (place, (address, port)) in ends.rev().enumerate() {
+        let mut before = condition(address, port);
         if place > 0 {
             before.extend(operation(JUMP, OPERATION, OPERATION + code.len()));
         }
         before.append(&mut code);
         code = before;
     }
-    if addresses.is_empty() {
+    if code.is_empty() {
         // A jump behind the end refuses.
         code.extend(operation(JUMP, OPERATION, 2 * OPERATION));
     }
@@ -49,7 +61,7 @@ pub fn of_sources(addresses: &[IpAddr]) -> Vec<u8> {
 
 /// Returns one condition. Met, it goes on at the operation that follows; else behind that one, which
 /// for the last condition is behind the end.
-fn condition(address: IpAddr) -> Vec<u8> {
+fn condition(address: IpAddr, port: i32) -> Vec<u8> {
     let (family, octets) = match address {
         IpAddr::V4(v4) => (AF_INET, v4.octets().to_vec()),
         IpAddr::V6(v6) => (AF_INET6, v6.octets().to_vec()),
@@ -57,8 +69,7 @@ fn condition(address: IpAddr) -> Vec<u8> {
     let length = OPERATION + CONDITION + octets.len();
     let mut bytes = operation(SOURCE, length, length + OPERATION).to_vec();
     bytes.extend([family, bits(address), 0, 0]);
-    // Any port.
-    bytes.extend((-1i32).to_ne_bytes());
+    bytes.extend(port.to_ne_bytes());
     bytes.extend(octets);
     bytes
 }
@@ -75,6 +86,10 @@ mod tests {
 
     /// What `inet_diag_bc_run` does with a socket of this address.
     fn passes(attribute: &[u8], family: u8, address: &[u8]) -> bool {
+        passes_with(attribute, family, address, 8000)
+    }
+
+    fn passes_with(attribute: &[u8], family: u8, address: &[u8], port: i32) -> bool {
         let number = |at: &[u8]| u16::from_ne_bytes([at[0], at[1]]) as usize;
         assert_eq!(number(attribute), attribute.len());
         let mut code = &attribute[OPERATION..];
@@ -83,8 +98,10 @@ mod tests {
                 let end = code[1] as usize;
                 let wanted = &code[OPERATION + CONDITION..end];
                 let mapped = [&[0; 10][..], &[0xff; 2], wanted].concat();
-                code[4] == family && wanted == address
-                    || code[4] == AF_INET && family == AF_INET6 && mapped == address
+                let of_port = i32::from_ne_bytes(code[8..12].try_into().unwrap());
+                (of_port == ANY_PORT || of_port == port)
+                    && (code[4] == family && wanted == address
+                        || code[4] == AF_INET && family == AF_INET6 && mapped == address)
             };
             let on = if is_met {
                 code[1] as usize
@@ -119,6 +136,23 @@ mod tests {
             assert!(!passes(&filter, AF_INET, &[10, 0, 0, 3]));
             assert!(!passes(&filter, AF_INET6, &[0; 16]));
         }
+    }
+
+    #[test]
+    fn the_sockets_of_these_endpoints_pass_and_no_others() {
+        let all = ["10.0.0.2:8000", "10.0.0.2:8001", "[fd00::2]:8000"];
+        let filter = of_endpoints(&all.map(|one| one.parse().unwrap()));
+        for (address, port, is_one) in [
+            ([10, 0, 0, 2], 8000, true),
+            ([10, 0, 0, 2], 8001, true),
+            ([10, 0, 0, 2], 8002, false),
+            ([10, 0, 0, 3], 8000, false),
+        ] {
+            assert_eq!(passes_with(&filter, AF_INET, &address, port), is_one);
+        }
+        let v6: std::net::Ipv6Addr = "fd00::2".parse().unwrap();
+        assert!(passes_with(&filter, AF_INET6, &v6.octets(), 8000));
+        assert!(!passes_with(&filter, AF_INET6, &v6.octets(), 8001));
     }
 
     #[test]

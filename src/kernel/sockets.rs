@@ -199,7 +199,7 @@ async fn reset(address: IpAddr, done: &mut Reset) -> Result<bool, String> {
 }
 
 /// The families whose sockets may have one of these addresses.
-fn families(addresses: &[IpAddr]) -> impl Iterator<Item = u8> + use<> {
+pub(super) fn families(addresses: &[IpAddr]) -> impl Iterator<Item = u8> + use<> {
     let v4 = addresses.iter().any(IpAddr::is_ipv4).then_some(AF_INET);
     v4.into_iter().chain([AF_INET6])
 }
@@ -327,7 +327,7 @@ async fn destroy(
     Ok(true)
 }
 
-fn request(family: u8, socket_id: SocketId, states: StateFlags) -> InetRequest {
+pub(super) fn request(family: u8, socket_id: SocketId, states: StateFlags) -> InetRequest {
     InetRequest {
         family,
         protocol: IPPROTO_TCP,
@@ -337,7 +337,7 @@ fn request(family: u8, socket_id: SocketId, states: StateFlags) -> InetRequest {
     }
 }
 
-fn ask(
+pub(super) fn ask(
     handle: &mut ConnectionHandle<Message>,
     message: Message,
     flags: u16,
@@ -353,7 +353,7 @@ fn ask(
 }
 
 /// Words what the kernel refuses. Zero is its consent.
-fn check(code: i32) -> Result<(), String> {
+pub(super) fn check(code: i32) -> Result<(), String> {
     match Errno::from_raw(-code) {
         Errno::UnknownErrno if code == 0 => Ok(()),
         Errno::EOPNOTSUPP => Err("this kernel was built without INET_DIAG_DESTROY".into()),
@@ -365,7 +365,7 @@ fn check(code: i32) -> Result<(), String> {
 
 /// A message of sock_diag. The crate for its packets has no name for destroying.
 #[derive(Clone, Debug)]
-enum Message {
+pub(super) enum Message {
     /// With the filter that follows it.
     Find(InetRequest, Vec<u8>),
     Destroy(InetRequest),

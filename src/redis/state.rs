@@ -89,6 +89,22 @@ impl State {
     }
 }
 
+impl State {
+    /// Returns whether it can pause writes (`CLIENT PAUSE … WRITE`, Redis 6.2), as far as its version is known.
+    pub fn can_pause_writes(&self) -> bool {
+        !self.version.as_deref().is_some_and(is_before_6_2)
+    }
+}
+
+/// Whether a version is certainly older than 6.2, where `CLIENT PAUSE … WRITE` began.
+fn is_before_6_2(version: &str) -> bool {
+    let mut numbers = version.split('.').map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < (6, 2),
+        _ => false,
+    }
+}
+
 fn words(words: &[&str]) -> Words {
     words.iter().map(|&word| word.to_owned()).collect()
 }
@@ -262,6 +278,16 @@ mod tests {
         let state = read(Ok(Value::Array(list)), Err(denied()), None).unwrap();
         assert_eq!((state.offset, state.replicas[0].offset), (42, 41));
         assert_eq!(read(Err(denied()), Err(denied()), None), Err(denied()));
+    }
+
+    #[test]
+    fn writes_can_be_paused_from_6_2_on() {
+        for old in ["3.2.8", "5.0.14", "6.0.16"] {
+            assert!(is_before_6_2(old), "{old}");
+        }
+        for new in ["6.2.0", "7.0.15", "10.0.1", "unknown", ""] {
+            assert!(!is_before_6_2(new), "{new}");
+        }
     }
 
     #[test]

@@ -129,6 +129,64 @@ fn an_order_against_the_truth_has_to_be_forced_and_lasts_until_the_opposite_one(
 }
 
 #[test]
+fn maintenance_is_shown_outlives_the_agent_and_ends_by_itself_or_when_it_is_ended() {
+    let site = Site::new(&[MASTER_8000]);
+    let agent = Agent::start(&site, "server1");
+    let maintenance = |agent: &Agent| agent.master().unwrap()["maintenance"].clone();
+    let left = |agent: &Agent| maintenance(agent)["left"].as_f64();
+    assert_eq!(maintenance(&agent), Value::Null);
+    let told = agent
+        .beside("maintenance master8000 on --for 30m")
+        .success();
+    assert_eq!(told, "master8000: in maintenance for 1800 s\n");
+    assert!(left(&agent).is_some_and(|left| (1700.0..=1800.0).contains(&left)));
+    let text = agent.beside("status").success();
+    assert!(text.contains("in MAINTENANCE: for another"), "{text}");
+    agent
+        .beside("maintenance master8000 on --dry-run")
+        .success();
+    assert!(left(&agent).is_some(), "a dry run changes nothing");
+    drop(agent);
+    let agent = Agent::start(&site, "server1");
+    assert!(left(&agent).is_some_and(|left| (1000.0..=1800.0).contains(&left)));
+    let told = agent.beside("maintenance master8000 off --json").success();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["maintenance"], false);
+    assert_eq!(maintenance(&agent), Value::Null);
+    // Without an end of its own.
+    agent.beside("maintenance master8000 on").success();
+    drop(agent);
+    let agent = Agent::start(&site, "server1");
+    assert_eq!(maintenance(&agent)["until"], Value::Null);
+    assert!(maintenance(&agent).is_object());
+    agent.beside("maintenance master8000 on --for 1s").success();
+    eventually("it ends by itself", || maintenance(&agent) == Value::Null);
+    drop(agent);
+    let agent = Agent::start(&site, "server1");
+    assert_eq!(maintenance(&agent), Value::Null);
+}
+
+#[test]
+fn maintenance_elsewhere_without_an_agent_or_of_no_master_says_so() {
+    let site = Site::new(&[MASTER_8000]);
+    let agent = Agent::start(&site, "server2");
+    let elsewhere = agent.beside("maintenance master8000 on");
+    let said = "on another host, 192.168.56.101:8000";
+    assert!(elsewhere.stderr.contains(said), "{elsewhere}");
+    elsewhere.success();
+    agent
+        .beside("maintenance master8001 on")
+        .fails(2, &["no master \"master8001\""]);
+    agent
+        .beside("maintenance master8000 off --for 1m")
+        .fails(2, &["--for goes with on"]);
+    let alone = site
+        .host("server1")
+        .vipswitch(["maintenance", "master8000", "on"]);
+    alone.fails(2, &["no agent is running", "Sentinel decides"]);
+}
+
+#[test]
 fn a_second_agent_is_refused_and_names_the_first() {
     let site = Site::new(&[MASTER_8000]);
     let agent = Agent::start(&site, "server1");

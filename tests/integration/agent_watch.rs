@@ -14,6 +14,7 @@ use vipswitch::agent::chosen::turned_master;
 use vipswitch::agent::redis::{Because, Seen, Watch};
 use vipswitch::agent::sentinels::{Heard, News, follow};
 use vipswitch::evidence::Role;
+use vipswitch::failover::{Endpoint, Host};
 use vipswitch::redis::events::{CHANNELS, What};
 use vipswitch::redis::{Lines, NoAnswer, Server, State, Value, Words, ask, text};
 
@@ -236,8 +237,7 @@ async fn silence(sights: &mut Sights) {
 }
 
 /// What the documents say that the agent's user of a Redis needs.
-const REDIS_USER: &str =
-    "user agent on >word resetchannels -@all +role +info +client|pause +client|unpause";
+const REDIS_USER: &str = "user agent on >word resetchannels &vipswitch:* -@all +role +info +client|pause +client|unpause +replicaof +publish +subscribe";
 
 #[test]
 fn a_pause_stops_writes_until_it_is_lifted_with_no_more_than_the_documented_rights() {
@@ -262,6 +262,39 @@ fn a_pause_stops_writes_until_it_is_lifted_with_no_more_than_the_documented_righ
 }
 
 #[test]
+fn a_master_follows_another_in_the_midst_of_a_pause_with_no_more_than_the_documented_rights() {
+    let name =
+        "a_master_follows_another_in_the_midst_of_a_pause_with_no_more_than_the_documented_rights";
+    on_a_host(name, |dir| async move {
+        let _old = redis(&dir, 7001, REDIS_USER);
+        let _new = redis(&dir, 7002, "");
+        let (watch, mut sights) = watch(with_password(7001, Some("agent"), "word"));
+        seen(&mut sights, "a master", |_| true).await;
+        assert_eq!(watch.pause(PATIENCE * 10).await, Ok(()));
+        let mut waiting = spawn_local(async { say(&at(7001), &["SET key value"]).await });
+        let early = timeout(Duration::from_millis(300), &mut waiting).await;
+        assert!(early.is_err(), "written during the pause: {early:?}");
+        let heir = Endpoint {
+            host: Host::Address([127, 0, 0, 1].into()),
+            port: 7002,
+        };
+        assert_eq!(watch.follow(heir).await, Ok(()));
+        seen(&mut sights, "a replica", |state| {
+            let follows = state.follows.as_ref();
+            follows.is_some_and(|it| it.port == 7002 && it.link_up)
+        })
+        .await;
+        // What had waited is refused: its client asks elsewhere.
+        assert_eq!(watch.unpause().await, Ok(()));
+        let refused = timeout(PATIENCE, waiting).await.unwrap().unwrap();
+        let [Err(no)] = refused.as_slice() else {
+            panic!("{refused:?}")
+        };
+        assert!(no.to_string().starts_with("READONLY"), "{no}");
+    });
+}
+
+#[test]
 fn a_user_that_may_not_pause_says_so_and_one_without_info_tells_the_role() {
     let name = "a_user_that_may_not_pause_says_so_and_one_without_info_tells_the_role";
     on_a_host(name, |dir| async move {
@@ -270,6 +303,12 @@ fn a_user_that_may_not_pause_says_so_and_one_without_info_tells_the_role() {
         let (state, _) = seen(&mut sights, "a master", |_| true).await;
         assert_eq!((state.role, state.run_id), (Role::Master, None));
         let no = watch.pause(PATIENCE).await.unwrap_err();
+        assert!(matches!(no, NoAnswer::NotAllowed(_)), "{no:?}");
+        let heir = Endpoint {
+            host: Host::Name("other".into()),
+            port: 1,
+        };
+        let no = watch.follow(heir).await.unwrap_err();
         assert!(matches!(no, NoAnswer::NotAllowed(_)), "{no:?}");
     });
 }

@@ -210,6 +210,8 @@ fn help_shows_the_ways_to_run_it_and_every_command_has_an_example() {
         "status",
         "check",
         "sync",
+        "failover",
+        "maintenance",
         "completions",
         "--config",
         "--dry-run",
@@ -231,6 +233,8 @@ fn help_shows_the_ways_to_run_it_and_every_command_has_an_example() {
         "status",
         "check",
         "sync",
+        "failover",
+        "maintenance",
         "completions",
     ] {
         assert!(

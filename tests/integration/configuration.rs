@@ -217,7 +217,7 @@ fn a_mistake_in_the_configuration_is_named_by_place_and_reaches_the_log() {
     let host = lab.host("server1");
     let path = lab.config("[masters.master8000]\nvpi = \"192.168.56.250/24\"\n");
     let said = format!(
-        "{}:2:1: unknown field `vpi`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `tls`, `on_take_over`, `on_release`, `on_isolation`, `on_redis_death`. Did you mean `vip`?",
+        "{}:2:1: unknown field `vpi`, expected one of `vip`, `interface`, `announce_to`, `redis_username`, `redis_password_file`, `tls`, `on_take_over`, `on_release`, `on_isolation`, `on_redis_death`, `tell_clients`. Did you mean `vip`?",
         path.display()
     );
     host.vipswitch(["bind", "--all"]).fails(2, &[&said]);

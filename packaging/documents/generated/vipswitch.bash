@@ -31,6 +31,12 @@ _vipswitch() {
             vipswitch,completions)
                 cmd="vipswitch__subcmd__completions"
                 ;;
+            vipswitch,failover)
+                cmd="vipswitch__subcmd__failover"
+                ;;
+            vipswitch,maintenance)
+                cmd="vipswitch__subcmd__maintenance"
+                ;;
             vipswitch,status)
                 cmd="vipswitch__subcmd__status"
                 ;;
@@ -50,7 +56,7 @@ _vipswitch() {
 
     case "${cmd}" in
         vipswitch)
-            opts="-v -q -h -V --config --dry-run --json --verbose --quiet --help --version bind unbind announce status sync agent check version completions"
+            opts="-v -q -h -V --config --dry-run --json --verbose --quiet --help --version bind unbind announce status sync failover maintenance agent check version completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -150,6 +156,46 @@ _vipswitch() {
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vipswitch__subcmd__failover)
+            opts="-v -q -h --now --force --config --dry-run --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        vipswitch__subcmd__maintenance)
+            opts="-v -q -h --for --config --dry-run --json --verbose --quiet --help on off"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -36,6 +36,8 @@ complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "unbind" -d 'Rel
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "announce" -d 'Announce again what this host holds'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "status" -d 'Tell who is master, who holds the VIP, and who else claims it'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "sync" -d 'Make this host agree with the Sentinels, once (boot, timers)'
+complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "failover" -d 'Make another server the master, so that no write is lost'
+complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "maintenance" -d 'Let a Redis stop without a failover at once (with agent)'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "agent" -d 'Stay resident and follow every Sentinel (a service runs it)'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "check" -d 'Tell whether all is in place for a failover on this host'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "version" -d 'Print the version'
@@ -77,6 +79,21 @@ complete -c vipswitch -n "__fish_vipswitch_using_subcommand sync" -l json -d 'Pr
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand sync" -s v -l verbose -d 'Print the log line as well; check: every finding'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand sync" -s q -l quiet -d 'Print errors only'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand sync" -s h -l help -d 'Print help'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -l now -d 'Do not wait for the moment in which Sentinel decides fastest, 10 s at most'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -l force -d 'Do it where writes could be lost, too'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -l dry-run -d 'Print what would be done and change nothing'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -l json -d 'Print JSON, one object per line'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -s v -l verbose -d 'Print the log line as well; check: every finding'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -s q -l quiet -d 'Print errors only'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -s h -l help -d 'Print help'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand maintenance" -l for -d 'End it after this time (90s, 30m, 2h), at most 7 days' -r
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand maintenance" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand maintenance" -l dry-run -d 'Print what would be done and change nothing'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand maintenance" -l json -d 'Print JSON, one object per line'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand maintenance" -s v -l verbose -d 'Print the log line as well; check: every finding'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand maintenance" -s q -l quiet -d 'Print errors only'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand maintenance" -s h -l help -d 'Print help'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand agent" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand agent" -l dry-run -d 'Print what would be done and change nothing'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand agent" -l json -d 'Print JSON, one object per line'

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Time;
+use crate::evidence::Role;
+use crate::failover::Endpoint;
 
 /// The longest pause: a longer one makes Sentinel take the living master for down, as its own PUBLISH waits in it
 /// and its PINGs behind that (measured: 2.1 s at `down-after` 1000).
@@ -33,6 +35,10 @@ pub(super) struct HandOver {
     /// How many bytes the old master had sent when writes were paused, and the new master had when it was promoted.
     pub(super) sent: Option<u64>,
     pub(super) had: Option<u64>,
+    /// Whether writes could not be paused.
+    pub(super) was_refused: bool,
+    /// The new master, once it said itself that it is that.
+    pub(super) heir: Option<Endpoint>,
 }
 
 /// How far a pause has come.
@@ -54,6 +60,19 @@ impl HandOver {
         if self.stage != Stage::Asked {
             self.sent = self.sent.max(sent);
         }
+    }
+
+    /// Notes what the chosen replica said, and whether it was a master already when it was chosen. One that does not
+    /// tell how far it came was not asked itself: it follows no more, and may as well have died.
+    pub(super) fn chosen_said(
+        &mut self,
+        who: &Endpoint,
+        (role, is_former): (Role, bool),
+        had: Option<u64>,
+    ) {
+        self.had = had;
+        let has_turned = role == Role::Master && !is_former && had.is_some();
+        self.heir = has_turned.then(|| who.clone());
     }
 
     /// Returns how many bytes the new master lacks, once that is known.

@@ -71,8 +71,6 @@ pub enum Event {
     /// What came of an election: the Sentinel that was asked; or why none was, and whether it may have begun all the
     /// same. Up to which epoch Sentinels may have voted.
     Elected(String, Result<String, (String, bool)>, u64),
-    /// Until when a Redis of this master that stops is meant to; `None` ends that.
-    Maintenance(String, Option<Time>),
     /// An attempt has ended.
     Settled(String, Box<Settled>),
     /// An address was removed from an interface of this host.
@@ -83,6 +81,8 @@ pub enum Event {
     LinkChanged,
     /// An operator's order against the truth; `None` ends it.
     Forced(String, Option<Order>),
+    /// A Redis that stops is meant to, until then ([`Time::MAX`]: until this is ended); `None` ends it.
+    Maintenance(String, Option<Time>),
     /// Sentinel's call, and what this host's Sentinel says of it. It counts until then.
     Called(String, Box<(Call, Word)>, Time),
     /// Somebody wants this master looked at, whatever was settled.
@@ -166,13 +166,13 @@ pub enum Action {
     AskChosen(String, Endpoint, Duration),
     /// Pause writes on this Redis for so long at most.
     Pause(String, SocketAddr, Duration),
-    /// Allow writes on this Redis.
-    Unpause(String, SocketAddr),
     /// Have a Sentinel elected and asked to fail over from this master, which has died, to one of these replicas. Votes
     /// up to this epoch are those of an earlier round, of which nothing came.
     Elect(String, Site, Vec<String>, u64),
-    /// Have clients refused in place of this master's Redis, or end that.
+    /// Have clients refused in place of this master's Redis once its VIP is released, or end that.
     Refuse(String, bool),
+    /// Allow writes on this Redis, after it was told to follow this new master, if there is one.
+    Unpause(String, SocketAddr, Option<Endpoint>),
     /// A change of state, for the log: whether all is well, and a sentence.
     Log(String, bool, String),
 }
@@ -337,6 +337,10 @@ impl Core {
                 self.of(&name, |master| master.force(order));
                 (name, false)
             }
+            Event::Maintenance(name, until) => {
+                self.of(&name, |master| master.maintain(until, actions));
+                (name, false)
+            }
             Event::Polled(name, facts) => {
                 self.of(&name, |master| master.polled(*facts, now));
                 (name, false)
@@ -360,10 +364,6 @@ impl Core {
             Event::Elected(name, asked, epoch) => {
                 self.of(&name, |master| master.elected((asked, epoch), now, actions));
                 (name, true)
-            }
-            Event::Maintenance(name, until) => {
-                self.of(&name, |master| master.maintenance = until);
-                (name, false)
             }
             Event::Settled(name, settled) => {
                 self.of(&name, |master| master.settled(*settled, now, actions));
@@ -426,6 +426,11 @@ impl Core {
     /// Goes on with what an earlier agent of this host knew of the newest failover, and until when no other is asked for.
     pub fn go_on_after(&mut self, name: &str, epoch: u64, quiet_until: Time) {
         self.of(name, |master| master.go_on_after(epoch, quiet_until));
+    }
+
+    /// Goes on with a maintenance that an earlier agent of this host was told of.
+    pub fn go_on_maintaining(&mut self, name: &str, until: Time) {
+        self.of(name, |master| master.maintenance_until = Some(until));
     }
 
     /// Returns the masters, by name.

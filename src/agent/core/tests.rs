@@ -170,6 +170,14 @@ fn has_unpause(actions: &[Action]) -> bool {
         .any(|action| matches!(action, Action::Unpause(..)))
 }
 
+/// Whom the old master is told to follow, if it is, where writes are allowed again.
+fn heir(actions: &[Action]) -> Option<String> {
+    actions.iter().find_map(|action| match action {
+        Action::Unpause(_, _, heir) => Some(heir.as_ref()?.to_string()),
+        _ => None,
+    })
+}
+
 fn promotes(to: &str) -> Event {
     Event::Promotes(M.into(), endpoint(to), LEADER.into())
 }
@@ -280,6 +288,51 @@ fn the_old_master_pauses_releases_and_then_allows_writes() {
     );
     assert_eq!(timeline.unpaused, Some(timeline.began + ms(64)));
     assert_eq!(agent.master().paused_for, ms(64));
+}
+
+#[test]
+fn the_old_master_is_told_to_follow_only_a_promoted_one_that_said_so_itself_after_the_release() {
+    let at_port = |host: &str| endpoint(host).to_string();
+    let chosen = |role, had| Event::Chosen(M.into(), endpoint(AWAY), role, had);
+    let begun = |paused: Result<(), String>| {
+        let mut agent = Agent::standing(true);
+        agent.on(100, promotes(AWAY));
+        agent.on(1, Event::Paused(M.into(), paused));
+        agent
+    };
+    let mut agent = begun(Ok(()));
+    let actions = agent.on(60, chosen(Role::Master, Some(990)));
+    assert_eq!(heir(&actions), None, "before the release");
+    assert_eq!(heir(&agent.settles(2)), Some(at_port(AWAY)));
+    // Writes that could not be paused are no reason to take more of them.
+    let mut agent = begun(Err("old".into()));
+    agent.on(60, chosen(Role::Master, Some(990)));
+    assert_eq!(heir(&agent.settles(2)), Some(at_port(AWAY)));
+    agent.on(1, Event::Unpaused(M.into()));
+    let master = agent.master();
+    let timeline = master.timeline.clone().unwrap();
+    assert_eq!((timeline.unpaused, master.paused_for), (None, ms(0)));
+    // It has left, and nobody knows whether it is the master.
+    let mut agent = begun(Ok(()));
+    agent.on(60, chosen(Role::Master, None));
+    let actions = agent.settles(2);
+    assert!(has_unpause(&actions) && heir(&actions).is_none());
+    // The leader gives up, or turns to another one, before the release.
+    for other in [
+        Event::Aborted(M.into(), LEADER.into()),
+        promotes("10.0.0.3"),
+    ] {
+        let mut agent = begun(Ok(()));
+        agent.on(60, chosen(Role::Master, Some(990)));
+        let mut actions = agent.on(1, other);
+        actions.extend(agent.settles(2));
+        assert_eq!(heir(&actions), None, "{actions:?}");
+    }
+    // A host that is cut off has no heir.
+    let mut agent = Agent::standing(true);
+    silence(&mut agent, 7, None);
+    let actions = agent.settles(1);
+    assert!(has_unpause(&actions) && heir(&actions).is_none());
 }
 
 #[test]

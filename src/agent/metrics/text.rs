@@ -199,6 +199,12 @@ fn about_masters(registry: &mut Registry, snapshot: &Snapshot) {
         "Where the VIP belongs: 1 for the verdict that holds",
         verdicts,
     );
+    gauges(
+        registry,
+        "known_clients",
+        "Clients of another host that would be told if this one took the VIP over",
+        masters().map(|master| (of(master), master.known_clients as f64)),
+    );
     counters(
         registry,
         "failovers",

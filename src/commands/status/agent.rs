@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::announcing::ago_in_words;
 use crate::agent::client::Unserved;
 use crate::agent::request::Verb;
-use crate::agent::snapshot::{Master, Redis, Replica, Snapshot, Timeline, Vote};
+use crate::agent::snapshot::{Maintenance, Master, Redis, Replica, Snapshot, Timeline, Vote};
 use crate::cli::Options;
 use crate::commands::with_agent;
 use crate::report::to_json;
@@ -142,6 +142,10 @@ fn about_master(master: &Master) -> Vec<String> {
     list("answered for", answered.collect());
     let forced = |order| format!("{order}, until the next failover or the opposite order");
     list("forced", master.forced.iter().map(forced).collect());
+    list(
+        "in MAINTENANCE",
+        master.maintenance.iter().map(maintenance).collect(),
+    );
     let cut_off = |for_long: &f64| format!("from its peers for {for_long:.1} s");
     list("CUT OFF", master.cut_off.iter().map(cut_off).collect());
     let timeline = master.last_failover.iter().map(timeline);
@@ -174,6 +178,14 @@ fn replica(replica: &Replica) -> String {
         None => "has not acknowledged yet".to_owned(),
     };
     format!("{} {lag}, {} bytes behind", replica.at, replica.behind)
+}
+
+fn maintenance(of: &Maintenance) -> String {
+    let until = match of.left {
+        Some(left) => format!("for another {} s", left.ceil() as u64),
+        None => "until it is ended".to_owned(),
+    };
+    format!("{until}: a Redis that stops is not failed over at once")
 }
 
 /// In the order in which it happened.

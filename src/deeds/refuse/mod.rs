@@ -21,6 +21,7 @@
 mod pace;
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -82,6 +83,17 @@ pub enum End {
     NoNeighbours,
     /// Nobody has had the VIP for so long.
     Over,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Claimed(mac) => write!(f, "{mac} announced it"),
+            End::Bound => f.write_str("it was bound here again"),
+            End::NoNeighbours => f.write_str("its interface was gone"),
+            End::Over => write!(f, "{} s were over", LIFE.as_secs()),
+        }
+    }
 }
 
 /// Refuses the clients of these VIPs, each as [`Refusal::work`] does, and returns what came of each, in their order. It

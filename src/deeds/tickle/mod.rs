@@ -6,6 +6,7 @@
 //! were not looked after stay for the next run to find.
 
 mod clients;
+mod dead_host;
 mod ear;
 mod line;
 pub mod schedule;
@@ -31,6 +32,7 @@ use clients::{Clients, Pace};
 use ear::Ear;
 use schedule::Schedule;
 
+pub use dead_host::{Done, Orphans, Pace as OrphansPace, tell_orphans};
 pub use line::log_end;
 
 /// How long a process may take beyond its schedule, with so many clients that a round takes a while.

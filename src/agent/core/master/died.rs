@@ -34,7 +34,7 @@ impl Master {
         let dead = own.find(|own| own.at == died.at).map(|own| &own.site);
         let why_not = speaks_against(&Situation {
             on_redis_death: self.on_redis_death,
-            maintenance: self.maintenance.is_some_and(|until| now < until),
+            maintenance: self.maintenance_until.is_some_and(|until| now < until),
             winner,
             dead,
             is_promoting: self.promotion.is_some(),
@@ -60,6 +60,11 @@ impl Master {
         let mut timeline = Timeline::new("another Redis".into(), died.since);
         timeline.died = Some(died.since);
         self.timeline = Some(timeline);
+        // They wait for the release themselves.
+        if self.stands == Some(Stands::Here) && !self.refuses {
+            self.refuses = true;
+            actions.push(Action::Refuse(self.name.clone(), true));
+        }
         // It is seen at once when it is back.
         actions.push(Action::Expect(self.name.clone(), died.at));
         let near = died.near.clone();
@@ -167,21 +172,19 @@ impl Master {
         }
     }
 
-    /// Has clients refused in place of the dead Redis once its VIP is not bound here any more, until another host has
-    /// it, or it belongs here again.
-    pub(super) fn refuse_clients(&mut self, actions: &mut Vec<Action>) {
-        let is_away = self.is_settled() && self.stands == Some(Stands::Elsewhere);
-        let refuses = match &self.verdict {
-            Verdict::Elsewhere(Why::Died) => self.refuses || is_away,
-            // The new holder announces itself, and that ends it; where its host does not, a majority's word does.
-            Verdict::Elsewhere(Why::Promoted) | Verdict::Stays(_) | Verdict::Undecided(_) => {
-                self.refuses
-            }
+    /// Ends that clients are refused in place of the dead Redis, once another host is known to have the VIP, or it
+    /// belongs here again.
+    pub(super) fn review_refusals(&mut self, actions: &mut Vec<Action>) {
+        let may_go_on = match &self.verdict {
+            // The new holder announces itself, and that ends it; where nobody hears that, a majority's word does.
+            Verdict::Elsewhere(Why::Died | Why::Promoted)
+            | Verdict::Stays(_)
+            | Verdict::Undecided(_) => true,
             Verdict::Elsewhere(_) | Verdict::Here(..) => false,
         };
-        if refuses != self.refuses {
-            self.refuses = refuses;
-            actions.push(Action::Refuse(self.name.clone(), refuses));
+        if self.refuses && !may_go_on {
+            self.refuses = false;
+            actions.push(Action::Refuse(self.name.clone(), false));
         }
     }
 }

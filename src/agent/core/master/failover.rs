@@ -49,7 +49,10 @@ impl Master {
         let has_to_release =
             Stands::of(&self.verdict) == Some(Stands::Elsewhere) && !self.is_settled();
         if !has_to_release {
-            self.unpause(actions);
+            self.unpause(None, actions);
+        }
+        if let Some(hand_over) = &mut self.hand_over {
+            hand_over.heir = None;
         }
         // Sentinel calls after its events: a call about another Redis is about an earlier failover.
         let chosen = site(&to, &self.asked().known_redis);
@@ -85,7 +88,7 @@ impl Master {
         self.end_timeline("aborted", now);
         self.death_aborted(now);
         self.pause_after = now;
-        self.unpause(actions);
+        self.unpause(None, actions);
     }
 
     pub(in crate::agent::core) fn chosen_said(
@@ -103,14 +106,16 @@ impl Master {
         {
             timeline.role_changed.get_or_insert(now);
         }
+        let told = self.facts.as_ref().map(|facts| &facts.evidence);
+        let known = told.map(|told| told.known_redis.as_slice());
+        let its_site = site(who, known.unwrap_or_default());
         if role == Role::Replica {
-            let told = self.facts.as_ref().map(|facts| &facts.evidence);
-            let known = told.map(|told| told.known_redis.as_slice());
-            self.former.follows(&site(who, known.unwrap_or_default()));
+            self.former.follows(&its_site);
         }
-        promotion.role = Some(role);
+        promotion.role = Some(role.clone());
+        let is_former = self.former.has(&its_site);
         if let Some(hand_over) = &mut self.hand_over {
-            hand_over.had = had;
+            hand_over.chosen_said(who, (role, is_former), had);
         }
         self.compare();
     }
@@ -121,6 +126,7 @@ impl Master {
         let Some(hand_over) = self.hand_over.as_mut().filter(asked) else {
             return;
         };
+        hand_over.was_refused = paused.is_err();
         hand_over.stage = match paused {
             Ok(()) => Stage::Paused,
             Err(_) => Stage::Refused,
@@ -131,7 +137,7 @@ impl Master {
     }
 
     pub(in crate::agent::core) fn unpaused(&mut self, now: Time) {
-        let Some(hand_over) = self.hand_over.take() else {
+        let Some(hand_over) = self.hand_over.take().filter(|it| !it.was_refused) else {
             return;
         };
         self.paused_for += now.min(hand_over.until()).saturating_sub(hand_over.since);
@@ -140,14 +146,27 @@ impl Master {
         }
     }
 
-    pub(super) fn unpause(&mut self, actions: &mut Vec<Action>) {
-        match &mut self.hand_over {
-            Some(hand_over) if matches!(hand_over.stage, Stage::Asked | Stage::Paused) => {
-                hand_over.stage = Stage::Ending;
-                actions.push(Action::Unpause(self.name.clone(), hand_over.at));
-            }
-            _ => {}
+    /// Allows writes again. The old master is to follow its heir at once, if it has one: it would be a writable master
+    /// for 11 s, until Sentinel tells it.
+    pub(super) fn unpause(&mut self, heir: Option<Endpoint>, actions: &mut Vec<Action>) {
+        let Some(hand_over) = &mut self.hand_over else {
+            return;
+        };
+        let is_due = match hand_over.stage {
+            Stage::Asked | Stage::Paused => true,
+            Stage::Refused => heir.is_some(),
+            Stage::Ending => false,
+        };
+        if is_due {
+            hand_over.stage = Stage::Ending;
+            actions.push(Action::Unpause(self.name.clone(), hand_over.at, heir));
         }
+    }
+
+    /// Allows writes again after the VIP was released.
+    pub(super) fn unpause_released(&mut self, actions: &mut Vec<Action>) {
+        let heir = self.hand_over.as_ref().and_then(|it| it.heir.clone());
+        self.unpause(heir, actions);
     }
 
     pub(super) fn note_take_over(&mut self, settled: &Settled, now: Time) {
@@ -228,6 +247,8 @@ impl Master {
             stage: Stage::Asked,
             sent: None,
             had: None,
+            was_refused: false,
+            heir: None,
         });
         actions.push(Action::Pause(self.name.clone(), at, longest));
     }

@@ -70,8 +70,8 @@ fn its_failover_is_asked_for_and_its_vip_released_at_the_same_time() {
         actions.contains(&elect) && actions.contains(&settle()),
         "{actions:?}"
     );
-    let actions = agent.settles(2);
     assert!(actions.contains(&refuses(true)), "{actions:?}");
+    agent.settles(2);
     // Once is enough.
     let actions = agent.on(5, silent(true));
     assert!(!elects(&actions), "{actions:?}");

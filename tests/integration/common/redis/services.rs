@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{CLIENT, EQUAL, Master, SERVERS, Site};
+use super::{CLIENT, EQUAL, Master, Process, SERVERS, Site};
 use crate::common::Lab;
 
 impl Site {
@@ -61,6 +61,17 @@ impl Site {
         self.forget(&format!("{server}-{service}"));
     }
 
+    /// Starts another Redis on a server, which nobody monitors, until what is returned is dropped or the lab ends.
+    #[track_caller]
+    pub fn beside(&self, server: &str, port: u16) -> impl Drop + use<> {
+        let mut command = self.host(server).command("redis-server");
+        command.args(["--port", &port.to_string()]);
+        command.args(["--protected-mode", "no", "--save", ""]);
+        let redis = KilledAtEnd(Process::start(command, self.lab.unique("beside")));
+        self.wait_for_ping(server, port);
+        redis
+    }
+
     /// Returns a command that writes its process id into the folder of this name, and becomes the program that its
     /// arguments name.
     pub(super) fn noting_its_pid(&self, server: &str, name: &str) -> Command {
@@ -68,5 +79,14 @@ impl Site {
         command.args(["-c", "echo $$ >\"$0\"; exec \"$@\""]);
         command.arg(self.lab.dir().join(name).join("pid"));
         command
+    }
+}
+
+/// A process that is killed when nobody needs it any more.
+struct KilledAtEnd(Process);
+
+impl Drop for KilledAtEnd {
+    fn drop(&mut self) {
+        let _ = self.0.0.kill();
     }
 }

@@ -1,0 +1,270 @@
+//! What is looked at before a planned failover: the Sentinels, the master's Redis and its replicas, this host's agent.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use super::rules;
+use crate::agent::chosen::address_may_be_asked;
+use crate::agent::request::Verb;
+use crate::agent::snapshot::{self, Snapshot as Told};
+use crate::cli::Options;
+use crate::commands::with_agent;
+use crate::config::Config;
+use crate::election::{self, Look, Request, Terms};
+use crate::evidence::{Ballot, Evidence, Site};
+use crate::exit::Fault;
+use crate::failover::{Endpoint, Host};
+use crate::gather::remembered::Memory;
+use crate::gather::sites::endpoint;
+use crate::gather::{self, Patience, Poll};
+use crate::hosts;
+use crate::kernel::{Netlink, Snapshot};
+use crate::redis::{Connection, Lines, Replica, Server, State, redis_fault, redis_server};
+
+/// How long the local agent may take to tell what it knows.
+const AGENT: Duration = Duration::from_secs(2);
+
+/// How long a Redis may take to tell of itself.
+const REDIS: Duration = Duration::from_secs(1);
+
+/// How long is waited until the replicas have acknowledged what the master had at first: they do so each second
+/// (`replicationCron` in replication.c).
+const CATCH_UP: Duration = Duration::from_millis(2500);
+
+/// How often the master is asked meanwhile.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What is known before.
+pub(super) struct Known {
+    /// What the Sentinels said, and how each is asked.
+    pub(super) poll: Poll,
+    /// The master that a majority names.
+    pub(super) master: Site,
+    /// Who names it, in words.
+    pub(super) ballot: String,
+    /// How many Sentinels must agree.
+    needed: usize,
+    /// How the master's Redis is asked, where its address is known.
+    pub(super) way: Option<Server>,
+    /// What it says of itself, or why it says nothing.
+    pub(super) state: Result<State, String>,
+    /// The replicas that have caught up, as the Sentinels name them.
+    pub(super) near: Vec<String>,
+    /// What each Sentinel says; `None` where it did not answer.
+    pub(super) looks: Vec<Option<Look>>,
+    /// What this host's agent knows of this master.
+    pub(super) agent: Option<snapshot::Master>,
+}
+
+impl Known {
+    /// Looks at all of it.
+    ///
+    /// # Errors
+    ///
+    /// No majority of the Sentinels, files that cannot be used.
+    pub(super) async fn gather(
+        (config, name): (&Config, &str),
+        options: &Options,
+        (lines, netlink): (&Lines, &Netlink),
+    ) -> Result<Known, Fault> {
+        let memory = Memory::read();
+        let mut polls = gather::poll(config, &[name], &memory, Patience::Full, lines).await?;
+        let poll = polls.remove(0)?;
+        let snapshot = Snapshot::new(netlink);
+        let on = (lines, &snapshot);
+        let evidence = gather::of_poll(config, name, &poll, Duration::ZERO, &memory, on).await?;
+        let ballot = evidence.ballot.clone().unwrap_or_default();
+        let master = winner(&ballot)?;
+        let way = way(config, name, (&master, &evidence))?;
+        let mut known = Known {
+            poll,
+            ballot: ballot.to_string(),
+            needed: ballot.needed(),
+            way,
+            state: Err(format!("the address of {} is not known", master.endpoint)),
+            near: Vec::new(),
+            looks: Vec::new(),
+            agent: agent(name, options).await,
+            master,
+        };
+        known.looks = election::look(&known.request(name, None), lines).await;
+        if let Some(way) = known.way.clone() {
+            let (state, near) = known.caught_up(&way, name).await;
+            (known.state, known.near) = (state, near);
+        }
+        Ok(known)
+    }
+
+    /// Returns the election that is to be held, with these replicas as the only ones that may be promoted.
+    pub(super) fn request<'a>(&'a self, name: &'a str, near: Option<Vec<String>>) -> Request<'a> {
+        Request {
+            name,
+            master: &self.master,
+            ways: self.poll.ways(),
+            terms: Terms {
+                needed: self.needed,
+                leaving: self.master.addresses.clone(),
+                is_here: self.master.is_here(),
+                near,
+                ahead: None,
+                over: 0,
+            },
+            step: election::PATIENT,
+        }
+    }
+
+    /// Returns the same for the rules.
+    pub(super) fn of_redis(&self) -> rules::Known<'_> {
+        rules::Known {
+            state: self.state.as_ref().map_err(String::as_str),
+            near: &self.near,
+            has_agent: self.agent.is_some(),
+            is_here: self.master.is_here(),
+            down_after: self.poll.down_after(),
+        }
+    }
+
+    /// Asks the master until every replica has acknowledged what it had at first, or the time is over. Returns what it
+    /// said last, and which replicas have.
+    async fn caught_up(&self, way: &Server, name: &str) -> (Result<State, String>, Vec<String>) {
+        let began = Instant::now();
+        let mut first: Option<State> = None;
+        loop {
+            let until = Instant::now() + REDIS;
+            let state = match tell(way, until).await {
+                Ok(state) => state,
+                Err(no) => {
+                    let fault = redis_fault(&no, &self.master.endpoint, name);
+                    return (Err(fault.cause().to_owned()), Vec::new());
+                }
+            };
+            let at_first = first.get_or_insert_with(|| state.clone()).offset;
+            let has_it = |one: &&Replica| one.online && one.offset >= at_first;
+            let near: Vec<&Replica> = state.replicas.iter().filter(has_it).collect();
+            let is_over = began.elapsed() >= CATCH_UP;
+            if is_over || near.len() == state.replicas.len() && !near.is_empty() {
+                let near = self.named(&near).await;
+                return (Ok(state), near);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Returns how the Sentinels name these replicas of the master, which knows their addresses only.
+    async fn named(&self, replicas: &[&Replica]) -> Vec<String> {
+        let looks = self.looks.iter().flatten();
+        let mut named: Vec<String> = looks
+            .flat_map(|look| look.replicas.iter().map(|one| one.at.clone()))
+            .collect();
+        named.sort();
+        named.dedup();
+        let each = named.into_iter().map(async |at| {
+            let endpoint = read(&at)?;
+            let addresses = hosts::addresses(&endpoint.host).await.unwrap_or_default();
+            let is_it = |one: &&&Replica| {
+                let host = Host::read(&one.host);
+                let is_its = match &host {
+                    Some(Host::Address(address)) => addresses.contains(address),
+                    _ => false,
+                };
+                one.port == endpoint.port && (is_its || host.as_ref() == Some(&endpoint.host))
+            };
+            replicas.iter().any(|one| is_it(&one)).then_some(at)
+        });
+        join_all(each).await.into_iter().flatten().collect()
+    }
+
+    /// Returns how many bytes a replica lacks that can be asked itself.
+    pub(super) async fn lacks(
+        &self,
+        config: &Config,
+        name: &str,
+        replica: &Endpoint,
+    ) -> Option<u64> {
+        let way = self.way.as_ref()?;
+        let other = way_to(config, name, replica).await?;
+        let until = Instant::now() + REDIS;
+        let master = tell(way, until).await.ok()?;
+        let follows = tell(&other, until).await.ok()?.follows?;
+        Some(master.offset.saturating_sub(follows.offset))
+    }
+}
+
+fn winner(ballot: &Ballot) -> Result<Site, Fault> {
+    ballot.winner().cloned().ok_or_else(|| {
+        let text = format!("no majority of the Sentinels names a master: {ballot}");
+        Fault::passing(text).remedy("Look at the Sentinels: vipswitch status")
+    })
+}
+
+/// Returns how the master's Redis is asked: on this host where it listens, elsewhere with the credentials only where
+/// the configuration vouches for its address.
+fn way(
+    config: &Config,
+    name: &str,
+    (master, known): (&Site, &Evidence),
+) -> Result<Option<Server>, Fault> {
+    let of = config.master(name)?;
+    let own = known.own_redis.iter().find(|own| own.site.is_same(master));
+    if let Some(own) = own {
+        return redis_server(config, of, own.at).map(Some);
+    }
+    let Some(address) = master.addresses.first() else {
+        return Ok(None);
+    };
+    let server = redis_server(config, of, SocketAddr::new(*address, master.endpoint.port))?;
+    Ok(Some(match address_may_be_asked(config, of, *address) {
+        true => server,
+        false => server.without_credentials(),
+    }))
+}
+
+/// Returns how a replica on any host is asked.
+pub(super) async fn way_to(config: &Config, name: &str, at: &Endpoint) -> Option<Server> {
+    let of = config.master(name).ok()?;
+    let addresses = hosts::addresses(&at.host).await.ok()?;
+    let address = *addresses.first()?;
+    let server = redis_server(config, of, SocketAddr::new(address, at.port)).ok()?;
+    Some(match address_may_be_asked(config, of, address) {
+        true => server,
+        false => server.without_credentials(),
+    })
+}
+
+/// Asks a Redis once.
+pub(super) async fn tell(way: &Server, until: Instant) -> Result<State, crate::redis::NoAnswer> {
+    let mut connection = Connection::open(way, until).await?;
+    State::ask(&mut connection, None, until).await
+}
+
+/// Reads an endpoint as it is shown: `ADDRESS:PORT`, with brackets around an IPv6 address.
+pub(super) fn read(at: &str) -> Option<Endpoint> {
+    let (host, port) = at.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    endpoint(host, port.parse().ok()?).ok()
+}
+
+/// Returns what this host's agent knows of a master, if there is one that answers.
+pub(super) async fn agent(name: &str, options: &Options) -> Option<snapshot::Master> {
+    let until = std::time::Instant::now() + AGENT;
+    let masters = [name.to_owned()];
+    let reply = with_agent::ask(Verb::Status, &masters, options, until).await;
+    let told: Told = serde_json::from_str(&reply.ok()?.out).ok()?;
+    told.masters.into_iter().find(|master| master.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_read_as_it_is_shown() {
+        for at in ["10.0.0.2:6379", "[fd00::2]:6379", "redis-2.example:6379"] {
+            assert_eq!(read(at).unwrap().to_string(), at);
+        }
+        assert_eq!(read("10.0.0.2"), None);
+    }
+}

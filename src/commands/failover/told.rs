@@ -1,0 +1,135 @@
+//! What an operator is told of a failover: each step as it happens, or one JSON object at the end.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::course::{Course, Times};
+use crate::cli::Options;
+use crate::commands::{level, print};
+use crate::exit::{self, Exit, Fault};
+use crate::log;
+use crate::report::{milliseconds, pair, quote, to_json};
+use crate::text::printable;
+
+/// All that is told, and the JSON object, as docs/json.md documents it.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Told {
+    /// The master-name.
+    pub(super) master: String,
+    /// The master when it began.
+    pub(super) from: Option<String>,
+    /// The new master, or which replica would be.
+    pub(super) to: Option<String>,
+    /// The Sentinel that was asked, or would be.
+    pub(super) sentinel: Option<String>,
+    /// The epoch in which it was elected.
+    pub(super) epoch: Option<u64>,
+    /// Whether the failover was asked for.
+    pub(super) asked: bool,
+    /// Whether it has come to its end.
+    pub(super) done: bool,
+    /// What an operator is to know.
+    pub(super) notes: Vec<String>,
+    /// What is not right, and what to do.
+    pub(super) error: Option<String>,
+    /// How long the moment was waited for.
+    pub(super) waited_ms: Option<f64>,
+    /// When what happened.
+    pub(super) timeline: Times,
+    /// What the new master lacked.
+    pub(super) bytes_behind: Option<u64>,
+    dry_run: bool,
+    #[serde(skip)]
+    is_shown: bool,
+    #[serde(skip)]
+    is_json: bool,
+}
+
+impl Told {
+    /// Returns what is told of nothing yet.
+    pub(super) fn new(master: &str, options: &Options) -> Told {
+        Told {
+            master: master.to_owned(),
+            dry_run: options.dry_run,
+            is_json: options.json,
+            is_shown: !options.json && !options.quiet,
+            ..Told::default()
+        }
+    }
+
+    /// Tells a sentence.
+    pub(super) async fn say(&self, text: &str) -> anyhow::Result<()> {
+        if !self.is_shown {
+            return Ok(());
+        }
+        print(&(printable(&format!("{}: {text}", self.master)) + "\n")).await
+    }
+
+    /// Tells what an operator is to know.
+    pub(super) async fn note(&mut self, note: String) -> anyhow::Result<()> {
+        self.say(&format!("NOTE: {note}")).await?;
+        self.notes.push(note);
+        Ok(())
+    }
+
+    /// Tells a step of the failover.
+    pub(super) async fn step(&self, (at, text): &(f64, String)) -> anyhow::Result<()> {
+        self.say(&format!("+{at:.1} ms  {text}")).await
+    }
+
+    /// Takes over what was seen.
+    pub(super) fn take(&mut self, course: &Course) {
+        self.timeline = course.times.clone();
+        self.bytes_behind = course.bytes_behind;
+        if let Some(to) = &course.to {
+            self.to = Some(to.to_string());
+        }
+    }
+
+    /// Tells the end, and writes it to the log where something was asked for.
+    pub(super) async fn end(
+        &mut self,
+        ended: anyhow::Result<()>,
+        (options, took): (&Options, Duration),
+    ) -> anyhow::Result<Exit> {
+        let exit = ended.as_ref().map_or_else(exit::of, |()| Exit::Done);
+        self.error = ended.as_ref().err().map(|error| format!("{error:#}"));
+        if self.asked {
+            let line = self.line(took, exit);
+            let logged = log::line(level(exit), &line).await;
+            if options.verbose && logged {
+                log::stderr(&line).await;
+            }
+        }
+        if self.is_json {
+            print(&(to_json(self) + "\n")).await?;
+        }
+        ended.map(|()| exit)
+    }
+
+    fn line(&self, took: Duration, exit: Exit) -> String {
+        let mut line = format!("master={} failover=asked", quote(&self.master));
+        let known = [
+            ("from", &self.from),
+            ("to", &self.to),
+            ("sentinel", &self.sentinel),
+            ("error", &self.error),
+        ];
+        for (key, value) in known {
+            if let Some(value) = value {
+                pair(&mut line, key, value);
+            }
+        }
+        line + &format!(
+            " by=operator took_ms={:.1} exit={}",
+            milliseconds(took),
+            exit.code()
+        )
+    }
+}
+
+/// Returns the fault of a failover that nothing was asked for.
+pub(super) fn refused(text: impl std::fmt::Display) -> Fault {
+    Fault::passing(format!("no failover was asked for: {text}"))
+}

@@ -1,0 +1,61 @@
+//! `maintenance`: tells this host's agent that a Redis which stops is meant to.
+
+use std::time::{Duration, Instant};
+
+use super::{load, print, with_agent};
+use crate::agent::client::Unserved;
+use crate::agent::request::Verb;
+use crate::cli::{Maintenance, Options, Switch};
+use crate::exit::{Exit, Fault};
+use crate::text::{escape, printable};
+
+/// How long an operator waits for the agent.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Begins or ends it. Returns how that ended.
+///
+/// # Errors
+///
+/// No agent, an agent that does not answer, or a master that is not configured.
+pub(super) async fn run(
+    of: &Maintenance,
+    options: &Options,
+    started: Instant,
+) -> anyhow::Result<Exit> {
+    let on = of.switch == Switch::On;
+    if !on && of.time.is_some() {
+        let text = "--for goes with on: off ends the maintenance at once";
+        return Err(Fault::permanent(text).into());
+    }
+    let masters = [of.master.clone()];
+    load(options, &masters, started).await?;
+    if options.dry_run {
+        let what = if on { "begin" } else { "end" };
+        let text = format!("{}: would {what} the maintenance", escape(&of.master));
+        print(&(printable(&text) + "\n")).await?;
+        return Ok(Exit::Done);
+    }
+    let seconds = of.time.map(|time| time.as_secs());
+    let verb = Verb::Maintenance { on, seconds };
+    match with_agent::ask(verb, &masters, options, Instant::now() + PATIENCE).await {
+        Ok(reply) => with_agent::tell(&reply).await,
+        Err(unserved) => Err(fault(&unserved).into()),
+    }
+}
+
+fn fault(unserved: &Unserved) -> Fault {
+    let text = unserved.to_string();
+    let fault = match unserved.may_pass() {
+        true => Fault::passing(text),
+        false => Fault::permanent(text),
+    };
+    match unserved {
+        Unserved::NoAgent => fault.remedy(
+            "Only the agent fails over at once: without one Sentinel decides, after down-after-milliseconds, as ever.",
+        ),
+        _ => match unserved.remedy() {
+            Some(remedy) => fault.remedy(remedy),
+            None => fault,
+        },
+    }
+}

@@ -1,0 +1,324 @@
+//! `vipswitch failover` beside real Sentinels: from every server, with agents and with hooks only, under load; and what
+//! it refuses.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::common::redis::{MASTER_8000, MASTER_8001, Master, SENTINEL_PORT, SERVERS, Site};
+use crate::common::{Finished, eventually, finish_within};
+
+const M: Master = MASTER_8000;
+
+/// How many failovers in a row.
+const IN_A_ROW: usize = 20;
+
+/// How many writes are acknowledged before and after each.
+const BETWEEN: usize = 300;
+
+/// Longer than all that it waits for.
+const LONGEST: Duration = Duration::from_secs(90);
+
+/// Runs `vipswitch` with these words on a server.
+fn run(site: &Site, server: &str, words: &str) -> Finished {
+    let mut command = site.host(server).command(crate::common::executable());
+    command.args(words.split(' '));
+    finish_within(command, LONGEST)
+}
+
+/// Fails over from a server, once it may, and returns what it printed as JSON.
+#[track_caller]
+fn fail_over(site: &Site, server: &str, words: &str) -> Value {
+    let mut told = Value::Null;
+    eventually("the failover is asked for", || {
+        let done = run(site, server, &format!("failover --json {words}"));
+        told = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done}"));
+        // The last one is not quite over.
+        let may_be_asked = told["asked"] == true;
+        assert!(!may_be_asked || done.status.success(), "{done}");
+        may_be_asked
+    });
+    told
+}
+
+/// Returns when a step happened.
+#[track_caller]
+fn at(told: &Value, step: &str) -> f64 {
+    let time = told["timeline"][step].as_f64();
+    time.unwrap_or_else(|| panic!("no {step} in {told:#}"))
+}
+
+#[track_caller]
+fn is_in_order(told: &Value, steps: &[&str]) {
+    let times: Vec<f64> = steps.iter().map(|step| at(told, step)).collect();
+    assert!(times.is_sorted(), "{steps:?} in {told:#}");
+}
+
+#[test]
+fn it_works_from_each_server_and_tells_what_is_known_there() {
+    let site = Site::with_agents(&[M]);
+    let (mut master, mut heir) = ("server1", "server2");
+    for (from, has_it) in [("server1", true), ("server1", false), ("server3", false)] {
+        site.wait_until_well(&M, master);
+        let told = fail_over(&site, from, "");
+        assert_eq!(
+            (&told["done"], &told["error"]),
+            (&true.into(), &Value::Null)
+        );
+        for (key, server) in [("from", master), ("to", heir)] {
+            let address = crate::common::redis::address(server);
+            assert_eq!(told[key], format!("{address}:8000"), "{told:#}");
+        }
+        is_in_order(&told, &["voted", "asked", "chosen", "agreed"]);
+        is_in_order(&told, &["chosen", "master"]);
+        match (from == master, from == heir) {
+            (true, _) => {
+                is_in_order(&told, &["chosen", "paused", "released", "unpaused"]);
+                assert!(has_it && told["bytes_behind"].is_number(), "{told:#}");
+            }
+            (_, true) => {
+                is_in_order(&told, &["chosen", "first_frame"]);
+                assert!(told["timeline"]["released"].is_null(), "{told:#}");
+            }
+            _ => {
+                for step in ["paused", "bound", "first_frame", "released", "unpaused"] {
+                    assert!(told["timeline"][step].is_null(), "{step}: {told:#}");
+                }
+            }
+        }
+        at(&told, "followed");
+        assert_eq!(told["notes"], serde_json::json!([]), "{told:#}");
+        site.settles(&M, heir);
+        (master, heir) = (heir, master);
+    }
+}
+
+#[test]
+fn twenty_in_a_row_under_load_lose_no_acknowledged_write() {
+    let site = Site::with_agents(&[M]);
+    let writers = site.writers(&M, 2);
+    let (mut master, mut late) = ("server1", Vec::new());
+    for _ in 0..IN_A_ROW {
+        let heir = if master == "server1" {
+            "server2"
+        } else {
+            "server1"
+        };
+        site.wait_until_well(&M, master);
+        writers.wait_for(BETWEEN);
+        // Whether all were there in time only the old master's agent knows.
+        let told = fail_over(&site, master, "");
+        late.extend((told["bytes_behind"] != 0).then_some(told));
+        master = heir;
+    }
+    writers.wait_for(BETWEEN);
+    let acknowledged = writers.stop();
+    site.settles(&M, master);
+    let kept = site.written(&M, master);
+    let lost: Vec<_> = acknowledged
+        .iter()
+        .filter(|(key, _)| !kept.contains(key))
+        .collect();
+    // Where the machine is so busy that the promotion is faster than the pause, it is told.
+    assert!(lost.is_empty() || !late.is_empty(), "{lost:?}");
+    assert!(late.len() < IN_A_ROW / 2, "{late:#?}");
+}
+
+#[test]
+fn with_hooks_only_it_says_what_is_lost_and_the_vip_moves_all_the_same() {
+    let site = Site::new(&[M]);
+    for (asking, heir) in [("server1", "server2"), ("server3", "server1")] {
+        let told = fail_over(&site, asking, "--now");
+        let note = told["notes"][0].as_str().unwrap();
+        assert!(note.contains("0.2 s, is lost"), "{note}");
+        assert_eq!(told["done"], true, "{told:#}");
+        if asking == "server1" {
+            is_in_order(&told, &["master", "released"]);
+        }
+        site.settles(&M, heir);
+        site.wait_until_well(&M, heir);
+    }
+}
+
+/// What a Sentinel has to say of elections: the newest failover, and its last vote.
+fn elections(site: &Site) -> Vec<Value> {
+    let of = |server: &&str| {
+        let address = crate::common::redis::address("server1");
+        let last = ["is-master-down-by-addr", &address, "8000", "0", "*"];
+        let words: Vec<&str> = std::iter::once("sentinel").chain(last).collect();
+        let vote = site.ask(server, SENTINEL_PORT, &words).unwrap();
+        let master = site
+            .ask(server, SENTINEL_PORT, &["sentinel", "master", M.name])
+            .unwrap();
+        serde_json::json!([vote, master["config-epoch"], master["flags"]])
+    };
+    SERVERS.iter().map(of).collect()
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_no_sentinel_votes() {
+    let site = Site::new(&[M]);
+    let before = elections(&site);
+    for words in ["failover --dry-run", "failover master8000 --dry-run --now"] {
+        let text = run(&site, "server3", words).success();
+        for part in [
+            "master8000: the master is 192.168.56.101:8000: 3 of 3 say",
+            "master8000: NOTE: without an agent on the master's host",
+            "would have the Sentinel at",
+            "promote 192.168.56.102:8000, which lacks 0 bytes now",
+        ] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+    }
+    let told: Value =
+        serde_json::from_str(&run(&site, "server2", "failover --dry-run --json").success())
+            .unwrap();
+    assert_eq!(
+        (&told["dry_run"], &told["asked"]),
+        (&true.into(), &false.into())
+    );
+    assert_eq!(told["to"], "192.168.56.102:8000");
+    assert_eq!(elections(&site), before);
+    site.check_in_use(&M, "server1");
+}
+
+/// It is refused, and nothing was changed.
+#[track_caller]
+fn is_refused(site: &Site, server: &str, words: &str, parts: &[&str]) {
+    run(site, server, words).fails(1, parts);
+    assert_eq!(site.role(&M, "server1").as_deref(), Some("master"));
+}
+
+#[test]
+fn it_is_refused_while_another_failover_goes_on() {
+    let site = Site::new(&[M]);
+    // It is chosen, and cannot be promoted.
+    let deny = "-p 8000 acl setuser default -slaveof -replicaof";
+    site.host("server2").run("redis-cli", deny.split(' '));
+    site.begin_fail_over(&M, "server3");
+    let words = "failover --force --now";
+    is_refused(
+        &site,
+        "server1",
+        words,
+        &["failover_in_progress", "Wait until"],
+    );
+}
+
+#[test]
+fn it_is_refused_without_a_majority() {
+    let site = Site::new(&[M]);
+    site.end_service("server2", "sentinel", "KILL");
+    site.end_service("server3", "sentinel", "KILL");
+    let parts = [
+        "no majority of the Sentinels names a master",
+        "vipswitch status",
+    ];
+    is_refused(&site, "server1", "failover --force", &parts);
+}
+
+#[test]
+fn it_works_with_one_sentinel_of_three_down() {
+    let site = Site::with_agents(&[M]);
+    site.end_service("server3", "sentinel", "KILL");
+    eventually("the others know that it does not answer", || {
+        let told = run(&site, "server1", "failover --dry-run");
+        told.status.success()
+    });
+    let told = fail_over(&site, "server1", "--now");
+    assert_eq!(told["done"], true, "{told:#}");
+    eventually("the VIP has moved", || site.holders(M.vip) == ["server2"]);
+}
+
+#[test]
+fn it_is_refused_without_a_replica_that_has_what_the_master_has() {
+    let site = Site::new(&[M]);
+    let replica = site.listener("server2", M.port);
+    site.signal(&replica, "STOP");
+    // It cannot have this.
+    let write = "-p 8000 set key value";
+    site.host("server1").run("redis-cli", write.split(' '));
+    is_refused(&site, "server1", "failover", &["no failover was asked for"]);
+    site.go_on(&replica);
+    for server in ["server2", "server3"] {
+        site.end_service(server, "8000", "KILL");
+    }
+    eventually("nobody is connected", || {
+        let info = site
+            .host("server1")
+            .run("redis-cli", ["-p", "8000", "role"]);
+        !info.contains("192.168.56.")
+    });
+    let parts = ["no replica is connected to the master", "--force"];
+    is_refused(&site, "server3", "failover", &parts);
+    // Nobody could be promoted.
+    is_refused(
+        &site,
+        "server1",
+        "failover --force",
+        &["no Sentinel could be asked"],
+    );
+}
+
+#[test]
+fn a_sentinel_in_tilt_mode_begins_nothing() {
+    let site = Site::new(&[M]);
+    site.tune("server2", &["tilt-period", "600000"]);
+    let sentinel = site.sentinel_pid("server2");
+    site.signal(&sentinel, "STOP");
+    let silent_for = || -> Option<u64> {
+        let others = site.ask("server1", SENTINEL_PORT, &["sentinel", "sentinels", M.name])?;
+        let address = crate::common::redis::address("server2");
+        let mut others = others.as_array()?.iter();
+        let it = others.find(|one| one["ip"] == address)?;
+        it["last-ok-ping-reply"].as_str()?.parse().ok()
+    };
+    // It takes more than two seconds between two ticks of its timer for a sign that something is wrong.
+    eventually("it was stopped for long", || {
+        silent_for().is_some_and(|time| time > 3_500)
+    });
+    site.go_on(&sentinel);
+    eventually("it is in TILT mode", || {
+        let info = site
+            .host("server2")
+            .run("redis-cli", ["-p", "6800", "info", "sentinel"]);
+        info.contains("sentinel_tilt:1")
+    });
+    is_refused(&site, "server1", "failover --now", &["tilt"]);
+}
+
+#[test]
+fn a_master_that_does_not_tell_of_its_replicas_has_to_be_forced() {
+    let site = Site::new(&[M]);
+    for server in SERVERS {
+        let user = "-p 8000 acl setuser teller on >word -@all +ping";
+        site.host(server).run("redis-cli", user.split(' '));
+    }
+    site.configure(
+        "[masters.master8000]\nvip = \"192.168.56.250/24\"\nredis_username = \"teller\"\nredis_password = \"word\"\n",
+    );
+    let parts = [
+        "nobody knows whether a replica has what the master has",
+        "--force",
+    ];
+    is_refused(&site, "server1", "failover", &parts);
+    let told = fail_over(&site, "server1", "--now --force");
+    assert_eq!(told["done"], true, "{told:#}");
+    assert!(told["timeline"]["master"].is_null(), "{told:#}");
+    site.wait_until_named(&M, "server2");
+}
+
+#[test]
+fn the_master_has_to_be_named_where_there_are_several() {
+    let site = Site::new(&[M, MASTER_8001]);
+    let several = run(&site, "server1", "failover");
+    several.fails(
+        2,
+        &["several masters are configured", "master8000, master8001"],
+    );
+    run(&site, "server1", "failover master8002").fails(2, &["no master", "master8000"]);
+    let told = fail_over(&site, "server2", "master8001");
+    assert_eq!(told["done"], true, "{told:#}");
+    site.settles(&MASTER_8001, "server2");
+    site.settles(&M, "server1");
+}
