@@ -91,7 +91,12 @@ stage() {
     for server in redis valkey; do
         put 644 "packaging/systemd/$server-sentinel.conf" "$doc/examples/systemd/$server-sentinel.conf"
     done
+    # So that a server that is stopped by itself hands over, too.
+    for server in redis valkey; do
+        put 644 "packaging/systemd/$server-server.conf" "$doc/examples/systemd/$server-server.conf"
+    done
     put 644 packaging/systemd/vipswitch-agent.service "$root/usr/lib/systemd/system/vipswitch-agent.service"
+    put 644 packaging/systemd/vipswitch-handover.service "$root/usr/lib/systemd/system/vipswitch-handover.service"
     put 644 packaging/systemd/sysusers.conf "$root/usr/lib/sysusers.d/vipswitch.conf"
     put 644 packaging/systemd/vipswitch-sync.service "$root/usr/lib/systemd/system/vipswitch-sync.service"
     put 644 packaging/systemd/vipswitch-sync.timer "$root/usr/lib/systemd/system/vipswitch-sync.timer"

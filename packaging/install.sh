@@ -106,7 +106,10 @@ if [ "$action" = install ]; then
     say 'then: systemctl enable --now vipswitch-agent'
 else
     warn_if_named "$prefix/bin/vipswitch"
-    if runs_here; then systemctl disable --now vipswitch-agent.service vipswitch-sync.timer || :; fi
+    if runs_here; then
+        systemctl disable --now vipswitch-agent.service vipswitch-sync.timer || :
+        systemctl stop vipswitch-handover.service || :
+    fi
     each_file | while IFS= read -r file; do remove_file "$file"; done
     # An earlier version has installed these.
     for server in redis valkey; do

@@ -79,8 +79,9 @@ impl World {
                 Order::Announce => "announce".to_owned(),
             }),
             maintenance: master
-                .maintenance_until
+                .maintenance
                 .map(|until| self.maintenance_until(until, now)),
+            death: master.death_note.clone(),
             cut_off: master.cut_off_for(now).map(|time| time.as_secs_f64()),
             last_failover: master
                 .timeline
@@ -143,6 +144,8 @@ impl World {
             began: began.unwrap_or_default().as_secs_f64(),
             to: of.to.clone(),
             ended: of.ended.to_owned(),
+            died: at(of.died),
+            asked: at(of.asked),
             event: at(of.event),
             paused: at(of.paused),
             role_changed: at(of.role_changed),

@@ -50,6 +50,9 @@ pub struct Master {
     /// A Redis that stops is meant to, and is not failed over at once.
     #[serde(default)]
     pub maintenance: Option<Maintenance>,
+    /// What is done about its Redis of this host, which has died as the master, or why Sentinel decides.
+    #[serde(default)]
+    pub death: Option<String>,
     /// How long this host has been cut off from its peers, in seconds, if it is.
     pub cut_off: Option<f64>,
     /// The last failover that this agent saw.
@@ -145,6 +148,12 @@ pub struct Timeline {
     pub to: String,
     /// `taken_over`, `released`, `aborted` or `elsewhere`; empty while it goes on.
     pub ended: String,
+    /// The Redis of this host died as the master.
+    #[serde(default)]
+    pub died: Option<f64>,
+    /// A Sentinel was asked to fail over.
+    #[serde(default)]
+    pub asked: Option<f64>,
     /// Sentinel's event was seen.
     pub event: Option<f64>,
     /// Writes were paused.

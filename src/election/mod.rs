@@ -25,6 +25,10 @@ pub const QUICK: Duration = Duration::from_millis(50);
 /// How long each step may take when nothing presses.
 pub const PATIENT: Duration = Duration::from_secs(1);
 
+/// How much longer than a look a round of votes may take: a Sentinel writes each new epoch and each vote to its disk
+/// before it answers (`sentinelFlushConfig` in sentinel.c), which took 60 ms on a busy one.
+const WRITTEN: u32 = 4;
+
 /// How much longer than the needed ones the others are waited for: a Sentinel that hangs holds nothing up.
 const OTHERS: Duration = Duration::from_millis(10);
 
@@ -70,7 +74,7 @@ pub async fn look(request: &Request<'_>, lines: &Lines) -> Vec<Option<Look>> {
         .ways
         .iter()
         .map(|server| Some((server, questions.clone())));
-    let answers = ask_all(all, lines, (until, request)).await;
+    let answers = ask_all(all, lines, (until, request), None).await;
     let each = request.ways.iter().zip(answers);
     each.map(|(server, answers)| read(named(server), request.master, answers?))
         .collect()
@@ -98,7 +102,7 @@ pub async fn hold(
         plan.epoch = known + above;
         let votes = votes(request, (&plan, Round::First), &looks, lines).await;
         first = rules::is_elected(&request.terms, &plan, Round::First, &votes);
-        if first.is_ok() || !rules::is_too_old(&plan, &votes) {
+        if first.is_ok() || !rules::is_too_old(&request.terms, &plan, &votes) {
             break;
         }
     }
@@ -118,7 +122,7 @@ async fn votes(
     looks: &[Option<Look>],
     lines: &Lines,
 ) -> Vec<Option<look::Voted>> {
-    let until = Instant::now() + request.step;
+    let until = Instant::now() + WRITTEN * request.step;
     let epoch = |place: usize| match round {
         Round::First => Some(plan.epoch),
         // Its own next epoch is what the request to begin takes.
@@ -131,7 +135,7 @@ async fn votes(
         let wanted = (epoch(place), plan.run_id.as_str());
         Some((server, election_questions(request.name, master, wanted)))
     });
-    let answers = ask_all(each, lines, (until, request)).await;
+    let answers = ask_all(each, lines, (until, request), Some(plan.asked)).await;
     let each = request.ways.iter().zip(answers);
     each.map(|(server, answers)| read_voted(server.endpoint.to_string(), answers?))
         .collect()
@@ -154,11 +158,12 @@ async fn begin(request: &Request<'_>, server: &Server, lines: &Lines) -> Result<
 type Answers = Vec<Result<Value, NoAnswer>>;
 
 /// Asks all at once. Waits for every one until then, and only a moment longer than it takes so many to answer as are
-/// needed.
+/// needed, this one among them if there is one: without its own vote none is elected.
 async fn ask_all<'a>(
     all: impl Iterator<Item = Option<(&'a Server, Vec<Words>)>>,
     lines: &Lines,
     (until, request): (Instant, &Request<'_>),
+    this: Option<usize>,
 ) -> Vec<Option<Answers>> {
     let mut answers = Vec::new();
     let mut asked = FuturesUnordered::new();
@@ -177,7 +182,8 @@ async fn ask_all<'a>(
         if let Ok(said) = said {
             answers[place] = Some(said);
             answered += 1;
-            if answered == request.terms.needed {
+            let has_this = this.is_none_or(|this| answers[this].is_some());
+            if answered >= request.terms.needed && has_this {
                 until = until.min(Instant::now() + OTHERS);
             }
         }

@@ -61,10 +61,16 @@ pub struct Plan {
 /// given.
 pub const ABOVE: [u64; 4] = [0, 16, 1024, 65_536];
 
-/// Returns whether the Sentinels gave no vote because the epoch was too old: none has voted for another one.
-pub fn is_too_old(plan: &Plan, votes: &[Option<Voted>]) -> bool {
+/// Returns whether the Sentinels gave no vote because the epoch was too old: none has a newer vote for another one.
+pub fn is_too_old(terms: &Terms, plan: &Plan, votes: &[Option<Voted>]) -> bool {
     let mut voted = votes.iter().flatten();
-    voted.all(|voted| voted.now == voted.before || voted.now.leader == plan.run_id)
+    voted.all(|voted| is_free(terms, plan, &voted.before))
+}
+
+/// Returns whether a Sentinel with this vote may vote anew: what it voted for is over, or was the same, as one Sentinel
+/// does not fail over twice at the same time.
+fn is_free(terms: &Terms, plan: &Plan, vote: &Vote) -> bool {
+    vote.epoch <= plan.config_epoch.max(terms.over) || vote.leader == plan.run_id
 }
 
 /// Which of the two votes is counted.
@@ -244,12 +250,15 @@ fn selected(terms: &Terms, look: &Look) -> Result<String, String> {
             .then_with(|| one.run_id.cmp(&other.run_id))
     });
     let first = able.first().ok_or(why)?;
-    match &terms.near {
-        Some(near) if !near.contains(&first.at) => Err(format!(
-            "it would select {}, which lacks what the master has",
-            first.at
-        )),
-        _ => Ok(first.at.clone()),
+    let lacks = match &terms.near {
+        Some(near) => (!near.contains(&first.at)).then_some("lacks what the master has"),
+        // Sentinel selects one whose link has been down for up to ten times down-after-milliseconds. A link to a master
+        // that has died is down, and the replica has what it had.
+        None => (!first.link_is_up).then_some("has no link to the master"),
+    };
+    match lacks {
+        Some(why) => Err(format!("it would select {}, which {why}", first.at)),
+        None => Ok(first.at.clone()),
     }
 }
 
@@ -260,9 +269,6 @@ fn cannot_be_selected(one: &Candidate) -> Option<String> {
     }
     if one.priority == 0 {
         return Some("has priority 0".into());
-    }
-    if !one.link_is_up {
-        return Some("has no link to the master".into());
     }
     if one.answered > PING {
         return Some("has not answered a PING for more than 5 s".into());
@@ -313,11 +319,7 @@ fn is_for(terms: &Terms, plan: &Plan, (round, place): (Round, usize), voted: &Vo
     let is_first = Vote::new(&plan.run_id, plan.epoch);
     let is_next = Vote::new(&plan.run_id, plan.epoch + 1);
     match round {
-        // What it voted for before is over, or was the same: one Sentinel does not fail over twice at the same time.
-        Round::First => {
-            let is_over = voted.before.epoch <= plan.config_epoch.max(terms.over);
-            voted.now == is_first && (is_over || voted.before.leader == plan.run_id)
-        }
+        Round::First => voted.now == is_first && is_free(terms, plan, &voted.before),
         Round::Second if place == plan.asked => voted.now == is_first,
         Round::Second => voted.now == is_next && voted.before == is_first,
     }

@@ -138,7 +138,6 @@ fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
             .push(flag.into()))));
     }
     assert!(no_sentinel(&of_replicas(&|one| one.priority = 0)));
-    assert!(no_sentinel(&of_replicas(&|one| one.link_is_up = false)));
     assert!(no_sentinel(&of_replicas(
         &|one| one.answered = Duration::from_secs(6)
     )));
@@ -168,6 +167,22 @@ fn the_replica_that_sentinel_would_select_must_lack_little() {
         each(looks, |look| look.replicas[0].priority = 1);
     };
     assert!(matches!(with(preferred), Err(Refusal::NoSentinel(_))));
+}
+
+#[test]
+fn the_link_to_a_master_that_has_died_is_down_and_that_to_one_that_lives_must_be_up() {
+    let without_link = |near: Option<Vec<String>>| {
+        with(|terms, looks| {
+            terms.near = near.clone();
+            each(looks, |look| {
+                for one in &mut look.replicas {
+                    one.link_is_up = false;
+                }
+            });
+        })
+    };
+    assert!(without_link(terms().near).is_ok());
+    assert!(matches!(without_link(None), Err(Refusal::NoSentinel(_))));
 }
 
 fn voted(before: Vote, now: Vote) -> Voted {

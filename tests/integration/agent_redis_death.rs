@@ -1,27 +1,178 @@
 //! The master's Redis dies, and the agent of its host has the failover begun at once.
 
-use crate::common::eventually;
 use crate::common::redis::{MASTER_8000, Master, Site};
+use crate::common::{eventually, wait_for};
 
 const M: Master = MASTER_8000;
 
+/// So long that no failover within the patience of a test is Sentinel's own.
+const NEVER: u32 = 300_000;
+
 /// Long enough that a failover within the patience of a test was asked for.
 fn with_slow_sentinels() -> Site {
-    let site = Site::with_agents(&[M]);
-    site.down_after(300_000);
+    slow(Site::with_agents(&[M]))
+}
+
+fn slow(site: Site) -> Site {
+    site.down_after(NEVER);
     eventually("the agents know that", || site.agent("server1").is_some());
     site
+}
+
+/// Waits until an agent has told why Sentinel decides.
+#[track_caller]
+fn sentinel_decides(site: &Site, why: &str) {
+    site.lab().logged(&["Sentinel decides: ", why]);
+}
+
+/// Returns the servers whose Redis says that it is the master.
+fn masters(site: &Site) -> Vec<&'static str> {
+    let all = crate::common::redis::SERVERS.into_iter();
+    all.filter(|server| site.role(&M, server).as_deref() == Some("master"))
+        .collect()
+}
+
+/// Waits until another one than those is the master, and returns it.
+#[track_caller]
+fn heir(site: &Site, but: &[&str]) -> &'static str {
+    let other = || {
+        masters(site)
+            .into_iter()
+            .find(|server| !but.contains(server))
+    };
+    wait_for(crate::common::PATIENCE, other).expect("another Redis is the master")
 }
 
 #[test]
 fn a_sentinel_fails_over_long_before_it_would_by_itself() {
     let site = with_slow_sentinels();
-    let pid = site.listener("server1", M.port);
-    site.signal(&pid, "KILL");
-    let heir = || {
-        let mut others = ["server2", "server3"].into_iter();
-        others.find(|server| site.role(&M, server).as_deref() == Some("master"))
+    let writers = site.writers(&M, 2);
+    writers.wait_for(100);
+    site.kill_redis(&M, "server1");
+    let heir = heir(&site, &[]);
+    site.settles(&M, heir);
+    writers.wait_for(100);
+    assert_eq!((site.promotions(), site.asked()), (1, 1));
+    // It is a replica when it is back.
+    site.restart(&M, "server1");
+    site.wait_until_follows(&M, "server1", heir);
+    site.settles(&M, heir);
+    assert_eq!((site.promotions(), site.asked()), (1, 1));
+}
+
+#[test]
+fn a_new_master_that_dies_at_once_is_left_to_sentinel() {
+    let site = slow(Site::of_equals(M));
+    site.kill_redis(&M, "server1");
+    let second = heir(&site, &[]);
+    site.kill_redis(&M, second);
+    sentinel_decides(&site, "the last failover was less than 60 s ago");
+    assert_eq!(site.asked(), 1);
+    site.down_after(5_000);
+    let third = heir(&site, &[]);
+    site.settles(&M, third);
+    assert_eq!(site.asked(), 1);
+}
+
+/// A client that sends, again and again, a command that kills whatever executes it.
+#[test]
+fn a_command_that_kills_every_master_does_not_kill_all_of_them() {
+    let site = slow(Site::of_equals(M));
+    let script = "until false; do timeout 1 redis-cli -h \"$0\" -p 8000 shutdown nosave now force; sleep 0.005; done";
+    let mut client = site.host("client").command("sh");
+    client.args(["-c", script, M.vip]);
+    client.stdout(std::process::Stdio::null());
+    client.stderr(std::process::Stdio::null());
+    // It ends with the lab, whose first process reaps it.
+    std::mem::forget(client.spawn().unwrap());
+    sentinel_decides(&site, "the last failover was less than 60 s ago");
+    let dead = || {
+        let all = crate::common::redis::SERVERS.into_iter();
+        all.filter(|server| !site.listens(&M, server)).count()
     };
-    eventually("another Redis is the master", || heir().is_some());
-    site.settles(&M, heir().unwrap());
+    assert_eq!(dead(), 2);
+    site.seconds_pass("server1", 5.0);
+    assert_eq!((dead(), site.asked()), (2, 1));
+}
+
+#[test]
+fn an_agent_that_is_stopped_asks_for_nothing_when_it_goes_on_too_late() {
+    let site = Site::with_agents(&[M]);
+    site.down_after(2_000);
+    let pid = site.agent_pid("server1");
+    site.signal(&pid, "STOP");
+    site.kill_redis(&M, "server1");
+    let heir = heir(&site, &[]);
+    site.go_on(&pid);
+    site.settles(&M, heir);
+    assert_eq!((site.promotions(), site.asked()), (1, 0));
+}
+
+#[test]
+fn an_agent_that_is_killed_just_after_its_redis_leaves_one_master() {
+    for after in [0, 3, 10, 30, 100] {
+        let site = Site::with_agents(&[M]);
+        site.down_after(5_000);
+        let (agent, redis) = (site.agent_pid("server1"), site.listener("server1", M.port));
+        let script = "kill -KILL \"$0\"; sleep \"$2\"; kill -KILL \"$1\"";
+        let after = format!("0.{after:03}");
+        site.lab().run("sh", ["-c", script, &redis, &agent, &after]);
+        site.forget("server1-agent");
+        site.forget("server1-8000");
+        let heir = heir(&site, &[]);
+        site.start_agent("server1");
+        site.settles(&M, heir);
+        assert_eq!(site.promotions(), 1, "{after}");
+    }
+}
+
+#[test]
+fn a_second_failover_that_is_asked_for_by_hand_at_the_same_moment_leaves_one_master() {
+    let site = with_slow_sentinels();
+    let redis = site.listener("server1", M.port);
+    let script = "kill -KILL \"$0\"; redis-cli -h \"$1\" -p 6800 sentinel failover master8000";
+    let by_hand = crate::common::redis::address("server3");
+    site.host("server3")
+        .run("sh", ["-c", script, &redis, &by_hand]);
+    site.forget("server1-8000");
+    let heir = site.settles_anywhere(&M);
+    site.restart(&M, "server1");
+    site.wait_until_follows(&M, "server1", heir);
+    site.settles(&M, heir);
+    assert_eq!(masters(&site), [heir]);
+}
+
+#[test]
+fn where_the_configuration_says_so_sentinel_decides_alone() {
+    let site = Site::with_agents_and(
+        "[masters.master8000]\nvip = \"192.168.56.250/24\"\non_redis_death = \"wait\"\n",
+    );
+    site.kill_redis(&M, "server1");
+    sentinel_decides(&site, "on_redis_death is 'wait'");
+    site.down_after(2_000);
+    let heir = heir(&site, &[]);
+    site.settles(&M, heir);
+    assert_eq!((site.promotions(), site.asked()), (1, 0));
+}
+
+#[test]
+fn with_a_short_down_after_sentinel_decides_alone() {
+    let site = Site::with_agents(&[M]);
+    site.down_after(1_000);
+    // The agent asks anew each second.
+    site.seconds_pass("server1", 3.0);
+    site.kill_redis(&M, "server1");
+    sentinel_decides(&site, "down-after-milliseconds is less than 2000");
+    let heir = heir(&site, &[]);
+    site.settles(&M, heir);
+    assert_eq!(site.asked(), 0);
+}
+
+#[test]
+fn a_redis_that_ends_because_it_is_told_to_is_failed_over_too() {
+    let site = with_slow_sentinels();
+    site.end_service("server1", "8000", "TERM");
+    let heir = heir(&site, &[]);
+    site.settles(&M, heir);
+    assert_eq!((site.promotions(), site.asked()), (1, 1));
 }

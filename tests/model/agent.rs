@@ -379,6 +379,7 @@ impl Agents {
                 down_after: poll.down_after(),
                 failover_timeout: poll.failover_timeout(),
                 has_replicas: poll.has_replicas(),
+                fails_over: poll.fails_over(),
                 evidence,
             })
         });

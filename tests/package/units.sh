@@ -11,7 +11,7 @@ ln -s usr/bin "$root/bin"
 cp -a /usr/lib/systemd/system "$root/usr/lib/systemd/"
 cp -a "$1"/usr/lib/systemd/system/. "$root/usr/lib/systemd/system"
 # Only their names count: verify looks whether they are there.
-for program in vipswitch redis-sentinel sh install kill; do cp /bin/true "$root/usr/bin/$program"; done
+for program in vipswitch redis-sentinel redis-server sh install kill true; do cp /bin/true "$root/usr/bin/$program"; done
 [[ -r $root/usr/lib/systemd/system/redis-sentinel.service ]] || fail 'there is no redis-sentinel.service to try the drop-in on'
 
 # The way without agent: the drop-ins as the administrator copies them.
@@ -21,13 +21,20 @@ for server in redis valkey; do
         cp "$1/usr/share/doc/vipswitch/examples/systemd/$server-sentinel.conf" "$root/etc/systemd/system/$unit.service.d/vipswitch.conf"
     done
 done
-for unit in redis-sentinel.service redis-sentinel@x.service vipswitch-agent.service vipswitch-sync.service vipswitch-sync.timer vipswitch.service; do
+# And those for who wants a server that is stopped by itself to hand over, too.
+for server in redis valkey; do
+    for unit in "$server-server" "$server-server@"; do
+        mkdir -p "$root/etc/systemd/system/$unit.service.d"
+        cp "$1/usr/share/doc/vipswitch/examples/systemd/$server-server.conf" "$root/etc/systemd/system/$unit.service.d/vipswitch.conf"
+    done
+done
+for unit in redis-sentinel.service redis-sentinel@x.service redis-server.service vipswitch-agent.service vipswitch-handover.service vipswitch-sync.service vipswitch-sync.timer vipswitch.service; do
     said=$(systemd-analyze --root="$root" --man=no verify "$unit" 2>&1) || fail "$unit: $said"
     [[ -z $said ]] || fail "$unit: $said"
 done
 
 # 0 is the best, 10 the worst (times ten for --threshold); the stock redis-sentinel.service of Debian 12 has 1.2.
-for unit in redis-sentinel.service:30 vipswitch-sync.service:30 vipswitch-agent.service:20; do
+for unit in redis-sentinel.service:30 vipswitch-sync.service:30 vipswitch-agent.service:20 vipswitch-handover.service:20; do
     said=$(systemd-analyze --root="$root" --offline=yes --threshold="${unit#*:}" --no-pager security "${unit%:*}" 2>&1) || fail "$said"
     echo "${unit%:*}: ${said##*$'\n'}"
 done
@@ -35,6 +42,32 @@ agent=$1/usr/lib/systemd/system/vipswitch-agent.service
 for line in User=vipswitch 'CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW' 'AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW' \
     Type=notify NoNewPrivileges=yes RuntimeDirectoryPreserve=yes; do
     grep -Fqx -e "$line" "$agent" || fail "$agent lacks $line"
+done
+
+# What hands over at a shutdown is stopped before every server, and asks the agent, which pulls it in and does not end it.
+handover=$1/usr/lib/systemd/system/vipswitch-handover.service
+after=" $(sed -n 's/^After=//p' "$handover" | paste -sd ' ') "
+for unit in network.target redis-server.service redis.service valkey-server.service valkey.service redis-sentinel.service \
+    sentinel.service valkey-sentinel.service vipswitch-agent.service multi-user.target; do
+    [[ $after == *" $unit "* ]] || fail "$handover is not after $unit"
+done
+grep -Fqx Wants=vipswitch-handover.service "$agent" || fail "$agent does not pull in vipswitch-handover.service"
+for line in Requires BindsTo PartOf Conflicts WantedBy; do
+    ! grep -q "^$line=" "$handover" || fail "$handover has $line="
+done
+# In a running system its end hands nothing over.
+stop=$(sed -n "s/^ExecStop=-\/bin\/sh -c '\(.*\)'$/\1/p" "$handover")
+[[ $stop == *'exec /usr/bin/vipswitch failover --from-this-host'* ]] || fail "found no ExecStop= in $handover"
+mkdir "$1/handover.d"
+# shellcheck disable=SC2016
+printf '#!/bin/sh\necho "$STATE"\n[ "$STATE" = running ]\n' >"$1/handover.d/systemctl"
+chmod 755 "$1/handover.d/systemctl"
+for state in running degraded starting initializing maintenance stopping offline ''; do
+    said=$(STATE=$state PATH=$1/handover.d:$PATH sh -c "${stop/exec \/usr\/bin\/vipswitch/exec echo}")
+    case $state in
+    stopping | offline | '') [[ $said == 'failover --from-this-host' ]] || fail "$state: nothing is handed over" ;;
+    *) [[ -z $said ]] || fail "$state: the end of $handover hands over" ;;
+    esac
 done
 
 # Each line of the stock unit that stops a hook (PrivateUsers=yes and so on) has its answer in the drop-in.

@@ -104,6 +104,8 @@ pub struct Facts {
     pub could_elect_without: bool,
     /// Whether there is a replica that could be promoted.
     pub has_replicas: bool,
+    /// Whether a Sentinel says that it fails over.
+    pub fails_over: bool,
 }
 
 /// What a Redis of this host says of itself.
@@ -430,7 +432,7 @@ impl Core {
 
     /// Goes on with a maintenance that an earlier agent of this host was told of.
     pub fn go_on_maintaining(&mut self, name: &str, until: Time) {
-        self.of(name, |master| master.maintenance_until = Some(until));
+        self.of(name, |master| master.maintenance = Some(until));
     }
 
     /// Returns the masters, by name.

@@ -80,6 +80,7 @@ fn facts(says: [&str; 3], role: Role) -> Box<Facts> {
         failover_timeout: Some(ms(60_000)),
         could_elect_without: false,
         has_replicas: true,
+        fails_over: false,
     })
 }
 

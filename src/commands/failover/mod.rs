@@ -38,6 +38,9 @@ const AGREEMENT: Duration = Duration::from_secs(15);
 /// How long this host may take after that: the hook tries for so long (`once::PATIENCE`).
 const VIPS: Duration = Duration::from_secs(20);
 
+/// How many milliseconds late what the agent sees is known, at most.
+const LATE: f64 = 150.0;
+
 /// How long the agent may take to tell the rest.
 const REST: Duration = Duration::from_secs(3);
 
@@ -88,7 +91,7 @@ struct Verb<'a> {
 impl Verb<'_> {
     async fn carry_out(&self, told: &mut Told) -> anyhow::Result<()> {
         let at = (&self.lines, &self.netlink);
-        let known = Known::gather((self.config, self.name), self.options, at).await?;
+        let mut known = Known::gather((self.config, self.name), self.options, at).await?;
         told.from = Some(known.master.endpoint.to_string());
         told.say(&format!(
             "the master is {}: {}",
@@ -96,7 +99,7 @@ impl Verb<'_> {
         ))
         .await?;
         let near = (!self.of.force).then(|| known.near.clone());
-        let plan = self.look(&known, near.clone(), told).await?;
+        let plan = self.look(&mut known, near.clone(), told).await?;
         if self.options.dry_run {
             return Ok(());
         }
@@ -114,20 +117,19 @@ impl Verb<'_> {
     /// Looks whether it can be done, and tells what would be.
     async fn look(
         &self,
-        known: &Known,
+        known: &mut Known,
         near: Option<Vec<String>>,
         told: &mut Told,
     ) -> anyhow::Result<Plan> {
-        let of_redis = known.of_redis();
-        for note in rules::notes(&of_redis) {
+        for note in rules::notes(&known.of_redis(self.of.now)) {
             told.note(note).await?;
         }
-        let objection = rules::objection(&of_redis).filter(|_| !self.of.force);
+        let objection = rules::objection(&known.of_redis(self.of.now));
+        let objection = objection.filter(|_| !self.of.force);
         if let Some(fault) = objection {
             return Err(fault.within("no failover was asked for").into());
         }
-        let terms = known.request(self.name, near).terms;
-        let plan = election::rules::plan(&terms, &known.looks).map_err(|no| refusal(&no))?;
+        let plan = self.plan(known, near, told).await?;
         let sentinel = known.poll.ways()[plan.asked].endpoint.to_string();
         let heir = known::read(&plan.replica);
         let lacks = match &heir {
@@ -151,6 +153,30 @@ impl Verb<'_> {
         told.say(&text).await?;
         (told.to, told.sentinel) = (Some(plan.replica.clone()), Some(sentinel));
         Ok(plan)
+    }
+
+    /// Returns whom it would ask, and for which replica. Where a Sentinel has voted, waits whether anything comes of it.
+    async fn plan(
+        &self,
+        known: &mut Known,
+        near: Option<Vec<String>>,
+        told: &Told,
+    ) -> anyhow::Result<Plan> {
+        let plan = |known: &Known| {
+            let terms = known.request(self.name, near.clone()).terms;
+            election::rules::plan(&terms, &known.looks)
+        };
+        let planned = match plan(known) {
+            Err(no @ Refusal::Voted(epoch)) => {
+                let most = known::NOTHING_CAME.as_secs();
+                told.say(&format!("{no}: waiting for it, {most} s at most"))
+                    .await?;
+                known.outwait(self.name, epoch, &self.lines).await;
+                plan(known)
+            }
+            planned => planned,
+        };
+        Ok(planned.map_err(|no| refusal(&no))?)
     }
 
     /// Has it begun, and follows it to its end.
@@ -201,14 +227,14 @@ impl Verb<'_> {
         if known.agent.is_some() {
             signs.ask_agent(self.name, self.options, at);
         }
-        let mut course = Course::new(self.name, plan.asked, places);
+        let mut course =
+            Course::new(self.name, plan.asked, places).beside_agent(known.agent.is_some());
         for (seen, at) in steps {
-            for step in course.see(seen, at) {
-                told.step(&step).await?;
-            }
+            told.steps.extend(course.see(seen, at));
         }
         let ended = self.follow(known, (&mut course, began), signs, told).await;
         told.take(&course);
+        told.tell_steps(f64::INFINITY).await?;
         ended?;
         told.done = true;
         self.tell_end(&course, known, told).await
@@ -220,8 +246,10 @@ impl Verb<'_> {
         known: &Known,
         (course, began): (&mut Course, Instant),
         signs: &mut Signs,
-        told: &Told,
+        told: &mut Told,
     ) -> anyhow::Result<()> {
+        // What the agent has seen is known a little later.
+        let late = if known.agent.is_some() { LATE } else { 0.0 };
         let (mut stage, mut until) = (Stage::Begun, Instant::now() + PROMOTION);
         loop {
             if let Stage::Agreed(here, since) = &stage {
@@ -236,9 +264,8 @@ impl Verb<'_> {
                 break;
             };
             let at = sign.at.saturating_duration_since(began);
-            for step in course.see(sign.seen, at) {
-                told.step(&step).await?;
-            }
+            told.steps.extend(course.see(sign.seen, at));
+            told.tell_steps(milliseconds(at) - late).await?;
             if course.is_aborted {
                 return Err(given_up(told).into());
             }

@@ -40,6 +40,9 @@ pub(super) struct Told {
     /// What the new master lacked.
     pub(super) bytes_behind: Option<u64>,
     dry_run: bool,
+    /// The steps that are not told yet, with their times.
+    #[serde(skip)]
+    pub(super) steps: Vec<(f64, String)>,
     #[serde(skip)]
     is_shown: bool,
     #[serde(skip)]
@@ -73,9 +76,15 @@ impl Told {
         Ok(())
     }
 
-    /// Tells a step of the failover.
-    pub(super) async fn step(&self, (at, text): &(f64, String)) -> anyhow::Result<()> {
-        self.say(&format!("+{at:.1} ms  {text}")).await
+    /// Tells the steps that happened until then, in their order.
+    pub(super) async fn tell_steps(&mut self, until: f64) -> anyhow::Result<()> {
+        self.steps
+            .sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        let due = self.steps.partition_point(|(at, _)| *at <= until);
+        for (at, text) in self.steps.drain(..due).collect::<Vec<_>>() {
+            self.say(&format!("+{at:.1} ms  {text}")).await?;
+        }
+        Ok(())
     }
 
     /// Takes over what was seen.

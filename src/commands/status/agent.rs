@@ -146,6 +146,7 @@ fn about_master(master: &Master) -> Vec<String> {
         "in MAINTENANCE",
         master.maintenance.iter().map(maintenance).collect(),
     );
+    list("DEATH", master.death.iter().cloned().collect());
     let cut_off = |for_long: &f64| format!("from its peers for {for_long:.1} s");
     list("CUT OFF", master.cut_off.iter().map(cut_off).collect());
     let timeline = master.last_failover.iter().map(timeline);
@@ -197,6 +198,8 @@ fn timeline(of: &Timeline) -> String {
         ended => ended.replace('_', " "),
     };
     let mut steps: Vec<(f64, &str)> = [
+        (of.died, "Redis died"),
+        (of.asked, "asked for"),
         (of.event, "event seen"),
         (of.paused, "writes paused"),
         (of.role_changed, "role changed"),

@@ -38,6 +38,8 @@ pub struct Poll {
     sentinels: Vec<Instance>,
     down_after: Option<Duration>,
     failover_timeout: Option<Duration>,
+    /// Whether a Sentinel fails over.
+    fails_over: bool,
     /// How each Sentinel is asked, the local one first.
     pub(super) ways: Vec<Server>,
     /// Whether the local Sentinel said nothing.
@@ -149,6 +151,10 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
             .collect(),
         down_after: told.iter().filter_map(|view| view.down_after).max(),
         failover_timeout: told.iter().filter_map(|view| view.failover_timeout).max(),
+        fails_over: answering
+            .iter()
+            .flat_map(|view| &view.flags)
+            .any(|flag| flag == "failover_in_progress"),
         is_without_local: own.is_err(),
         quorum,
         servers,
@@ -274,6 +280,11 @@ impl Poll {
     /// Returns how each Sentinel is asked, the local one first.
     pub fn ways(&self) -> &[Server] {
         &self.ways
+    }
+
+    /// Returns whether a Sentinel says that it fails over.
+    pub fn fails_over(&self) -> bool {
+        self.fails_over
     }
 
     /// Returns whether there is a replica.

@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod crowd;
+pub mod deaths;
 pub mod services;
 
 use std::cell::{Cell, RefCell};

@@ -14,6 +14,9 @@ impl Master {
     pub(super) fn note_life(&mut self, at: SocketAddr, own: &Own, now: Time) -> Option<Died> {
         if let Some(alive) = Alive::of(at, own) {
             self.alive = Some(alive);
+            if self.death.is_none() {
+                self.death_note = None;
+            }
             return None;
         }
         if own.role.is_ok() {
@@ -34,7 +37,7 @@ impl Master {
         let dead = own.find(|own| own.at == died.at).map(|own| &own.site);
         let why_not = speaks_against(&Situation {
             on_redis_death: self.on_redis_death,
-            maintenance: self.maintenance_until.is_some_and(|until| now < until),
+            maintenance: self.maintenance.is_some_and(|until| now < until),
             winner,
             dead,
             is_promoting: self.promotion.is_some(),

@@ -22,6 +22,10 @@ use crate::verdict::{Verdict, Why, verdict};
 /// For how long the Sentinels are asked often after a Redis of this host has changed its role.
 const AFTER_A_CHANGE: Duration = Duration::from_secs(10);
 
+/// For how long after the agent's start a Redis of this host does not get its VIP because a majority names it, while a
+/// Sentinel fails over: an agent that was killed may have asked for that, as this Redis had died.
+const AT_START: Duration = Duration::from_secs(2);
+
 /// The pause before a failed attempt is repeated: short at first, then doubling.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -116,7 +120,7 @@ pub struct Master {
     /// An order against the truth, and the newest failover when it was given.
     forced: Option<(Order, u64)>,
     /// Until when a Redis that stops is meant to ([`Time::MAX`]: until that is ended).
-    pub maintenance_until: Option<Time>,
+    pub maintenance: Option<Time>,
     call: Option<Called>,
     divided_since: Option<Time>,
     restless_until: Time,
@@ -171,7 +175,7 @@ impl Master {
             pause_after: Time::ZERO,
             cut_off: CutOff::default(),
             forced: None,
-            maintenance_until: None,
+            maintenance: None,
             call: None,
             divided_since: None,
             restless_until: Time::ZERO,
@@ -412,14 +416,14 @@ impl Master {
         until: Option<Time>,
         actions: &mut Vec<Action>,
     ) {
-        if self.maintenance_until.is_some() != until.is_some() {
+        if self.maintenance.is_some() != until.is_some() {
             let text = match until {
                 Some(_) => "maintenance: a Redis that stops is not failed over at once",
                 None => "the maintenance is over",
             };
             actions.push(Action::Log(self.name.clone(), true, text.to_owned()));
         }
-        self.maintenance_until = until;
+        self.maintenance = until;
     }
 
     pub(in crate::agent::core) fn look(&mut self) {
@@ -514,7 +518,7 @@ impl Master {
     /// Looks what follows from what is known now.
     pub(in crate::agent::core) fn review(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.expire(now);
-        if self.maintenance_until.is_some_and(|until| now >= until) {
+        if self.maintenance.is_some_and(|until| now >= until) {
             self.maintain(None, actions);
         }
         if let Some(died) = self.died.take() {
@@ -564,7 +568,7 @@ impl Master {
 
     fn settle_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
         let wants = self.wants();
-        if wants.is_none() || self.settling {
+        if wants.is_none() || self.settling || self.holds_back(now) {
             return;
         }
         let may_try = self.retry.is_none_or(|(at, _)| now >= at);
@@ -580,6 +584,11 @@ impl Master {
     /// Returns where the VIPs are to be settled, `None` where they stay as they are.
     fn wants(&self) -> Option<Stands> {
         Stands::of(&self.verdict)
+    }
+
+    fn holds_back(&self, now: Time) -> bool {
+        let fails_over = self.facts.as_ref().is_some_and(|facts| facts.fails_over);
+        now < AT_START && fails_over && matches!(self.verdict, Verdict::Here(_, Why::Majority))
     }
 
     /// Returns whether the release has to wait until writes are paused.
@@ -633,6 +642,7 @@ impl Master {
     /// Returns when something is due, whatever happens until then.
     pub(in crate::agent::core) fn wake(&self, now: Time) -> Option<Time> {
         // What cannot be tried when its time comes must not keep the agent awake.
+        let held_back = self.holds_back(now).then_some(AT_START);
         let may_try = !self.settling && self.wants().is_some() && !self.waits_for_pause(now);
         let retry = self.retry.filter(|_| may_try).map(|(at, _)| at);
         let pause = self.hand_over.as_ref().map(|it| it.next(now));
@@ -640,8 +650,8 @@ impl Master {
         let call = self.call.as_ref().map(|called| called.until);
         let death = self.death.as_ref().filter(|_| self.promotion.is_none());
         let death = death.and_then(Death::again);
-        let maintenance = self.maintenance_until;
-        let all = [retry, pause, promotion, call, death, maintenance];
+        let maintenance = self.maintenance;
+        let all = [retry, pause, promotion, call, death, maintenance, held_back];
         all.into_iter().flatten().min()
     }
 

@@ -227,3 +227,22 @@ fn a_command_that_kills_every_master_does_not_kill_all_of_them() {
     }
     assert!(elects(&agent.on(10, silent(true))));
 }
+
+#[test]
+fn an_agent_that_is_started_while_a_failover_goes_on_gives_the_vip_to_nobody_for_a_moment() {
+    let started = |fails_over: bool| {
+        let mut agent = Agent::new();
+        agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+        let facts = Facts {
+            fails_over,
+            ..*facts([HERE; 3], Role::Master)
+        };
+        let actions = agent.polled(10, Box::new(facts));
+        (agent, actions.contains(&settle()))
+    };
+    assert!(started(false).1);
+    let (mut agent, settles) = started(true);
+    assert!(!settles);
+    let actions: Vec<Action> = (0..4).flat_map(|_| agent.on(500, Event::Woke)).collect();
+    assert!(actions.contains(&settle()), "{actions:?}");
+}

@@ -375,6 +375,19 @@ impl Site {
     }
 }
 
+/// How many characters of a run id tell one Redis from another.
+pub const RUN_ID: usize = 8;
+
+/// A write that was answered with OK.
+pub struct Write {
+    /// What was written.
+    pub key: String,
+    /// When, in seconds since 1970.
+    pub at: f64,
+    /// Which Redis answered: the first characters of its run id.
+    pub by: String,
+}
+
 /// Clients that write through the VIP until they are stopped.
 pub struct Writers {
     folder: PathBuf,
@@ -385,6 +398,12 @@ pub struct Writers {
 impl Writers {
     /// Returns each write that was answered with OK: its key, and when, in seconds since 1970.
     pub fn acknowledged(&self) -> Vec<(String, f64)> {
+        let writes = self.writes().into_iter();
+        writes.map(|write| (write.key, write.at)).collect()
+    }
+
+    /// Returns each write that was answered with OK.
+    pub fn writes(&self) -> Vec<Write> {
         let texts = self
             .files
             .iter()
@@ -394,8 +413,15 @@ impl Writers {
             // The last line may be half written.
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
             all.extend(whole.lines().map(|line| {
-                let (key, at) = line.split_once(' ').unwrap();
-                (key.to_owned(), at.parse().unwrap())
+                let words: Vec<&str> = line.split(' ').collect();
+                let [key, at, by] = words[..] else {
+                    panic!("{line:?}")
+                };
+                Write {
+                    key: key.to_owned(),
+                    at: at.parse().unwrap(),
+                    by: by.to_owned(),
+                }
             }));
         }
         all
@@ -408,8 +434,8 @@ impl Writers {
             let sizes = self.files.iter().filter_map(|file| fs::metadata(file).ok());
             sizes.map(|size| size.len()).sum()
         };
-        // A line has 30 characters at least, and fewer than 40.
-        let (before, more) = (lines(), 40 * u64::try_from(number).unwrap());
+        // A line has fewer than 50 characters.
+        let (before, more) = (lines(), 50 * u64::try_from(number).unwrap());
         eventually("more writes are acknowledged", || lines() >= before + more);
     }
 
@@ -419,6 +445,13 @@ impl Writers {
         // Each waits for its last answer.
         self.processes.clear();
         self.acknowledged()
+    }
+
+    /// Ends them, and returns each write that was answered with OK.
+    pub fn finish(mut self) -> Vec<Write> {
+        fs::write(self.folder.join("stop"), "").unwrap();
+        self.processes.clear();
+        self.writes()
     }
 }
 
@@ -455,25 +488,34 @@ impl Drop for Blocked {
 }
 
 /// Perl: sets KEY1, KEY2 … one after the other, each on a connection that is made anew when it fails or says nothing
-/// for a second. Notes each key that was answered with OK, and when.
+/// for a second. Notes each key that was answered with OK, when, and by which Redis.
 const WRITER: &str = r#"
 use IO::Socket::INET; use Time::HiRes qw(time sleep);
 my ($vip, $port, $file, $key) = @ARGV;
 my ($folder) = $file =~ m{(.*)/};
 open my $notes, ">>", $file or die;
-my ($number, $server) = (0);
+my ($number, $server, $who) = (0);
+sub more {
+    my $is = ""; vec($is, fileno $server, 1) = 1;
+    return select($is, undef, undef, 1) && sysread $server, $_[0], 4096, length $_[0];
+}
+sub ask_who {
+    my $answer = "";
+    syswrite $server, "INFO server\r\n" or return;
+    until ($answer =~ /^\$(\d+)\r\n/ && length $answer == $1 + 2 + length $&) { more($answer) or return }
+    return $answer =~ /run_id:(\w{8})/ && $1;
+}
 until (-e "$folder/stop") {
-    $server //= IO::Socket::INET->new(PeerAddr => $vip, PeerPort => $port, Timeout => 0.5);
-    if (!$server) { sleep 0.005; next }
+    if (!$server) {
+        $server = IO::Socket::INET->new(PeerAddr => $vip, PeerPort => $port, Timeout => 0.5);
+        $who = $server && ask_who();
+        if (!$who) { undef $server; sleep 0.005; next }
+    }
     my $one = $key . ++$number;
     my $answer = "";
     syswrite $server, "SET $one x\r\n" or do { undef $server; next };
-    while ($answer !~ /\n/) {
-        my $is = ""; vec($is, fileno $server, 1) = 1;
-        last unless select $is, undef, undef, 1;
-        last unless sysread $server, $answer, 4096, length $answer;
-    }
-    if ($answer eq "+OK\r\n") { syswrite $notes, sprintf "%s %.6f\n", "$one", time; sleep 0.0003 }
+    while ($answer !~ /\n/) { last unless more($answer) }
+    if ($answer eq "+OK\r\n") { syswrite $notes, sprintf "%s %.6f %s\n", "$one", time, $who; sleep 0.0003 }
     else { undef $server; sleep 0.002 }
 }
 "#;

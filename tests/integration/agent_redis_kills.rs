@@ -1,0 +1,184 @@
+//! Many deaths of a master's Redis, each at another moment, and how long a writer was without an answer.
+
+use std::io::Write as _;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::common::eventually;
+use crate::common::redis::agents::Write;
+use crate::common::redis::deaths::{KEYS, Keeps};
+use crate::common::redis::{MASTER_8000, Master, Site};
+
+const M: Master = MASTER_8000;
+
+/// How many writes are acknowledged before and after each.
+const BETWEEN: usize = 200;
+
+/// Numbers that look random, for moments and choices.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        // Knuth's MMIX: the upper bits are good enough.
+        self.0 = self.0.wrapping_mul(6364136223846793005);
+        self.0 = self.0.wrapping_add(1442695040888963407);
+        (self.0 >> 33) % end
+    }
+}
+
+/// How it dies.
+#[derive(Clone, Copy, Debug)]
+enum Death {
+    /// For good.
+    Stays,
+    /// It is back after so many milliseconds.
+    Back(Keeps, u64),
+}
+
+impl Death {
+    fn any(random: &mut Random) -> Death {
+        let after = [10, 20, 50, 100, 200, 300][random.below(6) as usize];
+        match random.below(6) {
+            0..=2 => Death::Stays,
+            3 => Death::Back(Keeps::Nothing, after),
+            4 => Death::Back(Keeps::Snapshot, after),
+            _ => Death::Back(Keeps::Log, after),
+        }
+    }
+}
+
+/// What came of one.
+struct Round {
+    /// The writer's longest time without an answer, in milliseconds.
+    outage: f64,
+    /// Until all Sentinels agreed, in milliseconds.
+    agreed: f64,
+    promotions: usize,
+    asked: usize,
+    /// Keys that every replica had, and the new master has not.
+    missing: usize,
+    /// Writes that the Redis acknowledged that had come back.
+    by_reborn: usize,
+    /// Writes that the new master acknowledged, and has not.
+    lost: usize,
+}
+
+fn outage(writes: &[Write]) -> f64 {
+    let gaps = writes.windows(2).map(|pair| pair[1].at - pair[0].at);
+    gaps.fold(0.0, f64::max) * 1e3
+}
+
+/// Kills the master's Redis on `from`; the one on `to` follows.
+fn round(site: &Site, (from, to): (&str, &str), death: Death, random: &mut Random) -> Round {
+    site.wait_until_well(&M, from);
+    let keeps = match death {
+        Death::Stays => Keeps::Nothing,
+        Death::Back(keeps, _) => keeps,
+    };
+    site.fill(&M, from, keeps);
+    let ids = [from, to].map(|server| site.run_id(&M, server).unwrap());
+    let writers = site.writers(&M, 1);
+    writers.wait_for(BETWEEN);
+    let before = (site.promotions(), site.asked());
+    // The phase is what differs from death to death.
+    thread::sleep(Duration::from_millis(random.below(1000)));
+    let died = Instant::now();
+    match death {
+        Death::Stays => site.kill_redis(&M, from),
+        Death::Back(_, after) => site.kill_and_restart(&M, from, Duration::from_millis(after)),
+    }
+    site.wait_until_named(&M, to);
+    let agreed = died.elapsed().as_secs_f64() * 1e3;
+    site.settles(&M, to);
+    writers.wait_for(BETWEEN);
+    if let Death::Stays = death {
+        site.restart(&M, from);
+    }
+    site.wait_until_follows(&M, from, to);
+    site.wait_until_follows(&M, "server3", to);
+    let writes = writers.finish();
+    let kept = site.written(&M, to);
+    let base = kept.iter().filter(|key| key.starts_with("wbase")).count();
+    let of_heir = writes.iter().filter(|write| write.by == ids[1]);
+    Round {
+        outage: outage(&writes),
+        agreed,
+        promotions: site.promotions() - before.0,
+        asked: site.asked() - before.1,
+        missing: KEYS - base,
+        by_reborn: writes
+            .iter()
+            .filter(|write| !ids.contains(&write.by))
+            .count(),
+        lost: of_heir.filter(|write| !kept.contains(&write.key)).count(),
+    }
+}
+
+#[test]
+#[ignore = "takes a quarter of a minute for each: VIPSWITCH_DEATHS=200 cargo test --test integration agent_redis_kills -- --ignored"]
+fn kills_at_random_moments() {
+    let number = std::env::var("VIPSWITCH_DEATHS").map_or(3, |text| text.parse().unwrap());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let mut random = Random(now.as_nanos() as u64);
+    let site = Site::with_agents(&[M]);
+    let (mut from, mut to) = ("server1", "server2");
+    let mut rounds = Vec::new();
+    for place in 0..number {
+        let down_after = if place % 2 == 0 { 5_000 } else { 30_000 };
+        site.down_after(down_after);
+        site.forget_failovers();
+        let death = Death::any(&mut random);
+        let seen = round(&site, (from, to), death, &mut random);
+        print(&format!(
+            "{place}: down-after {down_after}, {death:?}: outage {:.0} ms, agreed after {:.0} ms, {} promoted, {} asked, \
+             {} keys missing, {} by the reborn, {} lost",
+            seen.outage,
+            seen.agreed,
+            seen.promotions,
+            seen.asked,
+            seen.missing,
+            seen.by_reborn,
+            seen.lost
+        ));
+        rounds.push(seen);
+        let emptied = || site.ask(to, M.port, &["flushall"]);
+        eventually("the keys are gone", || emptied().is_some());
+        (from, to) = (to, from);
+    }
+    tell("outage", rounds.iter().map(|round| round.outage));
+    tell("agreed", rounds.iter().map(|round| round.agreed));
+    let count = |what: fn(&Round) -> bool| rounds.iter().filter(|round| what(round)).count();
+    print(&format!(
+        "{} of {number} promoted once, {} were asked for, {} lost keys that replicas had",
+        count(|round| round.promotions == 1),
+        count(|round| round.asked == 1),
+        count(|round| round.missing > 0),
+    ));
+    assert_eq!(
+        count(|round| round.by_reborn > 0),
+        0,
+        "writes to the reborn"
+    );
+    assert_eq!(count(|round| round.lost > 0), 0, "writes of the new master");
+    assert_eq!(count(|round| round.promotions != 1), 0, "promotions");
+}
+
+fn tell(what: &str, values: impl Iterator<Item = f64>) {
+    let mut all: Vec<f64> = values.collect();
+    all.sort_by(f64::total_cmp);
+    let at = |percent: usize| all[(all.len() - 1) * percent / 100];
+    print(&format!(
+        "{what}: least {:.0}, 10 % {:.0}, median {:.0}, 90 % {:.0}, 99 % {:.0}, most {:.0} ms",
+        at(0),
+        at(10),
+        at(50),
+        at(90),
+        at(99),
+        at(100)
+    ));
+}
+
+/// Prints a line that the test harness does not hold back.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

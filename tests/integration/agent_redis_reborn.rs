@@ -1,0 +1,66 @@
+//! A master's Redis that dies and is started again at once, with old data or none, as systemd does: nobody reaches it
+//! through the VIP, and nothing is lost that a replica had.
+
+use std::time::Duration;
+
+use crate::common::eventually;
+use crate::common::redis::deaths::{KEYS, Keeps};
+use crate::common::redis::{MASTER_8000, Master, Site};
+
+const M: Master = MASTER_8000;
+
+/// How many writes are acknowledged before and after.
+const BETWEEN: usize = 300;
+
+/// A master that is back so long after its death.
+fn reborn(keeps: Keeps, after: u64) {
+    let site = Site::with_agents(&[M]);
+    site.fill(&M, "server1", keeps);
+    let first = site.run_id(&M, "server1").unwrap();
+    let heir = site.run_id(&M, "server2").unwrap();
+    let writers = site.writers(&M, 2);
+    writers.wait_for(BETWEEN);
+    site.kill_and_restart(&M, "server1", Duration::from_millis(after));
+    site.settles(&M, "server2");
+    writers.wait_for(BETWEEN);
+    // Sentinel makes it a replica.
+    site.wait_until_follows(&M, "server1", "server2");
+    site.wait_until_follows(&M, "server3", "server2");
+    let writes = writers.finish();
+    site.settles(&M, "server2");
+    for write in &writes {
+        assert!(
+            [&first, &heir].contains(&&write.by),
+            "{} by {}",
+            write.key,
+            write.by
+        );
+    }
+    let kept = site.written(&M, "server2");
+    let base = kept.iter().filter(|key| key.starts_with("wbase")).count();
+    assert_eq!(base, KEYS, "keys that all replicas had");
+    let by_heir = writes.iter().filter(|write| write.by == heir);
+    let lost: Vec<_> = by_heir.filter(|write| !kept.contains(&write.key)).collect();
+    assert!(lost.is_empty(), "{} writes of the new master", lost.len());
+    assert_eq!(site.promotions(), 1);
+    for replica in ["server1", "server3"] {
+        eventually("all have the same keys", || {
+            site.written(&M, replica) == site.written(&M, "server2")
+        });
+    }
+}
+
+#[test]
+fn a_master_that_is_back_after_50_ms_without_data_empties_nobody() {
+    reborn(Keeps::Nothing, 50);
+}
+
+#[test]
+fn a_master_that_is_back_after_100_ms_with_a_snapshot_takes_nobody_back() {
+    reborn(Keeps::Snapshot, 100);
+}
+
+#[test]
+fn a_master_that_is_back_after_300_ms_with_its_log_is_a_replica() {
+    reborn(Keeps::Log, 300);
+}

@@ -1,0 +1,124 @@
+//! A Redis that dies, and may be back a moment later; and what came of it.
+
+use std::time::Duration;
+
+use super::{Master, Process, SERVERS, Site, field, redis_name};
+use crate::common::{eventually, finish};
+
+/// What a Redis has left when it starts again.
+#[derive(Clone, Copy, Debug)]
+pub enum Keeps {
+    /// Nothing.
+    Nothing,
+    /// What it had half a thousand keys ago.
+    Snapshot,
+    /// All but the last second.
+    Log,
+}
+
+/// How many keys every Redis has before one of them dies.
+pub const KEYS: usize = 1000;
+
+impl Site {
+    /// Writes [`KEYS`] keys that begin with `w` and that both replicas have; the master keeps them so.
+    pub fn fill(&self, master: &Master, server: &str, keeps: Keeps) {
+        let redis = |words: &[&str]| self.ask(server, master.port, words).unwrap();
+        let half = KEYS / 2;
+        let write = |from: usize| {
+            let script = "for i=ARGV[1],ARGV[2] do redis.call('set','wbase'..i,'x') end";
+            let (from, to) = (from.to_string(), (from + half - 1).to_string());
+            redis(&["eval", script, "0", &from, &to]);
+        };
+        let on = |yes: bool| match yes {
+            true => "yes",
+            false => "no",
+        };
+        redis(&[
+            "config",
+            "set",
+            "appendonly",
+            on(matches!(keeps, Keeps::Log)),
+        ]);
+        redis(&["config", "rewrite"]);
+        write(0);
+        if matches!(keeps, Keeps::Snapshot) {
+            redis(&["save"]);
+        }
+        write(half);
+        eventually("both replicas have the keys", || {
+            redis(&["wait", "2", "1000"]) == 2
+        });
+    }
+
+    /// Kills a Redis by SIGKILL, and does not wait.
+    pub fn kill_redis(&self, master: &Master, server: &str) {
+        let port = master.port.to_string();
+        self.signal_service(server, &port, "KILL");
+        self.forget(&format!("{server}-{port}"));
+    }
+
+    /// Kills a Redis by SIGKILL, and starts it again so long after it has ended, as systemd does.
+    pub fn kill_and_restart(&self, master: &Master, server: &str, after: Duration) {
+        let script = r#"
+my ($folder, $after) = @ARGV;
+open my $file, "<", "$folder/pid" or die; chomp(my $pid = <$file>); close $file;
+kill KILL => $pid or die $!;
+select undef, undef, undef, 0.0005 while kill 0, $pid;
+select undef, undef, undef, $after;
+open $file, ">", "$folder/pid" or die; print $file "$$\n"; close $file;
+exec "redis-server", "$folder/conf";
+"#;
+        let name = redis_name(master, server);
+        let folder = self.lab.dir().join(&name);
+        let mut perl = self.host(server).command("perl");
+        perl.args(["-e", script]).arg(&folder);
+        perl.arg(after.as_secs_f64().to_string());
+        let process = Process::start(perl, folder.join("output"));
+        let before = self.processes.borrow_mut().insert(name, process);
+        drop(before);
+    }
+
+    /// Returns how many replicas the Sentinels have promoted so far.
+    pub fn promotions(&self) -> usize {
+        let logs = SERVERS.iter().map(|server| self.sentinel_log(server));
+        logs.map(|log| log.matches(" +promoted-slave ").count())
+            .sum()
+    }
+
+    /// Returns how often an agent has had a Sentinel elected and asked so far.
+    pub fn asked(&self) -> usize {
+        let log = self.log();
+        let asked = log
+            .iter()
+            .filter(|line| line.contains(" and asked to fail over"));
+        asked.count()
+    }
+
+    /// Returns the first characters of a Redis' run id.
+    pub fn run_id(&self, master: &Master, server: &str) -> Option<String> {
+        let port = master.port.to_string();
+        let mut info = self.host(server).command("redis-cli");
+        info.args(["-p", &port, "info", "server"]);
+        let info = finish(info).stdout;
+        let id = field(&info, "run_id")?;
+        Some(id[..super::agents::RUN_ID].to_owned())
+    }
+
+    /// Has all agents forget when the last failover was, so that the next is asked for.
+    #[track_caller]
+    pub fn forget_failovers(&self) {
+        for server in SERVERS {
+            self.end_agent(server, "TERM");
+        }
+        let script = "rm -f /run/vipswitch/*.failover.json";
+        self.lab.run("sh", ["-c", script]);
+        for server in SERVERS {
+            self.start_agent(server);
+        }
+    }
+
+    /// Returns whether a process of this host listens on the master's port.
+    pub fn listens(&self, master: &Master, server: &str) -> bool {
+        !self.listener(server, master.port).is_empty()
+    }
+}
