@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::course::{Course, Times};
 use crate::cli::Options;
 use crate::commands::{level, print};
-use crate::exit::{self, Exit, Fault};
+use crate::exit::{self, Exit};
 use crate::log;
-use crate::report::{milliseconds, pair, quote, to_json};
+use crate::report::{milliseconds, pair, to_json};
 use crate::text::printable;
 
 /// All that is told, and the JSON object, as docs/json.md documents it.
@@ -118,7 +118,8 @@ impl Told {
     }
 
     fn line(&self, took: Duration, exit: Exit) -> String {
-        let mut line = format!("master={} failover=asked", quote(&self.master));
+        let mut line = String::from("failover=asked");
+        pair(&mut line, "master", &self.master);
         let known = [
             ("from", &self.from),
             ("to", &self.to),
@@ -136,9 +137,4 @@ impl Told {
             exit.code()
         )
     }
-}
-
-/// Returns the fault of a failover that nothing was asked for.
-pub(super) fn refused(text: impl std::fmt::Display) -> Fault {
-    Fault::passing(format!("no failover was asked for: {text}"))
 }
