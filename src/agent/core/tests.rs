@@ -588,6 +588,31 @@ fn a_link_that_flaps_does_not_have_a_hopeless_attempt_repeated_all_the_time() {
 }
 
 #[test]
+fn a_failed_attempt_of_an_agent_that_holds_back_does_not_keep_it_awake() {
+    let mut agent = Agent::new();
+    agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Replica)));
+    let actions = agent.polled(1, facts([AWAY; 3], Role::Replica));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    let settled = Settled {
+        verdict: Some(Verdict::Elsewhere(Why::Majority)),
+        took_over: false,
+        released: false,
+        failed: Some(Fault::passing("refused")),
+        first_frame: None,
+    };
+    agent.on(1, Event::Settled(M.into(), Box::new(settled)));
+    // It was started a moment ago, and a failover to this host ends.
+    agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    let ends = Facts {
+        fails_over: true,
+        ..*facts([HERE; 3], Role::Master)
+    };
+    agent.polled(1, Box::new(ends));
+    agent.on(500, Event::Woke);
+    assert!(agent.core.wake(agent.now) > agent.now);
+}
+
+#[test]
 fn a_failed_attempt_that_cannot_be_repeated_now_does_not_keep_the_agent_awake() {
     let mut agent = Agent::standing(true);
     agent.on(10, Event::AddressGone(ip(VIP)));

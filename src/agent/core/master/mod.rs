@@ -643,7 +643,8 @@ impl Master {
     pub(in crate::agent::core) fn wake(&self, now: Time) -> Option<Time> {
         // What cannot be tried when its time comes must not keep the agent awake.
         let held_back = self.holds_back(now).then_some(AT_START);
-        let may_try = !self.settling && self.wants().is_some() && !self.waits_for_pause(now);
+        let is_held = self.holds_back(now) || self.waits_for_pause(now);
+        let may_try = !self.settling && self.wants().is_some() && !is_held;
         let retry = self.retry.filter(|_| may_try).map(|(at, _)| at);
         let pause = self.hand_over.as_ref().map(|it| it.next(now));
         let promotion = self.promotion.as_ref().map(Promoting::until);
