@@ -184,6 +184,9 @@ pub struct Planned {
     /// Do it where writes could be lost, too
     #[arg(long)]
     pub force: bool,
+    /// Before a shutdown: every master on this host at the same time, in 15 s at most, or the one that is named
+    #[arg(long, conflicts_with_all = ["now", "force"])]
+    pub from_this_host: bool,
 }
 
 /// What `maintenance` is about.

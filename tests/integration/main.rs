@@ -47,6 +47,7 @@ mod refuse;
 mod release;
 mod rivals;
 mod sentinel;
+mod shutdown;
 mod silent_sentinel;
 mod site_command;
 mod status;

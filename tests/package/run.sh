@@ -27,14 +27,16 @@ export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.
 . "$HERE/checks.sh"
 # shellcheck source-path=SCRIPTDIR source=agent.sh
 . "$HERE/agent.sh"
+# shellcheck source-path=SCRIPTDIR source=handover.sh
+. "$HERE/handover.sh"
 
 # In this order; each leaves all well, with one holder.
-readonly CHAPTERS=(power_loss reboot site_power_loss killed flush networkd cable known_by_vip quiet service check from_timer upgrade remove)
+readonly CHAPTERS=(power_loss handover stopped reboot site_power_loss killed flush networkd cable known_by_vip quiet service check from_timer upgrade remove)
 # What is different on Debian 13: systemd, and Valkey. interface_up needs more packages, which only one has.
 declare -rA CHAPTERS_OF=(
     [bookworm-redis]="${CHAPTERS[*]}"
-    [trixie-redis]='power_loss cable interface_up quiet service'
-    [trixie-valkey]='power_loss killed cable'
+    [trixie-redis]='power_loss handover cable interface_up quiet service'
+    [trixie-valkey]='power_loss handover stopped killed cable'
 )
 
 # What README has an administrator write for networkd.
@@ -81,7 +83,7 @@ outside() {
             die_outside "no chapter $chapter; there are: ${CHAPTERS[*]} interface_up"
     done
     [[ $(id -u) == 0 ]] || die_outside 'only root can boot containers'
-    local -a commands=(debootstrap systemd-nspawn ip unshare nsenter setpriv pgrep redis-cli)
+    local -a commands=(debootstrap systemd-nspawn ip unshare nsenter setpriv pgrep redis-cli perl)
     [[ -n ${VIPSWITCH_BIN:-}${VIPSWITCH_DEB:-} ]] || commands+=(cc cargo)
     "$ROOT/tests/prerequisites.sh" "${commands[@]}" || exit 1
 
@@ -327,6 +329,9 @@ reboot() {
     settled "$holder"
     down_after 60000
     since=$(now)
+    # As where it is masked; the agent starts it at the next boot.
+    on "$holder" systemctl stop vipswitch-handover
+    held_by_only "$holder" || die "systemctl stop vipswitch-handover has handed over to: $(holders)"
     shut_down "$holder"
     fact "$holder is shut down"
     booting=$(now)

@@ -168,7 +168,7 @@ _vipswitch() {
             return 0
             ;;
         vipswitch__subcmd__failover)
-            opts="-v -q -h --now --force --config --dry-run --json --verbose --quiet --help"
+            opts="-v -q -h --now --force --from-this-host --config --dry-run --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -82,6 +82,7 @@ complete -c vipswitch -n "__fish_vipswitch_using_subcommand sync" -s h -l help -
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -l config -d 'Read this, not $VIPSWITCH_CONFIG or /etc/vipswitch.toml' -r -F
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -l now -d 'Do not wait for the moment in which Sentinel decides fastest, 10 s at most'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -l force -d 'Do it where writes could be lost, too'
+complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -l from-this-host -d 'Before a shutdown: every master on this host at the same time, in 15 s at most, or the one that is named'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -l dry-run -d 'Print what would be done and change nothing'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -l json -d 'Print JSON, one object per line'
 complete -c vipswitch -n "__fish_vipswitch_using_subcommand failover" -s v -l verbose -d 'Print the log line as well; check: every finding'

@@ -222,7 +222,8 @@ impl Known {
     }
 }
 
-fn winner(ballot: &Ballot) -> Result<Site, Fault> {
+/// Returns the master that a majority names.
+pub(super) fn winner(ballot: &Ballot) -> Result<Site, Fault> {
     ballot.winner().cloned().ok_or_else(|| {
         let text = format!("no majority of the Sentinels names a master: {ballot}");
         Fault::passing(text).remedy("Look at the Sentinels: vipswitch status")

@@ -4,6 +4,7 @@
 mod course;
 mod end;
 mod faults;
+mod from_this_host;
 mod known;
 mod moment;
 mod rules;
@@ -40,6 +41,9 @@ const PROMOTION: Duration = Duration::from_secs(15);
 /// Why no failover was asked for, or what is not right after it.
 pub(super) async fn run(of: &Planned, options: &Options, started: Started) -> anyhow::Result<Exit> {
     let config = load(options, of.master.as_slice(), started).await?;
+    if of.from_this_host {
+        return from_this_host::run(&config, of, options, started).await;
+    }
     let name = chosen(&config, of)?;
     let mut told = Told::new(&name, options);
     let verb = Verb {

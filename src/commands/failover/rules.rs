@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::agent::snapshot::Master;
 use crate::evidence::Role;
 use crate::exit::Fault;
 use crate::redis::State;
@@ -64,6 +65,17 @@ pub(super) fn objection(known: &Known<'_>) -> Option<Fault> {
         return None;
     };
     Some(Fault::passing(text).remedy(FORCE))
+}
+
+/// Returns why a shutdown hands nothing over, where an operator could: nobody is there who decides that writes may be lost.
+pub(super) fn stays(agent: Option<&Master>) -> Option<&'static str> {
+    match agent {
+        None => Some(
+            "no agent answers on this host, so that writes would not be paused and some be lost",
+        ),
+        Some(master) if master.maintenance.is_some() => Some("it is in maintenance"),
+        Some(_) => None,
+    }
 }
 
 /// Returns the fault of a replica that lacks so many bytes, if those are many.

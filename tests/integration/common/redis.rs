@@ -357,8 +357,13 @@ print while <$agent>;
     /// Waits until every Sentinel knows all the others and all of Redis, and all are well.
     #[track_caller]
     pub fn wait_until_well(&self, master: &Master, on: &str) {
-        let all_well = || SERVERS.iter().all(|one| self.is_well(one, master, on));
+        let all_well = || self.all_are_well(master, on);
         eventually("every Sentinel knows all, and all are well", all_well);
+    }
+
+    /// Returns whether every Sentinel knows all the others and all of Redis, and all are well.
+    pub fn all_are_well(&self, master: &Master, on: &str) -> bool {
+        SERVERS.iter().all(|one| self.is_well(one, master, on))
     }
 
     /// Waits until every Sentinel names this server.

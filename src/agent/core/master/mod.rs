@@ -130,6 +130,8 @@ pub struct Master {
     pub(in crate::agent::core) is_restless: bool,
     /// What followed from all that last.
     pub verdict: Verdict,
+    /// What the log was told of it last: its name, where the VIP belongs, whether that is not known.
+    noted: (&'static str, Option<Stands>, bool),
     stands: Option<Stands>,
     settling: bool,
     is_dirty: bool,
@@ -180,6 +182,7 @@ impl Master {
             due: None,
             is_restless: false,
             verdict: Verdict::Stays(Why::NothingKnown),
+            noted: (Verdict::Stays(Why::NothingKnown).name(), None, false),
             stands: None,
             settling: false,
             is_dirty: false,
@@ -530,9 +533,7 @@ impl Master {
             known = self.evidence(now);
         }
         let next = verdict(&known);
-        if next != self.verdict {
-            self.note(&next, now, actions);
-        }
+        self.note(&next, now, actions);
         self.verdict = next;
         self.hand_over_if_cut_off(&known, now, actions);
         self.review_refusals(actions);
@@ -601,10 +602,15 @@ impl Master {
     }
 
     fn note(&mut self, next: &Verdict, now: Time, actions: &mut Vec<Action>) {
-        let name = |verdict: &Verdict| (verdict.name(), Stands::of(verdict));
-        if name(next) == name(&self.verdict) {
+        let noted = (
+            next.name(),
+            Stands::of(next),
+            self.why_unknown(next).is_some(),
+        );
+        if noted == self.noted {
             return;
         }
+        self.noted = noted;
         if let (Verdict::Here(_, Why::Majority), Some(Stands::Elsewhere)) = (next, self.stands) {
             // Without an event of its leader.
             if self
@@ -617,8 +623,20 @@ impl Master {
                 self.timeline = Some(timeline);
             }
         }
-        let is_well = !matches!(next, Verdict::Undecided(_));
-        actions.push(Action::Log(self.name.clone(), is_well, words(next)));
+        let (is_well, sentence) = match self.why_unknown(next) {
+            Some(fault) => (false, words(&Verdict::Undecided(fault.clone()))),
+            None => (true, words(next)),
+        };
+        actions.push(Action::Log(self.name.clone(), is_well, sentence));
+    }
+
+    /// Returns the fault that keeps everything as it is: what was told cannot be decided on, or nobody told anything.
+    fn why_unknown<'a>(&'a self, next: &'a Verdict) -> Option<&'a Fault> {
+        match next {
+            Verdict::Undecided(fault) => Some(fault),
+            Verdict::Stays(Why::NothingKnown) => self.unasked.as_ref(),
+            _ => None,
+        }
     }
 
     /// Returns when something is due, whatever happens until then.

@@ -1,0 +1,123 @@
+//! `failover --from-this-host`: what a server does before it shuts down. Every master whose Redis is here is handed over,
+//! all at the same time, where that loses no write; and what cannot be done so is left to Sentinel, with a line in the
+//! log. A shutdown waits for this, so that it has an end.
+
+use std::time::{Duration, Instant as Started};
+
+use futures_util::future::join_all;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, timeout_at};
+
+use super::known::{self, Known};
+use super::told::Told;
+use super::{Verb, rules};
+use crate::cli::{Options, Planned};
+use crate::config::Config;
+use crate::exit::{Exit, Fault};
+use crate::gather::remembered::Memory;
+use crate::gather::{self, Patience};
+use crate::kernel::{Netlink, Snapshot};
+use crate::log::{self, Level};
+use crate::redis::Lines;
+use crate::report::pair;
+
+/// How long all may take. Systemd waits a little longer (`TimeoutStopSec=` in vipswitch-handover.service).
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// Hands over every master of this host, or the one that is named. Returns how that ended: that there was nothing to
+/// hand over, or that it could not be done without loss, is no failure.
+///
+/// # Errors
+///
+/// No connection to the kernel.
+pub(super) async fn run(
+    config: &Config,
+    of: &Planned,
+    options: &Options,
+    started: Started,
+) -> anyhow::Result<Exit> {
+    let until = Instant::now() + LONGEST;
+    let is_meant = |name: &&String| of.master.as_ref().is_none_or(|only| only == *name);
+    let mut verbs = Vec::new();
+    for name in config.masters.keys().filter(is_meant) {
+        verbs.push(Verb {
+            config,
+            name,
+            of,
+            options,
+            netlink: Netlink::open()?,
+            lines: Lines::keeping(),
+        });
+    }
+    let each = verbs.iter().map(|verb| verb.leave(until, started));
+    let ended = LocalSet::new().run_until(join_all(each)).await;
+    let exits: Result<Vec<Exit>, _> = ended.into_iter().collect();
+    Ok(Exit::worst(exits?))
+}
+
+impl Verb<'_> {
+    /// Hands the master over, if it is here.
+    async fn leave(&self, until: Instant, started: Started) -> anyhow::Result<Exit> {
+        let mut told = Told::new(self.name, self.options);
+        let ended = match timeout_at(until, self.hand_over(&mut told)).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                let text = format!("not at its end after {} s", LONGEST.as_secs());
+                Err(Fault::passing(text).into())
+            }
+        };
+        let why_not = match ended {
+            Ok(None) => return told.end(Ok(()), (self.options, started.elapsed())).await,
+            Err(fault) if told.asked => {
+                let took = started.elapsed();
+                return told.end(Err(fault), (self.options, took)).await;
+            }
+            Ok(Some(why)) => why,
+            Err(fault) => format!("{fault:#}"),
+        };
+        told.note(format!("nothing is handed over: {why_not}"))
+            .await?;
+        let mut line = "failover=none".to_owned();
+        pair(&mut line, "master", self.name);
+        pair(&mut line, "why", &why_not);
+        log::line(Level::Notice, &line).await;
+        told.end(Ok(()), (self.options, started.elapsed())).await
+    }
+
+    /// Returns why nothing was handed over, if there was nothing to.
+    async fn hand_over(&self, told: &mut Told) -> anyhow::Result<Option<String>> {
+        if let Some(away) = self.is_elsewhere().await? {
+            return Ok(Some(away));
+        }
+        let at = (&self.lines, &self.netlink);
+        let known = Known::gather((self.config, self.name), self.options, at).await?;
+        told.from = Some(known.master.endpoint.to_string());
+        if let Some(why) = rules::stays(known.agent.as_ref()) {
+            return Ok(Some(why.to_owned()));
+        }
+        let near = Some(known.near.clone());
+        let plan = self.look(&known, near.clone(), told).await?;
+        if self.options.dry_run {
+            return Ok(None);
+        }
+        let mut signs = super::Signs::subscribe(known.poll.ways());
+        let request = known.request(self.name, near);
+        self.begin(&known, (plan, request), &mut signs, told)
+            .await?;
+        Ok(None)
+    }
+
+    /// Returns where the master is, in words, if it is on another host: a replica's server has nothing to wait for.
+    async fn is_elsewhere(&self) -> Result<Option<String>, Fault> {
+        let (config, name, lines) = (self.config, self.name, &self.lines);
+        let memory = Memory::read();
+        let mut polls = gather::poll(config, &[name], &memory, Patience::Full, lines).await?;
+        let poll = polls.remove(0)?;
+        let snapshot = Snapshot::new(&self.netlink);
+        let on = (lines, &snapshot);
+        let evidence = gather::of_poll(config, name, &poll, Duration::ZERO, &memory, on).await?;
+        let master = known::winner(&evidence.ballot.unwrap_or_default())?;
+        let text = || format!("the master is {}, on another host", master.endpoint);
+        Ok((!master.is_here()).then(text))
+    }
+}

@@ -1,0 +1,113 @@
+//! `vipswitch failover --from-this-host`, which a server runs before it shuts down: what it hands over, and what it leaves
+//! to Sentinel.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::common::redis::{MASTER_8000, MASTER_8001, Master, SERVERS, Site};
+use crate::common::{Finished, finish_within};
+
+const M: Master = MASTER_8000;
+const N: Master = MASTER_8001;
+
+/// Longer than the 15 s that it takes at most.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Does what a shutdown does, and returns what was told of each master.
+#[track_caller]
+fn leave(site: &Site, server: &str, words: &str) -> Vec<Value> {
+    let mut command = site.host(server).command(crate::common::executable());
+    command.args(["failover", "--json", "--from-this-host"]);
+    command.args(words.split_whitespace());
+    let done: Finished = finish_within(command, LONGEST);
+    let lines = done.stdout.lines();
+    let told = lines.map(|line| serde_json::from_str(line).unwrap());
+    let told = told.collect();
+    done.success();
+    told
+}
+
+/// Nothing was asked for, and this is why.
+#[track_caller]
+fn stays(told: &[Value], why: &str) {
+    let [told] = told else {
+        panic!("{told:#?}");
+    };
+    let note = told["notes"].as_array().unwrap().last().unwrap();
+    assert!(note.as_str().unwrap().contains(why), "{told:#}");
+    assert!(
+        told["asked"] == false && told["error"].is_null(),
+        "{told:#}"
+    );
+}
+
+#[test]
+fn all_masters_of_a_server_are_handed_over_and_no_acknowledged_write_is_lost() {
+    let site = Site::with_agents(&[M, N]);
+    let writers = site.writers(&M, 2);
+    for master in [&M, &N] {
+        site.wait_until_well(master, "server1");
+    }
+    writers.wait_for(300);
+    let told = leave(&site, "server1", "");
+    assert_eq!(told.len(), 2, "{told:#?}");
+    for told in &told {
+        assert!(told["done"] == true && told["error"].is_null(), "{told:#}");
+    }
+    writers.wait_for(300);
+    let acknowledged = writers.stop();
+    site.settles(&M, "server2");
+    site.settles(&N, "server2");
+    let kept = site.written(&M, "server2");
+    let lost = acknowledged.iter().filter(|(key, _)| !kept.contains(key));
+    // Where the machine is so busy that the promotion is faster than the pause, it is told.
+    let is_told = told.iter().any(|told| told["bytes_behind"] != 0);
+    assert!(lost.count() == 0 || is_told, "{told:#?}");
+}
+
+#[test]
+fn the_one_that_is_named_is_handed_over_and_no_other() {
+    let site = Site::with_agents(&[M, N]);
+    site.wait_until_well(&N, "server1");
+    let told = leave(&site, "server1", "master8001");
+    assert!(told.len() == 1 && told[0]["done"] == true, "{told:#?}");
+    site.settles(&N, "server2");
+    site.settles(&M, "server1");
+}
+
+#[test]
+fn a_replicas_server_hands_nothing_over_and_one_in_maintenance_does_not_either() {
+    let site = Site::with_agents(&[M]);
+    site.wait_until_well(&M, "server1");
+    stays(&leave(&site, "server2", ""), "on another host");
+    let line = site.lab().logged(&["failover=none", "master=master8000"]);
+    assert!(line.contains("why=\"the master is"), "{line}");
+    site.host("server1").ok("maintenance master8000 on");
+    stays(&leave(&site, "server1", ""), "in maintenance");
+    site.host("server1").ok("maintenance master8000 off");
+    let told = leave(&site, "server1", "--dry-run");
+    assert!(
+        told[0]["to"].is_string() && told[0]["asked"] == false,
+        "{told:#?}"
+    );
+    site.settles(&M, "server1");
+}
+
+#[test]
+fn nothing_is_handed_over_where_writes_could_be_lost() {
+    // The hook alone pauses no writes.
+    let site = Site::new(&[M]);
+    site.wait_until_well(&M, "server1");
+    stays(
+        &leave(&site, "server1", ""),
+        "no agent answers on this host",
+    );
+    assert_eq!(site.holders(M.vip), ["server1"]);
+    // Two of three Sentinels are gone, as where the whole site shuts down.
+    let site = Site::with_agents(&[M]);
+    for server in &SERVERS[1..] {
+        site.end_service(server, "sentinel", "KILL");
+    }
+    stays(&leave(&site, "server1", ""), "no majority of the Sentinels");
+}
