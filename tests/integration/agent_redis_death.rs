@@ -137,7 +137,8 @@ fn a_second_failover_that_is_asked_for_by_hand_at_the_same_moment_leaves_one_mas
     site.host("server3")
         .run("sh", ["-c", script, &redis, &by_hand]);
     site.forget("server1-8000");
-    let heir = site.settles_anywhere(&M);
+    let heir = heir(&site, &[]);
+    site.settles(&M, heir);
     site.restart(&M, "server1");
     site.wait_until_follows(&M, "server1", heir);
     site.settles(&M, heir);
