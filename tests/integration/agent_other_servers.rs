@@ -46,7 +46,7 @@ fn fail_over(site: &Site, begin: impl Fn() -> bool) -> (Value, usize) {
     site.wait_until_named(&M, "server2");
     site.settles(&M, "server2");
     eventually("the old master has let go", || {
-        site.timeline("server1")["ended"] == "released"
+        site.timeline("server1")["released"].is_number()
     });
     writers.wait_for(500);
     let acknowledged = writers.stop();
@@ -79,10 +79,8 @@ fn before_6_2_the_vip_is_released_early_and_no_write_is_paused() {
         answer.is_some_and(|answer| answer == "OK")
     });
     assert!(seen["paused"].is_null(), "{seen}");
-    // Before a majority knew of it.
-    assert!(
-        seen["released"].as_f64().unwrap() < seen["confirmed"].as_f64().unwrap(),
-        "{seen}"
-    );
+    // By the promotion itself, which comes before a majority's word.
+    site.lab()
+        .logged(&["why=promoted_elsewhere", "released=192.168.56.250"]);
     site.lab().logged(&["could not be paused", "6.2"]);
 }

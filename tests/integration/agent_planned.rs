@@ -28,7 +28,8 @@ fn hand_over(site: &Site, from: &str, to: &str) -> Value {
     eventually("the VIP has moved", || site.holders(M.vip) == [to]);
     eventually("the old master has let go", || {
         let seen = site.timeline(from);
-        seen["ended"] == "released" && seen["unpaused"].is_number()
+        // On a busy machine a majority may name the new one first.
+        seen["released"].is_number() && seen["unpaused"].is_number()
     });
     site.timeline(from)
 }

@@ -18,7 +18,6 @@ mod agent_redis_kills;
 mod agent_redis_reborn;
 mod agent_requests;
 mod agent_silent_vip;
-mod agent_stages;
 mod agent_tls;
 mod agent_watch;
 mod announcer;

@@ -188,8 +188,14 @@ fn nothing_is_moved_while_nothing_is_known() {
     let mut agent = Agent::new();
     assert_eq!(agent.on(0, Event::Woke), [Action::Poll]);
     let fault = Fault::passing("refused");
-    let actions = agent.on(5, Event::NotPolled(M.into(), fault));
+    let actions = agent.on(5, Event::NotPolled(M.into(), fault.clone()));
     assert!(!actions.contains(&settle()), "{actions:?}");
+    // The log says why, once.
+    let says =
+        |action: &Action| matches!(action, Action::Log(_, false, text) if text.contains("refused"));
+    assert!(actions.iter().any(says), "{actions:?}");
+    let again = agent.on(5, Event::NotPolled(M.into(), fault));
+    assert!(!again.iter().any(says), "{again:?}");
     let actions = agent.polled(5, facts([HERE, "-", "-"], Role::Master));
     assert!(!actions.contains(&settle()), "{actions:?}");
 }
