@@ -13,7 +13,7 @@ use pnet_base::MacAddr;
 use vipswitch::agent::request::{LONGEST, Request, Verb, failover};
 use vipswitch::cli::{self, Command, Stop};
 use vipswitch::exit::{Fault, Kind};
-use vipswitch::frames::{Heard, arp as arp_frames, hear, ndp as ndp_frames};
+use vipswitch::frames::{Heard, arp as arp_frames, hear, ndp as ndp_frames, tcp as tcp_frames};
 use vipswitch::redis::reply::{ANSWER_LIMIT, Decoder, VALUES_LIMIT, Value, decode};
 use vipswitch::redis::{NoAnswer, readers, redis_fault, sentinel_fault};
 use vipswitch::text::escape;
@@ -203,6 +203,10 @@ pub fn arp(data: &[u8]) {
         assert_eq!(data[32..42], [&MAC.octets()[..], &VIP4.octets()].concat());
     }
     assert_heard(hear(data, MAC, VIP4.into()), claim, answer.map(Into::into));
+    if let Some(reply) = arp_frames::reply_to(data, MAC, VIP4) {
+        assert_eq!(arp_frames::claim(&reply, VIP4), Some(MAC));
+        assert!(reply[0] & 1 == 0 && reply[..6] == data[22..28]);
+    }
 }
 
 /// A neighbor discovery frame.
@@ -220,6 +224,30 @@ pub fn ndp(data: &[u8]) {
         assert_eq!(data[..6], MAC.octets());
     }
     assert_heard(hear(data, MAC, VIP6.into()), claim, answer.map(Into::into));
+    if let Some(advert) = ndp_frames::advertisement_to(data, MAC, VIP6, false) {
+        assert_eq!(ndp_frames::claim(&advert, VIP6), Some(MAC));
+        assert!(advert[0] & 1 == 0 && advert[..6] == data[6..12]);
+    }
+}
+
+/// A TCP segment in an IP packet, for either VIP.
+pub fn segments(data: &[u8]) {
+    for vip in [VIP4.into(), VIP6.into()] {
+        let Some(answer) = tcp_frames::refusal(data, vip) else {
+            continue;
+        };
+        let header = answer.len() - 20;
+        let (sent, received) = (&answer[header..], &data[header..]);
+        // A reset, which goes back where it came from. IPv4 options come before the segment.
+        assert_eq!(sent[13] & 0b0000_0100, 0b0000_0100);
+        if vip.is_ipv6() || data[0] == 0x45 {
+            assert_eq!(sent[..2], received[2..4]);
+            assert_eq!(sent[2..4], received[..2]);
+            assert_eq!(received[13] & 0b0000_0100, 0);
+        }
+        // Nobody answers it.
+        assert_eq!(tcp_frames::refusal(&answer, vip), None);
+    }
 }
 
 /// The text of a hosts(5) file.

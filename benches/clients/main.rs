@@ -9,9 +9,15 @@
 #[path = "../../tests/integration/common/mod.rs"]
 mod common;
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use common::eventually;
 use common::redis::crowd::After;
 use common::redis::{MASTER_8000, SERVERS, Site};
+
+/// How long the agents are watched at their daily work.
+const WATCHED: Duration = Duration::from_secs(10);
 
 const M: common::redis::Master = MASTER_8000;
 
@@ -37,8 +43,18 @@ fn main() {
         .unwrap_or(rounds);
     println!("From the first frame of the next holder to the reset of a client, in milliseconds");
     println!(
-        "{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>10}{:>14}",
-        "clients", "round", "median", "p90", "p99", "last", "not reset", "CPU, seconds"
+        "{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>10}{:>12}{:>12}{:>12}{:>12}",
+        "clients",
+        "round",
+        "median",
+        "p90",
+        "p99",
+        "last",
+        "not reset",
+        "telling, s",
+        "holder, %",
+        "holder, MB",
+        "other, MB"
     );
     for number in numbers {
         for round in 1..=rounds {
@@ -62,8 +78,12 @@ fn measure(number: usize, round: usize) {
     eventually("the next holder knows them", || {
         known().is_some_and(|known| known == number)
     });
+    let before = cpu(&site, "server1");
+    sleep(WATCHED);
+    let share = (cpu(&site, "server1") - before) / WATCHED.as_secs_f64();
+    let sizes = ["server1", "server2"].map(|server| resident(&site, server));
     site.down_after(2_000);
-    let before = cpu(&site);
+    let before = cpu(&site, "server2");
     site.kill_host("server1");
     let took_over = || {
         let seen = site.timeline("server2");
@@ -71,7 +91,7 @@ fn measure(number: usize, round: usize) {
     };
     let took_over = common::wait_for(common::PATIENCE, took_over).expect("a take-over");
     site.lab().logged(&["of the last holder of"]);
-    let spent = cpu(&site) - before;
+    let spent = cpu(&site, "server2") - before;
     let mut after: Vec<f64> = crowd
         .ended()
         .iter()
@@ -83,25 +103,39 @@ fn measure(number: usize, round: usize) {
         length => after[((length as f64 * share).ceil() as usize).clamp(1, length) - 1],
     };
     println!(
-        "{number:>8}{round:>8}{:>8.1}{:>8.1}{:>8.1}{:>8.1}{:>10}{spent:>14.2}",
+        "{number:>8}{round:>8}{:>8.1}{:>8.1}{:>8.1}{:>8.1}{:>10}{spent:>12.2}{:>12.1}{:>12.1}{:>12.1}",
         part(0.5),
         part(0.9),
         part(0.99),
         part(1.0),
         number - after.len(),
+        share * 100.0,
+        sizes[0],
+        sizes[1],
     );
 }
 
-/// Returns how long the next holder's agent has used a processor, in seconds.
-fn cpu(site: &Site) -> f64 {
-    let stat = site
-        .lab()
-        .run("cat", [format!("/proc/{}/stat", site.agent_pid("server2"))]);
+/// Returns how long a server's agent has used a processor, in seconds.
+fn cpu(site: &Site, server: &str) -> f64 {
+    let stat = of_agent(site, server, "stat");
     // utime and stime, in hundredths of a second, behind the name in parentheses.
     let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
-    let ticks = fields
-        .skip(11)
-        .take(2)
-        .map(|ticks| ticks.parse::<f64>().unwrap());
-    ticks.sum::<f64>() / 100.0
+    let ticks = fields.skip(11).take(2);
+    ticks
+        .map(|ticks| ticks.parse::<f64>().unwrap())
+        .sum::<f64>()
+        / 100.0
+}
+
+/// Returns how much memory a server's agent has needed at most, in MB.
+fn resident(site: &Site, server: &str) -> f64 {
+    let status = of_agent(site, server, "status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = peak.unwrap().trim().trim_end_matches(" kB");
+    kilobytes.parse::<f64>().unwrap() / 1e3
+}
+
+fn of_agent(site: &Site, server: &str, file: &str) -> String {
+    let path = format!("/proc/{}/{file}", site.agent_pid(server));
+    site.lab().run("cat", [path])
 }

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join;
 use tokio::sync::mpsc;
@@ -15,9 +15,10 @@ use super::redis::{Seen, Watch};
 use super::sentinels::{Heard, News, follow};
 use super::snapshot::Replica;
 use crate::config::Config;
+use crate::exit::Kind;
 use crate::failover::{Endpoint, Host};
 use crate::redis::events::{self, What};
-use crate::redis::{Lines, MasterAddress, Server, redis_fault, redis_server};
+use crate::redis::{Lines, MasterAddress, NoAnswer, Server, redis_fault, redis_server};
 
 /// How much may wait that a Sentinel, or a Redis, has said.
 const QUEUE: usize = 256;
@@ -26,6 +27,36 @@ const QUEUE: usize = 256;
 pub(super) struct Followed {
     task: AbortHandle,
     is_up: Rc<Cell<bool>>,
+    refused: Refused,
+}
+
+/// How long somebody is tried with the same password and certificate who does not accept them. Then the files are read
+/// again.
+const RENEWED: Duration = Duration::from_secs(3);
+
+/// Whether a server does not accept what it is shown, as it was read from the files then.
+#[derive(Clone)]
+struct Refused {
+    read: Instant,
+    is: Rc<Cell<bool>>,
+}
+
+impl Refused {
+    fn new() -> Refused {
+        Refused {
+            read: Instant::now(),
+            is: Rc::default(),
+        }
+    }
+
+    fn note(&self, no: Option<&NoAnswer>) {
+        self.is
+            .set(no.is_some_and(|no| no.kind() == Kind::Permanent));
+    }
+
+    fn is_to_be_renewed(&self) -> bool {
+        self.is.get() && self.read.elapsed() >= RENEWED
+    }
 }
 
 impl Drop for Followed {
@@ -40,10 +71,17 @@ impl Followed {
         let is_up = Rc::new(Cell::new(false));
         let (to, mut heard) = mpsc::channel::<Heard<()>>(QUEUE);
         let (up, by) = (Rc::clone(&is_up), server.endpoint.to_string());
+        let refused = Refused::new();
+        let noted = refused.clone();
         let task = spawn_local(async move {
             let pass_on = async {
                 while let Some(Heard { news, .. }) = heard.recv().await {
-                    up.set(!matches!(news, News::Down(_)));
+                    let no = match &news {
+                        News::Down(no) => Some(no),
+                        News::Up | News::Event(_) => None,
+                    };
+                    up.set(no.is_none());
+                    noted.note(no);
                     // It is closed only when this world ends.
                     let _ = core.send(event(news, &by)).await;
                 }
@@ -53,7 +91,13 @@ impl Followed {
         Followed {
             task: task.abort_handle(),
             is_up,
+            refused,
         }
+    }
+
+    /// Returns whether it is to be followed anew, with what the files say now.
+    pub(super) fn is_to_be_renewed(&self) -> bool {
+        self.refused.is_to_be_renewed()
     }
 
     /// Returns whether its events arrive.
@@ -93,6 +137,7 @@ pub(super) struct Watched {
     watch: Rc<Watch>,
     is_paused: Cell<bool>,
     task: AbortHandle,
+    refused: Refused,
 }
 
 impl Drop for Watched {
@@ -115,8 +160,11 @@ impl Watched {
         let (to, mut seen) = mpsc::channel::<Seen<()>>(QUEUE);
         let watch = Rc::new(Watch::start(server, (), to));
         let (name, lines) = (name.to_owned(), Rc::clone(lines));
+        let refused = Refused::new();
+        let noted = refused.clone();
         let task = spawn_local(async move {
             while let Some(seen) = seen.recv().await {
+                noted.note(seen.state.as_ref().err());
                 match &seen.state {
                     Ok(state) => lines.note(at, state.role.clone(), state.run_id.clone()),
                     Err(_) => lines.forget(at),
@@ -130,7 +178,13 @@ impl Watched {
             watch,
             is_paused: Cell::new(false),
             task: task.abort_handle(),
+            refused,
         })
+    }
+
+    /// Returns whether it is to be watched anew, with what the files say now.
+    pub(super) fn is_to_be_renewed(&self) -> bool {
+        self.refused.is_to_be_renewed()
     }
 
     /// Ends a pause, if there is one, because nobody will after this.

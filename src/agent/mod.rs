@@ -16,6 +16,7 @@ mod journal;
 mod kernel_events;
 mod last_failovers;
 mod maintenance;
+mod maintenance_request;
 pub mod metrics;
 mod orders;
 mod polls;

@@ -133,7 +133,9 @@ impl World {
     fn watch(self: &Rc<Self>, name: &str, facts: &Facts) {
         let mut watched = self.watched.borrow_mut();
         let own: BTreeSet<_> = facts.evidence.own_redis.iter().map(|own| own.at).collect();
-        watched.retain(|(master, at), _| master != name || own.contains(at));
+        watched.retain(|(master, at), watched| {
+            master != name || own.contains(at) && !watched.is_to_be_renewed()
+        });
         for at in own {
             let key = (name.to_owned(), at);
             if !watched.contains_key(&key)
@@ -148,6 +150,7 @@ impl World {
     /// Follows the events of every Sentinel of these masters, and of no other.
     fn follow<'a>(self: &Rc<Self>, polls: impl Iterator<Item = &'a Poll>) {
         let mut followed = self.followed.borrow_mut();
+        followed.retain(|_, followed| !followed.is_to_be_renewed());
         let mut known = BTreeSet::new();
         for server in polls.flat_map(Poll::ways) {
             let at = server.endpoint.to_string();

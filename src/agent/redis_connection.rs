@@ -277,10 +277,12 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
     fn report(&mut self, state: Result<State, NoAnswer>) -> bool {
         let (key, why) = (self.key.clone(), self.why);
         let is_refused = state.as_ref().is_err_and(NoAnswer::is_refused);
+        // It has started a moment ago, and so has ended before.
+        let is_loading = state.as_ref().is_err_and(NoAnswer::is_loading);
         let seen = Seen {
             key,
             why,
-            is_gone: is_refused && !self.process.is_some_and(is_a_living_redis),
+            is_gone: is_loading || is_refused && !self.process.is_some_and(is_a_living_redis),
             state,
         };
         self.untold = self.to.try_send(seen.into()).is_err();

@@ -201,7 +201,7 @@ impl World {
     }
 }
 
-pub(super) fn refusal(fault: &Fault) -> Reply {
+fn refusal(fault: &Fault) -> Reply {
     Reply {
         exit: Exit::from(fault.kind).code(),
         err: vec![fault.to_string()],

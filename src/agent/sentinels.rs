@@ -11,8 +11,10 @@ use crate::redis::events::{CHANNELS, Event, read};
 use crate::redis::{Connection, NoAnswer, Server, Value, Words, text};
 
 /// How often a Sentinel is asked whether it is still there.
-const PING: Duration = Duration::from_secs(1);
-/// How long it may take to answer: to connect, to subscribe, to a PING.
+const PING: Duration = Duration::from_millis(500);
+/// How long it may take to answer that: one that is silent is known within 2 s.
+const ANSWER: Duration = Duration::from_millis(1500);
+/// How long it may take to connect and to subscribe.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the receiver may take to make room for an event.
 const ROOM: Duration = Duration::from_secs(1);
@@ -123,14 +125,14 @@ impl<K: Clone, T: From<Heard<K>>> Follower<'_, K, T> {
                 Ok(Err(no)) if connection.has_ended() => return Err(End::Down(no)),
                 // PING may be denied; its refusal is as much a sign of life.
                 Ok(Err(_)) => due = None,
-                Err(_) if due.is_some() => return Err(End::Down(NoAnswer::Silent(PATIENCE))),
+                Err(_) if due.is_some() => return Err(End::Down(NoAnswer::Silent(ANSWER))),
                 Err(_) => {
-                    let say = connection.say(&["PING"]);
-                    if timeout(PATIENCE, say).await.is_err() {
-                        return Err(End::Down(NoAnswer::Silent(PATIENCE)));
-                    }
                     let now = Instant::now();
-                    (ping, due) = (now + PING, Some(now + PATIENCE));
+                    let say = connection.say(&["PING"]);
+                    if timeout(ANSWER, say).await.is_err() {
+                        return Err(End::Down(NoAnswer::Silent(ANSWER)));
+                    }
+                    (ping, due) = (now + PING, Some(now + ANSWER));
                 }
             }
         }

@@ -79,7 +79,7 @@ impl World {
                 Order::Announce => "announce".to_owned(),
             }),
             maintenance: master
-                .maintenance_until
+                .maintenance
                 .map(|until| self.maintenance_until(until, now)),
             death: master.death_note.clone(),
             cut_off: master.cut_off_for(now).map(|time| time.as_secs_f64()),

@@ -20,7 +20,7 @@ pub struct Seen<K> {
     pub state: Result<State, NoAnswer>,
     /// Why it was asked.
     pub why: Because,
-    /// Whether it certainly does not run.
+    /// Whether it certainly has ended, even if it has just started again.
     pub is_gone: bool,
 }
 

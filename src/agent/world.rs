@@ -101,7 +101,7 @@ pub(super) struct World {
     /// Who is connected to the VIPs of other hosts.
     pub(super) clients: RefCell<Known>,
     /// All VIPs share the pace at which clients are told.
-    pub(super) pace: OrphansPace,
+    pub(super) pace: Rc<OrphansPace>,
     /// The masters whose Redis does not let the agent publish that, or hear of it; said once.
     pub(super) without_channel: RefCell<BTreeSet<String>>,
 }
@@ -169,7 +169,7 @@ impl World {
             pending_commands: RefCell::default(),
             waiting_commands: RefCell::default(),
             clients: RefCell::default(),
-            pace: OrphansPace::default(),
+            pace: Rc::default(),
             without_channel: RefCell::default(),
         })
     }

@@ -69,6 +69,11 @@ impl NoAnswer {
         matches!(self, NoAnswer::Unreachable(what) if what == "connection refused")
     }
 
+    /// Returns whether the server has just started, and reads what it has kept.
+    pub fn is_loading(&self) -> bool {
+        matches!(self, NoAnswer::Refused(text) if text.starts_with("LOADING "))
+    }
+
     /// Returns whether another try can succeed while nobody changes anything. A wrong protocol can, as ports
     /// are reused at a restart. A wrong certificate cannot: its renewal takes longer than this run's retries.
     pub fn kind(&self) -> Kind {

@@ -88,3 +88,8 @@ fn a_hosts_file_gives_addresses_that_are_in_it() {
 fn no_request_to_the_agent_makes_anything_but_a_clean_result() {
     feed("requests", bodies::requests);
 }
+
+#[test]
+fn no_segment_is_answered_but_by_a_reset() {
+    feed("segments", bodies::segments);
+}

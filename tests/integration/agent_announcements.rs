@@ -149,3 +149,16 @@ fn of_two_that_believe_it_is_here_the_one_that_the_truth_names_announces_last() 
         },
     );
 }
+
+/// These Sentinels answer every question, and publish nothing.
+#[test]
+fn a_sentinel_whose_events_never_come_is_believed_when_it_is_asked() {
+    let lab = lab(0);
+    let one = lab.host("server1");
+    let _agent = Agent::start(&one);
+    eventually("the VIP is bound", || one.has(BOUND));
+    lab.file("says", "192.168.56.102 2");
+    eventually("the VIP is released", || !one.has(BOUND));
+    lab.file("says", format!("{HERE} 3"));
+    eventually("the VIP is bound again", || one.has(BOUND));
+}

@@ -10,6 +10,8 @@ const M: Master = MASTER_8000;
 enum Blow {
     Killed,
     Stopped,
+    Restarted,
+    Reloaded,
 }
 
 /// A planned failover to server2 in which an agent dies, or stands still, at a stage; then it is there again.
@@ -24,6 +26,12 @@ fn struck(server: &str, blow: Blow, stage: impl Fn(&Site) -> bool) {
             site.forget(&format!("{server}-agent"));
         }
         Blow::Stopped => site.signal(&pid, "STOP"),
+        Blow::Restarted => {
+            site.signal(&pid, "TERM");
+            site.forget(&format!("{server}-agent"));
+            site.launch_agent(server);
+        }
+        Blow::Reloaded => site.signal(&pid, "HUP"),
     }
     site.wait_until_named(&M, "server2");
     // A pause ends by itself: the old master is still one, or a replica by now.
@@ -33,6 +41,8 @@ fn struck(server: &str, blow: Blow, stage: impl Fn(&Site) -> bool) {
     match blow {
         Blow::Killed => site.start_agent(server),
         Blow::Stopped => site.go_on(&pid),
+        Blow::Restarted => site.wait_for_agent(server),
+        Blow::Reloaded => assert_eq!(site.agent_pid(server), pid),
     }
     site.settles(&M, "server2");
 }
@@ -78,6 +88,46 @@ fn the_new_masters_agent_may_be_stopped_when_its_redis_turns_master() {
 #[test]
 fn the_new_masters_agent_may_be_killed_after_the_promotion() {
     struck("server2", Blow::Killed, promoted);
+}
+
+#[test]
+fn the_old_masters_agent_may_be_restarted_while_writes_are_paused() {
+    struck("server1", Blow::Restarted, chosen);
+}
+
+#[test]
+fn the_old_masters_agent_may_be_restarted_after_the_promotion() {
+    struck("server1", Blow::Restarted, promoted);
+}
+
+#[test]
+fn the_old_masters_agent_may_be_reloaded_while_writes_are_paused() {
+    struck("server1", Blow::Reloaded, chosen);
+}
+
+#[test]
+fn the_old_masters_agent_may_be_reloaded_after_the_promotion() {
+    struck("server1", Blow::Reloaded, promoted);
+}
+
+#[test]
+fn the_new_masters_agent_may_be_restarted_while_writes_are_paused() {
+    struck("server2", Blow::Restarted, chosen);
+}
+
+#[test]
+fn the_new_masters_agent_may_be_restarted_after_the_promotion() {
+    struck("server2", Blow::Restarted, promoted);
+}
+
+#[test]
+fn the_new_masters_agent_may_be_reloaded_while_writes_are_paused() {
+    struck("server2", Blow::Reloaded, chosen);
+}
+
+#[test]
+fn the_new_masters_agent_may_be_reloaded_after_the_promotion() {
+    struck("server2", Blow::Reloaded, promoted);
 }
 
 #[test]

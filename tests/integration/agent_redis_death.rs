@@ -176,3 +176,22 @@ fn a_redis_that_ends_because_it_is_told_to_is_failed_over_too() {
     site.settles(&M, heir);
     assert_eq!((site.promotions(), site.asked()), (1, 1));
 }
+
+#[test]
+fn in_maintenance_a_redis_may_stop_and_start_and_keeps_its_vip() {
+    let site = with_slow_sentinels();
+    let server = site.host("server1");
+    server.ok("maintenance master8000 on");
+    site.end_service("server1", "8000", "TERM");
+    sentinel_decides(&site, "it is under maintenance");
+    site.restart(&M, "server1");
+    site.settles(&M, "server1");
+    site.wait_until_follows(&M, "server2", "server1");
+    assert_eq!((site.promotions(), site.asked()), (0, 0));
+    server.ok("maintenance master8000 off");
+    site.wait_until_well(&M, "server1");
+    site.kill_redis(&M, "server1");
+    let heir = heir(&site, &[]);
+    site.settles(&M, heir);
+    assert_eq!(site.promotions(), 1);
+}

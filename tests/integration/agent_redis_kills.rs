@@ -57,8 +57,9 @@ struct Round {
     asked: usize,
     /// Keys that every replica had, and the new master has not.
     missing: usize,
-    /// Writes that the Redis acknowledged that had come back.
+    /// Writes that the Redis acknowledged that had come back, and those of them after the VIP was released.
     by_reborn: usize,
+    late: usize,
     /// Writes that the new master acknowledged, and has not.
     lost: usize,
 }
@@ -110,6 +111,7 @@ fn round(site: &Site, (from, to): (&str, &str), death: Death, random: &mut Rando
             .iter()
             .filter(|write| !ids.contains(&write.by))
             .count(),
+        late: site.after_the_release(from, &ids, &writes).len(),
         lost: of_heir.filter(|write| !kept.contains(&write.key)).count(),
     }
 }
@@ -131,13 +133,14 @@ fn kills_at_random_moments() {
         let seen = round(&site, (from, to), death, &mut random);
         print(&format!(
             "{place}: down-after {down_after}, {death:?}: outage {:.0} ms, agreed after {:.0} ms, {} promoted, {} asked, \
-             {} keys missing, {} by the reborn, {} lost",
+             {} keys missing, {} by the reborn, {} of them late, {} lost",
             seen.outage,
             seen.agreed,
             seen.promotions,
             seen.asked,
             seen.missing,
             seen.by_reborn,
+            seen.late,
             seen.lost
         ));
         rounds.push(seen);
@@ -149,10 +152,11 @@ fn kills_at_random_moments() {
     tell("agreed", rounds.iter().map(|round| round.agreed));
     let count = |what: fn(&Round) -> bool| rounds.iter().filter(|round| what(round)).count();
     print(&format!(
-        "{} of {number} promoted once, {} were asked for, {} lost keys that replicas had",
+        "{} of {number} promoted once, {} were asked for, {} lost keys that replicas had, {} reached the reborn",
         count(|round| round.promotions == 1),
         count(|round| round.asked == 1),
         count(|round| round.missing > 0),
+        count(|round| round.by_reborn > 0),
     ));
     assert_eq!(
         count(|round| round.by_reborn > 0),

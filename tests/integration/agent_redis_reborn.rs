@@ -15,9 +15,9 @@ const BETWEEN: usize = 300;
 /// A master that is back so long after its death.
 fn reborn(keeps: Keeps, after: u64) {
     let site = Site::with_agents(&[M]);
+    site.send_late(&M, "server1");
     site.fill(&M, "server1", keeps);
-    let first = site.run_id(&M, "server1").unwrap();
-    let heir = site.run_id(&M, "server2").unwrap();
+    let ids = ["server1", "server2"].map(|server| site.run_id(&M, server).unwrap());
     let writers = site.writers(&M, 2);
     writers.wait_for(BETWEEN);
     site.kill_and_restart(&M, "server1", Duration::from_millis(after));
@@ -28,18 +28,12 @@ fn reborn(keeps: Keeps, after: u64) {
     site.wait_until_follows(&M, "server3", "server2");
     let writes = writers.finish();
     site.settles(&M, "server2");
-    for write in &writes {
-        assert!(
-            [&first, &heir].contains(&&write.by),
-            "{} by {}",
-            write.key,
-            write.by
-        );
-    }
+    let late = site.after_the_release("server1", &ids, &writes);
+    assert!(late.is_empty(), "{} by the reborn", late.len());
     let kept = site.written(&M, "server2");
     let base = kept.iter().filter(|key| key.starts_with("wbase")).count();
     assert_eq!(base, KEYS, "keys that all replicas had");
-    let by_heir = writes.iter().filter(|write| write.by == heir);
+    let by_heir = writes.iter().filter(|write| write.by == ids[1]);
     let lost: Vec<_> = by_heir.filter(|write| !kept.contains(&write.key)).collect();
     assert!(lost.is_empty(), "{} writes of the new master", lost.len());
     assert_eq!(site.promotions(), 1);
@@ -63,4 +57,23 @@ fn a_master_that_is_back_after_100_ms_with_a_snapshot_takes_nobody_back() {
 #[test]
 fn a_master_that_is_back_after_300_ms_with_its_log_is_a_replica() {
     reborn(Keeps::Log, 300);
+}
+
+#[test]
+fn a_master_that_is_back_before_its_agent_looks_is_not_taken_for_the_same() {
+    let site = Site::with_agents(&[M]);
+    site.send_late(&M, "server1");
+    site.fill(&M, "server1", Keeps::Nothing);
+    let before = site.run_id(&M, "server1");
+    let agent = site.agent_pid("server1");
+    site.signal(&agent, "STOP");
+    site.kill_and_restart(&M, "server1", Duration::ZERO);
+    eventually("it is back", || {
+        let now = site.run_id(&M, "server1");
+        now.is_some() && now != before
+    });
+    site.go_on(&agent);
+    site.settles(&M, "server2");
+    site.wait_until_follows(&M, "server1", "server2");
+    assert_eq!((site.promotions(), site.asked()), (1, 1));
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use vipswitch::agent::core::{Action, Core, Event as Tells, Facts, Own, Settings, Settled};
-use vipswitch::agent::snapshot::Replica as Follower;
+use vipswitch::agent::snapshot::Replica;
 use vipswitch::config::{OnIsolation, OnRedisDeath};
 use vipswitch::evidence::{Call as Told, Role as Says, Word};
 use vipswitch::exit::Fault;
@@ -53,7 +53,16 @@ enum Doing {
     Act(Result<Deed, Fault>, Verdict, Named),
     Pause(Duration),
     Unpause,
-    Ask(Host, Duration, u64),
+    /// Whether it has said that it is a replica.
+    Ask(Host, Duration, u64, bool),
+}
+
+fn replica(host: Host) -> Replica {
+    Replica {
+        at: endpoint(host).to_string(),
+        lag: Some(0),
+        behind: 0,
+    }
 }
 
 struct Agent {
@@ -219,7 +228,8 @@ impl Agents {
                 if let Some(agent) = &mut self.agents[host] {
                     agent.asks = asks;
                 }
-                self.later(host, moment, Doing::Ask(number(&to), until, asks), cluster);
+                let ask = Doing::Ask(number(&to), until, asks, false);
+                self.later(host, moment, ask, cluster);
             }
             Action::Pause(_, _, longest) => {
                 let wrong = audit.of_agents.pauses(host, longest);
@@ -283,24 +293,35 @@ impl Agents {
                 self.unpause(host, cluster, audit);
                 self.hears(host, ms(1), Tells::Unpaused(NAME.into()), cluster);
             }
-            Doing::Ask(of, until, asks) => {
+            Doing::Ask(of, until, asks, was_replica) => {
                 let is_newest = self.agents[host].as_ref().is_some_and(|it| it.asks == asks);
-                if !is_newest || cluster.now > until {
-                    return;
-                }
-                if cluster.role(host, of) == Some(Role::Master) {
-                    audit.of_agents.heard_chosen(host);
-                    let event = Tells::Chosen(NAME.into(), endpoint(of), Says::Master, Some(0));
-                    self.tell(host, event, cluster, audit);
-                } else {
-                    if cluster.role(host, of).is_some() {
-                        let event = Tells::Chosen(NAME.into(), endpoint(of), Says::Replica, None);
-                        self.tell(host, event, cluster, audit);
-                    }
-                    self.later(host, ms(10), Doing::Ask(of, until, asks), cluster);
+                if is_newest && cluster.now <= until {
+                    self.ask((host, of), (until, asks, was_replica), cluster, audit);
                 }
             }
         }
+    }
+
+    /// Asks the chosen replica until it is the master; that it was none is told then.
+    fn ask(
+        &mut self,
+        (host, of): (Host, Host),
+        (until, asks, was_replica): (Duration, u64, bool),
+        cluster: &mut Cluster,
+        audit: &mut Audit,
+    ) {
+        let role = cluster.role(host, of);
+        if role != Some(Role::Master) {
+            let again = Doing::Ask(of, until, asks, was_replica || role.is_some());
+            self.later(host, ms(10), again, cluster);
+            return;
+        }
+        audit.of_agents.heard_chosen(host);
+        let said = |role| Tells::Chosen(NAME.into(), endpoint(of), role, Some(0));
+        if was_replica {
+            self.tell(host, said(Says::Replica), cluster, audit);
+        }
+        self.tell(host, said(Says::Master), cluster, audit);
     }
 
     /// What its Redis says.
@@ -311,21 +332,17 @@ impl Agents {
             None => Err(Fault::passing("refused")),
         };
         let others = (0..HOSTS).filter(|other| *other != host);
-        let replicas: Vec<Follower> = others
-            .filter(|other| cluster.role(host, *other) == Some(Role::Replica(host)))
-            .map(|other| Follower {
-                at: endpoint(other).to_string(),
-                lag: Some(0),
-                behind: 0,
-            })
-            .collect();
-        let follows = !replicas.is_empty();
+        let follow = others.filter(|it| cluster.role(host, *it) == Some(Role::Replica(host)));
+        let replicas: Vec<Replica> = follow.map(replica).collect();
         let is_master = role == Ok(Says::Master);
         let own = Own {
             role,
             offset: Some(0),
-            acknowledged: (is_master && follows).then_some(Duration::ZERO),
-            replicas,
+            acknowledged: (is_master && !replicas.is_empty()).then_some(Duration::ZERO),
+            replicas: match is_master {
+                true => replicas,
+                false => Vec::new(),
+            },
             run_id: Some(format!("r{host}")),
             is_gone: false,
         };

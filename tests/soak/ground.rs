@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::child::now;
-use crate::common::redis::{MASTER_8000, QUICK, SENTINEL_PORT, SERVERS, SOON_DOWN, Site};
+use crate::common::redis::{MASTER_8000, QUICK, SENTINEL_PORT, SERVERS, SOON_DOWN, Site, address};
 use crate::common::{eventually, executable, wait_for};
 use crate::eye::Eye;
 use crate::history::{Change, History, State};
@@ -102,8 +102,11 @@ impl Ground {
     /// nothing in a planned one as long as they hear of it.
     #[track_caller]
     pub fn until_well(&mut self) {
-        let master = self.master();
-        self.site.wait_until_well(&MASTER_8000, SERVERS[master]);
+        // A failover that began late may still move it.
+        eventually("every Sentinel knows all, and all are well", || {
+            let master = self.look().decided();
+            master.is_some_and(|master| self.site.all_are_well(&MASTER_8000, SERVERS[master]))
+        });
         let hears_all = |agent: &serde_json::Value| {
             let sentinels = agent["sentinels"].as_array();
             sentinels
@@ -127,6 +130,17 @@ impl Ground {
         self.until("another is the master", |state| {
             state.decided().is_some_and(|winner| winner != server)
         });
+    }
+
+    /// Waits until another Redis than this server's says that it is the master, and returns its server.
+    #[track_caller]
+    pub fn until_promoted_beside(&mut self, server: usize) -> usize {
+        let promoted = |state: &State| {
+            let is = |other: &usize| *other != server && state.role[*other] == "master";
+            (0..3).find(is)
+        };
+        self.until("a replica is promoted", |state| promoted(state).is_some());
+        promoted(&self.history.state).unwrap()
     }
 
     /// Notes whether a server's agent can act and be reached.
@@ -170,16 +184,91 @@ impl Ground {
 
     /// Cuts a server off from the other servers, not from the clients.
     pub fn cut_off(&self, server: usize) {
-        let rules = "
-            add table inet soak
+        let peers = "192.168.56.101-192.168.56.103";
+        self.drop_all(
+            server,
+            &[
+                &format!("in ip saddr {peers}"),
+                &format!("out ip daddr {peers}"),
+            ],
+        );
+    }
+
+    /// Lets nothing pass between a server and the clients.
+    pub fn cut_clients(&self, server: usize) {
+        self.drop_all(
+            server,
+            &["in ip saddr 192.168.56.104", "out ip daddr 192.168.56.104"],
+        );
+    }
+
+    /// Lets nobody elsewhere reach the Sentinel of a server, and nobody there a Sentinel elsewhere.
+    pub fn cut_sentinel(&self, server: usize) {
+        let port = SENTINEL_PORT;
+        self.drop_all(
+            server,
+            &[
+                &format!("in tcp dport {port}"),
+                &format!("out tcp dport {port}"),
+            ],
+        );
+    }
+
+    /// Drops what these rules are about, unless it stays on the server. Nobody is told so.
+    fn drop_all(&self, server: usize, rules: &[&str]) {
+        let mut all = String::from(
+            "add table inet soak
             add chain inet soak in { type filter hook input priority 0; }
             add chain inet soak out { type filter hook output priority 0; }
-            add rule inet soak in ip saddr 192.168.56.101-192.168.56.103 drop
-            add rule inet soak out ip daddr 192.168.56.101-192.168.56.103 drop
-            insert rule inet soak in iif lo accept
-            insert rule inet soak out oif lo accept
-        ";
-        self.site.host(SERVERS[server]).run("nft", [rules]);
+            add rule inet soak in iif lo accept
+            add rule inet soak out oif lo accept
+            ",
+        );
+        for rule in rules {
+            all += &format!("add rule inet soak {rule} drop\n");
+        }
+        self.site.host(SERVERS[server]).run("nft", [all]);
+    }
+
+    /// Makes a Sentinel name this server, whatever it knew.
+    pub fn lie(&self, sentinel: usize, server: usize) {
+        let sentinel = SERVERS[sentinel];
+        self.site
+            .monitor_anew(sentinel, &MASTER_8000, SERVERS[server]);
+        // What it knew of the master went with it.
+        self.set("down-after-milliseconds", &SOON_DOWN.to_string());
+        self.set("failover-timeout", FAILOVER_TIMEOUT);
+    }
+
+    /// Publishes the hello of a Sentinel that does not exist on a server's Redis, and waits until every Sentinel
+    /// lists it.
+    pub fn forge(&mut self, server: usize) {
+        let master = MASTER_8000.name;
+        let named = self.master();
+        let phantom = "192.168.56.199";
+        let hello = format!(
+            "{phantom},{SENTINEL_PORT},{},0,{master},{},{},0",
+            "f".repeat(40),
+            address(SERVERS[named]),
+            MASTER_8000.port
+        );
+        let publish = ["publish", "__sentinel__:hello", &hello];
+        let lists = |site: &Site, sentinel: &str| {
+            let all = site.ask(sentinel, SENTINEL_PORT, &["sentinel", "sentinels", master]);
+            all.is_some_and(|all| all.to_string().contains(phantom))
+        };
+        eventually("every Sentinel lists the forged one", || {
+            let asked = self.site.ask(SERVERS[server], MASTER_8000.port, &publish);
+            asked.is_some() && SERVERS.iter().all(|one| lists(&self.site, one))
+        });
+    }
+
+    /// Makes all Sentinels forget those that do not exist.
+    pub fn forget_forged(&mut self) {
+        for sentinel in SERVERS {
+            let words = ["sentinel", "reset", MASTER_8000.name];
+            assert!(self.site.ask(sentinel, SENTINEL_PORT, &words).is_some());
+        }
     }
 
     /// Mends everything, in this order of the servers.

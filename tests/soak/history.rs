@@ -80,7 +80,7 @@ pub struct Judged {
     pub unsettled: Duration,
     /// The longest time in which two able servers had the VIP.
     pub two_holders: Duration,
-    /// The longest time that a write on the master had to wait.
+    /// The longest time that a write on a Redis had to wait that answered everything else.
     pub held: Duration,
     /// How long the machine did not let an eye look, in all.
     pub late: Duration,
@@ -110,6 +110,7 @@ impl History {
         changes.sort_by_key(|(at, ..)| *at);
         let (mut unsettled, mut two) = (Longest::default(), Longest::default());
         let mut judged = Judged::default();
+        let mut silences: [Silence; 3] = Default::default();
         let mut decided = state.decided();
         for (at, server, change) in &changes {
             state.take(*server, change);
@@ -121,7 +122,11 @@ impl History {
             unsettled.set(decided.is_some_and(|server| holders != [server]), *at);
             two.set(holders.len() > 1, *at);
             match change {
-                Change::Saw(Seen::Held(held)) => judged.held = judged.held.max(*held),
+                Change::Saw(Seen::Role(role)) => silences[*server].set(role == "-", *at),
+                Change::Saw(Seen::Held(held)) => {
+                    let silent = silences[*server].within(at.saturating_sub(*held), *at);
+                    judged.held = judged.held.max(held.saturating_sub(silent));
+                }
                 Change::Saw(Seen::Late(late)) => judged.late += *late,
                 _ => {}
             }
@@ -145,6 +150,35 @@ impl History {
             self.first,
             changes.iter().map(line).collect::<String>()
         )
+    }
+}
+
+/// When a Redis answered nothing at all, which is no pause of its writes: it copies its master's data, or its disk is
+/// slow.
+#[derive(Default)]
+struct Silence {
+    since: Option<Duration>,
+    over: Vec<(Duration, Duration)>,
+}
+
+impl Silence {
+    fn set(&mut self, is_silent: bool, at: Duration) {
+        match (is_silent, self.since) {
+            (true, None) => self.since = Some(at),
+            (false, Some(since)) => {
+                self.over.push((since, at));
+                self.since = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns how long it was silent between these.
+    fn within(&self, from: Duration, to: Duration) -> Duration {
+        let open = self.since.map(|since| (since, to));
+        let all = self.over.iter().copied().chain(open);
+        all.map(|(since, end)| end.min(to).saturating_sub(since.max(from)))
+            .sum()
     }
 }
 
@@ -207,6 +241,24 @@ mod tests {
         assert_eq!(judged.two_holders, Duration::from_secs(3));
         assert_eq!(judged.unsettled, Duration::from_secs(3));
         assert!(history.state.is_settled());
+    }
+
+    #[test]
+    fn a_write_waits_for_a_pause_only_where_all_else_is_answered() {
+        let mut history = settled();
+        take(&mut history, 10, 0, Seen::Role("-".into()));
+        take(&mut history, 14, 0, Seen::Role("slave".into()));
+        let held = Seen::Held(Duration::from_secs(5));
+        take(&mut history, 14, 0, held.clone());
+        assert_eq!(
+            history.judge(Duration::from_secs(30)).held,
+            Duration::from_secs(1)
+        );
+        take(&mut history, 40, 0, held);
+        assert_eq!(
+            history.judge(Duration::from_secs(50)).held,
+            Duration::from_secs(5)
+        );
     }
 
     #[test]

@@ -18,11 +18,11 @@ impl World {
     /// packet finds nobody.
     pub(in crate::agent) fn tell_clients(self: &Rc<Self>, master: &str, vip: IpAddr) {
         for (port, clients) in self.clients.borrow_mut().take(vip) {
-            let (world, master) = (Rc::clone(self), master.to_owned());
+            let (pace, master) = (Rc::clone(&self.pace), master.to_owned());
             let local = SocketAddr::new(vip, port);
             let orphans = Orphans { local, clients };
             spawn_local(async move {
-                let done = tell_orphans(&orphans, &world.pace).await;
+                let done = tell_orphans(&orphans, &pace).await;
                 let level = if done.is_ok() {
                     Level::Notice
                 } else {

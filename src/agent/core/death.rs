@@ -35,11 +35,24 @@ pub(super) struct Alive {
     pub(super) at: SocketAddr,
     /// Its replicas that have nearly all.
     near: Vec<String>,
+    run_id: Option<String>,
     /// When its connection ended, if it has.
     ended: Option<Time>,
 }
 
 impl Alive {
+    /// Returns its death, where what answers in its place now is another process: it was back so soon that nothing was
+    /// refused meanwhile.
+    pub(super) fn replaced_by(&self, other: &Alive, now: Time) -> Option<Died> {
+        let ids = self.run_id.as_ref().zip(other.run_id.as_ref());
+        let is_another = self.at == other.at && ids.is_some_and(|(before, after)| before != after);
+        is_another.then(|| Died {
+            at: self.at,
+            since: self.ended.unwrap_or(now),
+            near: self.near.clone(),
+        })
+    }
+
     /// Returns what is kept of a Redis's words, if it says that it is the master.
     pub(super) fn of(at: SocketAddr, own: &Own) -> Option<Alive> {
         let is_near = |replica: &&Replica| {
@@ -53,6 +66,7 @@ impl Alive {
                 .filter(is_near)
                 .map(|replica| replica.at.clone())
                 .collect(),
+            run_id: own.run_id.clone(),
             ended: None,
         })
     }

@@ -121,7 +121,8 @@ pub struct Own {
     pub replicas: Vec<crate::agent::snapshot::Replica>,
     /// Its run id.
     pub run_id: Option<String>,
-    /// Whether it certainly does not run: nothing listens there, and its process has ended as far as that can be seen.
+    /// Whether it certainly has ended: nothing listens there, and its process has ended as far as that can be seen; or it
+    /// has just started.
     pub is_gone: bool,
 }
 
@@ -432,7 +433,7 @@ impl Core {
 
     /// Goes on with a maintenance that an earlier agent of this host was told of.
     pub fn go_on_maintaining(&mut self, name: &str, until: Time) {
-        self.of(name, |master| master.maintenance_until = Some(until));
+        self.of(name, |master| master.maintenance = Some(until));
     }
 
     /// Returns the masters, by name.

@@ -79,6 +79,8 @@ pub(super) struct Course {
     waited_for: Vec<usize>,
     /// The Sentinel that was asked, by its place.
     asked: usize,
+    /// Whether this host's agent tells when the VIPs move, which it knows better than whoever looks.
+    has_agent: bool,
     /// Whether the VIPs are here, where that is known.
     pub(super) vips: Option<bool>,
     /// Whether that has given up.
@@ -96,6 +98,11 @@ impl Course {
             waited_for,
             ..Course::default()
         }
+    }
+
+    /// Returns the same where this host has an agent, or has none.
+    pub(super) fn beside_agent(self, has_agent: bool) -> Course {
+        Course { has_agent, ..self }
     }
 
     /// Returns the Sentinels that do not name the new master yet.
@@ -139,6 +146,7 @@ impl Course {
                 tell(&mut times.followed, at, "the old master follows it".into());
             }
             Seen::Vips(now) => match (self.vips.replace(now), now) {
+                _ if self.has_agent => {}
                 (Some(false), true) => tell(&mut times.bound, at, "the VIP is here".into()),
                 (Some(true), false) => {
                     tell(&mut times.released, at, "the VIP is released here".into());

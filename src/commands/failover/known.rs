@@ -34,7 +34,10 @@ const REDIS: Duration = Duration::from_secs(1);
 /// (`replicationCron` in replication.c).
 const CATCH_UP: Duration = Duration::from_millis(2500);
 
-/// How often the master is asked meanwhile.
+/// How long nothing has to come of an election until it is over.
+pub(super) const NOTHING_CAME: Duration = Duration::from_secs(5);
+
+/// How often is asked meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is known before.
@@ -51,6 +54,8 @@ pub(super) struct Known {
     pub(super) way: Option<Server>,
     /// What it says of itself, or why it says nothing.
     pub(super) state: Result<State, String>,
+    /// Votes up to this epoch belong to an election of which nothing has come.
+    pub(super) over: u64,
     /// The replicas that have caught up, as the Sentinels name them.
     pub(super) near: Vec<String>,
     /// What each Sentinel says; `None` where it did not answer.
@@ -85,6 +90,7 @@ impl Known {
             needed: ballot.needed(),
             way,
             state: Err(format!("the address of {} is not known", master.endpoint)),
+            over: 0,
             near: Vec::new(),
             looks: Vec::new(),
             agent: agent(name, options).await,
@@ -110,19 +116,42 @@ impl Known {
                 is_here: self.master.is_here(),
                 near,
                 ahead: None,
-                over: 0,
+                over: self.over,
             },
             step: election::PATIENT,
         }
     }
 
+    /// Waits whether a failover comes of votes in this epoch. Where none does they are over.
+    pub(super) async fn outwait(&mut self, name: &str, epoch: u64, lines: &Lines) {
+        let until = Instant::now() + NOTHING_CAME;
+        while Instant::now() < until {
+            sleep(PAUSE).await;
+            self.looks = election::look(&self.request(name, None), lines).await;
+            let looks = self.looks.iter().flatten();
+            let newest = looks
+                .map(|look| look.vote.epoch.max(look.config_epoch))
+                .max();
+            if newest.is_some_and(|newest| newest > epoch) || self.has_begun() {
+                return;
+            }
+        }
+        self.over = epoch;
+    }
+
+    fn has_begun(&self) -> bool {
+        let mut flags = self.looks.iter().flatten().flat_map(|look| &look.flags);
+        flags.any(|flag| flag == "failover_in_progress")
+    }
+
     /// Returns the same for the rules.
-    pub(super) fn of_redis(&self) -> rules::Known<'_> {
+    pub(super) fn of_redis(&self, now: bool) -> rules::Known<'_> {
         rules::Known {
             state: self.state.as_ref().map_err(String::as_str),
             near: &self.near,
             has_agent: self.agent.is_some(),
             is_here: self.master.is_here(),
+            now,
             down_after: self.poll.down_after(),
         }
     }

@@ -27,6 +27,8 @@ pub(super) struct Known<'a> {
     pub(super) has_agent: bool,
     /// Whether the master is on this host.
     pub(super) is_here: bool,
+    /// Whether the best moment is not waited for.
+    pub(super) now: bool,
     /// How long a master must be silent until it counts as down.
     pub(super) down_after: Option<Duration>,
 }
@@ -94,8 +96,9 @@ pub(super) fn notes(known: &Known<'_>) -> Vec<String> {
         } else {
             "the master's host"
         };
+        let time = if known.now { "1" } else { "0.2" };
         notes.push(format!(
-            "without an agent on {host} writes are not paused: what is written until its VIP has moved, for about 0.2 s, is lost"
+            "without an agent on {host} writes are not paused: what is written until its VIP has moved, for about {time} s, is lost"
         ));
     }
     if let Some(time) = known.down_after.filter(|time| *time < SHORT) {
@@ -140,6 +143,7 @@ mod tests {
             near,
             has_agent: true,
             is_here: true,
+            now: false,
             down_after: Some(Duration::from_secs(5)),
         }
     }

@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::course::{Course, Times};
 use crate::cli::Options;
 use crate::commands::{level, print};
-use crate::exit::{self, Exit, Fault};
+use crate::exit::{self, Exit};
 use crate::log;
-use crate::report::{milliseconds, pair, quote, to_json};
+use crate::report::{milliseconds, pair, to_json};
 use crate::text::printable;
 
 /// All that is told, and the JSON object, as docs/json.md documents it.
@@ -40,6 +40,9 @@ pub(super) struct Told {
     /// What the new master lacked.
     pub(super) bytes_behind: Option<u64>,
     dry_run: bool,
+    /// The steps that are not told yet, with their times.
+    #[serde(skip)]
+    pub(super) steps: Vec<(f64, String)>,
     #[serde(skip)]
     is_shown: bool,
     #[serde(skip)]
@@ -73,9 +76,15 @@ impl Told {
         Ok(())
     }
 
-    /// Tells a step of the failover.
-    pub(super) async fn step(&self, (at, text): &(f64, String)) -> anyhow::Result<()> {
-        self.say(&format!("+{at:.1} ms  {text}")).await
+    /// Tells the steps that happened until then, in their order.
+    pub(super) async fn tell_steps(&mut self, until: f64) -> anyhow::Result<()> {
+        self.steps
+            .sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        let due = self.steps.partition_point(|(at, _)| *at <= until);
+        for (at, text) in self.steps.drain(..due).collect::<Vec<_>>() {
+            self.say(&format!("+{at:.1} ms  {text}")).await?;
+        }
+        Ok(())
     }
 
     /// Takes over what was seen.
@@ -109,7 +118,8 @@ impl Told {
     }
 
     fn line(&self, took: Duration, exit: Exit) -> String {
-        let mut line = format!("master={} failover=asked", quote(&self.master));
+        let mut line = String::from("failover=asked");
+        pair(&mut line, "master", &self.master);
         let known = [
             ("from", &self.from),
             ("to", &self.to),
@@ -127,9 +137,4 @@ impl Told {
             exit.code()
         )
     }
-}
-
-/// Returns the fault of a failover that nothing was asked for.
-pub(super) fn refused(text: impl std::fmt::Display) -> Fault {
-    Fault::passing(format!("no failover was asked for: {text}"))
 }

@@ -135,6 +135,14 @@ fn about_master(master: &Master) -> Vec<String> {
     list("Sentinels", master.votes.iter().map(vote).collect());
     list("Redis here", master.redis.iter().map(redis).collect());
     list("replicas", master.replicas.iter().map(replica).collect());
+    let known = Some(master.known_clients).filter(|known| *known > 0);
+    list(
+        "clients of the holder",
+        known
+            .iter()
+            .map(|known| format!("{known} known here"))
+            .collect(),
+    );
     let answered = master.vips.iter().filter_map(|vip| {
         let by = vip.answered_by.as_ref()?;
         Some(format!("{} by {by}", vip.address))

@@ -3,12 +3,12 @@
 //! name. The client answers with its true numbers, to the VIP, which is here now; and this host's kernel, which
 //! knows no such connection, resets it.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use tokio::sync::Mutex;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -17,21 +17,21 @@ use crate::exit::Fault;
 use crate::frames::{IpSocket, tcp};
 use crate::kernel::{self, Netlink};
 
-/// When they are told, since the VIP was bound: at once, as the announcement is out already, and again as a frame may
-/// be lost, or a neighbour ignore an announcement for a second. A client answers only once in 500 ms
-/// (net.ipv4.tcp_invalid_ratelimit): the second time is for packets that never arrived, the later ones for answers
-/// that did not, too.
-const ROUNDS: [Duration; 5] = [
+/// How long before each time that they are told, since the end of the time before: at once, as the announcement is out
+/// already, and again as a frame may be lost, or a neighbour ignore an announcement for a second. A client answers only
+/// once in 500 ms (net.ipv4.tcp_invalid_ratelimit): the second time is for packets that never arrived, the later ones
+/// for answers that did not, too. A large crowd, who is told for some hundred milliseconds, has time to connect anew.
+const PAUSES: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_millis(200),
-    Duration::from_millis(900),
-    Duration::from_millis(2400),
-    Duration::from_secs(5),
+    Duration::from_millis(700),
+    Duration::from_millis(1500),
+    Duration::from_millis(2600),
 ];
 
 /// How many packets go out at once, and the time between two on the average: 40,000 in a second, 22 Mbit/s. As many
 /// clients connect anew in that time.
-const AT_ONCE: u32 = 64;
+const AT_ONCE: usize = 64;
 const APART: Duration = Duration::from_micros(25);
 
 /// How much of a delay is made up for: the timer has milliseconds.
@@ -40,24 +40,20 @@ const LATE: Duration = Duration::from_millis(5);
 /// The pause before a packet that found a full queue is sent again.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The pace at which clients are told, which all VIPs of a process share: each waits for its turn.
+/// The pace at which clients are told, which all VIPs of a process share.
 #[derive(Debug, Default)]
 pub struct Pace {
     /// When the next packets may go out.
-    next: Mutex<Option<Instant>>,
+    next: Cell<Option<Instant>>,
 }
 
 impl Pace {
-    /// Waits until [`AT_ONCE`] packets may go out.
-    async fn turn(&self) {
-        let mut next = self.next.lock().await;
-        let earliest = Instant::now() - LATE;
-        let at = next.map_or(earliest, |next| next.max(earliest));
-        sleep_until(at).await;
-        *next = Some(at + APART * AT_ONCE);
-        drop(next);
-        // All else has its turn, too.
-        yield_now().await;
+    /// Takes a turn for so many packets. Returns when they may go out.
+    fn turn(&self, now: Instant, number: usize) -> Instant {
+        let earliest = now - LATE;
+        let at = self.next.get().map_or(earliest, |next| next.max(earliest));
+        self.next.set(Some(at + APART.mul_f64(number as f64)));
+        at
     }
 }
 
@@ -100,9 +96,9 @@ pub async fn tell_orphans(orphans: &Orphans, pace: &Pace) -> Result<Done, Fault>
     };
     let clients = clients.iter().filter(|client| !own.contains(&client.ip()));
     let mut clients: Vec<SocketAddr> = clients.copied().collect();
-    let (began, mut done, mut sequence) = (Instant::now(), Done::default(), 0);
-    for round in ROUNDS {
-        sleep_until(began + round).await;
+    let (mut done, mut sequence) = (Done::default(), 0);
+    for pause in PAUSES {
+        sleep(pause).await;
         if clients.is_empty() || !is_here(&netlink, vip).await? {
             break;
         }
@@ -115,14 +111,16 @@ pub async fn tell_orphans(orphans: &Orphans, pace: &Pace) -> Result<Done, Fault>
         let before = clients.len();
         clients.retain(|client| !connected.contains(client));
         done.reconnected += before - clients.len();
-        if round.is_zero() {
+        if pause.is_zero() {
             done.clients = clients.len();
         }
-        for some in clients.chunks(AT_ONCE as usize) {
-            pace.turn().await;
+        for some in clients.chunks(AT_ONCE) {
+            sleep_until(pace.turn(Instant::now(), some.len())).await;
             for client in some {
                 done.packets += usize::from(tell(&socket, *local, *client, sequence).await);
             }
+            // All else has its turn, too.
+            yield_now().await;
         }
         // A number within the client's window gets no answer: the next lies outside then.
         sequence ^= 1 << 31;
@@ -141,5 +139,37 @@ async fn tell(socket: &IpSocket, local: SocketAddr, client: SocketAddr, sequence
             socket.send(&packet, client).is_ok()
         }
         sent => sent.is_ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_is_told_at_a_pace_and_a_small_one_between() {
+        let (pace, began) = (Pace::default(), Instant::now());
+        let turn = |now: Duration, number| {
+            pace.turn(began + now, number)
+                .saturating_duration_since(began)
+        };
+        // 20,000 clients in half a second, a little of it at once.
+        let mut now = Duration::ZERO;
+        for place in 0..313 {
+            now = now.max(turn(now, AT_ONCE));
+            assert!(place > 3 || now.is_zero());
+            if place == 100 {
+                assert!(
+                    turn(now, 1) < now + Duration::from_millis(2),
+                    "another VIP's client waits"
+                );
+            }
+        }
+        assert!((490..500).contains(&now.as_millis()), "{now:?}");
+        // After a rest no more is made up for than a few milliseconds.
+        now += Duration::from_secs(9);
+        let first = began + now;
+        let turns: Vec<Instant> = (0..20).map(|_| pace.turn(first, AT_ONCE)).collect();
+        assert!(turns[19] > first + Duration::from_millis(20), "{turns:?}");
     }
 }

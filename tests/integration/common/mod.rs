@@ -254,10 +254,20 @@ impl Lab {
             command.args(["--user", "--preserve-credentials"]);
         }
         command.arg("--").arg(program.as_ref());
+        let path = std::env::var("PATH").unwrap();
         command
             .env("VIPSWITCH_CONFIG", self.dir().join("vipswitch.toml"))
+            .env("PATH", format!("{}/bin:{path}", self.dir().display()))
             .stdin(Stdio::null());
         command
+    }
+
+    /// Puts an executable file into the lab, which is found there before the machine's own of this name.
+    pub fn program(&self, name: &str, text: &str) {
+        let bin = self.dir().join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::write(bin.join(name), text).unwrap();
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// Runs a command to its end, which must be success, and returns what it printed.

@@ -98,6 +98,7 @@ pub struct Site {
     with_redis: &'static [&'static str],
     priorities: [&'static str; 3],
     hook: PathBuf,
+    more_conf: [String; 2],
     writes: Cell<u32>,
 }
 
@@ -138,12 +139,13 @@ impl Site {
             with_redis,
             priorities: PRIORITIES,
             hook: executable(),
+            more_conf: Default::default(),
             writes: Cell::new(0),
         }
     }
 
     /// Writes the configuration with each master's VIP and nothing else that is not needed.
-    fn configure_vips(&self) {
+    pub fn configure_vips(&self) {
         let section = |one: &Master| format!("[masters.{}]\nvip = \"{}/24\"\n", one.name, one.vip);
         self.configure(&self.masters.iter().map(section).collect::<String>());
     }
@@ -208,6 +210,11 @@ impl Site {
     /// Makes the Sentinels that are not started yet call this executable.
     pub fn call(&mut self, hook: &Path) {
         hook.clone_into(&mut self.hook);
+    }
+
+    /// Adds lines to the configurations of each Redis and of each Sentinel that are not started yet.
+    pub fn add_conf(&mut self, redis: &str, sentinel: &str) {
+        self.more_conf = [redis, sentinel].map(|lines| format!("{lines}\n"));
     }
 
     /// Returns a site with agents, and no hook.
@@ -350,8 +357,13 @@ print while <$agent>;
     /// Waits until every Sentinel knows all the others and all of Redis, and all are well.
     #[track_caller]
     pub fn wait_until_well(&self, master: &Master, on: &str) {
-        let all_well = || SERVERS.iter().all(|one| self.is_well(one, master, on));
+        let all_well = || self.all_are_well(master, on);
         eventually("every Sentinel knows all, and all are well", all_well);
+    }
+
+    /// Returns whether every Sentinel knows all the others and all of Redis, and all are well.
+    pub fn all_are_well(&self, master: &Master, on: &str) -> bool {
+        SERVERS.iter().all(|one| self.is_well(one, master, on))
     }
 
     /// Waits until every Sentinel names this server.
@@ -612,6 +624,7 @@ print while <$agent>;
         if server != "server1" {
             conf += &format!("replicaof {} {}\n", address("server1"), master.port);
         }
+        conf += &self.more_conf[0];
         self.write_conf(&redis_name(master, server), &conf);
     }
 
@@ -630,6 +643,7 @@ print while <$agent>;
                 self.hook.display()
             );
         }
+        conf += &self.more_conf[1];
         self.write_conf(&format!("{server}-sentinel"), &conf);
     }
 

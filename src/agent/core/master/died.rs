@@ -13,11 +13,13 @@ impl Master {
     /// Notes what a Redis of this host said. Returns its death, if that is news.
     pub(super) fn note_life(&mut self, at: SocketAddr, own: &Own, now: Time) -> Option<Died> {
         if let Some(alive) = Alive::of(at, own) {
+            let before = self.alive.take();
+            let died = before.and_then(|before| before.replaced_by(&alive, now));
             self.alive = Some(alive);
-            if self.death.is_none() {
+            if self.death.is_none() && died.is_none() {
                 self.death_note = None;
             }
-            return None;
+            return died;
         }
         if own.role.is_ok() {
             self.alive.take_if(|alive| alive.at == at);
@@ -37,7 +39,7 @@ impl Master {
         let dead = own.find(|own| own.at == died.at).map(|own| &own.site);
         let why_not = speaks_against(&Situation {
             on_redis_death: self.on_redis_death,
-            maintenance: self.maintenance_until.is_some_and(|until| now < until),
+            maintenance: self.maintenance.is_some_and(|until| now < until),
             winner,
             dead,
             is_promoting: self.promotion.is_some(),

@@ -120,7 +120,7 @@ pub struct Master {
     /// An order against the truth, and the newest failover when it was given.
     forced: Option<(Order, u64)>,
     /// Until when a Redis that stops is meant to ([`Time::MAX`]: until that is ended).
-    pub maintenance_until: Option<Time>,
+    pub maintenance: Option<Time>,
     call: Option<Called>,
     divided_since: Option<Time>,
     restless_until: Time,
@@ -130,6 +130,8 @@ pub struct Master {
     pub(in crate::agent::core) is_restless: bool,
     /// What followed from all that last.
     pub verdict: Verdict,
+    /// What the log was told of it last: its name, where the VIP belongs, whether that is not known.
+    noted: (&'static str, Option<Stands>, bool),
     stands: Option<Stands>,
     settling: bool,
     is_dirty: bool,
@@ -173,13 +175,14 @@ impl Master {
             pause_after: Time::ZERO,
             cut_off: CutOff::default(),
             forced: None,
-            maintenance_until: None,
+            maintenance: None,
             call: None,
             divided_since: None,
             restless_until: Time::ZERO,
             due: None,
             is_restless: false,
             verdict: Verdict::Stays(Why::NothingKnown),
+            noted: (Verdict::Stays(Why::NothingKnown).name(), None, false),
             stands: None,
             settling: false,
             is_dirty: false,
@@ -413,14 +416,14 @@ impl Master {
         until: Option<Time>,
         actions: &mut Vec<Action>,
     ) {
-        if self.maintenance_until.is_some() != until.is_some() {
+        if self.maintenance.is_some() != until.is_some() {
             let text = match until {
                 Some(_) => "maintenance: a Redis that stops is not failed over at once",
                 None => "the maintenance is over",
             };
             actions.push(Action::Log(self.name.clone(), true, text.to_owned()));
         }
-        self.maintenance_until = until;
+        self.maintenance = until;
     }
 
     pub(in crate::agent::core) fn look(&mut self) {
@@ -515,7 +518,7 @@ impl Master {
     /// Looks what follows from what is known now.
     pub(in crate::agent::core) fn review(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.expire(now);
-        if self.maintenance_until.is_some_and(|until| now >= until) {
+        if self.maintenance.is_some_and(|until| now >= until) {
             self.maintain(None, actions);
         }
         if let Some(died) = self.died.take() {
@@ -530,9 +533,7 @@ impl Master {
             known = self.evidence(now);
         }
         let next = verdict(&known);
-        if next != self.verdict {
-            self.note(&next, now, actions);
-        }
+        self.note(&next, now, actions);
         self.verdict = next;
         self.hand_over_if_cut_off(&known, now, actions);
         self.review_refusals(actions);
@@ -601,10 +602,15 @@ impl Master {
     }
 
     fn note(&mut self, next: &Verdict, now: Time, actions: &mut Vec<Action>) {
-        let name = |verdict: &Verdict| (verdict.name(), Stands::of(verdict));
-        if name(next) == name(&self.verdict) {
+        let noted = (
+            next.name(),
+            Stands::of(next),
+            self.why_unknown(next).is_some(),
+        );
+        if noted == self.noted {
             return;
         }
+        self.noted = noted;
         if let (Verdict::Here(_, Why::Majority), Some(Stands::Elsewhere)) = (next, self.stands) {
             // Without an event of its leader.
             if self
@@ -617,8 +623,20 @@ impl Master {
                 self.timeline = Some(timeline);
             }
         }
-        let is_well = !matches!(next, Verdict::Undecided(_));
-        actions.push(Action::Log(self.name.clone(), is_well, words(next)));
+        let (is_well, sentence) = match self.why_unknown(next) {
+            Some(fault) => (false, words(&Verdict::Undecided(fault.clone()))),
+            None => (true, words(next)),
+        };
+        actions.push(Action::Log(self.name.clone(), is_well, sentence));
+    }
+
+    /// Returns the fault that keeps everything as it is: what was told cannot be decided on, or nobody told anything.
+    fn why_unknown<'a>(&'a self, next: &'a Verdict) -> Option<&'a Fault> {
+        match next {
+            Verdict::Undecided(fault) => Some(fault),
+            Verdict::Stays(Why::NothingKnown) => self.unasked.as_ref(),
+            _ => None,
+        }
     }
 
     /// Returns when something is due, whatever happens until then.
@@ -632,7 +650,7 @@ impl Master {
         let call = self.call.as_ref().map(|called| called.until);
         let death = self.death.as_ref().filter(|_| self.promotion.is_none());
         let death = death.and_then(Death::again);
-        let maintenance = self.maintenance_until;
+        let maintenance = self.maintenance;
         let all = [retry, pause, promotion, call, death, maintenance, held_back];
         all.into_iter().flatten().min()
     }

@@ -111,6 +111,22 @@ fn a_redis_that_came_back_gets_no_client_until_a_majority_names_another_or_nothi
 }
 
 #[test]
+fn a_redis_that_is_back_before_anybody_was_refused_has_died_all_the_same() {
+    let run_id = |id: &str| Own {
+        run_id: Some(id.into()),
+        ..with_replicas(0, 0)
+    };
+    let mut agent = master();
+    for (id, died) in [("a", false), ("a", false), ("b", true), ("b", false)] {
+        let actions = agent.on(10, Event::OwnRedis(M.into(), at(), run_id(id)));
+        assert_eq!(elects(&actions), died, "{id}: {actions:?}");
+        let verdict = &agent.master().verdict;
+        let is_away = matches!(verdict, Verdict::Elsewhere(Why::Died));
+        assert_eq!(is_away, id == "b", "{id}: {verdict:?}");
+    }
+}
+
+#[test]
 fn there_is_another_round_of_votes_only_when_nothing_has_come_of_the_first() {
     let mut agent = asked();
     let woken = |agent: &mut Agent, later| elects(&waits(agent, later));

@@ -22,6 +22,15 @@ impl Site {
         site
     }
 
+    /// Returns a site of which nothing runs yet, without hook, to be changed before its [`Site::start`].
+    pub fn unstarted() -> Site {
+        let lab = Lab::with_hosts(["server1", "server2", "server3", CLIENT]);
+        let mut site = Site::in_lab(lab, &SERVERS, &[MASTER_8000]);
+        site.call(Path::new("/bin/true"));
+        site.configure_vips();
+        site
+    }
+
     /// Returns a site with agents and this configuration of theirs, and no hook.
     pub fn with_agents_and(config: &str) -> Site {
         let site = Site::with_agents_on(&[], Path::new("/bin/true"));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::agents::Write;
 use super::{Master, Process, SERVERS, Site, field, redis_name};
 use crate::common::{eventually, finish};
 
@@ -15,6 +16,9 @@ pub enum Keeps {
     /// All but the last second.
     Log,
 }
+
+/// How long a writer may take to note an answer, in seconds.
+const TOLD: f64 = 1.0;
 
 /// How many keys every Redis has before one of them dies.
 pub const KEYS: usize = 1000;
@@ -92,6 +96,33 @@ exec "redis-server", "$folder/conf";
             .iter()
             .filter(|line| line.contains(" and asked to fail over"));
         asked.count()
+    }
+
+    /// Lets a master of this server begin to send its data 5 s after a replica has asked for that, as Redis 7 does by
+    /// default: one that is back without data then empties no replica before the other one is promoted.
+    pub fn send_late(&self, master: &Master, server: &str) {
+        for words in [
+            &["config", "set", "repl-diskless-sync-delay", "5"][..],
+            &["config", "rewrite"],
+        ] {
+            assert_eq!(self.ask(server, master.port, words).unwrap(), "OK");
+        }
+    }
+
+    /// Returns the writes that a Redis has acknowledged which is none of these, after the agent of its host had
+    /// released the VIP. On a busy machine it may be back sooner than the agent gets a turn.
+    pub fn after_the_release<'a>(
+        &self,
+        server: &str,
+        ids: &[String],
+        writes: &'a [Write],
+    ) -> Vec<&'a Write> {
+        let seen = self.timeline(server);
+        let released = seen["released"].as_f64();
+        let released = released.unwrap_or_else(|| panic!("nothing was released: {seen}"));
+        let from = seen["began"].as_f64().unwrap() + released / 1e3 + TOLD;
+        let by_another = writes.iter().filter(|write| !ids.contains(&write.by));
+        by_another.filter(|write| write.at > from).collect()
     }
 
     /// Returns the first characters of a Redis' run id.
