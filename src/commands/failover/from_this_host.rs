@@ -90,13 +90,13 @@ impl Verb<'_> {
             return Ok(Some(away));
         }
         let at = (&self.lines, &self.netlink);
-        let known = Known::gather((self.config, self.name), self.options, at).await?;
+        let mut known = Known::gather((self.config, self.name), self.options, at).await?;
         told.from = Some(known.master.endpoint.to_string());
         if let Some(why) = rules::stays(known.agent.as_ref()) {
             return Ok(Some(why.to_owned()));
         }
         let near = Some(known.near.clone());
-        let plan = self.look(&known, near.clone(), told).await?;
+        let plan = self.look(&mut known, near.clone(), told).await?;
         if self.options.dry_run {
             return Ok(None);
         }
