@@ -16,6 +16,9 @@ use crate::report::finding::{Findings, Verdict, unknown, warning, warning_if};
 const TIMER: &str = "vipswitch-sync.timer";
 const SERVICE: &str = "vipswitch-sync.service";
 
+/// What hands over at a shutdown.
+const HANDOVER: &str = "vipswitch-handover.service";
+
 /// The units that a distribution's Sentinel has.
 const SENTINELS: [&str; 2] = ["redis-sentinel.service", "valkey-sentinel.service"];
 
@@ -37,7 +40,7 @@ impl Units {
                 "show",
                 "--property=Id,ActiveState,UnitFileState,Result,NoExecPaths,ExecPaths",
             ])
-            .args([TIMER, SERVICE].iter().chain(&SENTINELS))
+            .args([TIMER, SERVICE, HANDOVER].iter().chain(&SENTINELS))
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true);
@@ -79,6 +82,19 @@ pub fn judge(known: &Known, findings: &mut Findings) {
     if known.is_hook_alone() {
         findings.add("sync-timer", "", timer(known.units.as_ref()));
     }
+    if let (Ok(_), Some(units)) = (&known.agent, &known.units) {
+        findings.add("handover", "", handover(units));
+    }
+}
+
+/// Whoever has masked it wants it so; and where it is not installed the agent is none of the package's.
+fn handover(units: &Units) -> Verdict {
+    let is_wanted = !matches!(units.get(HANDOVER, "UnitFileState"), "" | "masked");
+    warning_if(
+        is_wanted && units.get(HANDOVER, "ActiveState") != "active",
+        "vipswitch-handover.service is not active: a shutdown of this server does not hand the master over first",
+        "systemctl start vipswitch-handover (not wanted: systemctl mask vipswitch-handover)",
+    )
 }
 
 fn timer(units: Option<&Units>) -> Verdict {
@@ -100,4 +116,23 @@ fn timer(units: Option<&Units>) -> Verdict {
         "enabled and active, and its last run has failed",
         &format!("Look why: systemctl status {SERVICE}, or run `vipswitch sync`."),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handover_unit_that_is_not_active_is_told_unless_that_is_meant() {
+        for (active, file, is_told) in [
+            ("active", "static", false),
+            ("inactive", "static", true),
+            ("failed", "static", true),
+            ("inactive", "masked", false),
+            ("inactive", "", false),
+        ] {
+            let text = format!("Id={HANDOVER}\nActiveState={active}\nUnitFileState={file}\n");
+            assert_eq!(handover(&Units(text)).is_some(), is_told, "{active} {file}");
+        }
+    }
 }

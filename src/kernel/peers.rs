@@ -40,7 +40,7 @@ pub async fn peers(
                 while let Some(message) = answer.next().await {
                     match message.payload {
                         NetlinkPayload::InnerMessage(Message::Found(socket)) => {
-                            let id = &socket.header.socket_id;
+                            let id = &socket.socket_id;
                             let end = |address: IpAddr, port| {
                                 SocketAddr::new(address.to_canonical(), port)
                             };

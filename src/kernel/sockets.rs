@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{
-    ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags,
+    ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags,
 };
 use netlink_packet_sock_diag::{SOCK_DESTROY, SOCK_DIAG_BY_FAMILY};
 use nix::errno::Errno;
@@ -246,9 +246,9 @@ async fn find(
     while let Some(message) = answer.next().await {
         match message.payload {
             NetlinkPayload::InnerMessage(Message::Found(socket))
-                if addresses.contains(&socket.header.socket_id.source_address.to_canonical()) =>
+                if addresses.contains(&socket.socket_id.source_address.to_canonical()) =>
             {
-                found.push(socket.header.socket_id);
+                found.push(socket.socket_id);
             }
             NetlinkPayload::Error(error) => check(error.raw_code())?,
             _ => {}
@@ -291,9 +291,9 @@ pub async fn listeners(ports: &[u16]) -> Result<Vec<(std::net::SocketAddr, u32)>
             while let Some(message) = answer.next().await {
                 match message.payload {
                     NetlinkPayload::InnerMessage(Message::Found(socket)) => {
-                        let id = &socket.header.socket_id;
+                        let id = &socket.socket_id;
                         let at = std::net::SocketAddr::new(id.source_address, id.source_port);
-                        found.push((at, socket.header.uid));
+                        found.push((at, socket.uid));
                     }
                     NetlinkPayload::Error(error) => check(error.raw_code())?,
                     _ => {}
@@ -369,7 +369,8 @@ pub(super) enum Message {
     /// With the filter that follows it.
     Find(InetRequest, Vec<u8>),
     Destroy(InetRequest),
-    Found(Box<InetResponse>),
+    /// Without the attributes that follow, which the crate keeps in 2 kB for each: there may be 100,000 sockets.
+    Found(Box<InetResponseHeader>),
 }
 
 impl NetlinkSerializable for Message {
@@ -405,7 +406,9 @@ impl NetlinkDeserializable for Message {
     type Error = DecodeError;
 
     fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
-        Ok(Message::Found(Box::new(InetResponse::parse(payload)?)))
+        Ok(Message::Found(Box::new(InetResponseHeader::parse(
+            payload,
+        )?)))
     }
 }
 

@@ -66,7 +66,8 @@ fn a_new_master_that_dies_at_once_is_left_to_sentinel() {
     site.kill_redis(&M, "server1");
     let second = heir(&site, &[]);
     site.kill_redis(&M, second);
-    sentinel_decides(&site, "the last failover was less than 60 s ago");
+    // As the last failover was less than 60 s ago, or as the Sentinels do not name it yet.
+    sentinel_decides(&site, "");
     assert_eq!(site.asked(), 1);
     site.down_after(5_000);
     let third = heir(&site, &[]);
@@ -85,7 +86,8 @@ fn a_command_that_kills_every_master_does_not_kill_all_of_them() {
     client.stderr(std::process::Stdio::null());
     // It ends with the lab, whose first process reaps it.
     std::mem::forget(client.spawn().unwrap());
-    sentinel_decides(&site, "the last failover was less than 60 s ago");
+    // As the last failover was less than 60 s ago, or as the Sentinels do not name it yet.
+    sentinel_decides(&site, "");
     let dead = || {
         let all = crate::common::redis::SERVERS.into_iter();
         all.filter(|server| !site.listens(&M, server)).count()
@@ -135,7 +137,8 @@ fn a_second_failover_that_is_asked_for_by_hand_at_the_same_moment_leaves_one_mas
     site.host("server3")
         .run("sh", ["-c", script, &redis, &by_hand]);
     site.forget("server1-8000");
-    let heir = site.settles_anywhere(&M);
+    let heir = heir(&site, &[]);
+    site.settles(&M, heir);
     site.restart(&M, "server1");
     site.wait_until_follows(&M, "server1", heir);
     site.settles(&M, heir);

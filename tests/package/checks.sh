@@ -70,6 +70,7 @@ CHECKS=$(
     cat <<'EOT'
 the agent is stopped | agent | here 'systemctl stop vipswitch-agent' | here 'systemctl start vipswitch-agent'
 the agent hangs | agent | here 'systemctl kill --signal STOP vipswitch-agent' | here 'systemctl kill --signal CONT vipswitch-agent'
+what hands over at a shutdown is stopped | handover | here 'systemctl stop vipswitch-handover' | here 'systemctl start vipswitch-handover'
 the agent is of another version | agent | other_version | here "mv /root/old $EXECUTABLE"
 the agent's user may not read the configuration | config-readable | here 'chgrp root /etc/vipswitch.toml' | here 'chgrp redis /etc/vipswitch.toml'
 the agent's user may not read the password | config-readable | here 'chmod 600 /etc/vipswitch.password' | here 'chmod 640 /etc/vipswitch.password'

@@ -26,6 +26,8 @@ pub(super) enum Seen {
     Named(usize, Endpoint),
     /// This Redis says that it is the master.
     Turned(Endpoint),
+    /// The replica that is to be promoted does not tell.
+    Silent,
     /// The old master has become a replica.
     Follows,
     /// The VIPs are here, or not: as it is at first, and whenever that changes.
@@ -83,6 +85,8 @@ pub(super) struct Course {
     has_agent: bool,
     /// Whether the VIPs are here, where that is known.
     pub(super) vips: Option<bool>,
+    /// Whether the replica that is to be promoted does not tell.
+    pub(super) is_heir_silent: bool,
     /// Whether that has given up.
     pub(super) is_aborted: bool,
     /// Whether this host's agent has come to its end of it.
@@ -142,6 +146,7 @@ impl Course {
                 tell(&mut times.master, at, format!("{master} is master"));
                 self.to = Some(master);
             }
+            Seen::Silent => self.is_heir_silent = true,
             Seen::Follows => {
                 tell(&mut times.followed, at, "the old master follows it".into());
             }

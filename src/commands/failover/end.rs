@@ -165,8 +165,9 @@ impl Here {
 
     /// Whether all is known that this host will know.
     fn has_told(self, course: &Course, known: &Known) -> bool {
+        let has_turned = course.times.master.is_some() || course.is_heir_silent;
         let follows = course.times.followed.is_some() || known.state.is_err();
-        !self.has_agent || course.has_agent_ended && follows
+        has_turned && (!self.has_agent || course.has_agent_ended && follows)
     }
 
     fn fault(self, course: &Course) -> Option<Fault> {

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant as Started};
 
 use futures_util::future::join_all;
 use tokio::task::LocalSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::known::{self, Known};
 use super::told::Told;
 use super::{Verb, rules};
 use crate::cli::{Options, Planned};
 use crate::config::Config;
-use crate::exit::{Exit, Fault};
+use crate::exit::{self, Exit, Fault};
 use crate::gather::remembered::Memory;
 use crate::gather::{self, Patience};
 use crate::kernel::{Netlink, Snapshot};
@@ -23,6 +23,12 @@ use crate::report::pair;
 
 /// How long all may take. Systemd waits a little longer (`TimeoutStopSec=` in vipswitch-handover.service).
 const LONGEST: Duration = Duration::from_secs(15);
+
+/// For how long something that may pass is tried again: what is begun then has time to end.
+const TRIES: Duration = Duration::from_secs(5);
+
+/// The pause before that.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Hands over every master of this host, or the one that is named. Returns how that ended: that there was nothing to
 /// hand over, or that it could not be done without loss, is no failure.
@@ -59,7 +65,7 @@ impl Verb<'_> {
     /// Hands the master over, if it is here.
     async fn leave(&self, until: Instant, started: Started) -> anyhow::Result<Exit> {
         let mut told = Told::new(self.name, self.options);
-        let ended = match timeout_at(until, self.hand_over(&mut told)).await {
+        let ended = match timeout_at(until, self.try_to_hand_over(&mut told)).await {
             Ok(ended) => ended,
             Err(_) => {
                 let text = format!("not at its end after {} s", LONGEST.as_secs());
@@ -82,6 +88,22 @@ impl Verb<'_> {
         pair(&mut line, "why", &why_not);
         log::line(Level::Notice, &line).await;
         told.end(Ok(()), (self.options, started.elapsed())).await
+    }
+
+    /// Tries again what may pass, as nobody does later: a Sentinel that is slow, a replica that has not caught up.
+    async fn try_to_hand_over(&self, told: &mut Told) -> anyhow::Result<Option<String>> {
+        let until = Instant::now() + TRIES;
+        loop {
+            let done = self.hand_over(told).await;
+            match &done {
+                Err(fault) if !told.asked && exit::of(fault) == Exit::Passing => {}
+                _ => return done,
+            }
+            if Instant::now() >= until {
+                return done;
+            }
+            sleep(PAUSE).await;
+        }
     }
 
     /// Returns why nothing was handed over, if there was nothing to.

@@ -104,14 +104,14 @@ impl Signs {
         heir: Endpoint,
     ) {
         let to = self.to.clone();
-        if let Some(new) = new {
-            self.spawn(async move {
-                let until = Instant::now() + super::PROMOTION;
-                if turned_master(&new, until).await.is_ok() {
-                    let _ = to.send(Seen::Turned(heir).into()).await;
-                }
-            });
-        }
+        self.spawn(async move {
+            let until = Instant::now() + super::PROMOTION;
+            let seen = match &new {
+                Some(new) if turned_master(new, until).await.is_ok() => Seen::Turned(heir),
+                _ => Seen::Silent,
+            };
+            let _ = to.send(seen.into()).await;
+        });
         let to = self.to.clone();
         if let Some(old) = old {
             self.spawn(async move {

@@ -135,6 +135,18 @@ exec "redis-server", "$folder/conf";
         Some(id[..super::agents::RUN_ID].to_owned())
     }
 
+    /// Waits until a Sentinel was asked to fail over, and returns true; or until Sentinel was left to decide, as the
+    /// votes came too late on a busy machine.
+    #[track_caller]
+    pub fn was_asked(&self) -> bool {
+        let is_left = || {
+            let log = self.log();
+            log.iter().any(|line| line.contains("Sentinel decides: "))
+        };
+        eventually("the death is noticed", || self.asked() > 0 || is_left());
+        self.asked() > 0
+    }
+
     /// Has all agents forget when the last failover was, so that the next is asked for.
     #[track_caller]
     pub fn forget_failovers(&self) {
