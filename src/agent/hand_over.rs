@@ -85,6 +85,26 @@ impl World {
         say_of(name, level, &text).await;
     }
 
+    /// Has an old master that was told to follow be a master again: nothing came of the promotion.
+    pub(super) async fn lead(&self, name: String, at: SocketAddr) {
+        let Some(watch) = self.watch_of(&name, at, false) else {
+            return;
+        };
+        let (level, text) = match watch.lead().await {
+            Ok(()) => (
+                Level::Notice,
+                format!("{at} is a master again: nothing came of the promotion"),
+            ),
+            Err(no) => (
+                Level::Warning,
+                format!(
+                    "{at} could not be made a master again: {no}. REPLICAOF NO ONE there does it."
+                ),
+            ),
+        };
+        say_of(&name, level, &text).await;
+    }
+
     /// Asks a chosen replica, on another host, until it says that it is the master.
     pub(super) async fn follow_chosen(&self, name: String, to: Endpoint, left: Duration) {
         let until = Instant::now() + left.min(CLOSELY);

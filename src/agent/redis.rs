@@ -83,6 +83,15 @@ impl Watch {
         self.order(Command::Follow(master)).await
     }
 
+    /// Has it follow nobody: it takes writes again.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not, or why that is not known, within a second.
+    pub async fn lead(&self) -> Result<(), NoAnswer> {
+        self.order(Command::Lead).await
+    }
+
     async fn order(&self, command: Command) -> Result<(), NoAnswer> {
         let until = Instant::now() + PATIENCE;
         let (done, answer) = oneshot::channel();

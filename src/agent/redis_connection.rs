@@ -246,6 +246,7 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
             }
             Command::Pause(time) => words(&["CLIENT", "PAUSE", &milliseconds(time), "WRITE"]),
             Command::Unpause => words(&["CLIENT", "UNPAUSE"]),
+            Command::Lead => words(&["REPLICAOF", "NO", "ONE"]),
             Command::Follow(Endpoint { host, port }) => {
                 words(&["REPLICAOF", &host.to_string(), &port.to_string()])
             }

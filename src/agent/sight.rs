@@ -61,4 +61,5 @@ pub(super) enum Command {
     Pause(Duration),
     Unpause,
     Follow(Endpoint),
+    Lead,
 }

@@ -270,6 +270,9 @@ impl World {
             Action::Unpause(name, at, heir) => {
                 spawn_local(async move { world.unpause(name, at, heir).await });
             }
+            Action::Lead(name, at) => {
+                spawn_local(async move { world.lead(name, at).await });
+            }
             Action::Elect(name, dead, near, over) => {
                 spawn_local(async move { world.elect(name, dead, near, over).await });
             }

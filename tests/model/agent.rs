@@ -242,7 +242,7 @@ impl Agents {
                 self.later(host, moment, Doing::Unpause, cluster);
             }
             // Its masters wait for Sentinel; `elections` plays the requests.
-            Action::Elect(..) | Action::Refuse(..) => {}
+            Action::Elect(..) | Action::Refuse(..) | Action::Lead(..) => {}
             Action::Log(_, _, text) => {
                 audit.note(cluster.now, || format!("the agent of host {host}: {text}"));
             }

@@ -169,6 +169,8 @@ pub enum Action {
     AskChosen(String, Endpoint, Duration),
     /// Pause writes on this Redis for so long at most.
     Pause(String, SocketAddr, Duration),
+    /// Have this Redis, which was told to follow another, be a master again.
+    Lead(String, SocketAddr),
     /// Have a Sentinel elected and asked to fail over from this master, which has died, to one of these replicas. Votes
     /// up to this epoch are those of an earlier round, of which nothing came.
     Elect(String, Site, Vec<String>, u64),

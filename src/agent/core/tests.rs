@@ -897,3 +897,31 @@ fn a_master_that_has_followed_another_since_can_be_promoted_again() {
     let actions = agent.on(10, chosen);
     assert!(actions.contains(&settle()), "{actions:?}");
 }
+
+#[test]
+fn an_old_master_that_follows_leads_again_where_nothing_came_of_the_promotion() {
+    let ends = |end: &dyn Fn(&mut Agent) -> Vec<Action>| {
+        let mut agent = Agent::standing(true);
+        agent.on(100, promotes(AWAY));
+        agent.on(1, Event::Paused(M.into(), Ok(())));
+        let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, Some(990));
+        agent.on(10, said(Role::Replica));
+        agent.on(50, said(Role::Master));
+        let actions = agent.settles(2);
+        assert!(
+            actions
+                .iter()
+                .any(|it| matches!(it, Action::Unpause(_, _, Some(_)))),
+            "{actions:?}"
+        );
+        agent.on(1, Event::Unpaused(M.into()));
+        agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Replica)));
+        end(&mut agent).contains(&Action::Lead(M.into(), at()))
+    };
+    assert!(ends(&|agent| {
+        agent.on(500, Event::Aborted(M.into(), LEADER.into()))
+    }));
+    assert!(!ends(&|agent| {
+        agent.polled(500, facts([AWAY; 3], Role::Replica))
+    }));
+}

@@ -14,6 +14,7 @@ use futures_util::future::{Either, LocalBoxFuture, select};
 use futures_util::stream::FuturesUnordered;
 use pnet_base::MacAddr;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::happenings::{Group, listen, watch};
 use super::interface::Interface;
@@ -26,6 +27,10 @@ use crate::exit::Fault;
 use crate::kernel::events;
 
 pub use super::truth::{Holder, Oracle};
+
+/// How long an interface stays open on which nothing is announced any more: to close a packet socket takes the kernel
+/// 8 ms, in which this thread stands still, and clients wait for the release that has ended the last announcement.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What a resident announcer notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,6 +200,8 @@ impl Announcers {
                 }
             }
             self.ended(&voice);
+            sleep(LINGER).await;
+            self.close_if_unused(Side::of(&voice.job));
         }));
     }
 
@@ -221,6 +228,8 @@ impl Announcers {
             });
             let (listening, closed) = (pin!(listening), pin!(close.notified()));
             if let Either::Left((fault, _)) = select(listening, closed).await {
+                // Whoever comes now needs another one.
+                self.ears.borrow_mut().remove(&side);
                 for voice in self.on(side) {
                     voice.end(Err(fault.clone()));
                 }
@@ -229,7 +238,7 @@ impl Announcers {
         Ok(ear)
     }
 
-    /// Takes in that a voice has ended. The last one on an interface closes it.
+    /// Takes in that a voice has ended.
     fn ended(&self, voice: &Rc<Voice<'static>>) {
         let vip = voice.job.vip.address;
         let is_present = |present: &Rc<Voice<'static>>| Rc::ptr_eq(present, voice);
@@ -238,7 +247,10 @@ impl Announcers {
             self.voices.borrow_mut().remove(&vip);
             (self.tell)(Noticed::Gone(vip));
         }
-        let side = Side::of(&voice.job);
+    }
+
+    /// Closes an interface on which nothing is announced any more.
+    fn close_if_unused(&self, side: Side) {
         if self.on(side).is_empty()
             && let Some(ear) = self.ears.borrow_mut().remove(&side)
         {

@@ -159,7 +159,22 @@ impl Master {
         };
         if is_due {
             hand_over.stage = Stage::Ending;
+            self.follower = heir.as_ref().map(|_| hand_over.at);
             actions.push(Action::Unpause(self.name.clone(), hand_over.at, heir));
+        }
+    }
+
+    /// Has an old master that was told to follow its heir be a master again, where the promotion is over and a majority
+    /// names it still: the heir may have died, and Sentinel does nothing about a master that says that it is a replica,
+    /// so that there would be none.
+    pub(super) fn lead_again(&mut self, known: &Evidence, actions: &mut Vec<Action>) {
+        let winner = known.ballot.as_ref().and_then(Ballot::winner);
+        let (None, Some(winner), Some(at)) = (&self.promotion, winner, self.follower) else {
+            return;
+        };
+        self.follower = None;
+        if winner.is_here() {
+            actions.push(Action::Lead(self.name.clone(), at));
         }
     }
 

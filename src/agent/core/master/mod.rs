@@ -98,6 +98,8 @@ pub struct Master {
     /// Whether what follows from the promotion was begun: its place may be unknown at first.
     is_begun: bool,
     pub(in crate::agent::core) hand_over: Option<HandOver>,
+    /// The Redis of this host that was told to follow the promoted one, until a majority names that.
+    follower: Option<SocketAddr>,
     /// When writes may be paused again: an event may be forged.
     pause_after: Time,
     cut_off: CutOff,
@@ -172,6 +174,7 @@ impl Master {
             former: Former::default(),
             is_begun: false,
             hand_over: None,
+            follower: None,
             pause_after: Time::ZERO,
             cut_off: CutOff::default(),
             forced: None,
@@ -489,7 +492,7 @@ impl Master {
             Some(Stands::Elsewhere) => settled.released,
             None => false,
         };
-        self.drifts += u64::from(was_mended && self.failed.is_none() && stands == self.stands);
+        self.drifts += u64::from(was_mended && settled.failed.is_none() && stands == self.stands);
         let has_failed = settled.failed.is_some();
         match &settled.failed {
             None => {
@@ -535,6 +538,7 @@ impl Master {
         let next = verdict(&known);
         self.note(&next, now, actions);
         self.verdict = next;
+        self.lead_again(&known, actions);
         self.hand_over_if_cut_off(&known, now, actions);
         self.review_refusals(actions);
         self.settle_if_due(now, actions);
