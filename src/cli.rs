@@ -286,21 +286,22 @@ const LONGEST: Duration = Duration::from_secs(3600);
 const LONGEST_MAINTENANCE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 fn duration(text: &str) -> Result<Duration, String> {
-    time(text, LONGEST)
+    time(text, &UNITS[..2], LONGEST)
         .ok_or_else(|| "give it as 10s or 2m, at least 1s and at most 60m".to_owned())
 }
 
 fn long_duration(text: &str) -> Result<Duration, String> {
-    time(text, LONGEST_MAINTENANCE)
+    time(text, &UNITS, LONGEST_MAINTENANCE)
         .ok_or_else(|| "give it as 90s, 30m or 2h, at least 1s and at most 168h".to_owned())
 }
 
-/// Reads a number of seconds, or of minutes with an `m` behind it, or of hours with an `h`.
-fn time(text: &str, longest: Duration) -> Option<Duration> {
-    let units = [('s', 1), ('m', 60), ('h', 3600)];
+const UNITS: [(char, u64); 3] = [('s', 1), ('m', 60), ('h', 3600)];
+
+/// Reads a number of seconds, or of another unit with its letter behind it.
+fn time(text: &str, units: &[(char, u64)], longest: Duration) -> Option<Duration> {
     let mut units = units
-        .into_iter()
-        .filter_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
+        .iter()
+        .filter_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?, *seconds)));
     let (number, unit) = units.next().unwrap_or((text, 1));
     let seconds = number.parse::<u64>().ok()?.checked_mul(unit)?;
     Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero() && *time <= longest)

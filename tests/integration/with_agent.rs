@@ -268,6 +268,7 @@ fn snapshot() -> Value {
         "masters": [{
             "name": "m", "verdict": "here", "why": "2 of 3 name this host", "reason": "majority_here",
             "master": "192.168.56.101:8000", "vips": [], "forced": null, "cut_off": null,
+            "known_clients": 0, "maintenance": null, "death": null,
             "redis": [{"at": "127.0.0.1:8000", "role": "master", "run_id": "abc"}],
             "replicas": [{"at": "192.168.56.102:8000", "lag": 1, "behind": 14}],
             "votes": [{"who": "192.168.56.102:26379", "says": null, "silent": "timed out", "epoch": 0}],
