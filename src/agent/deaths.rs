@@ -33,14 +33,18 @@ impl World {
         let _turn = self.elections.acquire().await;
         let ways = self.ways.borrow().get(&name).cloned().unwrap_or_default();
         let known = self.core.borrow().evidence(&name, self.now());
-        let needed = known.ballot.as_ref().map(Ballot::needed);
+        let Some(needed) = known.ballot.as_ref().map(Ballot::needed) else {
+            // How many votes would be a majority is not known any more: one alone must not be.
+            let why = "the Sentinels could not be asked meanwhile".to_owned();
+            self.tell(Event::Elected(name, Err((why, false)), 0)).await;
+            return;
+        };
         let request = Request {
             name: &name,
             master: &dead,
             ways: &ways,
             terms: Terms {
-                // Nobody to ask is too few.
-                needed: needed.unwrap_or(1),
+                needed,
                 leaving: dead.addresses.clone(),
                 is_here: true,
                 near: Some(near),
