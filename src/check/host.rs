@@ -38,7 +38,7 @@ impl Units {
         command
             .args([
                 "show",
-                "--property=Id,ActiveState,UnitFileState,Result,NoExecPaths,ExecPaths",
+                "--property=Id,ActiveState,Job,UnitFileState,Result,NoExecPaths,ExecPaths",
             ])
             .args([TIMER, SERVICE, HANDOVER].iter().chain(&SENTINELS))
             .stdin(Stdio::null())
@@ -57,6 +57,16 @@ impl Units {
         let mut lines = unit.unwrap_or_default().lines();
         let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         value.unwrap_or_default()
+    }
+
+    /// Returns whether a unit is up, or about to be: `systemctl start` of a unit does not wait for those that it
+    /// wants, so that they can be starting, or only have a job, when the next command runs.
+    fn is_up(&self, unit: &str) -> bool {
+        match self.get(unit, "ActiveState") {
+            "active" | "reloading" | "activating" => true,
+            "inactive" => !matches!(self.get(unit, "Job"), "" | "0"),
+            _ => false,
+        }
     }
 
     /// Returns whether a Sentinel's unit forbids to run this program: the nearer of two paths counts.
@@ -91,7 +101,7 @@ pub fn judge(known: &Known, findings: &mut Findings) {
 fn handover(units: &Units) -> Verdict {
     let is_wanted = !matches!(units.get(HANDOVER, "UnitFileState"), "" | "masked");
     warning_if(
-        is_wanted && units.get(HANDOVER, "ActiveState") != "active",
+        is_wanted && !units.is_up(HANDOVER),
         "vipswitch-handover.service is not active: a shutdown of this server does not hand the master over first",
         "systemctl start vipswitch-handover (not wanted: systemctl mask vipswitch-handover)",
     )
@@ -103,8 +113,7 @@ fn timer(units: Option<&Units>) -> Verdict {
             "systemd does not run here, or does not answer: let `vipswitch agent` run, or `vipswitch sync` every 30 s",
         );
     };
-    let is_active = units.get(TIMER, "ActiveState") == "active";
-    if !is_active || units.get(TIMER, "UnitFileState") != "enabled" {
+    if !units.is_up(TIMER) || units.get(TIMER, "UnitFileState") != "enabled" {
         return warning(
             "no agent answers, and the timer is not enabled and active: after a reboot or a network restart nothing brings the VIP back",
             format!("systemctl enable --now vipswitch-agent, or without the agent {TIMER}"),
@@ -124,15 +133,23 @@ mod tests {
 
     #[test]
     fn a_handover_unit_that_is_not_active_is_told_unless_that_is_meant() {
-        for (active, file, is_told) in [
-            ("active", "static", false),
-            ("inactive", "static", true),
-            ("failed", "static", true),
-            ("inactive", "masked", false),
-            ("inactive", "", false),
+        for (active, job, file, is_told) in [
+            ("active", "", "static", false),
+            ("activating", "Job=41\n", "static", false),
+            ("inactive", "Job=41\n", "static", false),
+            ("inactive", "Job=0\n", "static", true),
+            ("inactive", "", "static", true),
+            ("deactivating", "Job=41\n", "static", true),
+            ("failed", "", "static", true),
+            ("inactive", "", "masked", false),
+            ("inactive", "", "", false),
         ] {
-            let text = format!("Id={HANDOVER}\nActiveState={active}\nUnitFileState={file}\n");
-            assert_eq!(handover(&Units(text)).is_some(), is_told, "{active} {file}");
+            let text = format!("Id={HANDOVER}\nActiveState={active}\n{job}UnitFileState={file}\n");
+            assert_eq!(
+                handover(&Units(text)).is_some(),
+                is_told,
+                "{active} {job} {file}"
+            );
         }
     }
 }
