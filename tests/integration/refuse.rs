@@ -427,6 +427,31 @@ fn a_host_that_forwards_refuses_all_the_same() {
 }
 
 #[test]
+fn the_kernel_tells_that_the_address_is_gone_before_it_removes_the_route() {
+    let lab = lab();
+    let (server, client) = (lab.host("server1"), lab.host("client"));
+    // A second route stands for the one that the kernel has not removed yet, as when it is busy in between.
+    let routes = [V4, V6].map(|vip| format!("route VERB local {vip} dev lo table local metric 9"));
+    for route in &routes {
+        server.ip(&route.replace("VERB", "add"));
+    }
+    let _refuser = Refuser::start(&server, &[V4, V6]);
+    bind(&server, "del");
+    for vip in [V4, V6] {
+        let reached = connect(&client, vip, 1);
+        assert_eq!(reached, "connected to server1", "the kernel answers");
+    }
+    for route in &routes {
+        server.ip(&route.replace("VERB", "del"));
+    }
+    for vip in [V4, V6] {
+        eventually("clients are refused", || {
+            connect(&client, vip, 1) == "refused"
+        });
+    }
+}
+
+#[test]
 fn it_ends_after_a_while_whatever_happens() {
     let lab = lab();
     let server = lab.host("server1");

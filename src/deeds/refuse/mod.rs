@@ -49,6 +49,11 @@ pub const LIFE: Duration = Duration::from_secs(30);
 const FRAME: usize = 1514;
 const BATCH: usize = 64;
 
+/// How soon it is looked again while the kernel still has a route to a VIP whose address is gone. It tells of the
+/// address first and removes the route afterwards (`__inet_del_ifa` in net/ipv4/devinet.c, `ipv6_del_addr`), of which
+/// it tells nothing that is listened to.
+const ROUTE: Duration = Duration::from_millis(5);
+
 /// How many frames that came before the end are still refused.
 const LAST: usize = 1024;
 
@@ -211,7 +216,9 @@ impl StandIn {
     /// Watches whether the VIP is here. Ends when it is again.
     async fn watch(&self, mut changes: BoxStream<'static, Event>) -> Result<End, Fault> {
         loop {
-            match (self.is_here().await?, self.is_gone.get()) {
+            let is_bound = self.is_bound().await?;
+            let has_route = !is_bound && self.has_route().await?;
+            match (is_bound || has_route, self.is_gone.get()) {
                 (true, true) => return Ok(End::Bound),
                 (false, false) => {
                     self.is_gone.set(true);
@@ -219,31 +226,46 @@ impl StandIn {
                 }
                 (true, false) | (false, true) => {}
             }
-            loop {
-                match changes.next().await {
-                    Some(Event::AddressNew(address, _) | Event::AddressGone(address, _))
-                        if address == self.job.vip =>
-                    {
-                        break;
-                    }
-                    Some(Event::Lost) => break,
-                    Some(Event::LinkGone(index)) if index == self.link.index => {
-                        return Ok(End::NoNeighbours);
-                    }
-                    Some(_) => {}
-                    None => return Err(Fault::passing("the connection to the kernel broke")),
-                }
+            let change = self.change(&mut changes);
+            let seen = match has_route {
+                true => timeout(ROUTE, change).await.unwrap_or(Ok(None)),
+                false => change.await,
+            };
+            if let Some(end) = seen? {
+                return Ok(end);
             }
         }
     }
 
-    async fn is_here(&self) -> Result<bool, Fault> {
-        let vip = self.job.vip;
-        if let Route::Local(_) = self.netlink.route(vip).await? {
-            return Ok(true);
+    /// Waits until something about the VIP may have changed, or it is over.
+    async fn change(&self, changes: &mut BoxStream<'static, Event>) -> Result<Option<End>, Fault> {
+        loop {
+            match changes.next().await {
+                Some(Event::AddressNew(address, _) | Event::AddressGone(address, _))
+                    if address == self.job.vip =>
+                {
+                    return Ok(None);
+                }
+                Some(Event::Lost) => return Ok(None),
+                Some(Event::LinkGone(index)) if index == self.link.index => {
+                    return Ok(Some(End::NoNeighbours));
+                }
+                Some(_) => {}
+                None => return Err(Fault::passing("the connection to the kernel broke")),
+            }
         }
+    }
+
+    async fn is_bound(&self) -> Result<bool, Fault> {
         let now = Snapshot::new(&self.netlink);
-        Ok(!now.bindings(vip).await?.is_empty())
+        Ok(!now.bindings(self.job.vip).await?.is_empty())
+    }
+
+    /// Returns whether the kernel answers for the VIP although no interface has it, for a moment or by a route of the
+    /// site's own.
+    async fn has_route(&self) -> Result<bool, Fault> {
+        let route = self.netlink.route(self.job.vip).await?;
+        Ok(matches!(route, Route::Local(_)))
     }
 
     /// Listens for another host that claims the VIP, and tells neighbours that ask. Ends at a claim.
