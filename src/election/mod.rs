@@ -64,7 +64,7 @@ pub struct Failed {
     pub epoch: u64,
 }
 
-/// Asks every Sentinel how the master stands. `None` stands for one that did not answer in time.
+/// Asks every Sentinel how the master stands. `None` stands for a Sentinel that did not answer in time.
 pub async fn look(request: &Request<'_>, lines: &Lines) -> Vec<Option<Look>> {
     let until = Instant::now() + request.step;
     let questions = questions(request.name, request.master);

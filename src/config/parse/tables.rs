@@ -1,4 +1,4 @@
-//! The file's shape, as serde reads it. What the values mean is checked by whoever reads the tables.
+//! The file's shape, as serde reads it. The code that reads the tables checks what the values mean.
 
 use std::collections::BTreeMap;
 use std::fmt;
