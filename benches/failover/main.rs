@@ -1,5 +1,5 @@
-//! What a failover costs a client, with real Redis and real Sentinels, for the agent, for the hook alone
-//! and for the guide's script in turn: the outage, how much of it comes after the promotion, and how
+//! What a failover costs a client, with real Redis and real Sentinels, for the agent, for the hook alone,
+//! for the guide's script, and for keepalived and HAProxy where they are installed, in turn: the outage, how much of it comes after the promotion, and how
 //! many acknowledged writes are lost.
 //!
 //! Each round has a lab of its own, in network namespaces, and is over with it; the contenders
@@ -15,6 +15,7 @@ mod client;
 #[path = "../../tests/integration/common/mod.rs"]
 mod common;
 mod report;
+mod rivals;
 mod site;
 
 use std::thread;
@@ -36,9 +37,30 @@ enum Contender {
     Hook,
     /// Sentinel calls the guide's script.
     Script,
+    /// keepalived, whose check asks the host's own Redis for its role.
+    Keepalived,
+    /// HAProxy in front of all three, whose check asks each for its role.
+    Haproxy,
 }
 
-const CONTENDERS: [Contender; 3] = [Contender::Agent, Contender::Hook, Contender::Script];
+impl Contender {
+    /// Returns the contenders that Sentinel calls, or that ask it.
+    const fn of_sentinel() -> [Contender; 3] {
+        [Contender::Agent, Contender::Hook, Contender::Script]
+    }
+
+    /// Returns all of this machine.
+    fn all() -> Vec<Contender> {
+        let mut all = Contender::of_sentinel().to_vec();
+        all.extend(rivals::installed());
+        all
+    }
+
+    /// Returns whether the new master's host announces the VIP.
+    fn moves_the_vip(self) -> bool {
+        self != Contender::Haproxy
+    }
+}
 
 /// How many writers write as quickly as they are answered.
 const WRITERS: usize = 4;
@@ -99,32 +121,35 @@ fn main() {
     let all = !arguments.iter().any(|argument| parts.contains(argument));
     let wanted = |part: &str| all || arguments.contains(&part);
     let started = Instant::now();
-    println!("Three Redis, three Sentinels and a client; up to twenty minutes ...");
+    println!("Three Redis, three Sentinels and a client; up to half an hour ...");
     if wanted("kill") {
         let killed = |contender| lost(contender, Site::kill);
-        report::lost("The master is killed", &in_turn(rounds.kill, killed));
+        let all = &Contender::all();
+        report::lost("The master is killed", &in_turn(all, rounds.kill, killed));
     }
     if wanted("death") {
         let died = |contender| lost(contender, Site::unplug);
-        report::lost("The master's host is cut off", &in_turn(rounds.death, died));
+        let all = &Contender::all();
+        report::lost(
+            "The master's host is cut off",
+            &in_turn(all, rounds.death, died),
+        );
     }
     if wanted("planned") {
-        let by_sentinel = in_turn(rounds.planned, |who| Some(planned(who, Site::fail_over)));
+        let all = &Contender::all();
+        let by_sentinel = in_turn(all, rounds.planned, |who| planned(who, Site::fail_over));
         report::planned("SENTINEL FAILOVER", &by_sentinel, WATCHED);
     }
     if wanted("verb") {
-        // Whoever has the script has no such verb.
-        let by_verb =
-            |who| (who != Contender::Script).then(|| planned(who, Site::fail_over_by_verb));
-        report::planned(
-            "vipswitch failover",
-            &in_turn(rounds.planned, by_verb),
-            WATCHED,
-        );
+        let ours = &[Contender::Agent, Contender::Hook];
+        let verb = |who| planned(who, Site::fail_over_by_verb);
+        let by_verb = in_turn(ours, rounds.planned, verb);
+        report::planned("vipswitch failover", &by_verb, WATCHED);
     }
     if wanted("many") {
         let many = |contender| many(contender, rounds.masters);
-        report::many(&in_turn(rounds.many, many), rounds.masters);
+        let of_sentinel = &Contender::of_sentinel();
+        report::many(&in_turn(of_sentinel, rounds.many, many), rounds.masters);
     }
     if wanted("budgets") {
         budgets(&rounds);
@@ -149,10 +174,14 @@ fn as_wished(rounds: Rounds) -> Rounds {
 }
 
 /// Lets the contenders take turns, the other way round every second time.
-fn in_turn<T>(number: usize, mut measure: impl FnMut(Contender) -> T) -> Vec<(Contender, T)> {
+fn in_turn<T>(
+    contenders: &[Contender],
+    number: usize,
+    mut measure: impl FnMut(Contender) -> T,
+) -> Vec<(Contender, T)> {
     let mut results = Vec::new();
     for round in 0..number {
-        let mut order = CONTENDERS;
+        let mut order = contenders.to_vec();
         if round % 2 == 1 {
             order.reverse();
         }
@@ -169,7 +198,7 @@ fn lost(contender: Contender, lose: fn(&Site)) -> Times {
     let writer = site.client(WRITER, "bench");
     site.arm();
     lose(&site);
-    times(&site, &[writer])
+    times((&site, contender), &[writer])
 }
 
 /// Somebody asks for a failover while clients write as much as they can and another is subscribed.
@@ -181,7 +210,7 @@ fn planned(contender: Contender, fail_over: fn(&Site)) -> Times {
     let began = Instant::now();
     thread::sleep(Duration::from_secs(1));
     fail_over(&site);
-    let mut times = times(&site, &writers);
+    let mut times = times((&site, contender), &writers);
     within(WATCHED, || !blocked.told().is_empty());
     let promoted = site.promotion(&site.masters[0]).unwrap();
     times.learned = blocked.told().first().map(|told| since(told[0], promoted));
@@ -196,12 +225,14 @@ fn planned(contender: Contender, fail_over: fn(&Site)) -> Times {
 }
 
 /// Evaluates a failover: waits for the decision, and until all clients can write again.
-fn times(site: &Site, writers: &[Client]) -> Times {
+fn times((site, contender): (&Site, Contender), writers: &[Client]) -> Times {
     let master = &site.masters[0];
     until("a promotion", || site.promotion(master).is_some());
     let promoted = site.promotion(master).unwrap();
     until("a decision", || site.decision(master).is_some());
-    until("a frame", || !site.first_frames().is_empty());
+    if contender.moves_the_vip() {
+        until("a frame", || !site.first_frames().is_empty());
+    }
     let writes_again = |writer: &Client| writer.told().iter().any(|gap| gap[1] > promoted);
     until("an answered write", || writers.iter().all(writes_again));
     // A stall of the machine may have been taken for the move: then that is still to come.
@@ -210,7 +241,10 @@ fn times(site: &Site, writers: &[Client]) -> Times {
     let gap = gaps.max_by_key(|gap| gap[1] - gap[0]).unwrap();
     Times {
         outage: (gap[1] - gap[0]).as_secs_f64() * 1e3,
-        first_frame: site.first_frames()[0].as_secs_f64() * 1e3,
+        first_frame: site
+            .first_frames()
+            .first()
+            .map(|time| time.as_secs_f64() * 1e3),
         first_write: since(gap[1], promoted),
         decided: since(site.decision(master).unwrap(), promoted),
         learned: None,

@@ -1,17 +1,16 @@
 //! The tables: the median, the ninth of ten and the most of all rounds.
 
-use std::borrow::Borrow;
 use std::time::Duration;
 
+use crate::Contender;
 use crate::site::DOWN_AFTER;
-use crate::{CONTENDERS, Contender};
 
 /// What came of one failover, in milliseconds.
 pub struct Times {
     /// The longest time between two answered writes of a client.
     pub outage: f64,
     /// From the promotion to the first frame about the VIP.
-    pub first_frame: f64,
+    pub first_frame: Option<f64>,
     /// From there to the first answered write after the outage.
     pub first_write: f64,
     /// From there to Sentinel's publication.
@@ -39,7 +38,7 @@ pub struct Many {
 /// Prints what came of lost masters.
 pub fn lost(what: &str, results: &[(Contender, Times)]) {
     let title = format!("{what}, down-after-milliseconds {DOWN_AFTER}");
-    heading(&title, results.len() / CONTENDERS.len());
+    heading(&title, results);
     row("outage of a writer", results, |one| Some(one.outage));
     since_promotion(results);
     row("promotion to first write", results, |one| {
@@ -47,15 +46,9 @@ pub fn lost(what: &str, results: &[(Contender, Times)]) {
     });
 }
 
-/// Prints what came of planned failovers that were asked for in this way, where a contender has it.
-pub fn planned(way: &str, results: &[(Contender, Option<Times>)], watched: Duration) {
-    let title = format!("A planned failover, by {way}");
-    heading(&title, results.len() / CONTENDERS.len());
-    let results: Vec<(Contender, &Times)> = results
-        .iter()
-        .filter_map(|(who, times)| Some((*who, times.as_ref()?)))
-        .collect();
-    let results = &results[..];
+/// Prints what came of planned failovers that were asked for in this way.
+pub fn planned(way: &str, results: &[(Contender, Times)], watched: Duration) {
+    heading(&format!("A planned failover, by {way}"), results);
     row("acknowledged writes lost", results, |one| Some(one.lost));
     row("bytes that it lacked, by the agent", results, |one| {
         one.behind
@@ -74,12 +67,10 @@ pub fn planned(way: &str, results: &[(Contender, Option<Times>)], watched: Durat
     println!("A blocked client was watched for {watched:?}.");
 }
 
-fn since_promotion<T: Borrow<Times>>(results: &[(Contender, T)]) {
-    row("promotion to first frame", results, |one| {
-        Some(one.borrow().first_frame)
-    });
+fn since_promotion(results: &[(Contender, Times)]) {
+    row("promotion to first frame", results, |one| one.first_frame);
     row("promotion to Sentinel's word", results, |one| {
-        Some(one.borrow().decided)
+        Some(one.decided)
     });
 }
 
@@ -87,7 +78,7 @@ fn since_promotion<T: Borrow<Times>>(results: &[(Contender, T)]) {
 pub fn many(results: &[(Contender, Many)], masters: u16) {
     let title =
         format!("The host of {masters} masters is cut off: each VIP, from its own promotion");
-    heading(&title, results.len() / CONTENDERS.len());
+    heading(&title, results);
     row("median VIP to first frame", results, |one| {
         median(&one.first_frames)
     });
@@ -108,9 +99,25 @@ pub fn budgets(share: f64, masters: u16, resident: &str) {
     println!("Resident with {masters} masters: {resident}, budget 16 MB with 100");
 }
 
-fn heading(title: &str, rounds: usize) {
+fn heading<T>(title: &str, results: &[(Contender, T)]) {
+    let contenders = contenders(results);
+    let rounds = results.len() / contenders.len().max(1);
     println!("\n{title}; {rounds} rounds each: median / p90 / most, in ms");
-    cells(["", "agent", "hook", "the guide's script"]);
+    let names = contenders.into_iter().map(|contender| match contender {
+        Contender::Agent => "agent",
+        Contender::Hook => "hook",
+        Contender::Script => "the guide's script",
+        Contender::Keepalived => "keepalived",
+        Contender::Haproxy => "HAProxy",
+    });
+    cells("", names.map(str::to_owned));
+}
+
+/// Returns who took part, in the order of the columns.
+fn contenders<T>(results: &[(Contender, T)]) -> Vec<Contender> {
+    let mut contenders = Contender::all();
+    contenders.retain(|contender| results.iter().any(|(who, _)| who == contender));
+    contenders
 }
 
 fn row<T>(what: &str, results: &[(Contender, T)], value: impl Fn(&T) -> Option<f64>) {
@@ -118,12 +125,12 @@ fn row<T>(what: &str, results: &[(Contender, T)], value: impl Fn(&T) -> Option<f
         let mine = results.iter().filter(|(who, _)| *who == contender);
         spread(&mine.map(|(_, one)| value(one)).collect::<Vec<_>>())
     };
-    let [agent, hook, script] = CONTENDERS.map(of);
-    cells([what, &agent, &hook, &script]);
+    cells(what, contenders(results).into_iter().map(of));
 }
 
-fn cells([what, agent, hook, script]: [&str; 4]) {
-    println!("{what:34}{agent:>28}{hook:>28}{script:>28}");
+fn cells(what: &str, of_each: impl Iterator<Item = String>) {
+    let cells: String = of_each.map(|cell| format!("{cell:>28}")).collect();
+    println!("{what:36}{cells}");
 }
 
 /// Returns the median, the ninth of ten and the most; what never came is said.

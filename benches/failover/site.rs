@@ -14,14 +14,14 @@ use crate::common::sniffer::Sniffer;
 use crate::common::{Host, Lab, PATIENCE, executable};
 use crate::{Contender, SNIFFER};
 
-const SERVERS: [(&str, &str); 3] = [
+pub const SERVERS: [(&str, &str); 3] = [
     ("server1", "192.168.56.101"),
     ("server2", "192.168.56.102"),
     ("server3", "192.168.56.103"),
 ];
 /// The one to which Sentinel promotes.
 const HEIR: &str = "server2";
-const CLIENT: &str = "client";
+pub const CLIENT: &str = "client";
 const SENTINEL_PORT: u16 = 6800;
 
 /// Until the measurement begins, no stall of the machine may look like a death.
@@ -38,8 +38,8 @@ const IN_THE_SUBNET: u16 = 100;
 /// A master that Sentinel monitors.
 pub struct Master {
     name: String,
-    port: u16,
-    vip: String,
+    pub port: u16,
+    pub vip: String,
 }
 
 /// A lab in which all runs, for one round.
@@ -48,7 +48,7 @@ pub struct Site {
     heir_mac: Vec<u8>,
     /// What Sentinel monitors.
     pub masters: Vec<Master>,
-    lab: Lab,
+    pub lab: Lab,
 }
 
 impl Site {
@@ -93,7 +93,11 @@ impl Site {
         for (server, _) in &SERVERS[1..with_redis] {
             site.wait_for_replicas(server);
         }
-        site.bind_vips();
+        match contender {
+            Contender::Keepalived => site.start_keepalived(),
+            Contender::Haproxy => site.start_haproxy(),
+            Contender::Agent | Contender::Hook | Contender::Script => site.bind_vips(),
+        }
         for (server, address) in SERVERS {
             site.start_sentinel(contender, server, address);
         }
@@ -240,11 +244,11 @@ impl Site {
 
     // --- files and processes ---------------------------------------------------------------
 
-    fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         self.lab.dir()
     }
 
-    fn shell(&self, server: &str, script: &str) -> String {
+    pub fn shell(&self, server: &str, script: &str) -> String {
         let host: Host = self.lab.host(server);
         let mut command = host.command("sh");
         command.args(["-c", script]).env("TZ", "UTC");
@@ -292,6 +296,8 @@ impl Site {
             let script = match contender {
                 Contender::Agent | Contender::Hook => executable().to_str().unwrap().to_owned(),
                 Contender::Script => self.guide(server, address, master),
+                // They find out for themselves.
+                Contender::Keepalived | Contender::Haproxy => "/bin/true".to_owned(),
             };
             conf += &format!(
                 "sentinel monitor {name} {} {port} 2\n\

@@ -32,6 +32,11 @@ const WRITTEN: u32 = 4;
 /// How much longer than the needed ones the others are waited for: a Sentinel that hangs holds nothing up.
 const OTHERS: Duration = Duration::from_millis(10);
 
+/// How long after the votes were asked for the request is sent without a further look (or as long as a step may take,
+/// where that is longer), and how often is looked again.
+const FRESH: Duration = Duration::from_millis(500);
+const TRIES: usize = 3;
+
 /// A failover that is wanted.
 pub struct Request<'a> {
     /// The master-name.
@@ -90,6 +95,7 @@ pub async fn hold(
     lines: &Lines,
     mut progress: impl AsyncFnMut(Progress),
 ) -> Result<Plan, Failed> {
+    let began = Instant::now();
     let looks = look(request, lines).await;
     let failed = |epoch: u64| move |why: Refusal| Failed { why, epoch };
     let mut plan = rules::plan(&request.terms, &looks).map_err(failed(0))?;
@@ -106,9 +112,27 @@ pub async fn hold(
     }
     let failed = failed(plan.epoch + 1);
     first.map_err(failed)?;
+    let mut voted = Instant::now();
     let second = votes(request, (&plan, Round::Second), &looks, lines).await;
     rules::is_elected(&request.terms, &plan, Round::Second, &second).map_err(failed)?;
     progress(Progress::Elected(plan.clone())).await;
+    // The moment was waited for, or this process was stopped: Sentinel may have decided meanwhile.
+    let fresh = FRESH.max(request.step);
+    for _ in 0..TRIES {
+        if voted.elapsed() > fresh {
+            voted = Instant::now();
+            let still = votes(request, (&plan, Round::Still), &looks, lines).await;
+            rules::is_elected(&request.terms, &plan, Round::Still, &still).map_err(failed)?;
+        }
+    }
+    if voted.elapsed() > fresh {
+        return Err(failed(Refusal::Stopped));
+    }
+    if let Some((left, who)) = rules::first_to_decide(&request.terms, &looks)
+        && began.elapsed() >= left
+    {
+        return Err(failed(Refusal::TooLate(who)));
+    }
     begin(request, server, lines).await.map_err(failed)?;
     progress(Progress::Begun).await;
     Ok(plan)
@@ -126,6 +150,7 @@ async fn votes(
         // Its own next epoch is what the request to begin takes.
         Round::Second if place == plan.asked => None,
         Round::Second => Some(plan.epoch + 1),
+        Round::Still => None,
     };
     let each = request.ways.iter().zip(looks).enumerate();
     let each = each.map(|(place, (server, look))| {
@@ -197,5 +222,7 @@ fn named(server: &Server) -> (String, Option<IpAddr>) {
     (server.endpoint.to_string(), address)
 }
 
+#[cfg(test)]
+mod hold_tests;
 #[cfg(test)]
 mod tests;

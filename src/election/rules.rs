@@ -80,6 +80,8 @@ pub enum Round {
     First,
     /// Of the others, for the epoch that it takes next.
     Second,
+    /// Nobody is voted for any more: whether the votes stand that were given.
+    Still,
 }
 
 /// Why no failover is asked for, or what came of it.
@@ -99,6 +101,8 @@ pub enum Refusal {
     NoSentinel(String),
     /// So many of the votes that were needed came.
     Lost(usize, usize),
+    /// This process was stopped again and again since the votes: it is not known whether they stand.
+    Stopped,
     /// It was elected and asked, and refused.
     Refused(String),
     /// It was elected and asked, and did not answer in time: it may have begun.
@@ -139,6 +143,9 @@ impl fmt::Display for Refusal {
                 f,
                 "{votes} Sentinels voted for the one to be asked, and {needed} are needed"
             ),
+            Refusal::Stopped => f.write_str(
+                "this process was stopped after the votes, so that it is not known whether they stand",
+            ),
             Refusal::Refused(why) => write!(f, "the elected Sentinel refused: {why}"),
             Refusal::Silent(why) => write!(f, "the elected Sentinel did not answer: {why}"),
         }
@@ -173,12 +180,10 @@ pub fn plan(terms: &Terms, looks: &[Option<Look>]) -> Result<Plan, Refusal> {
             return Err(Refusal::Busy(look.who.clone(), flag));
         }
     }
-    if let Some(ahead) = terms.ahead {
-        let is_late = |look: &&Look| look.silent + ahead >= look.down_after;
-        let mut late = answered.iter().map(|(_, look)| *look).filter(is_late);
-        if let Some(look) = late.next() {
-            return Err(Refusal::TooLate(look.who.clone()));
-        }
+    if let Some((left, who)) = first_to_decide(terms, looks)
+        && left.is_zero()
+    {
+        return Err(Refusal::TooLate(who));
     }
     let newest = |of: fn(&Look) -> u64| answered.iter().map(|(_, look)| of(look)).max();
     let newest = |of| newest(of).unwrap_or_default();
@@ -198,6 +203,15 @@ pub fn plan(terms: &Terms, looks: &[Option<Look>]) -> Result<Plan, Refusal> {
         config_epoch,
         replica,
     })
+}
+
+/// Returns which Sentinel would decide itself first, and how long after it was looked at nothing may be asked for any
+/// more; `None` where that does not count.
+pub fn first_to_decide(terms: &Terms, looks: &[Option<Look>]) -> Option<(Duration, String)> {
+    let ahead = terms.ahead?;
+    let left = |look: &Look| look.down_after.saturating_sub(look.silent + ahead);
+    let answered = looks.iter().flatten();
+    answered.map(|look| (left(look), look.who.clone())).min()
 }
 
 /// Chooses among the Sentinels that could do it, always the same of the same: two requesters that choose alike do no
@@ -321,7 +335,8 @@ fn is_for(terms: &Terms, plan: &Plan, (round, place): (Round, usize), voted: &Vo
     let is_next = Vote::new(&plan.run_id, plan.epoch + 1);
     match round {
         Round::First => voted.now == is_first && is_free(terms, plan, &voted.before),
-        Round::Second if place == plan.asked => voted.now == is_first,
+        Round::Second | Round::Still if place == plan.asked => voted.now == is_first,
         Round::Second => voted.now == is_next && voted.before == is_first,
+        Round::Still => voted.now == is_next,
     }
 }

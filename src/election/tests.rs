@@ -207,6 +207,26 @@ fn second() -> Vec<Option<Voted>> {
 }
 
 #[test]
+fn votes_that_are_not_new_any_more_must_stand() {
+    let plan = with(|_, _| {}).unwrap();
+    let stand = |change: &dyn Fn(&mut Voted)| {
+        let one = |epoch: u64| Some(voted(Vote::new("bb", epoch), Vote::new("bb", epoch)));
+        let mut votes = vec![one(8), one(8), one(7)];
+        votes.iter_mut().flatten().for_each(change);
+        is_elected(&terms(), &plan, Round::Still, &votes)
+    };
+    assert_eq!(stand(&|_| {}), Ok(()));
+    let newer = stand(&|vote| vote.now = Vote::new("cc", 9));
+    assert_eq!(newer, Err(Refusal::Lost(0, 2)));
+    let began = stand(&|vote| vote.flags.push("o_down".into()));
+    assert!(matches!(began, Err(Refusal::Busy(..))));
+    assert_eq!(
+        stand(&|vote| vote.config_epoch = 5),
+        Err(Refusal::OtherMaster)
+    );
+}
+
+#[test]
 fn a_majority_must_vote_twice_for_the_one_that_is_asked_and_so_must_that_one() {
     let plan = with(|_, _| {}).unwrap();
     for (round, votes) in [(Round::First, first()), (Round::Second, second())] {

@@ -1,0 +1,222 @@
+//! An election with three Sentinels of this process, while time passes between the votes and the request.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+use super::look::Vote;
+use super::*;
+use crate::failover::{self, Host};
+use crate::place::Place;
+
+/// No machine is so busy that these Sentinels are late.
+const STEP: Duration = Duration::from_secs(3);
+
+/// What the three have in common, and the vote of each.
+struct Sentinels {
+    flags: &'static str,
+    down_after: u64,
+    votes: [Vote; 3],
+    /// How often a failover was asked for.
+    asked: usize,
+}
+
+type Shared = Arc<Mutex<Sentinels>>;
+
+const IDS: [&str; 3] = ["aa", "bb", "cc"];
+
+fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
+}
+
+fn list(parts: &[&str]) -> String {
+    let parts: String = parts.iter().map(|part| bulk(part)).collect();
+    format!("*{}\r\n{parts}", parts.matches("\r\n").count() / 2)
+}
+
+/// Answers one question.
+fn answer(words: &[String], place: usize, all: &Shared) -> String {
+    let mut all = all.lock().unwrap();
+    let down_after = all.down_after.to_string();
+    let master = list(&[
+        "ip",
+        "10.0.0.2",
+        "port",
+        "6379",
+        "flags",
+        all.flags,
+        "config-epoch",
+        "4",
+        "down-after-milliseconds",
+        &down_after,
+        "last-ok-ping-reply",
+        "100",
+    ]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["SENTINEL", "get-master-addr-by-name", _] => list(&["10.0.0.2", "6379"]),
+        ["SENTINEL", "MASTER", _] => master,
+        ["SENTINEL", "MASTERS"] => format!("*1\r\n{master}"),
+        ["SENTINEL", "SLAVES", _] => {
+            let replica = list(&[
+                "ip",
+                "10.0.0.1",
+                "port",
+                "6379",
+                "runid",
+                "r1",
+                "flags",
+                "slave",
+                "master-link-status",
+                "ok",
+                "slave-priority",
+                "100",
+                "last-ok-ping-reply",
+                "100",
+                "info-refresh",
+                "100",
+            ]);
+            format!("*1\r\n{replica}")
+        }
+        ["SENTINEL", "SENTINELS", _] => "*0\r\n".to_owned(),
+        ["SENTINEL", "MYID"] => bulk(IDS[place]),
+        ["INFO", _] => bulk("sentinel_tilt:0\r\n"),
+        ["SENTINEL", "IS-MASTER-DOWN-BY-ADDR", _, _, epoch, run_id] => {
+            let epoch: u64 = epoch.parse().unwrap();
+            let vote = &mut all.votes[place];
+            if epoch > vote.epoch {
+                *vote = Vote::new(run_id, epoch);
+            }
+            format!("*3\r\n:0\r\n{}:{}\r\n", bulk(&vote.leader), vote.epoch)
+        }
+        ["SENTINEL", "FAILOVER", _] => {
+            all.asked += 1;
+            "+OK\r\n".to_owned()
+        }
+        _ => format!("-ERR {words:?}\r\n"),
+    }
+}
+
+/// Answers the questions on a connection, each of which is a list of words.
+async fn serve(mut stream: TcpStream, place: usize, all: Shared) {
+    let mut heard = String::new();
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+        heard += str::from_utf8(&buffer[..read]).unwrap();
+        while let Some((words, rest)) = question(&heard) {
+            let said = answer(&words, place, &all);
+            heard = rest;
+            let _ = stream.write_all(said.as_bytes()).await;
+        }
+    }
+}
+
+/// Returns the words of the first question, if it is there, and what follows.
+fn question(heard: &str) -> Option<(Vec<String>, String)> {
+    let mut lines = heard
+        .split_inclusive("\r\n")
+        .filter(|line| line.ends_with("\r\n"));
+    let first = lines.next()?;
+    let number: usize = first.trim().strip_prefix('*')?.parse().ok()?;
+    let lines: Vec<&str> = lines.take(2 * number).collect();
+    if lines.len() < 2 * number {
+        return None;
+    }
+    let used = first.len() + lines.iter().map(|line| line.len()).sum::<usize>();
+    let words = lines
+        .iter()
+        .skip(1)
+        .step_by(2)
+        .map(|word| word.trim_end().to_owned());
+    Some((words.collect(), heard[used..].to_owned()))
+}
+
+/// Holds an election in which this happens after the votes, which takes longer than they are new. Returns what came of
+/// it, and how often a failover was asked for.
+async fn held(
+    down_after: u64,
+    ahead: Option<Duration>,
+    happens: impl Fn(&mut Sentinels),
+) -> (Result<Plan, Refusal>, usize) {
+    let all = Arc::new(Mutex::new(Sentinels {
+        flags: "master",
+        down_after,
+        votes: [(); 3].map(|()| Vote::new("bb", 4)),
+        asked: 0,
+    }));
+    let mut ways = Vec::new();
+    for place in 0..3 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        ways.push(Server::at(Endpoint::Tcp(listener.local_addr().unwrap())));
+        let all = Arc::clone(&all);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, place, Arc::clone(&all)));
+            }
+        });
+    }
+    let host = "10.0.0.2".parse().unwrap();
+    let master = Site {
+        endpoint: failover::Endpoint {
+            host: Host::Address(host),
+            port: 6379,
+        },
+        addresses: vec![host],
+        run_id: None,
+        place: Ok(Place::Elsewhere),
+    };
+    let request = Request {
+        name: "m",
+        master: &master,
+        ways: &ways,
+        terms: Terms {
+            needed: 2,
+            leaving: Vec::new(),
+            is_here: false,
+            near: None,
+            ahead,
+            over: 0,
+        },
+        step: STEP,
+    };
+    let lines = Lines::keeping();
+    let came = hold(&request, &lines, async |progress| {
+        if let Progress::Elected(_) = progress {
+            sleep(STEP + Duration::from_millis(100)).await;
+            happens(&mut all.lock().unwrap());
+        }
+    });
+    let came = came.await.map_err(|failed| failed.why);
+    let asked = all.lock().unwrap().asked;
+    (came, asked)
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_request_that_comes_late_is_sent_while_the_votes_stand() {
+    let (came, asked) = held(60_000, None, |_| {}).await;
+    assert!(came.is_ok(), "{came:?}");
+    assert_eq!(asked, 1);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_request_that_comes_late_is_not_sent_once_sentinel_has_begun_itself() {
+    let newer = |all: &mut Sentinels| all.votes[..2].fill(Vote::new("zz", 90));
+    let (came, asked) = held(60_000, None, newer).await;
+    assert!(matches!(came, Err(Refusal::Lost(..))), "{came:?}");
+    assert_eq!(asked, 0);
+    let begun = |all: &mut Sentinels| all.flags = "master,failover_in_progress";
+    let (came, asked) = held(60_000, None, begun).await;
+    assert!(matches!(came, Err(Refusal::Busy(..))), "{came:?}");
+    assert_eq!(asked, 0);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn nothing_is_asked_for_any_more_when_sentinel_is_about_to_decide() {
+    // When it was looked at there was time enough, and after the votes there is not.
+    let (down_after, ahead) = (60_000, Duration::from_millis(59_800));
+    let (came, asked) = held(down_after, Some(ahead), |_| {}).await;
+    assert!(matches!(came, Err(Refusal::TooLate(_))), "{came:?}");
+    assert_eq!(asked, 0);
+}
