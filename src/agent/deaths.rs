@@ -121,3 +121,6 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
