@@ -24,6 +24,7 @@ mod probes;
 mod progress;
 pub mod redis;
 mod redis_connection;
+mod redis_process;
 pub mod request;
 mod requests;
 pub mod sentinels;
