@@ -35,6 +35,7 @@ mod sight;
 pub mod snapshot;
 pub mod socket;
 pub mod socket_path;
+mod urgent;
 mod world;
 
 use std::cell::RefCell;

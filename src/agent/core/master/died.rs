@@ -177,6 +177,11 @@ impl Master {
         }
     }
 
+    /// Returns whether its VIP is to go as its Redis has died, before all else: that may be back at any moment.
+    pub fn has_to_let_go(&self) -> bool {
+        matches!(self.verdict, Verdict::Elsewhere(Why::Died))
+    }
+
     /// Ends that clients are refused in place of the dead Redis, once another host is known to have the VIP, or it
     /// belongs here again.
     pub(super) fn review_refusals(&mut self, actions: &mut Vec<Action>) {
