@@ -201,8 +201,8 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
         None
     }
 
-    /// Waits before the next connection. Orders are answered with why there is none. Returns whether anybody still
-    /// wants to know.
+    /// Waits before the next connection. Orders are answered with the reason why no connection is there. Returns
+    /// whether anybody still wants to know.
     async fn rest(&mut self, no: &NoAnswer) -> bool {
         let began = Instant::now();
         let is_uncertain = self.ended.is_some_and(|at| at.elapsed() < UNCERTAIN);

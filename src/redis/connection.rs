@@ -18,8 +18,10 @@ use super::tls::{self, Tls};
 use super::what_listens::{speaks_plain_text, speaks_tls};
 use super::{Answers, Words};
 
-/// How much is read at once, in bytes.
+/// How much is read at once, in bytes, once an answer is longer than what is waited with: the agent waits at several
+/// connections for each master.
 const CHUNK: usize = 1 << 14;
+const FIRST: usize = 1 << 9;
 
 /// How many bytes each answer of a conversation may have on the average, where there are many: a Sentinel
 /// that describes 25 others needs as much.
@@ -141,8 +143,10 @@ impl Connection {
 
     /// [`Connection::ask`].
     pub(super) async fn converse(&mut self, questions: &[Words], deadline: Deadline) -> Answers {
-        let (answers, end) = self.converse_partly(questions, deadline).await;
-        end.map(|()| answers)
+        let mut answers = Vec::with_capacity(questions.len());
+        self.converse_partly(questions, deadline, |answer| answers.push(answer))
+            .await?;
+        Ok(answers)
     }
 
     /// Asks all questions at once. Returns what each was answered as far as the conversation came; where it
@@ -157,11 +161,11 @@ impl Connection {
         let mut answers = Vec::with_capacity(questions.len());
         let asked = async {
             self.send_all(questions).await?;
-            self.read_into(&mut answers, first).await
+            self.read(first, |answer| answers.push(answer)).await
         };
         let mut heard = deadline.keep(asked).await;
         if heard.is_ok() {
-            let others = self.read_into(&mut answers, questions.len());
+            let others = self.read(questions.len() - first, |answer| answers.push(answer));
             heard = Deadline::within(rest).keep(others).await;
         }
         if let Err(no) = heard {
@@ -170,19 +174,23 @@ impl Connection {
         answers
     }
 
-    /// Asks all questions at once. Returns what was answered until then, and why not all was.
+    /// Asks all questions at once, and hands each answer to `take` as it comes: many long ones are not kept at the same
+    /// time.
+    ///
+    /// # Errors
+    ///
+    /// Why not all were answered until then.
     pub(super) async fn converse_partly(
         &mut self,
         questions: &[Words],
         deadline: Deadline,
-    ) -> (Vec<Result<Value, NoAnswer>>, Result<(), NoAnswer>) {
-        let mut answers = Vec::with_capacity(questions.len());
+        take: impl FnMut(Result<Value, NoAnswer>),
+    ) -> Result<(), NoAnswer> {
         let asked = async {
             self.send_all(questions).await?;
-            self.read_into(&mut answers, questions.len()).await
+            self.read(questions.len(), take).await
         };
-        let end = deadline.keep(asked).await;
-        (answers, end)
+        deadline.keep(asked).await
     }
 
     /// Sends questions, and reads the replies to AUTH and to questions that were dropped.
@@ -198,29 +206,29 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads answers until there are so many. They are filled in one by one, as this may be dropped before the
-    /// last.
-    async fn read_into(
+    /// Reads so many answers, and hands on each at once, as this may be dropped before the last.
+    async fn read(
         &mut self,
-        answers: &mut Vec<Result<Value, NoAnswer>>,
         number: usize,
+        mut take: impl FnMut(Result<Value, NoAnswer>),
     ) -> Result<(), NoAnswer> {
         let limit = ANSWER_LIMIT.max(FOR_EACH * number);
-        let size_of = |answer: &Result<Value, NoAnswer>| answer.as_ref().map_or(0, Value::size);
-        let mut size: usize = answers.iter().map(size_of).sum();
-        while answers.len() < number {
-            match (self.reply().await, answers.last()) {
-                (Ok(answer), _) => {
-                    size += size_of(&answer);
+        let mut size = 0;
+        let mut refused = None;
+        for _ in 0..number {
+            match self.reply().await {
+                Ok(answer) => {
+                    size += answer.as_ref().map_or(0, Value::size);
                     if size > limit {
                         self.ended = Some(NoAnswer::TooLong);
                         return Err(NoAnswer::TooLong);
                     }
-                    answers.push(answer);
+                    refused = answer.as_ref().err().cloned();
+                    take(answer);
                 }
                 // "DENIED", "max number of clients reached": the error says why it was the last.
-                (Err(NoAnswer::Broken(_)), Some(Err(last))) => return Err(last.clone()),
-                (Err(no), _) => return Err(no),
+                Err(no @ NoAnswer::Broken(_)) => return Err(refused.unwrap_or(no)),
+                Err(no) => return Err(no),
             }
         }
         Ok(())
@@ -282,11 +290,16 @@ impl Connection {
         loop {
             if let Some(value) = self.decoder.decode(&self.received)? {
                 self.received.drain(..mem::take(&mut self.decoder).used());
-                self.received.shrink_to(CHUNK);
+                self.received.shrink_to(FIRST);
                 return Ok(value);
             }
             // Exactly, or the buffer doubles beyond the limit.
-            self.received.reserve_exact(CHUNK);
+            let more = if self.received.is_empty() {
+                FIRST
+            } else {
+                CHUNK
+            };
+            self.received.reserve_exact(more);
             match self.stream.read_buf(&mut self.received).await {
                 Ok(0) => return Err(self.broken("the connection ended").await),
                 Ok(_) => self.may_want_tls = None,
