@@ -29,6 +29,7 @@ impl World {
         near: Vec<String>,
         over: u64,
     ) {
+        self.urgent.over().await;
         // It is never closed, so that this does not fail.
         let _turn = self.elections.acquire().await;
         let ways = self.ways.borrow().get(&name).cloned().unwrap_or_default();
@@ -121,3 +122,6 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,7 @@ mod probes;
 mod progress;
 pub mod redis;
 mod redis_connection;
+mod redis_process;
 pub mod request;
 mod requests;
 pub mod sentinels;
@@ -34,6 +35,7 @@ mod sight;
 pub mod snapshot;
 pub mod socket;
 pub mod socket_path;
+mod urgent;
 mod world;
 
 use std::cell::RefCell;

@@ -1,5 +1,6 @@
 //! The task behind a [`Watch`](super::redis::Watch): one connection, made anew whenever it ends.
 
+use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
+use super::redis_process::Process;
 use super::sight::{Because, Command, Order, PATIENCE, Seen, Wish};
 use crate::failover::Endpoint;
 use crate::redis::{Connection, NoAnswer, Server, State, Words};
@@ -19,6 +21,10 @@ const TICK: Duration = Duration::from_secs(1);
 const EXPECTED: Duration = Duration::from_millis(20);
 /// How often a connection is tried while it may be promoted.
 const RECONNECT: Duration = Duration::from_millis(5);
+/// How long after the end of a connection it is tried at once again and again, as long as it is not certain what it ended
+/// with: a process that is killed closes its connections and its port one after another, and some of it is left then.
+const UNCERTAIN: Duration = Duration::from_millis(200);
+const AT_ONCE: Duration = Duration::from_millis(1);
 /// A connection that ended sooner after an answer was no good one: then the next waits for a moment.
 const SHORT: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_millis(5);
@@ -35,8 +41,10 @@ pub(super) struct Watcher<K, T> {
     why: Because,
     /// What this connection has said.
     known: Option<State>,
-    /// The number of its process, as it said itself.
-    process: Option<u32>,
+    /// Its process, as it said itself.
+    process: Option<Process>,
+    /// When a connection ended on which it was well, until it is certain what it ended with.
+    ended: Option<Instant>,
     /// Whether there was no room for the last report: why it was asked then still counts.
     untold: bool,
 }
@@ -69,6 +77,7 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
             why: Because::Connected,
             known: None,
             process: None,
+            ended: None,
             untold: false,
         }
     }
@@ -89,6 +98,7 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
             if self.known.is_some() {
                 // It was well until now: its promotion, or its end. That is asked in this millisecond.
                 self.why = Because::Ended;
+                self.ended = Some(Instant::now());
                 // A Redis that ends every connection must not keep this host busy.
                 if began.elapsed() < SHORT {
                     sleep(AGAIN).await;
@@ -108,10 +118,11 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
             self.wishes.mark_unchanged();
             let asked = Instant::now();
             let until = asked + PATIENCE;
-            match State::ask(connection, self.known.as_ref(), until).await {
+            match self.ask(connection, until).await {
                 Ok(state) => {
                     self.backoff.reset();
-                    self.process = state.process;
+                    self.ended = None;
+                    self.note_process(state.process);
                     self.known = Some(state.clone());
                     let next = match self.report(Ok(state)) {
                         true => asked + self.interval(),
@@ -122,6 +133,7 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
                     }
                 }
                 Err(no) if connection.has_ended() => return Some(no),
+                Err(no @ NoAnswer::Broken(_)) => return Some(no),
                 Err(no @ NoAnswer::Silent(_)) => {
                     self.known = None;
                     return Some(no);
@@ -134,6 +146,23 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
                     }
                 }
             }
+        }
+    }
+
+    /// Asks, unless its process ends meanwhile.
+    async fn ask(&self, connection: &mut Connection, until: Instant) -> Result<State, NoAnswer> {
+        let process = self.process.as_ref().filter(|_| self.known.is_some());
+        let answer = pin!(State::ask(connection, self.known.as_ref(), until));
+        match select(answer, pin!(end_of(process))).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right((no, _)) => Err(no),
+        }
+    }
+
+    /// Keeps what is known of the same process: that it has ended is told once.
+    fn note_process(&mut self, number: Option<u32>) {
+        if self.process.as_ref().map(Process::number) != number {
+            self.process = number.map(Process::of);
         }
     }
 
@@ -176,11 +205,15 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
     /// whether anybody still wants to know.
     async fn rest(&mut self, no: &NoAnswer) -> bool {
         let began = Instant::now();
-        let wait = self.backoff.wait().min(TICK);
+        let is_uncertain = self.ended.is_some_and(|at| at.elapsed() < UNCERTAIN);
+        let wait = match is_uncertain {
+            true => AT_ONCE,
+            false => self.backoff.wait().min(TICK),
+        };
         self.why = Because::Connected;
         loop {
             let until = match self.expects() {
-                true => began + RECONNECT,
+                true => began + wait.min(RECONNECT),
                 false => began + wait,
             };
             match self.woken(None, until).await {
@@ -211,18 +244,23 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
                 None => Woken::NobodyListens,
             }
         });
+        let process = self.process.as_ref().filter(|_| self.known.is_some());
         let ended = pin!(async {
             let Some(connection) = connection else {
-                return std::future::pending().await;
+                return pending().await;
             };
-            loop {
-                // What it sends unasked means nothing here.
-                if let Err(no) = connection.next().await
-                    && connection.has_ended()
-                {
-                    return Woken::Ended(no);
+            let connection = pin!(async {
+                loop {
+                    // What it sends unasked means nothing here.
+                    if let Err(no) = connection.next().await
+                        && connection.has_ended()
+                    {
+                        return no;
+                    }
                 }
-            }
+            });
+            let process = pin!(end_of(process));
+            Woken::Ended(select(connection, process).await.factor_first().0)
         });
         let time = pin!(async {
             sleep_until(until).await;
@@ -280,10 +318,14 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
         let is_refused = state.as_ref().is_err_and(NoAnswer::is_refused);
         // It has started a moment ago, and so has ended before.
         let is_loading = state.as_ref().is_err_and(NoAnswer::is_loading);
+        // One that listens no more may be at the end of its shutdown, or listen elsewhere now.
+        let lives = |process: &Process| process.is_a_living_redis();
+        let is_gone = is_loading || is_refused && !self.process.as_ref().is_some_and(lives);
+        self.ended.take_if(|_| is_gone);
         let seen = Seen {
             key,
             why,
-            is_gone: is_loading || is_refused && !self.process.is_some_and(is_a_living_redis),
+            is_gone,
             state,
         };
         self.untold = self.to.try_send(seen.into()).is_err();
@@ -291,17 +333,13 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
     }
 }
 
-/// Whether this process is seen to be a Redis that has not ended: it listens no more, and may be at the end of its
-/// shutdown, or listen elsewhere now. Of a Redis in a container the number means nothing here, or another program.
-fn is_a_living_redis(process: u32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else {
-        return false;
-    };
-    // `number (name) state ...` (proc_pid_stat(5)); a name may have spaces and brackets.
-    let name = stat.split_once('(').map(|(_, rest)| rest);
-    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
-    let is_redis = |name: &str| ["redis", "valkey"].iter().any(|it| name.starts_with(it));
-    name.is_some_and(is_redis) && state.is_some_and(|state| !state.starts_with(['Z', 'X']))
+/// Waits for the end of a process, for ever where that is not seen. Returns why its connection tells nothing more.
+async fn end_of(process: Option<&Process>) -> NoAnswer {
+    match process {
+        Some(process) => process.ended().await,
+        None => pending().await,
+    }
+    NoAnswer::Broken("its process has ended".into())
 }
 
 fn words(words: &[&str]) -> Words {

@@ -8,6 +8,7 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use super::core::{Event, Settled, Time};
+use super::urgent::Turn;
 use super::world::World;
 use crate::config::Target;
 use crate::deeds::tickle;
@@ -29,11 +30,13 @@ const ATTEMPT: Duration = Duration::from_secs(20);
 const COMMANDS_AGAIN: Duration = Duration::from_secs(30);
 
 impl World {
-    /// Settles a master by what is known, and tells the core how that ended.
-    pub(super) async fn settle(self: Rc<Self>, name: String) {
+    /// Settles a master by what is known, and tells the core how that ended. All else waits as long as this has its
+    /// `turn`.
+    pub(super) async fn settle(self: Rc<Self>, name: String, turn: Option<Turn>) {
         let config = Rc::clone(&self.config);
         let targets = Target::of(&config, &[&name]).unwrap_or_default();
         let (task, first_frame) = self.attempt(&name, targets, None).await;
+        drop(turn);
         let settled = Settled {
             verdict: task.verdict.clone(),
             failed: failed(&task),

@@ -14,13 +14,14 @@ use tokio::time::{timeout, timeout_at};
 
 use super::announcing::announcers;
 use super::clients::Known;
-use super::core::{Action, Core, Event, Settings, Stands, Time};
+use super::core::{Action, Core, Event, Master, Settings, Stands, Time};
 use super::following::{Followed, Watched};
 use super::journal::say_of;
 use super::last_failovers::LastFailovers;
 use super::maintenance::Maintenance;
 use super::orders::Orders;
 use super::progress::Progress;
+use super::urgent::Urgent;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
 use crate::deeds::tickle::OrphansPace;
@@ -88,6 +89,8 @@ pub(super) struct World {
     pub(super) ways: RefCell<BTreeMap<String, Vec<Server>>>,
     /// One election at a time: the Sentinels have one epoch for all masters.
     pub(super) elections: Semaphore,
+    /// The releases that all else waits for.
+    pub(super) urgent: Rc<Urgent>,
     /// Who refuses clients in place of a dead Redis, by the master's name.
     pub(super) refusing: RefCell<BTreeMap<String, AbortHandle>>,
     /// Each Redis of this host that may not be told to follow another: that was said.
@@ -163,6 +166,7 @@ impl World {
             asks: RefCell::default(),
             ways: RefCell::default(),
             elections: Semaphore::new(1),
+            urgent: Rc::default(),
             refusing: RefCell::default(),
             has_refused_to_follow: RefCell::default(),
             answers: RefCell::default(),
@@ -241,6 +245,7 @@ impl World {
 
     /// Asks the Sentinels. A round that does not end is given up, and the next one begins.
     async fn ask(self: Rc<Self>, some: Option<Vec<String>>) {
+        self.urgent.over().await;
         self.rounds_begun.set(self.rounds_begun.get() + 1);
         let _ = timeout(ROUND, Rc::clone(&self).poll(some)).await;
         self.tell(Event::PollEnded).await;
@@ -256,7 +261,10 @@ impl World {
                 spawn_local(async move { world.ask(Some(names)).await });
             }
             Action::Settle(name) => {
-                spawn_local(async move { world.settle(name).await });
+                let core = self.core.borrow();
+                let is_urgent = core.master(&name).is_some_and(Master::has_to_let_go);
+                let turn = is_urgent.then(|| self.urgent.begin());
+                spawn_local(async move { world.settle(name, turn).await });
             }
             Action::Expect(name, at) => {
                 if let Some(watched) = self.watched.borrow().get(&(name, at)) {

@@ -61,6 +61,35 @@ fn a_sentinel_fails_over_long_before_it_would_by_itself() {
 }
 
 #[test]
+fn a_redis_that_is_killed_while_a_child_of_it_saves_is_failed_over_and_its_clients_are_reset() {
+    let site = with_slow_sentinels();
+    let blocked = site.blocked(&M, "BLPOP nothing 0");
+    let slowly = ["config", "set", "rdb-key-save-delay", "100000000"];
+    for words in [&slowly[..], &["set", "key", "value"], &["bgsave"]] {
+        site.ask("server1", M.port, words).unwrap();
+    }
+    // The child keeps all connections open, and ends with the lab.
+    site.kill_redis(&M, "server1");
+    let heir = heir(&site, &[]);
+    site.settles(&M, heir);
+    assert_eq!(blocked.end(), "Connection reset by peer");
+    assert_eq!((site.promotions(), site.asked()), (1, 1));
+}
+
+#[test]
+fn a_redis_that_is_stopped_has_not_died() {
+    let site = with_slow_sentinels();
+    let redis = site.listener("server1", M.port);
+    site.signal(&redis, "STOP");
+    // It is silent for longer than it is waited for.
+    site.seconds_pass("server1", 3.0);
+    assert_eq!(site.holders(M.vip), ["server1"]);
+    site.go_on(&redis);
+    site.settles(&M, "server1");
+    assert_eq!((site.promotions(), site.asked()), (0, 0));
+}
+
+#[test]
 fn a_new_master_that_dies_at_once_is_left_to_sentinel() {
     let site = slow(Site::of_equals(M));
     site.kill_redis(&M, "server1");

@@ -73,6 +73,24 @@ fn a_master_that_is_back_after_300_ms_with_its_log_is_a_replica() {
 }
 
 #[test]
+fn where_no_replica_may_be_promoted_a_master_that_is_back_gets_its_vip_again() {
+    let site = Site::with_agents(&[M]);
+    site.down_after(30_000);
+    for server in ["server2", "server3"] {
+        let words = ["config", "set", "replica-priority", "0"];
+        assert_eq!(site.ask(server, M.port, &words).unwrap(), "OK");
+    }
+    site.wait_until_none_may_be_promoted(&M);
+    let writers = site.writers(&M, 1);
+    writers.wait_for(BETWEEN);
+    site.kill_and_restart(&M, "server1", Duration::from_millis(100));
+    assert!(!site.was_asked());
+    writers.wait_for(BETWEEN);
+    site.settles(&M, "server1");
+    assert_eq!((site.promotions(), site.asked()), (0, 0));
+}
+
+#[test]
 fn a_master_that_is_back_before_its_agent_looks_is_not_taken_for_the_same() {
     let is_shown = (0..TRIES).any(|_| is_noticed());
     assert!(is_shown, "no Sentinel was asked in {TRIES} sites");

@@ -23,10 +23,15 @@ use crate::redis_client::{
     Process, at, block_on, inside, make_certificates, tls_conf, with_password, with_tls,
 };
 
-/// Runs a test of this module on a host of its own, where tasks may be spawned.
+/// Runs a test of this module, or of the one that its name begins with, on a host of its own, where tasks may be
+/// spawned.
 #[track_caller]
-fn on_a_host<F: Future<Output = ()>>(name: &str, test: impl FnOnce(PathBuf) -> F) {
-    inside(&format!("agent_watch::{name}"), |dir| {
+pub fn on_a_host<F: Future<Output = ()>>(name: &str, test: impl FnOnce(PathBuf) -> F) {
+    let name = match name.contains("::") {
+        true => name.to_owned(),
+        false => format!("agent_watch::{name}"),
+    };
+    inside(&name, |dir| {
         block_on(LocalSet::new().run_until(test(dir.to_owned())));
     });
 }
@@ -41,7 +46,8 @@ fn start(dir: &Path, program: &'static str, port: u16, conf: &str) -> Process {
     started.join().unwrap()
 }
 
-fn redis(dir: &Path, port: u16, conf: &str) -> Process {
+/// Starts a Redis that saves nothing by itself.
+pub fn redis(dir: &Path, port: u16, conf: &str) -> Process {
     start(dir, "redis-server", port, &format!("save \"\"\n{conf}"))
 }
 
@@ -49,14 +55,16 @@ fn words(line: &str) -> Words {
     line.split(' ').map(str::to_owned).collect()
 }
 
-async fn say(server: &Server, lines: &[&str]) -> Vec<Result<Value, NoAnswer>> {
+/// Says these lines, and returns the answers.
+pub async fn say(server: &Server, lines: &[&str]) -> Vec<Result<Value, NoAnswer>> {
     let questions: Vec<Words> = lines.iter().map(|line| words(line)).collect();
     ask(server, &Lines::default(), &questions, PATIENCE)
         .await
         .unwrap()
 }
 
-fn signal(process: &Process, signal: Signal) {
+/// Signals a server.
+pub fn signal(process: &Process, signal: Signal) {
     let pid = i32::try_from(process.0.id()).unwrap();
     kill(Pid::from_raw(pid), signal).unwrap();
 }
@@ -69,7 +77,7 @@ fn link(state: &str) {
 }
 
 /// Waits for something that arrives.
-async fn arrives<T: std::fmt::Debug, U>(
+pub async fn arrives<T: std::fmt::Debug, U>(
     what: &str,
     from: &mut Receiver<T>,
     mut wanted: impl FnMut(&T) -> Option<U>,
@@ -87,15 +95,21 @@ async fn arrives<T: std::fmt::Debug, U>(
     }
 }
 
-type Sights = Receiver<Seen<u8>>;
+/// What is seen of a Redis.
+pub type Sights = Receiver<Seen<u8>>;
 
-fn watch(server: Server) -> (Watch, Sights) {
+/// Watches a Redis.
+pub fn watch(server: Server) -> (Watch, Sights) {
     let (to, seen) = mpsc::channel(64);
     (Watch::start(server, 1, to), seen)
 }
 
 /// Waits until the Redis is seen so, whatever was the reason to ask.
-async fn seen(sights: &mut Sights, what: &str, so: impl Fn(&State) -> bool) -> (State, Because) {
+pub async fn seen(
+    sights: &mut Sights,
+    what: &str,
+    so: impl Fn(&State) -> bool,
+) -> (State, Because) {
     arrives(what, sights, |seen| {
         let state = seen.state.as_ref().ok().filter(|state| so(state))?;
         Some((state.clone(), seen.why))

@@ -14,6 +14,7 @@ mod agent_partition;
 mod agent_passwords;
 mod agent_planned;
 mod agent_redis_death;
+mod agent_redis_end;
 mod agent_redis_kills;
 mod agent_redis_reborn;
 mod agent_requests;

@@ -133,8 +133,8 @@ impl Master {
             self.end_death();
             return;
         }
-        let is_due = death.again().is_some_and(|at| at <= now) && self.promotion.is_none();
-        if !is_due {
+        let is_due = death.again().is_some_and(|at| at <= now);
+        if !is_due || self.is_failed_over(known) {
             return;
         }
         let died = death.died.clone();
@@ -147,6 +147,14 @@ impl Master {
             self.end_death();
             self.end_timeline("aborted", now);
         }
+    }
+
+    /// Returns whether a failover that was published goes on: a Sentinel says so, or its Redis is the master. Otherwise
+    /// its leader is gone, and will not say that it has given up: the VIP would be nowhere for the leader's whole time,
+    /// three minutes by default.
+    fn is_failed_over(&self, known: &Evidence) -> bool {
+        let says_so = self.facts.as_ref().is_some_and(|facts| facts.fails_over);
+        self.promotion.is_some() && (says_so || known.promoted().is_some())
     }
 
     /// Notes a failover, whoever has begun it: the next is not asked for too soon.
@@ -175,6 +183,11 @@ impl Master {
         if let Some(death) = &mut self.death {
             death.stage = Stage::Waiting(now);
         }
+    }
+
+    /// Returns whether its VIP is to go as its Redis has died, before all else: that may be back at any moment.
+    pub fn has_to_let_go(&self) -> bool {
+        matches!(self.verdict, Verdict::Elsewhere(Why::Died))
     }
 
     /// Ends that clients are refused in place of the dead Redis, once another host is known to have the VIP, or it

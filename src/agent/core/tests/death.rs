@@ -157,6 +157,55 @@ fn there_is_another_round_of_votes_only_when_nothing_has_come_of_the_first() {
 }
 
 #[test]
+fn a_leader_that_dies_after_its_choice_keeps_the_vip_from_a_redis_that_is_back_for_5_s_only() {
+    let told = |fails_over: bool| {
+        Box::new(Facts {
+            fails_over,
+            ..*facts([HERE; 3], Role::Master)
+        })
+    };
+    let died = |agent: &Agent| matches!(agent.master().verdict, Verdict::Elsewhere(Why::Died));
+    let published = || {
+        let mut agent = asked();
+        agent.on(100, promotes(AWAY));
+        back(20, &mut agent);
+        agent
+    };
+    // It lives, and may take as long as failover-timeout says.
+    let mut agent = published();
+    for _ in 0..20 {
+        agent.polled(500, told(true));
+        assert!(died(&agent));
+    }
+    let actions = agent.polled(500, told(false));
+    assert!(
+        actions.contains(&settle()) && actions.contains(&refuses(false)),
+        "{actions:?}"
+    );
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Here(_, Why::Majority)
+    ));
+    // It does not say that it fails over before it has begun, or any more once it has ended.
+    let mut agent = published();
+    for _ in 0..8 {
+        agent.polled(500, told(false));
+        assert!(died(&agent));
+    }
+    let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None);
+    agent.on(10, chosen);
+    agent.polled(500, told(false));
+    for _ in 0..4 {
+        agent.polled(500, told(false));
+    }
+    let verdict = &agent.master().verdict;
+    assert!(
+        matches!(verdict, Verdict::Elsewhere(Why::Promoted)),
+        "{verdict:?}"
+    );
+}
+
+#[test]
 fn where_nobody_was_asked_a_redis_that_is_back_gets_its_vip_again() {
     let mut agent = master();
     agent.on(50, silent(true));
