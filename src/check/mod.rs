@@ -9,8 +9,10 @@ mod interface;
 mod peers;
 mod process;
 mod redis;
+mod rights;
 mod sentinel;
 mod vip;
+mod votes;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -112,7 +114,8 @@ pub async fn run(path: &Path) -> Findings {
     findings.add("netlink", "", cut.as_ref().err().and_then(fault));
     let cut = cut.ok().flatten();
     redis::judge(&known, cut.as_deref(), &mut findings).await;
-    peers::judge(&known, &mut findings).await;
+    let others = peers::judge(&known, &mut findings).await;
+    votes::judge(&known, &others, &mut findings).await;
     host::judge(&known, &mut findings);
     findings
 }

@@ -24,10 +24,11 @@ async fn ask(known: &Known) -> Vec<Tried> {
     try_others(&known.config, &others).await.unwrap_or_default()
 }
 
-pub async fn judge(known: &Known, findings: &mut Findings) {
-    let others = &ask(known).await;
-    for other in others {
-        findings.add("peers", other.at, answer(other, others, known));
+/// Judges the other Sentinels. Returns what they answered.
+pub async fn judge(known: &Known, findings: &mut Findings) -> Vec<Tried> {
+    let others = ask(known).await;
+    for other in &others {
+        findings.add("peers", other.at, answer(other, &others, known));
     }
     let memory = match remembered::check() {
         Ok(()) => None,
@@ -41,6 +42,7 @@ pub async fn judge(known: &Known, findings: &mut Findings) {
         ),
     };
     findings.add("memory", "", memory);
+    others
 }
 
 /// One that cannot be reached is another check's matter.

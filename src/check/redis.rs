@@ -1,5 +1,5 @@
 //! The Redis servers and the other Sentinels: whether they are reached and replicate, what this host's Redis
-//! answers, and whether a planned failover can lose nothing.
+//! answers, and whether a master that is cut off stops taking writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Known;
+use super::{Known, rights};
 use crate::evidence::Site;
 use crate::exit::Fault;
 use crate::failover::Host;
@@ -27,8 +27,8 @@ const ANSWER: Duration = Duration::from_millis(800);
 /// How many connections are tried at once.
 const AT_ONCE: usize = 64;
 
-/// What a Redis answers to `CONFIG GET`, `ROLE` and `CLIENT PAUSE`.
-type Answers = [Result<Value, NoAnswer>; 3];
+/// What a Redis answers to `CONFIG GET` and `ROLE`.
+type Answers = [Result<Value, NoAnswer>; 2];
 
 /// Judges all servers. `cut` is an interface without carrier, which explains why servers are out of reach.
 pub async fn judge(known: &Known, cut: Option<&str>, findings: &mut Findings) {
@@ -69,16 +69,16 @@ pub async fn judge(known: &Known, cut: Option<&str>, findings: &mut Findings) {
         for at in here.filter_map(at) {
             let answers = ask_redis(known, &one.name, at).await;
             findings.add("redis-role", at, answers.as_ref().err().and_then(fault));
-            let Ok([number, role, paused]) = answers else {
+            let Ok([number, role]) = answers else {
                 continue;
             };
             findings.add("announced-address", at, shared_address(at, &role));
             if one.redises.len() > 2 {
                 findings.add("min-replicas", at, min_replicas(number));
             }
-            // Without an agent nobody pauses writes.
+            // Without an agent nobody asks for more.
             if known.agent.is_ok() {
-                findings.add("write-pause", at, write_pause(&paused));
+                rights::judge(known, &one.name, at, findings).await;
             }
         }
     }
@@ -105,8 +105,6 @@ async fn ask_redis(known: &Known, name: &str, at: SocketAddr) -> Result<Answers,
         // The pattern covers the name before Redis 5, too.
         words(&["CONFIG", "GET", "min-*-to-write"]),
         words(&["ROLE"]),
-        // Pauses nothing: the time is no number, which is looked at after the right to pause and the form.
-        words(&["CLIENT", "PAUSE", "none", "WRITE"]),
     ];
     let lines = Lines::default();
     let asked = join(
@@ -116,7 +114,7 @@ async fn ask_redis(known: &Known, name: &str, at: SocketAddr) -> Result<Answers,
     let (role, answers) = asked.await;
     role.map_err(|no| redis_fault(&no, at, name))?;
     let answers = answers.ok().and_then(|all| all.try_into().ok());
-    Ok(answers.unwrap_or_else(|| [0; 3].map(|_| Err(NoAnswer::Silent(ANSWER)))))
+    Ok(answers.unwrap_or_else(|| [0; 2].map(|_| Err(NoAnswer::Silent(ANSWER)))))
 }
 
 /// An address that every host has, such as that of Docker's bridge, is no host's in particular.
@@ -207,24 +205,6 @@ fn min_replicas(answer: Result<Value, NoAnswer>) -> Verdict {
         "min-replicas-to-write is 0: a master that is cut off goes on taking writes, which are lost",
         "Set `min-replicas-to-write 1` and `min-replicas-max-lag 10` in redis.conf of every server.",
     )
-}
-
-/// Judges whether the agent can pause writes, by the answer to a pause whose time is no number.
-fn write_pause(answer: &Result<Value, NoAnswer>) -> Verdict {
-    const COST: &str = "in a planned failover away from here writes are lost";
-    match answer {
-        Err(NoAnswer::NotAllowed(_)) => warning(
-            format!("the user of the configuration may not pause writes: {COST}"),
-            "It needs +client|pause and +client|unpause.",
-        ),
-        // As no number it is refused where all else is right.
-        Err(NoAnswer::Refused(why)) if why.contains("timeout is not") => None,
-        Err(NoAnswer::Refused(why) | NoAnswer::UnknownCommand(why)) => warning(
-            format!("it cannot pause writes ({}): {COST}", escape(why)),
-            "Redis can since 6.2, where CLIENT is not renamed.",
-        ),
-        _ => unknown("it did not tell whether it can pause writes"),
-    }
 }
 
 /// Judges whether the agent of the old master may ask this replica for its role, where that needs a password.

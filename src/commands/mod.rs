@@ -102,7 +102,16 @@ async fn load(
     masters: &[impl AsRef<str>],
     started: Instant,
 ) -> Result<Config, Fault> {
-    config::load(&config_path(options), masters, started + once::PATIENCE).await
+    load_until(options, masters, started + once::PATIENCE).await
+}
+
+/// As [`load`], and retries passing faults until then.
+async fn load_until(
+    options: &Options,
+    masters: &[impl AsRef<str>],
+    until: Instant,
+) -> Result<Config, Fault> {
+    config::load(&config_path(options), masters, until).await
 }
 
 /// Returns the configuration's path: the options', the environment's, or the default.

@@ -156,6 +156,11 @@ pub fn election_questions(
     ]
 }
 
+/// Returns the request to begin a failover.
+pub fn to_begin(name: &str) -> Words {
+    words(&["SENTINEL", "FAILOVER", name])
+}
+
 /// Reads the answers to [`election_questions`].
 pub fn read_voted(who: String, answers: Vec<Result<Value, NoAnswer>>) -> Option<Voted> {
     let mut answers = answers.into_iter();
@@ -289,6 +294,6 @@ fn time(described: &Value, name: &str) -> Option<Duration> {
     number(described, name).map(Duration::from_millis)
 }
 
-pub(super) fn words(words: &[&str]) -> Words {
+fn words(words: &[&str]) -> Words {
     words.iter().map(|&word| word.to_owned()).collect()
 }

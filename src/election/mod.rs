@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::look::{Candidate, Look};
-use self::look::{election_questions, questions, read, read_voted, words};
+use self::look::{election_questions, questions, read, read_voted, to_begin};
 use self::rules::ABOVE;
 pub use self::rules::{Plan, Refusal, Round, Terms};
 use crate::evidence::Site;
@@ -167,7 +167,7 @@ async fn votes(
 /// Asks once, and nobody else whatever comes of it. The answer is waited for longer than a step: it decides nothing any
 /// more, and tells what is written to the log.
 async fn begin(request: &Request<'_>, server: &Server, lines: &Lines) -> Result<(), Refusal> {
-    let question = [words(&["SENTINEL", "FAILOVER", request.name])];
+    let question = [to_begin(request.name)];
     match redis::ask(server, lines, &question, request.step.max(PATIENT)).await {
         Ok(mut answers) => match answers.pop() {
             Some(Ok(_)) => Ok(()),

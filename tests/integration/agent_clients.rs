@@ -190,6 +190,109 @@ fn what_is_forged_on_the_channel_does_no_harm() {
     assert!(line.contains(" clients=6 "), "{line}");
 }
 
+#[test]
+fn an_address_of_many_hosts_is_sent_nothing() {
+    let site = Site::with_agents(&[M]);
+    let publish = |text: &str| {
+        let words = ["publish", "vipswitch:clients:192.168.56.250", text];
+        site.ask("server1", M.port, &words).unwrap();
+    };
+    // The broadcast address of the subnet is plausible elsewhere; the kernel refuses it.
+    let forged = || {
+        publish("1 8000 came c0a838ff0001");
+        known(&site, "server2") == 1
+    };
+    site.down_after(2_000);
+    eventually("server2 knows it", forged);
+    site.kill_host("server1");
+    let line = told(&site);
+    assert!(line.contains(" clients=1 packets=0 "), "{line}");
+}
+
+/// Perl: publishes until there is a file, at a Redis, as a user who may only publish: clients that nobody has, by
+/// thousands, for this VIP and another; lists of none; what makes no sense; and what is too long.
+const FLOOD: &str = r#"
+use IO::Socket::INET;
+my ($at, $stop) = @ARGV;
+my $redis = IO::Socket::INET->new(PeerAddr => $at) or die $!;
+sub words { "*" . @_ . "\r\n" . join "", map { "\$" . length($_) . "\r\n$_\r\n" } @_ }
+sub many { my ($first) = @_; join "", map { sprintf "0a%06x%04x", $first, $_ } 1 .. 1024 }
+my $channel = "vipswitch:clients:192.168.56";
+my $long = "1 8000 came " . "0a0000010001" x 80_000;
+print $redis words("AUTH", "forger", "word");
+<$redis> =~ /^\+OK/ or die;
+for (my $first = 0; !-e $stop; $first = ($first + 1) % 65536) {
+    my $many = many($first);
+    my @all = map { words("PUBLISH", @$_) } ["$channel.250", "1 8000 came $many"],
+        ["$channel.250", "1 8000 gone " . many($first + 1)], ["$channel.250", "1 8000 all $many"],
+        ["$channel.251", "1 8000 came $many"], ["$channel.250", "1 9000 came $many"], ["$channel.250", ""],
+        ["$channel.250", "\xff" x 999];
+    push @all, words("PUBLISH", "$channel.250", $long) unless $first % 100;
+    print $redis @all;
+    <$redis> for @all;
+}
+"#;
+
+/// What an agent may take beside its executable, in kB: 200,000 clients have 3,600, and a message 1,024.
+const SMALL: u64 = 16_000;
+
+/// Returns how many kB an agent takes beside its executable.
+fn memory(site: &Site, server: &str) -> u64 {
+    let pid = site.agent(server).expect("the agent answers")["pid"].to_string();
+    let path = format!("/proc/{pid}/status");
+    let status = site.host(server).run("cat", [&path]);
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let number = line.unwrap().trim().trim_end_matches(" kB");
+    number.parse().unwrap()
+}
+
+#[test]
+fn a_flood_on_the_channel_leaves_the_agents_small_and_at_work() {
+    let site = Site::with_agents(&[M]);
+    let crowd = site.crowd(VIP, 5, After::Reconnect);
+    wait_until_known(&site, 5);
+    let rights = [
+        "on",
+        ">word",
+        "resetchannels",
+        "&vipswitch:*",
+        "-@all",
+        "+publish",
+    ];
+    let user = [&["acl", "setuser", "forger"][..], &rights].concat();
+    assert_eq!(site.ask("server1", M.port, &user).unwrap(), "OK");
+    let stop = site.dir().join("enough");
+    let mut flood = site.host("client").command("perl");
+    flood.args(["-e", FLOOD, "192.168.56.101:8000"]).arg(&stop);
+    let mut flood = flood.spawn().unwrap();
+    eventually("the forged ones are known", || {
+        known(&site, "server2") > 10_000 && known(&site, "server3") > 10_000
+    });
+    for _ in 0..5 {
+        site.seconds_pass("server2", 1.0);
+        for server in SERVERS {
+            let memory = memory(&site, server);
+            assert!(memory < SMALL, "{server}: {memory} kB");
+        }
+    }
+    // In the midst of it the VIP moves as ever.
+    site.fail_over(&M, "server3", "server2");
+    site.settles(&M, "server2");
+    fs::write(&stop, "").unwrap();
+    assert!(crate::common::end_of(&mut flood).success());
+    // What was forged is forgotten with the next lists of the holder.
+    crowd.wait_for_ends(5);
+    eventually("the true ones alone are known", || {
+        known(&site, "server1") == 5 && known(&site, "server3") == 5
+    });
+    for server in SERVERS {
+        let memory = memory(&site, server);
+        assert!(memory < SMALL, "{server}: {memory} kB");
+    }
+}
+
 /// What the documents say that the agent's user of a Redis needs.
 const REDIS_USER: [&str; 9] = [
     "resetchannels",

@@ -1,7 +1,10 @@
 //! Agents where every Redis and every Sentinel wants TLS and a certificate.
 
-use crate::common::eventually;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, Stdio};
+
 use crate::common::redis::{MASTER_8000, Master, SENTINEL_PORT, SERVERS, Site};
+use crate::common::{end_of, eventually};
 use crate::redis_client::make_certificates;
 
 const M: Master = MASTER_8000;
@@ -56,4 +59,48 @@ fn a_planned_failover_and_a_kill_with_tls() {
     site.wait_until_well(&M, "server2");
     site.kill(&M, "server2", "server1");
     site.settles(&M, "server1");
+}
+
+/// A client that waits in SUBSCRIBE, by the VIP.
+fn subscriber(site: &Site) -> Child {
+    let dir = site.dir().display();
+    let words = format!(
+        "s_client -quiet -connect {}:{} -CAfile {dir}/ca.crt -cert {dir}/redis.crt -key {dir}/redis.key",
+        M.vip, M.port
+    );
+    let mut client = site.host("client").command("openssl");
+    client.args(words.split(' ')).stdin(Stdio::piped());
+    client.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut client = client.spawn().unwrap();
+    let stdin = client.stdin.as_mut().unwrap();
+    stdin.write_all(b"SUBSCRIBE channel\r\n").unwrap();
+    let mut line = String::new();
+    let mut reader = BufReader::new(client.stdout.as_mut().unwrap());
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "*3\r\n");
+    client
+}
+
+#[test]
+fn clients_of_a_host_that_dies_are_reset_with_tls() {
+    let site = site();
+    let clients = [(); 3].map(|()| subscriber(&site));
+    eventually("the agents of the other hosts know the clients", || {
+        ["server2", "server3"].iter().all(|server| {
+            let known = site.agent(server);
+            known.is_some_and(|known| known["masters"][0]["known_clients"] == 3)
+        })
+    });
+    site.down_after(2_000);
+    site.kill_host("server1");
+    for mut client in clients {
+        end_of(&mut client);
+        let mut said = String::new();
+        let mut stderr = client.stderr.take().unwrap();
+        stderr.read_to_string(&mut said).unwrap();
+        // ECONNRESET.
+        assert!(said.contains("errno=104"), "{said}");
+    }
+    let line = site.lab().logged(&["of the last holder of", " packets="]);
+    assert!(line.contains(" clients=3 "), "{line}");
 }

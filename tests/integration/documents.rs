@@ -300,6 +300,30 @@ fn the_units_call_the_program_with_options_that_it_has() {
 }
 
 #[test]
+fn the_units_that_serve_every_master_may_open_files_for_a_thousand() {
+    // Up to six for each master in the agent, 15 in a hand-over, 3 in sync: as counted with 50 masters.
+    for (unit, each) in [
+        (
+            include_str!("../../packaging/systemd/vipswitch-agent.service"),
+            6,
+        ),
+        (
+            include_str!("../../packaging/systemd/vipswitch-handover.service"),
+            15,
+        ),
+        (
+            include_str!("../../packaging/systemd/vipswitch-sync.service"),
+            3,
+        ),
+    ] {
+        let mut lines = unit.lines();
+        let limit = lines.find_map(|line| line.strip_prefix("LimitNOFILE="));
+        let limit: usize = limit.expect("LimitNOFILE=").parse().unwrap();
+        assert!(limit >= 1_000 * each + 100, "{limit}");
+    }
+}
+
+#[test]
 fn the_readme_is_short() {
     let lines = readme().lines().count();
     assert!(lines <= 220, "README.md has {lines} lines");

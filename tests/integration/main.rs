@@ -23,6 +23,7 @@ mod agent_tls;
 mod agent_watch;
 mod announcer;
 mod check;
+mod check_rights;
 mod command_line;
 mod common;
 mod configuration;

@@ -1,8 +1,10 @@
 //! `vipswitch failover --from-this-host`, which a server runs before it shuts down: what it hands over, and what it leaves
 //! to Sentinel.
 
+use std::io::Write as _;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 
 use crate::common::redis::{MASTER_8000, MASTER_8001, Master, SERVERS, Site};
@@ -64,6 +66,27 @@ fn all_masters_of_a_server_are_handed_over_and_no_acknowledged_write_is_lost() {
     // Where the machine is so busy that the promotion is faster than the pause, it is told.
     let is_told = told.iter().any(|told| told["bytes_behind"] != 0);
     assert!(lost.count() == 0 || is_told, "{told:#?}");
+}
+
+#[test]
+fn a_reader_that_has_stopped_reading_keeps_nobody_from_handing_over() {
+    let site = Site::with_agents(&[M]);
+    site.wait_until_well(&M, "server1");
+    // As a journal that hangs while the machine shuts down.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    let mut command = site.host("server1").command(crate::common::executable());
+    command
+        .args(["failover", "--from-this-host"])
+        .stdout(writer);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let line = site.lab().logged(&["failover=asked", "master=master8000"]);
+    assert!(line.contains("exit=0"), "{line}");
+    crate::common::end_of(&mut child);
+    site.settles(&M, "server2");
+    drop(reader);
 }
 
 #[test]

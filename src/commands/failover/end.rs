@@ -55,7 +55,7 @@ impl Verb<'_> {
             };
             let at = sign.at.saturating_duration_since(began);
             told.steps.extend(course.see(sign.seen, at));
-            told.tell_steps(milliseconds(at) - late).await?;
+            told.tell_steps(milliseconds(at) - late).await;
             if course.is_aborted {
                 return Err(given_up(told).into());
             }
@@ -118,15 +118,10 @@ impl Verb<'_> {
         Ok(())
     }
 
-    pub(super) async fn tell_end(
-        &self,
-        course: &Course,
-        known: &Known,
-        told: &mut Told,
-    ) -> anyhow::Result<()> {
+    pub(super) async fn tell_end(&self, course: &Course, known: &Known, told: &mut Told) {
         if course.times.followed.is_none() && known.state.is_ok() {
             let text = "the old master takes the writes of whoever goes there directly until Sentinel makes it a replica, in about 10 s";
-            told.note(text.to_owned()).await?;
+            told.note(text.to_owned()).await;
         }
         let behind = match course.bytes_behind {
             None => String::new(),
@@ -134,7 +129,7 @@ impl Verb<'_> {
             Some(bytes) => format!("; it lacked {bytes} bytes, which are lost"),
         };
         let to = told.to.as_deref().unwrap_or_default();
-        told.say(&format!("done: {to} is the master{behind}")).await
+        told.say(&format!("done: {to} is the master{behind}")).await;
     }
 }
 

@@ -12,7 +12,7 @@ use super::known::{self, Known};
 use super::told::Told;
 use super::{Verb, rules};
 use crate::cli::{Options, Planned};
-use crate::config::Config;
+use crate::commands::load_until;
 use crate::exit::{self, Exit, Fault};
 use crate::gather::remembered::Memory;
 use crate::gather::{self, Patience};
@@ -21,8 +21,12 @@ use crate::log::{self, Level};
 use crate::redis::Lines;
 use crate::report::pair;
 
-/// How long all may take. Systemd waits a little longer (`TimeoutStopSec=` in vipswitch-handover.service).
+/// How long all may take, from the start of this process. Systemd waits a little longer (`TimeoutStopSec=` in
+/// vipswitch-handover.service).
 const LONGEST: Duration = Duration::from_secs(15);
+
+/// How much of it is left for what is told at the end: a reader of stdout that has stopped reading has no more.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// For how long something that may pass is tried again: what is begun then has time to end.
 const TRIES: Duration = Duration::from_secs(5);
@@ -35,19 +39,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 ///
-/// No connection to the kernel.
-pub(super) async fn run(
-    config: &Config,
-    of: &Planned,
-    options: &Options,
-    started: Started,
-) -> anyhow::Result<Exit> {
-    let until = Instant::now() + LONGEST;
+/// A configuration that cannot be used, and no connection to the kernel.
+pub(super) async fn run(of: &Planned, options: &Options, started: Started) -> anyhow::Result<Exit> {
+    let config = load_until(options, of.master.as_slice(), started + TRIES).await?;
     let is_meant = |name: &&String| of.master.as_ref().is_none_or(|only| only == *name);
     let mut verbs = Vec::new();
     for name in config.masters.keys().filter(is_meant) {
         verbs.push(Verb {
-            config,
+            config: &config,
             name,
             of,
             options,
@@ -55,23 +54,32 @@ pub(super) async fn run(
             lines: Lines::keeping(),
         });
     }
-    let each = verbs.iter().map(|verb| verb.leave(until, started));
+    let each = verbs.iter().map(|verb| verb.leave(started));
     let ended = LocalSet::new().run_until(join_all(each)).await;
     let exits: Result<Vec<Exit>, _> = ended.into_iter().collect();
     Ok(Exit::worst(exits?))
 }
 
 impl Verb<'_> {
-    /// Hands the master over, if it is here.
-    async fn leave(&self, until: Instant, started: Started) -> anyhow::Result<Exit> {
+    /// Hands the master over, if it is here. Returns how that ended, in time.
+    async fn leave(&self, started: Started) -> anyhow::Result<Exit> {
+        let until = Instant::from_std(started + LONGEST);
         let mut told = Told::new(self.name, self.options);
-        let ended = match timeout_at(until, self.try_to_hand_over(&mut told)).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                let text = format!("not at its end after {} s", LONGEST.as_secs());
-                Err(Fault::passing(text).into())
-            }
-        };
+        let worked = timeout_at(until - TELLING, self.try_to_hand_over(&mut told)).await;
+        let ended = worked.unwrap_or_else(|_| {
+            let text = format!("not at its end after {} s", started.elapsed().as_secs());
+            Err(Fault::passing(text).into())
+        });
+        let told = self.tell(&mut told, (ended, started));
+        timeout_at(until, told).await.unwrap_or(Ok(Exit::Passing))
+    }
+
+    /// Tells how it ended. The log has it before anybody else, who may have stopped reading.
+    async fn tell(
+        &self,
+        told: &mut Told,
+        (ended, started): (anyhow::Result<Option<String>>, Started),
+    ) -> anyhow::Result<Exit> {
         let why_not = match ended {
             Ok(None) => return told.end(Ok(()), (self.options, started.elapsed())).await,
             Err(fault) if told.asked => {
@@ -81,12 +89,12 @@ impl Verb<'_> {
             Ok(Some(why)) => why,
             Err(fault) => format!("{fault:#}"),
         };
-        told.note(format!("nothing is handed over: {why_not}"))
-            .await?;
         let mut line = "failover=none".to_owned();
         pair(&mut line, "master", self.name);
         pair(&mut line, "why", &why_not);
         log::line(Level::Notice, &line).await;
+        told.note(format!("nothing is handed over: {why_not}"))
+            .await;
         told.end(Ok(()), (self.options, started.elapsed())).await
     }
 

@@ -41,10 +41,10 @@ const PROMOTION: Duration = Duration::from_secs(15);
 ///
 /// Why no failover was asked for, or what is not right after it.
 pub(super) async fn run(of: &Planned, options: &Options, started: Started) -> anyhow::Result<Exit> {
-    let config = load(options, of.master.as_slice(), started).await?;
     if of.from_this_host {
-        return from_this_host::run(&config, of, options, started).await;
+        return from_this_host::run(of, options, started).await;
     }
+    let config = load(options, of.master.as_slice(), started).await?;
     let name = chosen(&config, of)?;
     let mut told = Told::new(&name, options);
     let verb = Verb {
@@ -91,7 +91,7 @@ impl Verb<'_> {
             "the master is {}: {}",
             known.master.endpoint, known.ballot
         ))
-        .await?;
+        .await;
         let near = (!self.of.force).then(|| known.near.clone());
         let plan = self.look(&mut known, near.clone(), told).await?;
         if self.options.dry_run {
@@ -101,7 +101,7 @@ impl Verb<'_> {
         let request = known.request(self.name, near);
         if !self.of.now {
             let text = "waiting for the moment in which Sentinel decides fastest, 10 s at most (--now: not at all)";
-            told.say(text).await?;
+            told.say(text).await;
             let of = (&request, &plan);
             let waited = moment::wait(Moment::Votes, of, &self.lines).await;
             told.waited_ms = Some(milliseconds(waited));
@@ -118,7 +118,7 @@ impl Verb<'_> {
         told: &mut Told,
     ) -> anyhow::Result<Plan> {
         for note in rules::notes(&known.of_redis(self.of.now)) {
-            told.note(note).await?;
+            told.note(note).await;
         }
         let objection = rules::objection(&known.of_redis(self.of.now));
         let objection = objection.filter(|_| !self.of.force);
@@ -139,7 +139,7 @@ impl Verb<'_> {
             plan.replica,
             behind.unwrap_or_default()
         );
-        told.say(&text).await?;
+        told.say(&text).await;
         (told.to, told.sentinel) = (Some(plan.replica.clone()), Some(sentinel));
         Ok(plan)
     }
@@ -161,7 +161,7 @@ impl Verb<'_> {
         &self,
         known: &mut Known,
         near: Option<Vec<String>>,
-        told: &Told,
+        told: &mut Told,
     ) -> anyhow::Result<Plan> {
         let plan = |known: &Known| {
             let terms = known.request(self.name, near.clone()).terms;
@@ -171,7 +171,7 @@ impl Verb<'_> {
             Err(no @ Refusal::Voted(epoch)) => {
                 let most = known::NOTHING_CAME.as_secs();
                 told.say(&format!("{no}: waiting for it, {most} s at most"))
-                    .await?;
+                    .await;
                 known.outwait(self.name, epoch, &self.lines).await;
                 plan(known)
             }
@@ -194,16 +194,21 @@ impl Verb<'_> {
         signs.look_for_vips(vips.map(|vip| vip.address).collect());
         let (began, at) = (Instant::now(), SystemTime::now());
         let mut steps = Vec::new();
+        let asked = &mut told.asked;
         let held = election::hold(&request, &self.lines, async |progress| match progress {
             Progress::Elected(plan) => {
                 steps.push((Seen::Voted, began.elapsed()));
-                if !self.of.now {
+                // A server that shuts down does not wait.
+                if !self.of.now && !self.of.from_this_host {
                     moment::wait(Moment::Request, (&request, &plan), &self.lines).await;
                 }
+                // Where nobody waits for the answer any more, it may have begun.
+                *asked = true;
             }
             Progress::Begun => steps.push((Seen::Asked, began.elapsed())),
         });
-        let plan = match held.await {
+        let held = held.await;
+        let plan = match held {
             Ok(plan) => plan,
             // It may have begun all the same.
             Err(Failed {
@@ -211,7 +216,7 @@ impl Verb<'_> {
                 ..
             }) => {
                 told.note(format!("the Sentinel did not answer in time: {why}"))
-                    .await?;
+                    .await;
                 plan
             }
             Err(Failed { why: no, .. }) => {
@@ -236,9 +241,10 @@ impl Verb<'_> {
         }
         let ended = self.follow(known, (&mut course, began), signs, told).await;
         told.take(&course);
-        told.tell_steps(f64::INFINITY).await?;
+        told.tell_steps(f64::INFINITY).await;
         ended?;
         told.done = true;
-        self.tell_end(&course, known, told).await
+        self.tell_end(&course, known, told).await;
+        Ok(())
     }
 }

@@ -47,6 +47,9 @@ pub(super) struct Told {
     is_shown: bool,
     #[serde(skip)]
     is_json: bool,
+    /// Why nothing is told any more.
+    #[serde(skip)]
+    untold: Option<anyhow::Error>,
 }
 
 impl Told {
@@ -61,30 +64,29 @@ impl Told {
         }
     }
 
-    /// Tells a sentence.
-    pub(super) async fn say(&self, text: &str) -> anyhow::Result<()> {
-        if !self.is_shown {
-            return Ok(());
+    /// Tells a sentence. What cannot be told (a full disk, a reader that has stopped reading) ends no failover, and holds
+    /// it up no more than once.
+    pub(super) async fn say(&mut self, text: &str) {
+        if self.is_shown && self.untold.is_none() {
+            let line = printable(&format!("{}: {text}", self.master)) + "\n";
+            self.untold = print(&line).await.err();
         }
-        print(&(printable(&format!("{}: {text}", self.master)) + "\n")).await
     }
 
     /// Tells what an operator is to know.
-    pub(super) async fn note(&mut self, note: String) -> anyhow::Result<()> {
-        self.say(&format!("NOTE: {note}")).await?;
+    pub(super) async fn note(&mut self, note: String) {
+        self.say(&format!("NOTE: {note}")).await;
         self.notes.push(note);
-        Ok(())
     }
 
     /// Tells the steps that happened until then, in their order.
-    pub(super) async fn tell_steps(&mut self, until: f64) -> anyhow::Result<()> {
+    pub(super) async fn tell_steps(&mut self, until: f64) {
         self.steps
             .sort_by(|(one, _), (other, _)| one.total_cmp(other));
         let due = self.steps.partition_point(|(at, _)| *at <= until);
         for (at, text) in self.steps.drain(..due).collect::<Vec<_>>() {
-            self.say(&format!("+{at:.1} ms  {text}")).await?;
+            self.say(&format!("+{at:.1} ms  {text}")).await;
         }
-        Ok(())
     }
 
     /// Takes over what was seen.
@@ -97,6 +99,10 @@ impl Told {
     }
 
     /// Tells the end, and writes it to the log where something was asked for.
+    ///
+    /// # Errors
+    ///
+    /// That of the failover; else what could not be told.
     pub(super) async fn end(
         &mut self,
         ended: anyhow::Result<()>,
@@ -112,9 +118,12 @@ impl Told {
             }
         }
         if self.is_json {
-            print(&(to_json(self) + "\n")).await?;
+            self.untold = print(&(to_json(self) + "\n")).await.err();
         }
-        ended.map(|()| exit)
+        match (ended, self.untold.take()) {
+            (Ok(()), Some(untold)) => Err(untold),
+            (ended, _) => ended.map(|()| exit),
+        }
     }
 
     fn line(&self, took: Duration, exit: Exit) -> String {

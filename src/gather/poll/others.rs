@@ -202,6 +202,10 @@ pub(super) async fn ask(others: &mut [Other], patience: Patience, lines: &Lines)
 pub struct Tried {
     /// Where it was asked.
     pub at: SocketAddr,
+    /// How it was asked, and is asked on.
+    pub way: Server,
+    /// The master that it was asked about.
+    pub master: String,
     /// Whether it was sent the credentials.
     pub is_peer: bool,
     /// Whether it told where this master is.
@@ -222,10 +226,12 @@ pub async fn try_others(
     let without = access.without_credentials();
     let each = others.iter().map(async |(at, master)| {
         let is_peer = peers.contains(at);
-        let access = if is_peer { &access } else { &without };
-        let said = redis::master_address(&access.to(*at), &Lines::default(), master, ROUND).await;
+        let way = if is_peer { &access } else { &without }.to(*at);
+        let said = redis::master_address(&way, &Lines::default(), master, ROUND).await;
         Tried {
             at: *at,
+            way,
+            master: (*master).to_owned(),
             is_peer,
             said: said.map(drop),
         }

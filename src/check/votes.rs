@@ -1,0 +1,145 @@
+//! Whether the Sentinels let the agent have one of them elected and a failover begun. Nothing comes of the questions:
+//! nobody votes in epoch 0, and no Sentinel has a master without a name.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, sleep};
+
+use super::Known;
+use crate::election::look::{questions, to_begin};
+use crate::evidence::Site;
+use crate::gather::Tried;
+use crate::redis::{Lines, NoAnswer, Server, Words, ask, sentinel_server};
+use crate::report::finding::{Findings, Verdict, unknown, warning};
+
+/// How long one Sentinel may take to answer.
+const ANSWER: Duration = Duration::from_millis(800);
+
+/// How long all of them may take, some at a time: a forged hello can add any number of Sentinels.
+const ALL: Duration = Duration::from_secs(2);
+const AT_ONCE: usize = 8;
+
+/// A master that no Sentinel has.
+const NO_MASTER: &str = "";
+
+/// A Sentinel that is asked.
+struct Asked<'a> {
+    /// As it is shown.
+    at: String,
+    way: Server,
+    master: &'a str,
+    /// Whether it is sent the credentials.
+    is_trusted: bool,
+}
+
+/// Judges this host's Sentinel, and the `others` that have answered. Without an agent only an operator's `failover` asks
+/// for so much, and says itself what it lacks.
+pub async fn judge(known: &Known, others: &[Tried], findings: &mut Findings) {
+    if known.agent.is_err() {
+        return;
+    }
+    let others = others.iter().filter(|other| other.said.is_ok());
+    let others = others.map(|other| Asked {
+        at: other.at.to_string(),
+        way: other.way.clone(),
+        master: &other.master,
+        is_trusted: other.is_peer,
+    });
+    let all: Vec<Asked> = own(known).await.into_iter().chain(others).collect();
+    let each = all.iter().map(async |one| (one, lacks(one, known).await));
+    let asked = stream::iter(each).buffered(AT_ONCE);
+    let asked: Vec<_> = asked.take_until(sleep(ALL)).collect().await;
+    for (one, lacks) in asked {
+        findings.add("votes", &one.at, verdict(one, lacks));
+    }
+}
+
+/// Returns this host's Sentinel, which has answered, if it has a master of the configuration.
+async fn own(known: &Known) -> Option<Asked<'_>> {
+    let master = known.watched().first()?;
+    let way = sentinel_server(&known.config, Instant::now() + ANSWER).await;
+    Some(Asked {
+        at: known.config.sentinel.address.to_string(),
+        way: way.ok()?,
+        master: &master.name,
+        is_trusted: true,
+    })
+}
+
+/// Returns the rights that are missing.
+///
+/// # Errors
+///
+/// A Sentinel that did not answer.
+async fn lacks(one: &Asked<'_>, known: &Known) -> Result<Vec<String>, NoAnswer> {
+    let master = known.redises(one.master).first();
+    let Some(master) = master else {
+        return Ok(Vec::new());
+    };
+    let questions = all_questions(one.master, master);
+    let answers = ask(&one.way, &Lines::default(), &questions, ANSWER).await?;
+    let missing = questions.iter().zip(answers);
+    let missing = missing.filter(|(_, said)| matches!(said, Err(NoAnswer::NotAllowed(_))));
+    Ok(missing.map(|(question, _)| right(question)).collect())
+}
+
+fn all_questions(name: &str, master: &Site) -> Vec<Words> {
+    let mut all = questions(name, master);
+    all.push(to_begin(NO_MASTER));
+    all
+}
+
+/// Returns the right that a question needs, as an ACL rule.
+fn right(question: &Words) -> String {
+    let words: Vec<String> = question.iter().map(|word| word.to_lowercase()).collect();
+    match words.as_slice() {
+        [command, what, ..] if command == "sentinel" => format!("+{command}|{what}"),
+        [command, ..] => format!("+{command}"),
+        [] => String::new(),
+    }
+}
+
+fn verdict(one: &Asked, lacks: Result<Vec<String>, NoAnswer>) -> Verdict {
+    const COST: &str = "it may not be asked for all that an election needs: the agent does not fail over a Redis that has died, and a server that shuts down hands nothing over, where a majority of the Sentinels is like this one";
+    let Ok(lacks) = lacks else {
+        return unknown("it did not tell whether it may be asked for its vote");
+    };
+    let remedy = format!("The user needs {} there.", lacks.join(" "));
+    match (lacks.is_empty(), one.is_trusted) {
+        (true, _) => None,
+        (false, true) => warning(
+            format!("the user of the configuration lacks rights: {COST}"),
+            remedy,
+        ),
+        (false, false) => warning(
+            format!("it is asked without the password, and so lacks rights: {COST}"),
+            format!("Name it in `peers` under [sentinel] if it is one of yours. {remedy}"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gather::sites::endpoint;
+
+    #[test]
+    fn each_question_names_the_right_that_it_needs() {
+        let master = Site {
+            endpoint: endpoint("192.168.56.101", 8000).unwrap(),
+            addresses: Vec::new(),
+            run_id: None,
+            place: Ok(crate::place::Place::Elsewhere),
+        };
+        let rights: Vec<String> = all_questions("m", &master).iter().map(right).collect();
+        let documented = include_str!("../../packaging/documents/after.md");
+        for right in rights {
+            let right = right.replace('|', "\\|");
+            assert!(
+                documented.contains(right.trim_start_matches('+')),
+                "{right}"
+            );
+        }
+    }
+}
