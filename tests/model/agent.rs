@@ -197,6 +197,7 @@ impl Agents {
         let moment = ms(1) + cluster.random(3);
         match action {
             Action::Poll | Action::PollSome(_) => {
+                audit.of_agents.asks(host, cluster);
                 let (asked, took) = match OneShot::poll(host, cluster) {
                     Ok((poll, named, took)) => (Ok((poll, named)), took),
                     Err(fault) => (Err(fault), ms(1)),

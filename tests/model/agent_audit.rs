@@ -21,6 +21,9 @@ pub const CONVERGES: Duration = ms(12_000);
 /// How long all must have been well before a planned failover: an agent pauses no more often than every 20 s.
 const CALM: Duration = ms(25_000);
 
+/// In so long at most an agent asks everybody once: every second, and a silent Sentinel takes 0.8 s.
+const ROUND: Duration = ms(2_000);
+
 /// How many actions an agent may want in a second.
 const ACTIONS: usize = 150;
 
@@ -41,10 +44,33 @@ struct Seen {
     replica_at: Option<Duration>,
     master_at: Option<Duration>,
     promoted_at: Option<Duration>,
-    /// When another host last was in reach over a good link.
+    /// When another host last was in reach over a good link, and the agent knew it: it asked then, or the host was there
+    /// for so long that a question was due.
     contact: Duration,
+    /// Since when one has been.
+    near_since: Option<Duration>,
     /// When one was in reach again, after a time that was long enough to be cut off.
     back: Option<Duration>,
+}
+
+impl Seen {
+    /// Another host was in reach.
+    fn meets(&mut self, now: Duration) {
+        if now - self.contact >= DOWN_AFTER {
+            self.back = Some(now);
+        }
+        self.contact = now;
+    }
+}
+
+/// Returns whether another host is in reach over a good link: a refused connection is a host that is there.
+fn is_near(host: Host, cluster: &Cluster) -> bool {
+    let mut others = (0..HOSTS).filter(|other| *other != host);
+    others.any(|other| {
+        cluster.reaches(host, other)
+            && cluster.links[link(host, other)] == Link::Good
+            && cluster.machines[other].process != Process::Frozen
+    })
 }
 
 /// Watches the agents of a case.
@@ -127,6 +153,13 @@ impl OfAgents {
         }
         *number += actions;
         (*number > ACTIONS).then(|| format!("the agent of host {host} is busy for nothing"))
+    }
+
+    /// An agent asks all Sentinels.
+    pub fn asks(&mut self, host: Host, cluster: &Cluster) {
+        if is_near(host, cluster) {
+            self.seen[host].meets(cluster.now);
+        }
     }
 
     pub fn stopped(&mut self, host: Host, now: Duration) {
@@ -250,17 +283,10 @@ impl OfAgents {
         if machine.redis == Some(Role::Master) {
             seen.master_at = Some(now);
         }
-        let mut others = (0..HOSTS).filter(|other| *other != host);
-        let is_near = |other: Host| {
-            cluster.reaches(host, other)
-                && cluster.links[link(host, other)] == Link::Good
-                && cluster.machines[other].process != Process::Frozen
-        };
-        if others.any(is_near) {
-            if now - seen.contact >= DOWN_AFTER {
-                seen.back = Some(now);
-            }
-            seen.contact = now;
+        // What comes and goes between two rounds of questions nobody knows.
+        seen.near_since = is_near(host, cluster).then(|| seen.near_since.unwrap_or(now));
+        if seen.near_since.is_some_and(|since| now - since >= ROUND) {
+            seen.meets(now);
         }
         let is_paused = machine.paused_until > now;
         seen.paused_since = is_paused.then(|| seen.paused_since.unwrap_or(now));

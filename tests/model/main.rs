@@ -111,10 +111,8 @@ fn the_policy_keeps_the_invariants() {
 
 #[test]
 fn the_agents_keep_the_invariants() {
-    let cases = number("VIPSWITCH_MODEL_CASES").unwrap_or(300);
-    // The same cases each time: of 10,000 with other seeds one fails (seed 900038: a host that was dead is in reach
-    // for 120 ms between two rounds of questions, and the audit calls the silence before and after it broken), and no
-    // run of the tests may fail now and then.
+    // Ten batches. The same cases each time: no run of the tests may fail now and then, and a hunt is somebody's work.
+    let cases = number("VIPSWITCH_MODEL_CASES").unwrap_or(1_000);
     let seed = number("VIPSWITCH_MODEL_SEED").unwrap_or(1);
     println!("VIPSWITCH_MODEL_SEED={seed} VIPSWITCH_MODEL_CASES={cases}");
     match hunt(AGENTS, cases, seed, true) {
