@@ -753,6 +753,38 @@ fn the_host_of_a_master_that_died_releases_as_soon_as_the_chosen_replica_says_ma
 }
 
 #[test]
+fn writes_are_paused_again_soon_after_a_failover_that_its_leader_has_given_up() {
+    let pauses = |agent: &mut Agent| {
+        let actions = agent.on(1000, promotes(AWAY));
+        let is_pause = |action: &Action| matches!(action, Action::Pause(..));
+        actions.iter().any(is_pause)
+    };
+    let begun = |lasts: u64| {
+        let mut agent = Agent::standing(true);
+        let mut short = facts([HERE; 3], Role::Master);
+        short.failover_timeout = Some(ms(lasts));
+        agent.polled(100, short);
+        assert!(pauses(&mut agent));
+        agent.on(1, Event::Paused(M.into(), Ok(())));
+        agent
+    };
+    let given_up = || Event::Aborted(M.into(), LEADER.into());
+    let mut agent = begun(60_000);
+    agent.on(500, given_up());
+    assert!(pauses(&mut agent), "after its word");
+    // It gives up once its time is over, which it counts from a later step than the first.
+    let mut agent = begun(2_000);
+    agent.on(2_000, Event::Woke);
+    agent.on(70, given_up());
+    assert!(pauses(&mut agent), "after its word that came late");
+    // Whoever forges events forges one after the other.
+    let mut agent = begun(2_000);
+    agent.on(2_000, Event::Woke);
+    agent.on(70, Event::Aborted(M.into(), "10.0.0.2:26379".into()));
+    assert!(!pauses(&mut agent), "after nobody's word");
+}
+
+#[test]
 fn a_candidate_that_was_not_elected_ends_nobody_elses_failover() {
     let mut agent = Agent::standing(true);
     agent.on(100, promotes(AWAY));

@@ -67,6 +67,7 @@ impl Master {
             ..begun.unwrap_or_else(|| Timeline::new(String::new(), now))
         });
         self.note_failover(now);
+        self.overdue.clear();
         self.promotion = Some(Promoting::new(to, by, &self.asked(), now, lasts));
         self.is_begun = false;
     }
@@ -78,6 +79,9 @@ impl Master {
         now: Time,
         actions: &mut Vec<Action>,
     ) {
+        if self.overdue.remove(by) {
+            self.pause_after = now;
+        }
         if self
             .promotion
             .take_if(|known| known.by.contains(by))

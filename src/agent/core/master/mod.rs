@@ -3,7 +3,7 @@
 mod died;
 mod failover;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -94,6 +94,8 @@ pub struct Master {
     /// What each Redis of this host said last.
     pub own: BTreeMap<SocketAddr, Own>,
     promotion: Option<Promoting>,
+    /// The leaders of a promotion whose time is over: each gives up a moment later, as it counts from a later step.
+    overdue: BTreeSet<String>,
     former: Former,
     /// Whether what follows from the promotion was begun: its place may be unknown at first.
     is_begun: bool,
@@ -171,6 +173,7 @@ impl Master {
             unasked: None,
             own: BTreeMap::new(),
             promotion: None,
+            overdue: BTreeSet::new(),
             former: Former::default(),
             is_begun: false,
             hand_over: None,
@@ -557,12 +560,9 @@ impl Master {
 
     fn expire(&mut self, now: Time) {
         self.call = self.call.take().filter(|called| now < called.until);
-        if self
-            .promotion
-            .as_ref()
-            .is_some_and(|promoting| now >= promoting.until())
-        {
-            self.promotion = None;
+        let is_over = |promoting: &mut Promoting| now >= promoting.until();
+        if let Some(over) = self.promotion.take_if(is_over) {
+            self.overdue = over.by;
             self.end_timeline("aborted", now);
         }
         if self.hand_over.as_ref().is_some_and(|it| now >= it.until()) {
