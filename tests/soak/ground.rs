@@ -1,12 +1,17 @@
 //! The site on which all scenarios happen, and what can be done to it.
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use crate::child::now;
-use crate::common::redis::{MASTER_8000, QUICK, SENTINEL_PORT, SERVERS, SOON_DOWN, Site, address};
+use crate::common::redis::deaths::{KEYS, Keeps};
+use crate::common::redis::{
+    CLIENT, MASTER_8000, QUICK, SENTINEL_PORT, SERVERS, SOON_DOWN, Site, address,
+};
 use crate::common::{eventually, executable, wait_for};
-use crate::eye::Eye;
+use crate::eye::{Eye, Seen};
 use crate::history::{Change, History, State};
 use crate::writer::Writer;
 
@@ -18,6 +23,17 @@ const FAILOVER_TIMEOUT: &str = "2000";
 
 const REDIS: &str = "8000";
 
+/// The longest pause of writes, whatever `down-after-milliseconds` is.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Sends a command that kills its master, without end.
+const KILLING: &str = r#"
+until [ -e "$1" ]; do
+    timeout 1 redis-cli -h "$0" -p 8000 shutdown nosave now force
+    sleep 0.005
+done
+"#;
+
 /// The servers, and what is seen of them.
 pub struct Ground {
     eyes: Vec<Eye>,
@@ -25,6 +41,15 @@ pub struct Ground {
     pub writer: Writer,
     /// What has happened in this scenario.
     pub history: History,
+    /// When the VIP left and came to each server last.
+    pub left: [Duration; 3],
+    pub came: [Duration; 3],
+    /// How often a Redis was taken for down before this scenario.
+    pub downs_before: usize,
+    /// How long a master may be silent now, in milliseconds.
+    down_after: u32,
+    /// Whether a Redis has other settings than at first.
+    is_changed: bool,
     /// Redis, Sentinels and agents.
     pub site: Site,
 }
@@ -38,6 +63,11 @@ impl Ground {
             eyes: SERVERS.iter().map(|one| Eye::start(&site, one)).collect(),
             writer: Writer::start(&site),
             history: History::default(),
+            left: Default::default(),
+            came: Default::default(),
+            downs_before: 0,
+            down_after: SOON_DOWN,
+            is_changed: false,
             site,
         };
         ground.set("failover-timeout", FAILOVER_TIMEOUT);
@@ -71,6 +101,11 @@ impl Ground {
     pub fn look(&mut self) -> &State {
         for (server, eye) in self.eyes.iter().enumerate() {
             for (at, seen) in eye.news() {
+                match seen {
+                    Seen::Vip(true) => self.came[server] = at,
+                    Seen::Vip(false) => self.left[server] = at,
+                    _ => {}
+                }
                 self.history.take(at, server, Change::Saw(seen));
             }
         }
@@ -81,7 +116,7 @@ impl Ground {
     #[track_caller]
     pub fn until(&mut self, what: &str, so: impl Fn(&State) -> bool) {
         let came = wait_for(PATIENCE, || {
-            std::thread::sleep(Duration::from_millis(10)); // poll
+            thread::sleep(Duration::from_millis(10)); // poll
             so(self.look()).then_some(())
         });
         assert!(
@@ -90,6 +125,49 @@ impl Ground {
             self.history.told(),
             self.agents()
         );
+    }
+
+    /// Waits until that is so, for so long at most. Returns whether it came.
+    pub fn comes_within(&mut self, time: Duration, so: impl Fn(&mut Ground) -> bool) -> bool {
+        let until = Instant::now() + time;
+        loop {
+            if so(self) {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(10)); // poll
+        }
+    }
+
+    /// Returns how often the Sentinels have agreed that a Redis is down.
+    pub fn downs(&self) -> usize {
+        let logs = SERVERS.map(|server| self.site.sentinel_log(server));
+        logs.iter().map(|log| log.matches("+odown").count()).sum()
+    }
+
+    /// Returns whether no Redis was taken for down in this scenario.
+    pub fn is_undisturbed(&self) -> bool {
+        self.downs() == self.downs_before
+    }
+
+    /// Returns how many lines of the log contain this, of those after so many.
+    pub fn logged_since(&self, logged: usize, part: &str) -> usize {
+        let lines = self.site.log().into_iter().skip(logged);
+        lines.filter(|line| line.contains(part)).count()
+    }
+
+    /// Returns how long a pause of writes may be.
+    pub fn longest_pause(&self) -> Duration {
+        let half = Duration::from_millis(u64::from(self.down_after) / 2);
+        half.min(LONGEST_PAUSE)
+    }
+
+    /// Returns the run ids of all Redis that answer, as the writers note them.
+    pub fn run_ids(&self) -> Vec<Option<String>> {
+        let of = |server: &&str| self.site.run_id(&MASTER_8000, server);
+        SERVERS.iter().map(of).collect()
     }
 
     /// Returns what every agent knows of the last failover.
@@ -146,6 +224,75 @@ impl Ground {
     /// Notes whether a server's agent can act and be reached.
     pub fn able(&mut self, server: usize, able: bool) {
         self.history.take(now(), server, Change::Able(able));
+    }
+
+    // --- another site for a while -----------------------------------------------------------
+
+    /// Begins a scenario.
+    pub fn begin(&mut self) {
+        self.downs_before = self.downs();
+    }
+
+    /// Has a master be silent for so long until its Sentinels take it for down, until the scenario ends.
+    pub fn count_as_down_after(&mut self, milliseconds: u32) {
+        self.set("down-after-milliseconds", &milliseconds.to_string());
+        self.down_after = milliseconds;
+    }
+
+    /// Writes keys that all have, and has a server's Redis keep them so. Until the scenario ends it sends its data 5 s
+    /// after a replica has asked for that, as Redis does by default.
+    pub fn keep(&mut self, server: usize, keeps: Keeps) {
+        self.is_changed = true;
+        let server = SERVERS[server];
+        let ask = |words: &[&str]| self.site.ask(server, MASTER_8000.port, words).unwrap();
+        let script = "for i=0,ARGV[1]-1 do redis.call('del','wbase'..i) end";
+        ask(&["eval", script, "0", &KEYS.to_string()]);
+        // What an earlier scenario has left.
+        ask(&["config", "set", "appendonly", "no"]);
+        let folder = self.site.dir().join(format!("{server}-{REDIS}"));
+        let _ = fs::remove_dir_all(folder.join("appendonlydir"));
+        let _ = fs::remove_file(folder.join("dump.rdb"));
+        self.site.send_late(&MASTER_8000, server);
+        self.site.fill(&MASTER_8000, server, keeps);
+    }
+
+    /// Has all agents forget when the last failover was, so that the next is asked for.
+    pub fn forget_failovers(&mut self) {
+        self.site.forget_failovers();
+        self.until_well();
+    }
+
+    /// Puts the settings back that a scenario has changed.
+    pub fn restore(&mut self) {
+        if std::mem::replace(&mut self.down_after, SOON_DOWN) != SOON_DOWN {
+            self.set("down-after-milliseconds", &SOON_DOWN.to_string());
+        }
+        if !std::mem::take(&mut self.is_changed) {
+            return;
+        }
+        for server in SERVERS {
+            for words in [
+                &["config", "set", "appendonly", "no"][..],
+                &["config", "set", "repl-diskless-sync-delay", "0"],
+                &["config", "rewrite"],
+            ] {
+                eventually("a Redis takes an option", || {
+                    self.site.ask(server, MASTER_8000.port, words) == Some("OK".into())
+                });
+            }
+        }
+    }
+
+    /// Starts a client that sends, again and again, a command that kills its master, until what is returned is dropped.
+    pub fn killing_client(&self) -> impl Drop + use<> {
+        let stop = self.site.lab().unique("stop");
+        let mut client = self.site.host(CLIENT).command("sh");
+        client.args(["-c", KILLING, MASTER_8000.vip]).arg(&stop);
+        client.stdout(Stdio::null()).stderr(Stdio::null());
+        KillingClient {
+            process: client.spawn().unwrap(),
+            stop,
+        }
     }
 
     // --- faults ----------------------------------------------------------------------------
@@ -292,5 +439,17 @@ impl Ground {
                 self.site.ask(name, SENTINEL_PORT, &words) == Some("OK".into())
             });
         }
+    }
+}
+
+struct KillingClient {
+    process: std::process::Child,
+    stop: PathBuf,
+}
+
+impl Drop for KillingClient {
+    fn drop(&mut self) {
+        let _ = fs::write(&self.stop, "");
+        let _ = self.process.wait();
     }
 }
