@@ -957,3 +957,40 @@ fn an_old_master_that_follows_leads_again_where_nothing_came_of_the_promotion() 
         agent.polled(500, facts([AWAY; 3], Role::Replica))
     }));
 }
+
+#[test]
+fn nothing_is_taken_back_by_what_was_asked_before_the_time_of_a_promotion_was_over() {
+    let lead = Action::Lead(M.into(), at());
+    let over = || {
+        let mut agent = Agent::standing(true);
+        let mut short = facts([HERE; 3], Role::Master);
+        short.failover_timeout = Some(ms(2_000));
+        agent.polled(100, short);
+        agent.on(100, promotes(AWAY));
+        agent.on(1, Event::Paused(M.into(), Ok(())));
+        let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(990));
+        agent.on(50, chosen);
+        agent.settles(2);
+        agent.on(1, Event::Unpaused(M.into()));
+        agent
+    };
+    // A Sentinel is silent, and this round of questions takes long.
+    let ended = |role: Role| {
+        let mut agent = over();
+        agent.on(1, Event::OwnRedis(M.into(), at(), own(role.clone())));
+        let mut actions = agent.on(2_000, Event::Woke);
+        actions.extend(agent.polled(10, facts([HERE, "-", HERE], role)));
+        assert!(!actions.contains(&lead), "{actions:?}");
+        assert!(!actions.contains(&settle()), "{actions:?}");
+        agent
+    };
+    for (named, is_lead) in [(HERE, true), (AWAY, false)] {
+        let mut agent = ended(Role::Replica);
+        let actions = agent.polled(500, facts([named, "-", named], Role::Replica));
+        assert_eq!(actions.contains(&lead), is_lead, "{actions:?}");
+        // It may have stayed a master.
+        let mut agent = ended(Role::Master);
+        let actions = agent.polled(500, facts([named, "-", named], Role::Master));
+        assert_eq!(actions.contains(&settle()), is_lead, "{actions:?}");
+    }
+}

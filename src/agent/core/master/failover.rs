@@ -68,6 +68,7 @@ impl Master {
         });
         self.note_failover(now);
         self.overdue.clear();
+        self.asked_before = None;
         self.promotion = Some(Promoting::new(to, by, &self.asked(), now, lasts));
         self.is_begun = false;
     }

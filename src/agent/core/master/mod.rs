@@ -15,7 +15,7 @@ use super::lifts::Lifts;
 use super::promotion::Promoting;
 use super::{Action, Facts, Own, Settings, Settled, Time, Timeline};
 use crate::config::{OnIsolation, OnRedisDeath};
-use crate::evidence::{Ballot, Call, Evidence, Order, Role, Word};
+use crate::evidence::{Ballot, Call, Evidence, Order, Role, Site, Word};
 use crate::exit::{Fault, Kind};
 use crate::verdict::{Verdict, Why, verdict};
 
@@ -42,6 +42,15 @@ pub enum Stands {
     Here,
     /// Not on this host.
     Elsewhere,
+}
+
+/// Whether a round of questions may still go on that began before a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AskedBefore {
+    /// It may.
+    RoundGoesOn,
+    /// It has ended: what is told next was asked for later.
+    RoundEnded,
 }
 
 /// Sentinel's call.
@@ -94,6 +103,8 @@ pub struct Master {
     /// What each Redis of this host said last.
     pub own: BTreeMap<SocketAddr, Own>,
     promotion: Option<Promoting>,
+    /// The time of a promotion is over, and the Sentinels were not asked since.
+    asked_before: Option<AskedBefore>,
     /// The leaders of a promotion whose time is over: each gives up a moment later, as it counts from a later step.
     overdue: BTreeSet<String>,
     former: Former,
@@ -173,6 +184,7 @@ impl Master {
             unasked: None,
             own: BTreeMap::new(),
             promotion: None,
+            asked_before: None,
             overdue: BTreeSet::new(),
             former: Former::default(),
             is_begun: false,
@@ -238,12 +250,17 @@ impl Master {
     }
 
     /// Returns what the last round of questions told. What an earlier one told of the Sentinels does not hold any
-    /// more.
+    /// more; nor, once the time of a promotion of another Redis is over, that they name this host's: a round takes
+    /// seconds where a Sentinel is silent, and the others may have named the promoted one since.
     fn asked(&self) -> Evidence {
         let told = self.facts.as_ref().map(|facts| facts.evidence.clone());
         let told = told.unwrap_or_default();
+        let holds = |ballot: &Ballot| {
+            let is_here = ballot.winner().is_some_and(Site::is_here);
+            self.unasked.is_none() && !(is_here && self.asked_before.is_some())
+        };
         Evidence {
-            ballot: told.ballot.filter(|_| self.unasked.is_none()),
+            ballot: told.ballot.filter(holds),
             ..told
         }
     }
@@ -332,6 +349,8 @@ impl Master {
             // Its event may have come before the first answer.
             promoting.lasts = lasts;
         }
+        self.asked_before
+            .take_if(|since| *since == AskedBefore::RoundEnded);
         self.former.asked(&facts.evidence, self.facts.is_none());
         let epoch = newest(&facts.evidence);
         if self.epoch > 0 && self.epoch < epoch {
@@ -357,6 +376,7 @@ impl Master {
     }
 
     pub(in crate::agent::core) fn round_ended(&mut self) {
+        self.asked_before = self.asked_before.map(|_| AskedBefore::RoundEnded);
         if let Some(called) = &mut self.call {
             called.in_older_round = false;
         }
@@ -563,6 +583,7 @@ impl Master {
         let is_over = |promoting: &mut Promoting| now >= promoting.until();
         if let Some(over) = self.promotion.take_if(is_over) {
             self.overdue = over.by;
+            self.asked_before = Some(AskedBefore::RoundGoesOn);
             self.end_timeline("aborted", now);
         }
         if self.hand_over.as_ref().is_some_and(|it| now >= it.until()) {
