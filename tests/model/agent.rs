@@ -8,7 +8,8 @@ use std::time::Duration;
 use vipswitch::agent::core::{Action, Core, Event as Tells, Facts, Own, Settings, Settled};
 use vipswitch::agent::snapshot::Replica;
 use vipswitch::config::{OnIsolation, OnRedisDeath};
-use vipswitch::evidence::{Call as Told, Role as Says, Word};
+use vipswitch::election::Terms;
+use vipswitch::evidence::{Ballot, Call as Told, Role as Says, Word};
 use vipswitch::exit::Fault;
 use vipswitch::gather::Poll;
 use vipswitch::plan::{Action as Deed, plan};
@@ -19,12 +20,16 @@ use crate::audit::{Audit, Cause};
 use crate::cluster::{Call, Cluster, Event, HOSTS, Host, Link, Process, Role, Signal, binding};
 use crate::cluster::{link, ms};
 use crate::driver::{Driver, Named, OneShot, Policy, address, endpoint, number, site};
+use crate::requests::{Election, Later, Step};
 
 /// The master-name.
 const NAME: &str = "m";
 
 /// How long the systemd unit takes to start after a boot.
 const BOOT: Duration = ms(1_000);
+
+/// How long every Sentinel must have until it decides itself, as `agent::deaths` has it.
+const AHEAD: Duration = ms(500);
 
 /// How many times in a row a core may want to be woken at once.
 const AT_ONCE: u32 = 50;
@@ -52,7 +57,10 @@ enum Doing {
     Settle,
     Act(Result<Deed, Fault>, Verdict, Named),
     Pause(Duration),
-    Unpause,
+    /// Its Redis is to follow this one first.
+    Unpause(Option<Host>),
+    Lead,
+    Elects(u32, Step),
     /// Whether it has said that it is a replica.
     Ask(Host, Duration, u64, bool),
 }
@@ -81,6 +89,7 @@ struct Agent {
     wakes: u64,
     at_once: u32,
     calls: u32,
+    election: Option<Election>,
 }
 
 /// The agents of all hosts that have one.
@@ -90,6 +99,9 @@ pub struct Agents {
     vip: Vip,
     agents: [Option<Agent>; HOSTS],
     doing: BTreeMap<u64, (u64, Doing)>,
+    on_redis_death: OnRedisDeath,
+    /// The newest failover, and until when no other is asked for: in /run, until the host dies.
+    remembered: [Option<(u64, Duration)>; HOSTS],
 }
 
 impl Agents {
@@ -104,6 +116,11 @@ impl Agents {
             },
             agents: [None, None, None],
             doing: BTreeMap::new(),
+            on_redis_death: match cluster.once_in(4) {
+                true => OnRedisDeath::Wait,
+                false => OnRedisDeath::Failover,
+            },
+            remembered: [None; HOSTS],
         };
         for host in 0..HOSTS {
             let first = cluster.random(300);
@@ -120,7 +137,7 @@ impl Agents {
             name: NAME.to_owned(),
             vips: vec![self.vip.address],
             on_isolation: OnIsolation::Release,
-            on_redis_death: OnRedisDeath::Wait,
+            on_redis_death: self.on_redis_death,
         };
         let life = cluster.token();
         self.agents[host] = Some(Agent {
@@ -134,7 +151,13 @@ impl Agents {
             wakes: 0,
             at_once: 0,
             calls: 0,
+            election: None,
         });
+        if let (Some((epoch, until)), Some(agent)) = (self.remembered[host], &mut self.agents[host])
+        {
+            let until = until.saturating_sub(cluster.now);
+            agent.core.go_on_after(NAME, epoch, until);
+        }
         self.later(host, after, Doing::Wake, cluster);
         self.later(host, after + ms(5), Doing::Look(true), cluster);
     }
@@ -164,6 +187,10 @@ impl Agents {
         };
         let now = cluster.now - agent.started;
         let actions = agent.core.on(event, now);
+        self.remembered[host] = agent.core.master(NAME).map(|master| {
+            let (epoch, until) = master.last_failover();
+            (epoch, until + agent.started)
+        });
         let busy = audit.of_agents.did(host, actions.len(), cluster.now);
         audit.find(busy);
         for action in actions {
@@ -237,13 +264,21 @@ impl Agents {
                 audit.find(wrong);
                 self.later(host, moment, Doing::Pause(longest), cluster);
             }
-            Action::Unpause(..) => {
+            Action::Unpause(_, _, heir) => {
                 let wrong = audit.of_agents.unpauses(host, cluster);
                 audit.find(wrong);
-                self.later(host, moment, Doing::Unpause, cluster);
+                let heir = heir.as_ref().map(number);
+                self.later(host, moment, Doing::Unpause(heir), cluster);
             }
-            // Its masters wait for Sentinel; `elections` plays the requests.
-            Action::Elect(..) | Action::Refuse(..) | Action::Lead(..) => {}
+            Action::Lead(..) => {
+                self.later(host, moment, Doing::Lead, cluster);
+            }
+            Action::Elect(_, dead, near, over) => {
+                audit.of_agents.elects(host, cluster);
+                self.elect(host, (number(&dead.endpoint), near, over), cluster);
+            }
+            // There are no clients.
+            Action::Refuse(..) => {}
             Action::Log(_, _, text) => {
                 audit.note(cluster.now, || format!("the agent of host {host}: {text}"));
             }
@@ -290,7 +325,18 @@ impl Agents {
                 self.hears(host, ms(1), Tells::Paused(NAME.into(), paused), cluster);
                 self.later(host, ms(1), Doing::Look(false), cluster);
             }
-            Doing::Unpause => {
+            Doing::Lead => {
+                audit.of_agents.leads();
+                cluster.slave_of(host, Role::Master);
+            }
+            Doing::Elects(round, step) => self.go_on_electing(host, (round, step), cluster, audit),
+            Doing::Unpause(heir) => {
+                if let Some(heir) = heir {
+                    audit.note(cluster.now, || {
+                        format!("the agent of host {host} has its Redis follow host {heir}")
+                    });
+                    cluster.slave_of(host, Role::Replica(heir));
+                }
                 self.unpause(host, cluster, audit);
                 self.hears(host, ms(1), Tells::Unpaused(NAME.into()), cluster);
             }
@@ -299,6 +345,76 @@ impl Agents {
                 if is_newest && cluster.now <= until {
                     self.ask((host, of), (until, asks, was_replica), cluster, audit);
                 }
+            }
+        }
+    }
+
+    fn elect(
+        &mut self,
+        host: Host,
+        (dead, near, over): (Host, Vec<String>, u64),
+        cluster: &mut Cluster,
+    ) {
+        let Some(agent) = &self.agents[host] else {
+            return;
+        };
+        let known = agent.core.evidence(NAME, cluster.now - agent.started);
+        let Some(needed) = known.ballot.as_ref().map(Ballot::needed) else {
+            let why = "the Sentinels could not be asked meanwhile".to_owned();
+            let event = Tells::Elected(NAME.into(), Err((why, false)), 0);
+            self.hears(host, ms(1), event, cluster);
+            return;
+        };
+        let terms = Terms {
+            needed,
+            leaving: vec![address(dead)],
+            is_here: true,
+            near: Some(near),
+            ahead: Some(AHEAD),
+            over,
+        };
+        let (election, later) = Election::new(host, dead, terms, cluster);
+        if let Some(agent) = &mut self.agents[host] {
+            agent.election = Some(election);
+        }
+        self.elects_later(host, later, cluster);
+    }
+
+    fn elects_later(&mut self, host: Host, later: Vec<Later>, cluster: &mut Cluster) {
+        for (after, round, step) in later {
+            self.later(host, after, Doing::Elects(round, step), cluster);
+        }
+    }
+
+    fn go_on_electing(
+        &mut self,
+        host: Host,
+        step: (u32, Step),
+        cluster: &mut Cluster,
+        audit: &mut Audit,
+    ) {
+        let Some(agent) = &mut self.agents[host] else {
+            return;
+        };
+        let Some(election) = &mut agent.election else {
+            return;
+        };
+        match election.go_on(step, cluster) {
+            Ok(later) => self.elects_later(host, later, cluster),
+            Err((asked, epoch)) => {
+                agent.election = None;
+                if asked.is_ok() {
+                    audit.of_agents.has_begun();
+                }
+                audit.note(cluster.now, || {
+                    format!("the election of host {host}'s agent: {asked:?}, epoch {epoch}")
+                });
+                self.hears(
+                    host,
+                    ms(1),
+                    Tells::Elected(NAME.into(), asked, epoch),
+                    cluster,
+                );
             }
         }
     }
@@ -344,8 +460,8 @@ impl Agents {
                 true => replicas,
                 false => Vec::new(),
             },
-            run_id: Some(format!("r{host}")),
-            is_gone: false,
+            run_id: Some(format!("r{host}.{}", cluster.machines[host].redis_life)),
+            is_gone: cluster.machines[host].redis.is_none(),
         };
         let at = SocketAddr::new(address(host), 6379);
         self.tell(host, Tells::OwnRedis(NAME.into(), at, own), cluster, audit);
@@ -545,8 +661,11 @@ impl Driver for Agents {
             }
             Signal::Called(..) => {}
             Signal::Booted(host) => self.start(*host, BOOT, cluster),
-            Signal::Died(host) => self.agents[*host] = None,
-            Signal::Turned(host, _) => {
+            Signal::Died(host) => {
+                self.agents[*host] = None;
+                self.remembered[*host] = None;
+            }
+            Signal::Turned(host, _) | Signal::Fell(host) => {
                 // Its connection is reset by the promotion; seldom it was just being made.
                 if !cluster.once_in(10) {
                     let moment = ms(1) + cluster.random(5);

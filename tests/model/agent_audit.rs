@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vipswitch::verdict::{Verdict, Why};
 
-use crate::cluster::{Cluster, HOSTS, Host, Link, Process, Role, link, ms};
+use crate::cluster::{Cluster, Decision, HOSTS, Host, Link, Process, Role, link, ms};
 use crate::driver::Named;
 use crate::sentinel::{DOWN_AFTER, FAILOVER_TIMEOUT};
 
@@ -20,6 +20,12 @@ pub const CONVERGES: Duration = ms(12_000);
 
 /// How long all must have been well before a planned failover: an agent pauses no more often than every 20 s.
 const CALM: Duration = ms(25_000);
+
+/// How long the VIP of a Redis that was started again may lead to it: a reset that the agent missed, and the next look.
+const REBORN: Duration = ms(1_500);
+
+/// How long after a failover no agent asks for another.
+const APART: Duration = ms(60_000);
 
 /// In so long at most an agent asks everybody once: every second, and a silent Sentinel takes 0.8 s.
 const ROUND: Duration = ms(2_000);
@@ -49,6 +55,10 @@ struct Seen {
     contact: Duration,
     /// Since when one has been.
     near_since: Option<Duration>,
+    /// Which start of its Redis has died when its failover was asked for last.
+    died: Option<u32>,
+    /// Since when that Redis, started anew, has been reached through the VIP while its failover goes on.
+    reborn_since: Option<Duration>,
     /// When one was in reach again, after a time that was long enough to be cut off.
     back: Option<Duration>,
 }
@@ -73,6 +83,35 @@ fn is_near(host: Host, cluster: &Cluster) -> bool {
     })
 }
 
+/// Returns what is wrong about the failovers that agents have asked for: another master of the same epoch, or one soon
+/// after the other.
+fn of_requests(cluster: &Cluster) -> Option<String> {
+    let all = &cluster.decisions;
+    for (place, one) in all.iter().enumerate() {
+        let Some(by) = one.for_agent else { continue };
+        // An operator who asks without votes, and a Sentinel that has forgotten its vote, can split any epoch.
+        let is_ours = |other: &&Decision| {
+            other.epoch == one.epoch && other.master != one.master && other.is_voted_for()
+        };
+        if !cluster.has_old_file
+            && let Some(other) = all.iter().find(is_ours)
+        {
+            return Some(format!(
+                "two masters of one epoch because of an agent: {one:?}, {other:?}"
+            ));
+        }
+        let before = all[..place].iter().rfind(|other| other.for_agent.is_some());
+        // What an agent knew of the last failover goes with the power of its host.
+        let knows = |before: &Decision| cluster.machines[by].booted <= before.at;
+        if let Some(before) = before.filter(|before| one.at - before.at < APART && knows(before)) {
+            return Some(format!(
+                "agents ask for a failover so soon after the last: {before:?}, {one:?}"
+            ));
+        }
+    }
+    None
+}
+
 /// Watches the agents of a case.
 #[derive(Default)]
 pub struct OfAgents {
@@ -84,6 +123,11 @@ pub struct OfAgents {
     planned: Option<(Host, Host)>,
     pub planned_failovers: u64,
     pub pauses: u64,
+    /// How often a Redis died and agents held an election, and had a Sentinel asked.
+    pub elections: u64,
+    pub requests: u64,
+    /// How often an old master that had been told to follow was made a master again.
+    pub leads: u64,
 }
 
 impl OfAgents {
@@ -180,6 +224,24 @@ impl OfAgents {
         (longest > DOWN_AFTER / 2).then(|| format!("host {host} pauses writes for {longest:?}"))
     }
 
+    /// An agent has an election held, as its Redis has died.
+    pub fn elects(&mut self, host: Host, cluster: &Cluster) {
+        let machine = &cluster.machines[host];
+        let was_missed = u32::from(machine.redis.is_some());
+        self.seen[host].died = Some(machine.redis_life.saturating_sub(was_missed));
+        self.elections += 1;
+    }
+
+    /// A Sentinel was elected and has begun.
+    pub fn has_begun(&mut self) {
+        self.requests += 1;
+    }
+
+    /// An old master is made a master again.
+    pub fn leads(&mut self) {
+        self.leads += 1;
+    }
+
     pub fn paused(&mut self, host: Host) {
         self.seen[host].is_paused = true;
     }
@@ -254,7 +316,7 @@ impl OfAgents {
             .all(|machine| machine.agent.is_some());
         let is_well = has_agents && cluster.is_healthy();
         self.healthy_since = is_well.then(|| self.healthy_since.unwrap_or(now));
-        if let Some(wrong) = self.loses_writes(cluster) {
+        if let Some(wrong) = self.loses_writes(cluster).or_else(|| of_requests(cluster)) {
             return Some(wrong);
         }
         let holders = cluster.holders();
@@ -287,6 +349,23 @@ impl OfAgents {
         seen.near_since = is_near(host, cluster).then(|| seen.near_since.unwrap_or(now));
         if seen.near_since.is_some_and(|since| now - since >= ROUND) {
             seen.meets(now);
+        }
+        let is_asked = cluster
+            .machines
+            .iter()
+            .any(|other| other.sentinel.fails_over_for() == Some(host));
+        let is_reborn = is_asked
+            && machine.redis == Some(Role::Master)
+            && seen.died.is_some_and(|life| life < machine.redis_life)
+            && !machine.bound.is_empty()
+            && !machine.is_broken
+            && machine.agent == Some(Process::Running)
+            && seen.continued.is_none_or(|at| now - at > AWAKE);
+        seen.reborn_since = is_reborn.then(|| seen.reborn_since.unwrap_or(now));
+        if seen.reborn_since.is_some_and(|since| now - since > REBORN) {
+            return Some(format!(
+                "clients reach the reborn Redis of host {host}, whose failover was asked for"
+            ));
         }
         let is_paused = machine.paused_until > now;
         seen.paused_since = is_paused.then(|| seen.paused_since.unwrap_or(now));

@@ -8,6 +8,7 @@
 //! | `sentinel` | one Sentinel's mind: epochs, hellos, votes, failovers, calls of the hook (sentinel.c 7.0) |
 //! | `driver` | who acts on the hosts: `OneShot` is the hook and `sync` |
 //! | `agent` | `Agents`: the shipped core on all or some of the hosts, killed and stopped at any time |
+//! | `requests` | an agent's election of the Sentinel that is to fail over from its dead Redis |
 //! | `audit` | the invariants |
 //! | `agent_audit` | what agents must not do |
 //! | `steps` | what can happen, and when |
@@ -44,6 +45,8 @@
 //! 7. No planned failover of healthy hosts lets the old master take writes through the VIP once the new one is
 //!    promoted.
 //! 8. No agent turns without end, or is busy for nothing.
+//! 9. An agent that has a Sentinel elected and asked, as its Redis has died, is never the cause of two masters of one
+//!    epoch, asks no sooner than 60 s after the last such failover, and lets no client reach the Redis that is back.
 //!
 //! Two decisions can have one epoch: `SENTINEL FAILOVER` raises it without votes (field-notes section 6), a
 //! Sentinel with an old file may vote twice, and a leader that is still reconfiguring replicas when it hears
@@ -77,6 +80,7 @@ mod driver;
 mod elections;
 mod parity;
 mod play;
+mod requests;
 mod sentinel;
 mod steps;
 
@@ -84,7 +88,7 @@ use vipswitch::evidence::{Evidence, Role};
 use vipswitch::verdict::{Verdict, Why, verdict};
 
 use agent::Flaw;
-use play::{Found, Game, hunt};
+use play::{Found, Game, Lost, hunt};
 
 /// The hook and `sync`.
 const ONE_SHOT: Game = Game {
@@ -255,4 +259,16 @@ fn planned_failovers_lose_no_write() {
     };
     let caught = play::plan_failovers(flawed, 100).unwrap_err();
     assert!(caught.contains("before it released"), "{caught}");
+}
+
+#[test]
+fn a_failover_whose_leader_is_lost_after_the_promotion_leaves_one_master_with_the_vip() {
+    for lost in [Lost::Killed, Lost::CutOff] {
+        let mut leads = 0;
+        for case in 0..40 {
+            let ended = play::lose_a_leader(AGENTS, case, lost);
+            leads += ended.unwrap_or_else(|wrong| panic!("{lost:?}, {case}: {wrong}"));
+        }
+        assert!(leads > 0, "{lost:?}");
+    }
 }

@@ -15,9 +15,10 @@ use proptest_state_machine::ReferenceStateMachine as _;
 use crate::agent::{Agents, Flaw};
 use crate::agent_audit::CONVERGES;
 use crate::audit::{Audit, RUN, is_split};
-use crate::cluster::{Cluster, Event, HOSTS, Process, Signal, ms};
+use crate::cluster::{Cluster, Event, HOSTS, Link, Process, Role, Signal, ms};
 use crate::driver::{Driver, OneShot, Policy, SYNC};
-use crate::steps::{self, Site, Status, Step};
+use crate::sentinel::FAILOVER_TIMEOUT;
+use crate::steps::{self, Act, Site, Status, Step};
 
 /// For how long nothing may have changed: longer than any of Sentinel's timers (a failover that has failed is
 /// tried again after 20 s, a master that says replica counts as down after 22 s) and than two rounds of
@@ -199,6 +200,9 @@ pub struct Seen {
     split: AtomicU64,
     pauses: AtomicU64,
     planned: AtomicU64,
+    elections: AtomicU64,
+    requests: AtomicU64,
+    leads: AtomicU64,
 }
 
 impl fmt::Display for Seen {
@@ -206,14 +210,17 @@ impl fmt::Display for Seen {
         let number = |of: &AtomicU64| of.load(Ordering::Relaxed);
         write!(
             f,
-            "{} cases: {} failovers ({} forced), {} moves of the VIP, {} cases in which Sentinel split an epoch; {} pauses of writes, {} failovers while all was well",
+            "{} cases: {} failovers ({} forced), {} moves of the VIP, {} cases in which Sentinel split an epoch; {} pauses of writes, {} failovers while all was well; {} elections by agents, {} Sentinels asked, {} old masters again",
             number(&self.cases),
             number(&self.decisions),
             number(&self.forced),
             number(&self.moves),
             number(&self.split),
             number(&self.pauses),
-            number(&self.planned)
+            number(&self.planned),
+            number(&self.elections),
+            number(&self.requests),
+            number(&self.leads)
         )
     }
 }
@@ -348,8 +355,14 @@ fn count(seen: &Seen, world: &World) {
     let of_agents = &world.audit.of_agents;
     seen.moves.fetch_add(world.audit.moves, Ordering::Relaxed);
     seen.pauses.fetch_add(of_agents.pauses, Ordering::Relaxed);
-    seen.planned
-        .fetch_add(of_agents.planned_failovers, Ordering::Relaxed);
+    for (to, number) in [
+        (&seen.planned, of_agents.planned_failovers),
+        (&seen.elections, of_agents.elections),
+        (&seen.requests, of_agents.requests),
+        (&seen.leads, of_agents.leads),
+    ] {
+        to.fetch_add(number, Ordering::Relaxed);
+    }
 }
 
 /// Plays some cases twice and returns what happened in each.
@@ -412,4 +425,51 @@ pub fn plan_failovers(game: Game, cases: u64) -> Result<u64, String> {
         failovers += world.audit.of_agents.planned_failovers;
     }
     Ok(failovers)
+}
+
+/// How a leader's word of a promotion never comes.
+#[derive(Clone, Copy, Debug)]
+pub enum Lost {
+    /// Its process is killed.
+    Killed,
+    /// It does not reach the promoted Redis, and gives up.
+    CutOff,
+}
+
+/// Plays a site with agents, and a planned failover whose leader dies or gives up as soon as the chosen replica is the
+/// master. Returns how often an old master that had been told to follow was made a master again.
+///
+/// # Errors
+///
+/// What was wrong.
+pub fn lose_a_leader(game: Game, case: u64, lost: Lost) -> Result<u64, String> {
+    let mut world = World::new(game, &Status::healthy(case * 8, [100, 100, 0]));
+    world.audit.keeps_log = true;
+    world.run(ms(26_000 + case * 17));
+    let leader = 2;
+    world.cluster.force_failover(leader).expect("accepted");
+    let promoted = |world: &World| world.cluster.machines[1].redis == Some(Role::Master);
+    while !promoted(&world) {
+        world.run(ms(1));
+    }
+    match lost {
+        Lost::Killed => steps::act(Act::KillSentinel(leader), &mut world.cluster),
+        Lost::CutOff => steps::act(
+            Act::Link {
+                one: leader,
+                other: 1,
+                is: Link::Cut,
+            },
+            &mut world.cluster,
+        ),
+    }
+    // Longer than a leader tries.
+    world.run(FAILOVER_TIMEOUT + ms(3_000));
+    if world.audit.wrong.is_none() {
+        world.settle();
+    }
+    match world.audit.wrong {
+        Some(wrong) => Err(format!("{wrong}\n{}", world.audit.log.join("\n"))),
+        None => Ok(world.audit.of_agents.leads),
+    }
 }

@@ -166,6 +166,13 @@ pub fn command(ground: &mut Ground, master: usize) -> Happened {
         silent.count() >= 2
     });
     drop(client);
+    // They have ended of themselves.
+    let dead = (0..3).filter(|&server| !ground.site.listens(&MASTER_8000, SERVERS[server]));
+    for server in dead.collect::<Vec<_>>() {
+        ground
+            .site
+            .forget(&format!("{}-{}", SERVERS[server], MASTER_8000.port));
+    }
     let asked = death.asked(ground);
     let mut happened = Happened::told(format!(", asked {asked} times"));
     if asked > 1 {
