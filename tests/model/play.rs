@@ -14,7 +14,7 @@ use proptest_state_machine::ReferenceStateMachine as _;
 
 use crate::agent::{Agents, Flaw};
 use crate::agent_audit::CONVERGES;
-use crate::audit::{Audit, RUN, is_split};
+use crate::audit::{Audit, RUN, is_split, master};
 use crate::cluster::{Cluster, Event, HOSTS, Link, Process, Role, Signal, ms};
 use crate::driver::{Driver, OneShot, Policy, SYNC};
 use crate::sentinel::FAILOVER_TIMEOUT;
@@ -465,6 +465,13 @@ pub fn lose_a_leader(game: Game, case: u64, lost: Lost) -> Result<u64, String> {
     }
     // Longer than a leader tries.
     world.run(FAILOVER_TIMEOUT + ms(3_000));
+    let holders = world.cluster.holders();
+    let is_served = master(&world.cluster).is_some_and(|master| holders == [master]);
+    if world.audit.wrong.is_none() && !is_served {
+        world.audit.wrong = Some(format!(
+            "there is no master with the VIP, which is on {holders:?}"
+        ));
+    }
     if world.audit.wrong.is_none() {
         world.settle();
     }
