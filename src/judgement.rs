@@ -9,7 +9,7 @@ use crate::exit::{Exit, Fault, Kind};
 
 /// What is known about one VIP.
 pub struct Known<'a> {
-    /// The interface that it belongs on, or why there is none.
+    /// The interface that it belongs on, or why no interface fits.
     pub belongs_on: Result<u32, &'a Fault>,
     /// The number and name of each interface that has it.
     pub bound: Vec<(u32, &'a str)>,

@@ -65,7 +65,7 @@ impl Clues<'_> {
         if self.residents.iter().any(is_it) {
             return Some(true);
         }
-        // A Redis that was just started has another run id than the one that Sentinel remembers of it.
+        // A Redis that was just started has a new run id, and Sentinel still remembers the old one.
         let none_is = !self.residents.is_empty() && self.residents.iter().all(other);
         none_is.then_some(false)
     }

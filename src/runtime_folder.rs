@@ -118,7 +118,7 @@ pub fn remove(about: About, vip: IpAddr) {
     }
 }
 
-/// Returns what a file says, and how long ago it was written, if there is one that can be believed.
+/// Returns what a file says, and how long ago it was written, if it is there and can be believed.
 pub fn read<T: DeserializeOwned>(about: About, vip: IpAddr) -> Option<(T, Duration)> {
     believe().ok()?;
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();

@@ -6,7 +6,7 @@
 //! take turns, as the machine is shared and its speed drifts. All times are of one clock: those
 //! of frames by the kernel of the client's host, those of promotions and decisions by the logs of Redis
 //! and Sentinel, to the millisecond. The parts can be had alone: `cargo bench --bench failover -- kill`,
-//! `death`, `planned`, `many`, `budgets`. VIPSWITCH_BENCH_ROUNDS and VIPSWITCH_BENCH_MASTERS change how
+//! `death`, `planned`, `verb`, `many`, `budgets`. VIPSWITCH_BENCH_ROUNDS and VIPSWITCH_BENCH_MASTERS change how
 //! often and how many. Nothing fails because of a time.
 
 #![allow(clippy::print_stdout, reason = "a benchmark is there to print")]
@@ -95,11 +95,11 @@ fn main() {
     } else {
         TEST
     };
-    let parts = ["kill", "death", "planned", "many", "budgets"];
+    let parts = ["kill", "death", "planned", "verb", "many", "budgets"];
     let all = !arguments.iter().any(|argument| parts.contains(argument));
     let wanted = |part: &str| all || arguments.contains(&part);
     let started = Instant::now();
-    println!("Three Redis, three Sentinels and a client; up to a quarter of an hour ...");
+    println!("Three Redis, three Sentinels and a client; up to twenty minutes ...");
     if wanted("kill") {
         let killed = |contender| lost(contender, Site::kill);
         report::lost("The master is killed", &in_turn(rounds.kill, killed));
@@ -109,7 +109,18 @@ fn main() {
         report::lost("The master's host is cut off", &in_turn(rounds.death, died));
     }
     if wanted("planned") {
-        report::planned(&in_turn(rounds.planned, planned), WATCHED);
+        let by_sentinel = in_turn(rounds.planned, |who| Some(planned(who, Site::fail_over)));
+        report::planned("SENTINEL FAILOVER", &by_sentinel, WATCHED);
+    }
+    if wanted("verb") {
+        // Whoever has the script has no such verb.
+        let by_verb =
+            |who| (who != Contender::Script).then(|| planned(who, Site::fail_over_by_verb));
+        report::planned(
+            "vipswitch failover",
+            &in_turn(rounds.planned, by_verb),
+            WATCHED,
+        );
     }
     if wanted("many") {
         let many = |contender| many(contender, rounds.masters);
@@ -162,14 +173,14 @@ fn lost(contender: Contender, lose: fn(&Site)) -> Times {
 }
 
 /// Somebody asks for a failover while clients write as much as they can and another is subscribed.
-fn planned(contender: Contender) -> Times {
+fn planned(contender: Contender, fail_over: fn(&Site)) -> Times {
     let site = Site::guides(contender);
     let keys: Vec<String> = (0..WRITERS).map(|place| format!("bench{place}")).collect();
     let writers: Vec<Client> = keys.iter().map(|key| site.client(WRITER, key)).collect();
     let blocked = site.client(BLOCKED, "bench");
     let began = Instant::now();
     thread::sleep(Duration::from_secs(1));
-    site.fail_over();
+    fail_over(&site);
     let mut times = times(&site, &writers);
     within(WATCHED, || !blocked.told().is_empty());
     let promoted = site.promotion(&site.masters[0]).unwrap();

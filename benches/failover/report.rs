@@ -1,5 +1,6 @@
 //! The tables: the median, the ninth of ten and the most of all rounds.
 
+use std::borrow::Borrow;
 use std::time::Duration;
 
 use crate::site::DOWN_AFTER;
@@ -46,12 +47,21 @@ pub fn lost(what: &str, results: &[(Contender, Times)]) {
     });
 }
 
-/// Prints what came of planned failovers.
-pub fn planned(results: &[(Contender, Times)], watched: Duration) {
-    heading("A planned failover", results.len() / CONTENDERS.len());
+/// Prints what came of planned failovers that were asked for in this way, where a contender has it.
+pub fn planned(way: &str, results: &[(Contender, Option<Times>)], watched: Duration) {
+    let title = format!("A planned failover, by {way}");
+    heading(&title, results.len() / CONTENDERS.len());
+    let results: Vec<(Contender, &Times)> = results
+        .iter()
+        .filter_map(|(who, times)| Some((*who, times.as_ref()?)))
+        .collect();
+    let results = &results[..];
     row("acknowledged writes lost", results, |one| Some(one.lost));
     row("bytes that it lacked, by the agent", results, |one| {
         one.behind
+    });
+    row("as long as so many take", results, |one| {
+        Some(one.lost / one.rate * 1e3)
     });
     row("acknowledged writes a second", results, |one| {
         Some(one.rate)
@@ -64,12 +74,12 @@ pub fn planned(results: &[(Contender, Times)], watched: Duration) {
     println!("A blocked client was watched for {watched:?}.");
 }
 
-fn since_promotion(results: &[(Contender, Times)]) {
+fn since_promotion<T: Borrow<Times>>(results: &[(Contender, T)]) {
     row("promotion to first frame", results, |one| {
-        Some(one.first_frame)
+        Some(one.borrow().first_frame)
     });
     row("promotion to Sentinel's word", results, |one| {
-        Some(one.decided)
+        Some(one.borrow().decided)
     });
 }
 

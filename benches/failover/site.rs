@@ -153,6 +153,18 @@ impl Site {
         });
     }
 
+    /// Has `vipswitch failover` do it, from the third server.
+    pub fn fail_over_by_verb(&self) {
+        let verb = format!(
+            "{} failover {} --json",
+            executable().display(),
+            self.masters[0].name
+        );
+        until("the failover is done", || {
+            self.shell("server3", &verb).contains("\"done\":true")
+        });
+    }
+
     /// Starts a client of the first VIP. `key` is where a writer writes.
     pub fn client(&self, role: &str, key: &str) -> Client {
         let master = &self.masters[0];

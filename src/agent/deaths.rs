@@ -54,7 +54,7 @@ impl World {
             step: QUICK,
         };
         let began = self.now();
-        let asked = election::hold(&request, &self.lines, |_: Progress| {}).await;
+        let asked = election::hold(&request, &self.lines, async |_: Progress| {}).await;
         let asked = match asked {
             Ok(plan) => {
                 let who = ways[plan.asked].endpoint.to_string();

@@ -38,7 +38,7 @@ impl Maintenance {
             let Some((kept, _)) = runtime_folder::read::<Kept>(About::Maintenance, *vip) else {
                 continue;
             };
-            // One that is over by now is ended, and its file removed, by the first look at it.
+            // A maintenance that is over by now is ended, and its file removed, by the first look at it.
             let until = kept.until.map_or(Time::MAX, |until| now + left(until));
             core.go_on_maintaining(name, until);
             all.insert(name.clone(), until);
@@ -63,7 +63,7 @@ impl Maintenance {
                 (Some(_), None) => runtime_folder::remove(About::Maintenance, *vip),
                 (old, Some(until)) if old != Some(until) => {
                     let until = (*until < Time::MAX).then(|| end(until.saturating_sub(now)));
-                    // Where it cannot be kept it ends with this agent: whoever asked was told so.
+                    // Where it cannot be kept it ends with this agent, and the asker was told so.
                     let _ = runtime_folder::write(About::Maintenance, *vip, &Kept { until });
                 }
                 _ => {}

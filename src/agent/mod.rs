@@ -84,7 +84,7 @@ pub async fn run(path: &Path, started: Instant) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The world of now, for those that outlive a change of the configuration.
+/// The world of now, for tasks that outlive a change of the configuration.
 type Current = Rc<RefCell<Option<Rc<World>>>>;
 
 /// What ends the world of now; what comes while one world gives way to the next ends that.
@@ -233,7 +233,7 @@ async fn answer(mut requests: mpsc::Receiver<Asked>, current: Current) {
             Some(world) => {
                 spawn_local(world.answer(asked));
             }
-            // Whoever asked is told so by the end of the connection, and does its own work.
+            // The asker learns it by the end of the connection, and does its own work.
             None => drop(asked),
         }
     }
@@ -266,7 +266,7 @@ async fn tell_systemd(world: Rc<World>) {
     }
 }
 
-/// Tells systemd that the agent gets on. One that does not is restarted.
+/// Tells systemd that the agent gets on. Systemd restarts an agent that does not.
 async fn stay_alive(progress: Rc<Progress>) {
     let Some(every) = service::watchdog_every() else {
         return;

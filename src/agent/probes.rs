@@ -70,7 +70,7 @@ async fn note(world: &World, place: &Place, macs: &[String], is_first: bool) {
     let sentence = match (stands, macs) {
         (Some(Stands::Here), []) | (None, _) => return,
         (Some(Stands::Here), macs) => {
-            // This host contests the claim; whoever claims it is told to the operator.
+            // This host contests the claim; the operator is told the rival's hardware address.
             world.announcers.again(place.vip);
             format!(
                 "{} is here, and answered for by {}, too",

@@ -172,8 +172,8 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
         None
     }
 
-    /// Waits before the next connection. Orders are answered with why there is none. Returns whether anybody still
-    /// wants to know.
+    /// Waits before the next connection. Orders are answered with the reason why no connection is there. Returns
+    /// whether anybody still wants to know.
     async fn rest(&mut self, no: &NoAnswer) -> bool {
         let began = Instant::now();
         let wait = self.backoff.wait().min(TICK);

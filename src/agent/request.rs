@@ -34,7 +34,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// That it is none, in a text that can be shown.
+    /// Why it is no request, in a text that can be shown.
     pub fn read(line: &[u8]) -> Result<Request, String> {
         serde_json::from_slice(line).map_err(|error| {
             let why = escape(&error.to_string());
@@ -114,7 +114,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Returns how its asker is to end. A number that is none of ours is tried again.
+    /// Returns how its asker is to end. An unknown number counts as a passing fault.
     pub fn ending(&self) -> Exit {
         let all = [Exit::Done, Exit::Passing, Exit::Permanent];
         let known = all.into_iter().find(|exit| exit.code() == self.exit);

@@ -44,7 +44,7 @@ impl World {
                     .await
             }
         };
-        // Whoever asked may have gone.
+        // The asker may have gone.
         let _ = answer.send(reply);
     }
 

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::exit::Fault;
 use crate::privilege::{self, Capability};
 
-/// How many messages wait for systemd at most. One that finds no place is lost: a systemd that hangs must
+/// How many messages wait for systemd at most. A message that finds no place is lost: a systemd that hangs must
 /// not hold the agent up.
 const WAITING: usize = 16;
 

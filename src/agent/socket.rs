@@ -187,7 +187,7 @@ async fn answer(request: Request, to: &mpsc::Sender<Asked>) -> Reply {
     }
 }
 
-/// An answer that is too long is told of, not cut: half an object is none.
+/// An answer that is too long becomes an error, and is not cut: half an object cannot be read.
 fn line(reply: &Reply) -> String {
     let text = to_json(reply) + "\n";
     match text.len() <= LONGEST {

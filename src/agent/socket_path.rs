@@ -33,7 +33,7 @@ pub fn socket_path() -> Result<PathBuf, Fault> {
 ///
 /// # Errors
 ///
-/// A relative path, one without a file's name, and one that is too long, are permanent.
+/// A path that is relative, has no file's name or is too long is permanent.
 pub fn check(path: &Path) -> Result<(), Fault> {
     // The server makes another file beside it first, whose name is no longer than that of its lock.
     let longest = path.with_extension("lock").as_os_str().len();

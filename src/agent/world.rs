@@ -33,7 +33,7 @@ use crate::log::Level;
 use crate::redis::{Lines, Server};
 use crate::text::escape;
 
-/// How many events may wait. Whoever sends more waits for its turn.
+/// How many events may wait. A task that sends more waits for its turn.
 pub(super) const QUEUE: usize = 1024;
 
 /// How many masters are settled at the same time: each has some files open.
@@ -179,7 +179,7 @@ impl World {
         self.started.elapsed()
     }
 
-    /// Tells the core of an event. Whoever sends is no more than late where the queue is full.
+    /// Tells the core of an event. Where the queue is full the sender waits.
     pub(super) async fn tell(&self, event: Event) {
         // It is closed only when this world ends.
         let _ = self.to.send(event).await;

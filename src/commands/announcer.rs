@@ -40,7 +40,7 @@ pub(super) async fn run(of: &Announcer) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Returns the jobs if all are of VIPs of the configuration: whoever may start vipswitch as root could start
+/// Returns the jobs if all are of VIPs of the configuration: a user who may start vipswitch as root could start
 /// this process, for any address.
 fn configured(jobs: Vec<Job>, config: &Config) -> Result<Vec<Job>, Fault> {
     let is_known = |job: &&Job| config.vips().any(|vip| vip.address == job.vip.address);

@@ -24,7 +24,7 @@ use crate::text::escape;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Makes this host follow the failover. Returns how the run ended; everything that is to be
-/// said about it is in the log by then. `arguments` are those that the failover was read from.
+/// said about it is in the log by then. The failover was read from `arguments`.
 pub(super) async fn run(failover: &Failover, arguments: &[OsString], started: Instant) -> Exit {
     let words = arguments.iter().map(|word| word.to_string_lossy().into());
     let call = Verb::Hook(words.collect());

@@ -31,7 +31,7 @@ pub(super) async fn run(of: &SiteCommand, started: Instant) -> anyhow::Result<Ex
         Err(fault) => Ended::not_run(Err(fault.clone())),
     };
     let program = found.as_ref().map_or("", |(_, command)| command.program());
-    // Whoever started this may not wait for it any more.
+    // The run that started this may not wait for it any more.
     let _ = log::stdout(&ended.answer()).await;
     if ended.has_run || ended.result.is_err() {
         let exit = if ended.result.is_ok() {

@@ -149,7 +149,7 @@ pub struct Sentinel {
     pub username: Option<String>,
     /// The password, where it needs one.
     pub password: Option<Password>,
-    /// Whether it and the other Sentinels want TLS; there is none on a Unix socket.
+    /// Whether it and the other Sentinels want TLS. A Unix socket has no TLS.
     pub tls: bool,
     /// The Sentinels of the other hosts that may be sent the password, and are asked where this host's is silent.
     pub peers: Vec<Endpoint>,

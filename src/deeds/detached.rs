@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::exit::Fault;
 
-/// Starts one that does what `verb` says, with these arguments.
+/// Starts a process that does what `verb` says, with these arguments.
 ///
 /// # Errors
 ///

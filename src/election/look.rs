@@ -135,7 +135,7 @@ fn address_of(master: &Site) -> MasterAddress {
 }
 
 /// Returns the request for a vote (`SENTINEL IS-MASTER-DOWN-BY-ADDR ip port epoch runid`): answered whether or not the
-/// master counts as down, with the last vote where there is none in this epoch.
+/// master counts as down, with the last vote where there is no vote in this epoch.
 fn vote_question(master: &MasterAddress, epoch: u64, run_id: &str) -> Words {
     let (port, epoch) = (master.port.to_string(), epoch.to_string());
     let what = "IS-MASTER-DOWN-BY-ADDR";

@@ -49,12 +49,10 @@ pub struct Request<'a> {
 /// How far it has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// The Sentinels were looked at: this one is to be asked.
-    Chosen(String),
-    /// It has their votes.
-    Elected(String),
+    /// The Sentinel that is to be asked has the votes for it.
+    Elected(Plan),
     /// It has begun.
-    Begun(String),
+    Begun,
 }
 
 /// An election that came to nothing, or a request that did.
@@ -66,7 +64,7 @@ pub struct Failed {
     pub epoch: u64,
 }
 
-/// Asks every Sentinel how the master stands. `None` stands for one that did not answer in time.
+/// Asks every Sentinel how the master stands. `None` stands for a Sentinel that did not answer in time.
 pub async fn look(request: &Request<'_>, lines: &Lines) -> Vec<Option<Look>> {
     let until = Instant::now() + request.step;
     let questions = questions(request.name, request.master);
@@ -80,7 +78,9 @@ pub async fn look(request: &Request<'_>, lines: &Lines) -> Vec<Option<Look>> {
         .collect()
 }
 
-/// Holds the election, and has the elected Sentinel begin the failover. Returns the plan that was carried out.
+/// Holds the election, and has the elected Sentinel begin the failover. Returns the plan that was carried out. What is
+/// done about its progress is waited for: the votes hold until another failover, so that the request may come a moment
+/// later.
 ///
 /// # Errors
 ///
@@ -88,14 +88,12 @@ pub async fn look(request: &Request<'_>, lines: &Lines) -> Vec<Option<Look>> {
 pub async fn hold(
     request: &Request<'_>,
     lines: &Lines,
-    mut progress: impl FnMut(Progress),
+    mut progress: impl AsyncFnMut(Progress),
 ) -> Result<Plan, Failed> {
     let looks = look(request, lines).await;
     let failed = |epoch: u64| move |why: Refusal| Failed { why, epoch };
     let mut plan = rules::plan(&request.terms, &looks).map_err(failed(0))?;
     let server = &request.ways[plan.asked];
-    let who = server.endpoint.to_string();
-    progress(Progress::Chosen(who.clone()));
     let known = plan.epoch;
     let mut first = Err(Refusal::Lost(0, request.terms.needed));
     for above in ABOVE {
@@ -110,9 +108,9 @@ pub async fn hold(
     first.map_err(failed)?;
     let second = votes(request, (&plan, Round::Second), &looks, lines).await;
     rules::is_elected(&request.terms, &plan, Round::Second, &second).map_err(failed)?;
-    progress(Progress::Elected(who.clone()));
+    progress(Progress::Elected(plan.clone())).await;
     begin(request, server, lines).await.map_err(failed)?;
-    progress(Progress::Begun(who));
+    progress(Progress::Begun).await;
     Ok(plan)
 }
 

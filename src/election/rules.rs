@@ -44,7 +44,7 @@ pub struct Terms {
 /// The Sentinel that is to be asked, and the epoch in which it is elected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Its place among those that were looked at.
+    /// Its place among the Sentinels that were looked at.
     pub asked: usize,
     /// Its run id.
     pub run_id: String,
@@ -200,7 +200,8 @@ pub fn plan(terms: &Terms, looks: &[Option<Look>]) -> Result<Plan, Refusal> {
     })
 }
 
-/// Chooses among those that could do it, always the same one of the same: two requesters that choose alike do no harm.
+/// Chooses among the Sentinels that could do it, always the same of the same: two requesters that choose alike do no
+/// harm.
 fn choose(terms: &Terms, answered: &[(usize, &Look)]) -> Result<(usize, String, String), Refusal> {
     let mut why = String::new();
     let mut able: Vec<(bool, String, (usize, String))> = Vec::new();
@@ -306,7 +307,7 @@ pub fn is_elected(
             won += 1;
         }
     }
-    // Without its own vote its epoch is unknown, and so is the one that it takes.
+    // Without its own vote its epoch is unknown, and so is the epoch that it takes next.
     let own = votes.get(plan.asked).and_then(Option::as_ref);
     let has_own = own.is_some_and(|voted| is_for(terms, plan, (round, plan.asked), voted));
     match has_own && won >= terms.needed {

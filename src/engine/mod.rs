@@ -56,7 +56,7 @@ pub struct Engine {
 
 impl Engine {
     /// Returns an engine whose owner was started at `started`. A dry run plans and changes nothing.
-    /// `vips` are those that attempts will be about, as far as is known.
+    /// `vips` are the VIPs of the coming attempts, as far as is known.
     pub fn new(started: Instant, dry_run: bool, vips: Vec<IpAddr>) -> Engine {
         Engine {
             started,

@@ -28,7 +28,7 @@ const MOST_REDIS: usize = 8;
 pub struct Named {
     /// As it was named.
     pub endpoint: Endpoint,
-    /// The addresses of its host, or why there are none.
+    /// The addresses of its host, or why they are not known.
     pub addresses: Result<Vec<IpAddr>, Fault>,
     /// Its run id, where Sentinel knows it.
     pub run_id: Option<String>,
@@ -390,7 +390,7 @@ fn reachable(listener: SocketAddr) -> SocketAddr {
     SocketAddr::new(address, listener.port())
 }
 
-/// Returns those that answered and may be the named one.
+/// Returns the Redis that answered and may be the named Redis.
 fn residents(answers: &[Answer], place: usize) -> Vec<Resident> {
     let may_be = |answer: &&Answer| answer.named.is_none_or(|named| named == place);
     let said = answers.iter().filter(may_be);

@@ -62,7 +62,7 @@ pub async fn reset_connections(address: IpAddr) -> Reset {
     done
 }
 
-/// A TCP connection of an address of this host, or one that is being made.
+/// A TCP connection of an address of this host, made or being made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// This end. The address of an IPv4-mapped socket is the IPv4 one.
@@ -122,7 +122,7 @@ pub async fn connections(addresses: &[IpAddr]) -> Result<Vec<Connection>, String
     timeout(SWEEP, find_all).await.unwrap_or_else(|_| late())
 }
 
-/// Resets these connections. One that is gone is passed over.
+/// Resets these connections. A connection that is gone is passed over.
 pub async fn reset_these(connections: &[Connection]) -> Reset {
     let mut done = Reset::default();
     match new_connection::<Message>(NETLINK_SOCK_DIAG) {

@@ -72,7 +72,7 @@ impl Netlink {
         let mut new = old.clone();
         let is_source = |one: &RouteAttribute| matches!(one, RouteAttribute::PrefSource(_));
         new.attributes.retain(|one| !is_source(one));
-        // Before the other one of its kind, so that at no moment there is none.
+        // Before the other route of its kind, so that there is a route at every moment.
         let tried = || format!("keep the route {route}");
         let new = RouteNetlinkMessage::NewRoute(new);
         let added = self

@@ -18,8 +18,10 @@ use super::tls::{self, Tls};
 use super::what_listens::{speaks_plain_text, speaks_tls};
 use super::{Answers, Words};
 
-/// How much is read at once, in bytes.
+/// How much is read at once, in bytes, once an answer is longer than what is waited with: the agent waits at several
+/// connections for each master.
 const CHUNK: usize = 1 << 14;
+const FIRST: usize = 1 << 9;
 
 /// How many bytes each answer of a conversation may have on the average, where there are many: a Sentinel
 /// that describes 25 others needs as much.
@@ -282,11 +284,16 @@ impl Connection {
         loop {
             if let Some(value) = self.decoder.decode(&self.received)? {
                 self.received.drain(..mem::take(&mut self.decoder).used());
-                self.received.shrink_to(CHUNK);
+                self.received.shrink_to(FIRST);
                 return Ok(value);
             }
             // Exactly, or the buffer doubles beyond the limit.
-            self.received.reserve_exact(CHUNK);
+            let more = if self.received.is_empty() {
+                FIRST
+            } else {
+                CHUNK
+            };
+            self.received.reserve_exact(more);
             match self.stream.read_buf(&mut self.received).await {
                 Ok(0) => return Err(self.broken("the connection ended").await),
                 Ok(_) => self.may_want_tls = None,

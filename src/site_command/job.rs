@@ -28,7 +28,7 @@ const TURN: Duration = Duration::from_secs(45);
 /// The longest answer that is read, in bytes.
 const LONGEST: u64 = 64 * 1024;
 
-/// A command for a VIP, as it is handed to its process. It names no program: whoever may start vipswitch as
+/// A command for a VIP, as it is handed to its process. It names no program: a user who may start vipswitch as
 /// root could start that process, and what runs is what the configuration says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

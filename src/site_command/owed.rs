@@ -7,7 +7,7 @@ use crate::failover::Host;
 /// What a command finds in its environment beside the VIP and its master.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Circumstances {
-    /// The interface that the VIP is on, or those that it was on.
+    /// The interface that the VIP is on, or the interfaces that it was on.
     pub interface: String,
     /// The old master's host, empty unless Sentinel called.
     pub from: String,

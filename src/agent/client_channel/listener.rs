@@ -23,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 const REFUSED: Duration = Duration::from_secs(60);
 
 /// What each message costs at least in time, and how many bytes are read in a millisecond beyond that. A holder needs
-/// a hundredth of it; whoever may PUBLISH must not keep this host busy.
+/// a hundredth of it; a user who may PUBLISH must not keep this host busy.
 const PAUSE: Duration = Duration::from_millis(1);
 const IN_A_MILLISECOND: usize = 1 << 13;
 

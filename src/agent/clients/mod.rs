@@ -1,6 +1,6 @@
 //! Who is connected through the VIPs: what the holder of one publishes, and what the others know. Pure.
 //!
-//! What is known is not to be trusted: whoever may PUBLISH on the Redis of a master can have forged it. So it is
+//! What is known is not to be trusted: a user who may PUBLISH on the Redis of a master can have forged it. So it is
 //! bounded, read strictly, and used for one thing only: a bare ACK to each of these addresses when this host takes the
 //! VIP over. To a host that has no such connection that is a packet of 40 bytes (60 for IPv6) which its kernel
 //! answers with a reset; to one that has it with this VIP's new holder it is a duplicate which changes nothing.

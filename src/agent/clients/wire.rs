@@ -1,5 +1,5 @@
 //! What travels on the channel: which clients are connected through a VIP. Short lines of text, read strictly:
-//! whoever may PUBLISH on that Redis can have forged them.
+//! a user who may PUBLISH on that Redis can have forged them.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -55,7 +55,7 @@ impl Peer {
         (Peer(first), Peer(last))
     }
 
-    /// Returns the one that follows it in the order, if there is one.
+    /// Returns the next client in the order, if there is one.
     pub fn next(self) -> Option<Peer> {
         let Peer(mut bytes) = self;
         for byte in bytes.iter_mut().rev() {

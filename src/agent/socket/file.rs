@@ -124,7 +124,7 @@ fn lock(path: &Path) -> Result<Flock<LockFile>, Fault> {
     let shown = path.display();
     let failed = |error: &dyn std::fmt::Display| format!("cannot take the lock {shown}: {error}");
     let mut options = LockFile::options();
-    // For its owner alone: whoever can open it could hold it.
+    // For its owner alone: a user who can open it could hold the lock.
     options
         .read(true)
         .write(true)

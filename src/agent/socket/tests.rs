@@ -400,7 +400,7 @@ fn an_agent_that_hangs_is_given_up_in_time() {
         alone(async { ask_at(&place.socket(), &request, until).await })
     };
     assert_eq!(ask(), Err(Unserved::Hung));
-    // One that is stopped, and has so many askers that the kernel's queue is full.
+    // An agent that is stopped, and has so many askers that the kernel's queue is full.
     let mut others = Vec::new();
     nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
     for _ in 0..2 {

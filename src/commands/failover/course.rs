@@ -16,7 +16,7 @@ use crate::redis::events::What;
 /// A sign.
 #[derive(Debug)]
 pub(super) enum Seen {
-    /// The Sentinels have voted for the one that is to be asked.
+    /// The Sentinels have voted for the Sentinel that is to be asked.
     Voted,
     /// It was asked.
     Asked,
@@ -40,7 +40,7 @@ pub(super) enum Seen {
 /// this host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Times {
-    /// The Sentinels had voted for the one that was to be asked.
+    /// The Sentinels had voted for the Sentinel that was to be asked.
     pub(super) voted: Option<f64>,
     /// It was asked.
     pub(super) asked: Option<f64>,
@@ -81,7 +81,7 @@ pub(super) struct Course {
     waited_for: Vec<usize>,
     /// The Sentinel that was asked, by its place.
     asked: usize,
-    /// Whether this host's agent tells when the VIPs move, which it knows better than whoever looks.
+    /// Whether this host's agent tells when the VIPs move, which it knows better than an observer.
     has_agent: bool,
     /// Whether the VIPs are here, where that is known.
     pub(super) vips: Option<bool>,

@@ -1,4 +1,4 @@
-//! Why no failover was asked for, or what is not right with the one that was, and what to do about it.
+//! Why no failover was asked for, or what is not right with a failover that was, and what to do about it.
 
 use super::PROMOTION;
 use super::told::Told;

@@ -277,7 +277,7 @@ pub(super) fn read(at: &str) -> Option<Endpoint> {
     endpoint(host, port.parse().ok()?).ok()
 }
 
-/// Returns what this host's agent knows of a master, if there is one that answers.
+/// Returns what this host's agent knows of a master, if an agent answers.
 pub(super) async fn agent(name: &str, options: &Options) -> Option<snapshot::Master> {
     let until = std::time::Instant::now() + AGENT;
     let masters = [name.to_owned()];

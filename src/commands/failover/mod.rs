@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use self::course::{Course, Seen};
 use self::faults::refusal;
 use self::known::Known;
+use self::moment::Moment;
 use self::signs::Signs;
 use self::told::Told;
 use super::load;
@@ -101,7 +102,8 @@ impl Verb<'_> {
         if !self.of.now {
             let text = "waiting for the moment in which Sentinel decides fastest, 10 s at most (--now: not at all)";
             told.say(text).await?;
-            let waited = moment::wait(&request, &plan, &self.lines).await;
+            let of = (&request, &plan);
+            let waited = moment::wait(Moment::Votes, of, &self.lines).await;
             told.waited_ms = Some(milliseconds(waited));
             self.look_at_heir(&known, &plan).await?;
         }
@@ -192,13 +194,14 @@ impl Verb<'_> {
         signs.look_for_vips(vips.map(|vip| vip.address).collect());
         let (began, at) = (Instant::now(), SystemTime::now());
         let mut steps = Vec::new();
-        let held = election::hold(&request, &self.lines, |progress| {
-            let seen = match progress {
-                Progress::Chosen(_) => return,
-                Progress::Elected(_) => Seen::Voted,
-                Progress::Begun(_) => Seen::Asked,
-            };
-            steps.push((seen, began.elapsed()));
+        let held = election::hold(&request, &self.lines, async |progress| match progress {
+            Progress::Elected(plan) => {
+                steps.push((Seen::Voted, began.elapsed()));
+                if !self.of.now {
+                    moment::wait(Moment::Request, (&request, &plan), &self.lines).await;
+                }
+            }
+            Progress::Begun => steps.push((Seen::Asked, began.elapsed())),
         });
         let plan = match held.await {
             Ok(plan) => plan,

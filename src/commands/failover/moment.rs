@@ -11,8 +11,12 @@ use tokio::time::{Instant, sleep};
 use crate::election::{self, Plan, Request, Terms};
 use crate::redis::Lines;
 
-/// How old the INFO of the replica is to be: the election takes some milliseconds more.
+/// How old the INFO of the replica is to be when the failover is asked for.
 const GOOD: RangeInclusive<Duration> = Duration::from_millis(700)..=Duration::from_millis(880);
+
+/// How old it is to be at least when the votes are asked for, which take 3 to 300 ms: each Sentinel writes them to its
+/// disk first.
+const EARLY: Duration = Duration::from_millis(350);
 
 /// How long the moment is waited for: a period of INFO.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -20,11 +24,13 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// How often the Sentinel is asked.
 const PAUSE: Duration = Duration::from_millis(40);
 
-/// What follows from an answer.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    Now,
-    Wait,
+/// What it is the moment for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// For the votes.
+    Votes,
+    /// For the request, once the votes are there.
+    Request,
 }
 
 /// What was seen of the age of INFO.
@@ -34,21 +40,26 @@ struct Ages {
 }
 
 impl Ages {
-    /// Takes the age of now.
-    fn see(&mut self, age: Duration) -> Next {
+    /// Takes the age of now. Returns whether this is the moment.
+    fn is_time(&mut self, moment: Moment, age: Duration) -> bool {
         // It was asked for anew before it was old enough: its period is shorter than that.
         let was_early = |last: Duration| age < last && last < *GOOD.start();
-        if GOOD.contains(&age) || self.last.is_some_and(was_early) {
-            return Next::Now;
+        let is_missed = self.last.replace(age).is_some_and(was_early);
+        match moment {
+            Moment::Votes => is_missed || (EARLY..=*GOOD.end()).contains(&age),
+            // Where the votes took too long it is too late, and ten seconds more are not waited for.
+            Moment::Request => !(EARLY..*GOOD.start()).contains(&age),
         }
-        self.last = Some(age);
-        Next::Wait
     }
 }
 
 /// Waits for it, at the Sentinel that is to be asked, about the replica that it will select. Returns how long that took.
 /// A Sentinel that does not tell is not waited for.
-pub(super) async fn wait(request: &Request<'_>, plan: &Plan, lines: &Lines) -> Duration {
+pub(super) async fn wait(
+    moment: Moment,
+    (request, plan): (&Request<'_>, &Plan),
+    lines: &Lines,
+) -> Duration {
     let began = Instant::now();
     let one = Request {
         ways: &request.ways[plan.asked..=plan.asked],
@@ -63,9 +74,9 @@ pub(super) async fn wait(request: &Request<'_>, plan: &Plan, lines: &Lines) -> D
         let looks = election::look(&one, lines).await;
         let replicas = looks.into_iter().flatten().flat_map(|look| look.replicas);
         let mut replicas = replicas.filter(|replica| replica.at == plan.replica);
-        match replicas.next().map(|replica| ages.see(replica.told)) {
-            Some(Next::Wait) => sleep(PAUSE).await,
-            Some(Next::Now) | None => break,
+        match replicas.next() {
+            Some(replica) if !ages.is_time(moment, replica.told) => sleep(PAUSE).await,
+            _ => break,
         }
     }
     began.elapsed()
@@ -76,22 +87,32 @@ mod tests {
     use super::*;
 
     /// How many ages are looked at until it is time.
-    fn looked_at(ages: &[u64]) -> Option<usize> {
+    fn looked_at(moment: Moment, ages: &[u64]) -> Option<usize> {
         let mut seen = Ages::default();
         let mut ages = ages.iter().map(|age| Duration::from_millis(*age));
-        ages.position(|age| seen.see(age) == Next::Now)
+        ages.position(|age| seen.is_time(moment, age))
     }
 
     #[test]
     fn it_is_time_shortly_before_the_next_info() {
-        assert_eq!(looked_at(&[100, 300, 650, 701]), Some(3));
-        assert_eq!(looked_at(&[880]), Some(0));
+        assert_eq!(looked_at(Moment::Votes, &[100, 300, 349, 350]), Some(3));
+        assert_eq!(looked_at(Moment::Votes, &[880]), Some(0));
         // It was too late this time, and comes again.
-        assert_eq!(looked_at(&[900, 5000, 9900, 10, 400, 710]), Some(5));
+        let late = [900, 5000, 9900, 10, 340, 380];
+        assert_eq!(looked_at(Moment::Votes, &late), Some(5));
+        assert_eq!(looked_at(Moment::Request, &[390, 600, 700]), Some(2));
     }
 
     #[test]
     fn a_shorter_period_is_not_waited_for() {
-        assert_eq!(looked_at(&[200, 450, 20]), Some(2));
+        assert_eq!(looked_at(Moment::Votes, &[200, 340, 20]), Some(2));
+        assert_eq!(looked_at(Moment::Request, &[600, 20]), Some(1));
+    }
+
+    #[test]
+    fn where_the_votes_took_longer_the_request_does_not_wait_for_the_next_period() {
+        for age in [20, 349, 700, 881, 5000] {
+            assert_eq!(looked_at(Moment::Request, &[age]), Some(0), "{age}");
+        }
     }
 }

@@ -85,7 +85,7 @@ impl Interface {
         self.socket.get_ref().send(frame).is_ok()
     }
 
-    /// Waits for frames, and hands on those that are there, a batch at most.
+    /// Waits for frames, and hands on what has come, a batch at most.
     ///
     /// # Errors
     ///

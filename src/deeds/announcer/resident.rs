@@ -49,7 +49,7 @@ pub struct Announcers {
     every: Duration,
     tell: Tell<'static>,
     voices: RefCell<BTreeMap<IpAddr, Rc<Voice<'static>>>>,
-    /// Those that have not begun.
+    /// The voices that have not begun.
     new: RefCell<Vec<Rc<Voice<'static>>>>,
     came: Notify,
     ears: RefCell<BTreeMap<Side, Ear>>,
@@ -125,7 +125,7 @@ impl Announcers {
         }
     }
 
-    /// Announces all VIPs at once, but those that were in the last second.
+    /// Announces all VIPs at once, except VIPs that were announced in the last second.
     pub fn all_again(&self) {
         self.voices
             .borrow()
@@ -228,7 +228,7 @@ impl Announcers {
             });
             let (listening, closed) = (pin!(listening), pin!(close.notified()));
             if let Either::Left((fault, _)) = select(listening, closed).await {
-                // Whoever comes now needs another one.
+                // A VIP that comes now needs another announcer.
                 self.ears.borrow_mut().remove(&side);
                 for voice in self.on(side) {
                     voice.end(Err(fault.clone()));

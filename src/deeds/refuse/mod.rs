@@ -145,8 +145,8 @@ struct StandIn {
 }
 
 impl Refusal {
-    /// Opens it. Best before the release: whoever comes between the two is then refused as soon as [`Refusal::work`]
-    /// begins. Returns `None` where the interface is gone, or has no neighbours.
+    /// Opens it. Best before the release: a client that comes between the two is then refused as soon as
+    /// [`Refusal::work`] begins. Returns `None` where the interface is gone, or has no neighbours.
     ///
     /// # Errors
     ///
@@ -296,7 +296,7 @@ impl StandIn {
         }
     }
 
-    /// Takes in the segments that have come since it was opened, as soon as the VIP is gone. Those that came before
+    /// Takes in the segments that have come since it was opened, as soon as the VIP is gone. Segments that came before
     /// that the kernel has answered, too; the release has reset their connections.
     async fn take_in(&self) -> Result<End, Fault> {
         if !self.is_gone.get() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The time that each frame stands for: 20,000 a second, some 0.2 s of a core.
 const EACH: Duration = Duration::from_micros(50);
 
-/// How far ahead of that frames may be: 5,000 clients that come back at once do not wait. Those that come back as
+/// How far ahead of that frames may be: 5,000 clients that come back at once do not wait. Clients that come back as
 /// soon as they are refused, again and again, then find the pace.
 const AHEAD: Duration = Duration::from_millis(250);
 

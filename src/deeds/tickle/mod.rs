@@ -165,7 +165,7 @@ async fn destroy(vip: IpAddr, connections: &[kernel::Connection]) -> Option<Opti
     }
 }
 
-/// Takes in who has the VIP. Whoever is new to it resets the clients that are told now.
+/// Takes in who has the VIP. A new holder resets the clients that are told now.
 fn learn(told: &mut Told, schedule: &mut Schedule, holder: Holder, started: Instant) {
     if told.holder.replace(holder) != Some(holder) {
         schedule.claimed(started.elapsed());

@@ -80,7 +80,7 @@ pub async fn poll(
         .map(|(name, list)| (*name, list.as_slice()))
         .collect();
     let patience = match patience {
-        // Whoever was not asked knows no better than the others.
+        // A Sentinel that was not asked knows no better than the others.
         Patience::Quick if !own.iter().flatten().any(Result::is_ok) => Patience::Full,
         patience => patience,
     };

@@ -78,7 +78,7 @@ impl Asking {
         };
         let peer = addresses.iter().find(|at| self.peers.contains(at));
         if addresses.iter().all(|at| self.vips.contains(&at.ip())) {
-            // The VIP was its host's source address for a while; whoever has the VIP now would vote twice.
+            // The VIP was its host's source address for a while; the host that has the VIP now would vote twice.
             let why = "it is known by a VIP, where another host may answer";
             return (Err(why.into()), false);
         }

@@ -1,97 +1,22 @@
 //! What the arguments of the command line mean. Nothing here looks at the world.
 
+mod detached;
+mod help;
+mod times;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::detached::{
+    ANNOUNCER, Announcer, Detached, SITE_COMMAND, SiteCommand, TICKLER, Tickler,
+};
+use self::help::{AGENT, BIND, CHECK, FAILOVER, HELP, MAINTENANCE, STATUS, SYNC, UNBIND, USAGE};
+use self::times::{duration, long_duration};
 use crate::exit::Fault;
 use crate::failover::{self, Failover};
-
-/// The ways to run it. One line more, and the help would not fit on the smallest screen.
-const USAGE: &str = "\
-vipswitch [OPTIONS] <COMMAND>   you; Sentinel's client-reconfig-script:
-       vipswitch MASTER leader|observer STATE FROM-IP FROM-PORT TO-IP TO-PORT";
-
-const BIND: &str = "\
-With an agent on this host the agent does it, and refuses where the Sentinels name another host, unless
---force is given. Without an agent it is done whatever the Sentinels say, with --force or without.
-
-Example:
-  vipswitch bind master8000";
-
-const UNBIND: &str = "\
-With an agent on this host the agent does it, and refuses where the Sentinels name this host, unless
---force is given. Without an agent it is done whatever the Sentinels say, with --force or without.
-
-Example:
-  vipswitch unbind master8000 --dry-run";
-
-const SYNC: &str = "\
-The VIP belongs here exactly if a majority of the Sentinels names a Redis of this host, and that
-Redis says that it is a master. Without a majority nothing is changed.
-
-Example:
-  vipswitch sync
-
-Exit codes: 0 it agrees, 1 it may later, 2 it cannot as it stands.";
-
-const FAILOVER: &str = "\
-It looks first, says what it will do, has one Sentinel elected by the others begin the failover,
-tells what happens, and waits until all Sentinels agree. It works from every server.
-
-Example:
-  vipswitch failover --dry-run      whether it would, and to which replica
-  vipswitch failover master8000
-
-It refuses where writes could be lost, unless --force is given; never while a failover goes on.
-
-Exit codes: 0 done, 1 it may work later or is not at its end, 2 it cannot as it stands.";
-
-const MAINTENANCE: &str = "\
-The agent of the master's host fails over at once when its Redis dies. Not so in maintenance: then
-Sentinel decides, after down-after-milliseconds. Run it on the server whose Redis is to stop.
-
-Example:
-  vipswitch maintenance master8000 on --for 30m
-  vipswitch maintenance master8000 off
-
-It outlives the agent, and no reboot.";
-
-const AGENT: &str = "\
-Systemd runs it, by vipswitch-agent.service.
-
-Example:
-  vipswitch agent --verbose
-
-SIGHUP reads the configuration again; SIGTERM ends it and leaves the VIPs where they are.
-
-Exit codes: 0 a signal ended it, 1 it may work later, 2 it cannot as it stands.";
-
-const CHECK: &str = "\
-Run it as root on every server; it changes nothing.
-
-Example:
-  vipswitch check             what is wrong, with what to do, and the sums
-  vipswitch check --verbose   every finding
-
-Exit codes: 0 all is in place, 1 with warnings, 2 with errors.";
-
-const STATUS: &str = "\
-Example:
-  vipswitch status --json
-
-Exit codes: 0 whatever is wrong. With --exit-code 0 all is well, 1 with warnings, 2 with errors.";
-
-/// No blank lines but one, so that it fits on the smallest screen.
-const HELP: &str = "\
-{about-with-newline}{usage-heading} {usage}
-
-Commands:
-{subcommands}
-Options:
-{options}";
 
 /// Moves a virtual IP to the host of the current Redis or Valkey master
 #[derive(Debug, Parser)]
@@ -224,87 +149,6 @@ pub struct Status {
     /// Print again each second until interrupted
     #[arg(long)]
     pub watch: bool,
-}
-
-/// What other runs of vipswitch start, detached. It is no command of the operator's, so that no help, no
-/// completion and no suggestion names it.
-#[derive(Clone, Debug, Parser)]
-#[command(name = "vipswitch")]
-pub enum Detached {
-    /// Go on announcing VIPs.
-    #[command(name = ANNOUNCER)]
-    Announcer(Announcer),
-    /// Run a command of the site's own.
-    #[command(name = SITE_COMMAND)]
-    SiteCommand(SiteCommand),
-    /// Tell clients that a VIP is gone.
-    #[command(name = TICKLER)]
-    Tickler(Tickler),
-}
-
-/// The first argument of an announcer's process.
-pub const ANNOUNCER: &str = "announcer";
-/// The first argument of the process of a site's command.
-pub const SITE_COMMAND: &str = "site-command";
-/// The first argument of a tickler's process.
-pub const TICKLER: &str = "tickler";
-
-/// What an announcer's process is told.
-#[derive(Args, Clone, Debug)]
-pub struct Announcer {
-    /// A VIP that it announces, as JSON.
-    #[arg(long = "job", required = true)]
-    pub jobs: Vec<String>,
-    /// The file with the configuration.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-}
-
-/// What the process of a site's command is told.
-#[derive(Args, Clone, Debug)]
-pub struct SiteCommand {
-    /// Which command of the configuration it runs, and for what, as JSON.
-    #[arg(long = "job")]
-    pub job: String,
-    /// The file with the configuration, which alone says what is run.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-}
-
-/// What a tickler's process is told.
-#[derive(Args, Clone, Debug)]
-pub struct Tickler {
-    /// A VIP whose clients it tells, as JSON.
-    #[arg(long = "job", required = true)]
-    pub jobs: Vec<String>,
-}
-
-/// The longest time that `announce --for` takes.
-const LONGEST: Duration = Duration::from_secs(3600);
-
-/// The longest maintenance that has an end of its own.
-const LONGEST_MAINTENANCE: Duration = Duration::from_secs(7 * 24 * 3600);
-
-fn duration(text: &str) -> Result<Duration, String> {
-    time(text, &UNITS[..2], LONGEST)
-        .ok_or_else(|| "give it as 10s or 2m, at least 1s and at most 60m".to_owned())
-}
-
-fn long_duration(text: &str) -> Result<Duration, String> {
-    time(text, &UNITS, LONGEST_MAINTENANCE)
-        .ok_or_else(|| "give it as 90s, 30m or 2h, at least 1s and at most 168h".to_owned())
-}
-
-const UNITS: [(char, u64); 3] = [('s', 1), ('m', 60), ('h', 3600)];
-
-/// Reads a number of seconds, or of another unit with its letter behind it.
-fn time(text: &str, units: &[(char, u64)], longest: Duration) -> Option<Duration> {
-    let mut units = units
-        .iter()
-        .filter_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?, *seconds)));
-    let (number, unit) = units.next().unwrap_or((text, 1));
-    let seconds = number.parse::<u64>().ok()?.checked_mul(unit)?;
-    Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero() && *time <= longest)
 }
 
 /// The operator's commands.
@@ -551,29 +395,6 @@ mod tests {
             "",
         ] {
             assert!(matches!(parse(&words(line)), Err(Stop::Clap(_))), "{line}");
-        }
-    }
-
-    #[test]
-    fn a_time_is_seconds_or_minutes() {
-        for (text, seconds) in [
-            ("10s", Some(10)),
-            ("10", Some(10)),
-            ("2m", Some(120)),
-            ("60m", Some(3600)),
-            ("61m", None),
-            ("0", None),
-            ("s", None),
-            ("-1s", None),
-            ("1h", Some(3600)),
-            ("2h", None),
-            ("99999999999999999999m", None),
-        ] {
-            assert_eq!(
-                duration(text).ok(),
-                seconds.map(Duration::from_secs),
-                "{text}"
-            );
         }
     }
 
