@@ -1,6 +1,9 @@
 //! The agent on the hosts: the shipped core, fed with what the model's Sentinels, Redis and kernel say, late, twice or
 //! not at all. Its actions are carried out here as `agent::world` does.
 
+mod electing;
+mod hearing;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,8 +11,7 @@ use std::time::Duration;
 use vipswitch::agent::core::{Action, Core, Event as Tells, Facts, Own, Settings, Settled};
 use vipswitch::agent::snapshot::Replica;
 use vipswitch::config::{OnIsolation, OnRedisDeath};
-use vipswitch::election::Terms;
-use vipswitch::evidence::{Ballot, Call as Told, Role as Says, Word};
+use vipswitch::evidence::Role as Says;
 use vipswitch::exit::Fault;
 use vipswitch::gather::Poll;
 use vipswitch::plan::{Action as Deed, plan};
@@ -17,19 +19,16 @@ use vipswitch::verdict::Verdict;
 use vipswitch::vip::{Candidates, Vip};
 
 use crate::audit::{Audit, Cause};
-use crate::cluster::{Call, Cluster, Event, HOSTS, Host, Link, Process, Role, Signal, binding};
-use crate::cluster::{link, ms};
+use crate::cluster::ms;
+use crate::cluster::{Cluster, Event, HOSTS, Host, Process, Role, Signal, binding};
 use crate::driver::{Driver, Named, OneShot, Policy, address, endpoint, number, site};
-use crate::requests::{Election, Later, Step};
+use crate::requests::{Election, Step};
 
 /// The master-name.
 const NAME: &str = "m";
 
 /// How long the systemd unit takes to start after a boot.
 const BOOT: Duration = ms(1_000);
-
-/// How long every Sentinel must have until it decides itself, as `agent::deaths` has it.
-const AHEAD: Duration = ms(500);
 
 /// How many times in a row a core may want to be woken at once.
 const AT_ONCE: u32 = 50;
@@ -349,76 +348,6 @@ impl Agents {
         }
     }
 
-    fn elect(
-        &mut self,
-        host: Host,
-        (dead, near, over): (Host, Vec<String>, u64),
-        cluster: &mut Cluster,
-    ) {
-        let Some(agent) = &self.agents[host] else {
-            return;
-        };
-        let known = agent.core.evidence(NAME, cluster.now - agent.started);
-        let Some(needed) = known.ballot.as_ref().map(Ballot::needed) else {
-            let why = "the Sentinels could not be asked meanwhile".to_owned();
-            let event = Tells::Elected(NAME.into(), Err((why, false)), 0);
-            self.hears(host, ms(1), event, cluster);
-            return;
-        };
-        let terms = Terms {
-            needed,
-            leaving: vec![address(dead)],
-            is_here: true,
-            near: Some(near),
-            ahead: Some(AHEAD),
-            over,
-        };
-        let (election, later) = Election::new(host, dead, terms, cluster);
-        if let Some(agent) = &mut self.agents[host] {
-            agent.election = Some(election);
-        }
-        self.elects_later(host, later, cluster);
-    }
-
-    fn elects_later(&mut self, host: Host, later: Vec<Later>, cluster: &mut Cluster) {
-        for (after, round, step) in later {
-            self.later(host, after, Doing::Elects(round, step), cluster);
-        }
-    }
-
-    fn go_on_electing(
-        &mut self,
-        host: Host,
-        step: (u32, Step),
-        cluster: &mut Cluster,
-        audit: &mut Audit,
-    ) {
-        let Some(agent) = &mut self.agents[host] else {
-            return;
-        };
-        let Some(election) = &mut agent.election else {
-            return;
-        };
-        match election.go_on(step, cluster) {
-            Ok(later) => self.elects_later(host, later, cluster),
-            Err((asked, epoch)) => {
-                agent.election = None;
-                if asked.is_ok() {
-                    audit.of_agents.has_begun();
-                }
-                audit.note(cluster.now, || {
-                    format!("the election of host {host}'s agent: {asked:?}, epoch {epoch}")
-                });
-                self.hears(
-                    host,
-                    ms(1),
-                    Tells::Elected(NAME.into(), asked, epoch),
-                    cluster,
-                );
-            }
-        }
-    }
-
     /// Asks the chosen replica until it is the master; that it was none is told then.
     fn ask(
         &mut self,
@@ -574,82 +503,6 @@ impl Agents {
             first_frame: None,
         };
         Tells::Settled(NAME.into(), Box::new(settled))
-    }
-
-    /// Somebody has started, stopped, continued or killed the agent of a host.
-    fn turned(&mut self, host: Host, cluster: &mut Cluster, audit: &mut Audit) {
-        match cluster.machines[host].agent {
-            None => {}
-            Some(Process::Down) => {
-                self.agents[host] = None;
-                cluster.locked[host] = cluster.now;
-            }
-            Some(Process::Frozen) => audit.of_agents.stopped(host, cluster.now),
-            Some(Process::Running) => match &mut self.agents[host] {
-                None => self.start(host, ms(100), cluster),
-                Some(agent) => {
-                    audit.of_agents.continued(host, cluster.now);
-                    let held = std::mem::take(&mut agent.held);
-                    for doing in held {
-                        self.later(host, ms(1), doing, cluster);
-                    }
-                }
-            },
-        }
-    }
-
-    /// A Sentinel has published an event: everybody who is connected to it hears of it.
-    fn published(&mut self, by: Host, event: &str, of: Host, cluster: &mut Cluster) {
-        let name = || NAME.to_owned();
-        let tells = match event {
-            "+selected-slave"
-            | "+failover-state-send-slaveof-noone"
-            | "+failover-state-wait-promotion" => {
-                Tells::Promotes(name(), endpoint(of), by.to_string())
-            }
-            _ if event.starts_with("-failover-abort-") => Tells::Aborted(name(), by.to_string()),
-            _ => Tells::Changed,
-        };
-        for host in 0..HOSTS {
-            if !cluster.reaches(by, host) || cluster.machines[host].loses_events {
-                continue;
-            }
-            let kind = if by == host {
-                Link::Good
-            } else {
-                cluster.links[link(by, host)]
-            };
-            let takes = match kind {
-                Link::Good | Link::Cut => ms(1) + cluster.random(5),
-                Link::Late => cluster.random(3_000),
-                Link::Lossy if cluster.once_in(2) => continue,
-                Link::Lossy => ms(1) + cluster.random(300),
-            };
-            self.hears(host, takes, tells.clone(), cluster);
-            if cluster.once_in(10) {
-                let again = takes + cluster.random(50);
-                self.hears(host, again, tells.clone(), cluster);
-            }
-        }
-    }
-
-    fn called(&mut self, host: Host, call: &Call, cluster: &mut Cluster) {
-        let word = match cluster.ask(host, host).map(|own| own.names()) {
-            Ok(said) if said == call.to => Word::Agrees,
-            Ok(said) => Word::Says(site(said, host)),
-            Err(process) => Word::Silent(format!("{process:?}")),
-        };
-        let told = Told {
-            to: site(call.to, host),
-            carries_information: call.from != call.to,
-        };
-        if let Some(agent) = &mut self.agents[host] {
-            agent.calls += 1;
-            let until = cluster.now - agent.started + ms(20_000);
-            let event = Tells::Called(NAME.into(), Box::new((told, word)), until);
-            self.hears(host, ms(5), event, cluster);
-        }
-        cluster.script_ended(host, call.clone(), 0);
     }
 }
 

@@ -88,7 +88,8 @@ use vipswitch::evidence::{Evidence, Role};
 use vipswitch::verdict::{Verdict, Why, verdict};
 
 use agent::Flaw;
-use play::{Found, Game, Lost, hunt};
+use play::planned::{self, Lost};
+use play::{Found, Game, hunt};
 
 /// The hook and `sync`.
 const ONE_SHOT: Game = Game {
@@ -248,7 +249,7 @@ fn an_agent_that_takes_a_refusal_for_silence_is_caught() {
 
 #[test]
 fn planned_failovers_lose_no_write() {
-    let failovers = play::plan_failovers(AGENTS, 100);
+    let failovers = planned::plan_failovers(AGENTS, 100);
     assert!(
         failovers.as_ref().is_ok_and(|number| *number > 100),
         "{failovers:?}"
@@ -257,7 +258,7 @@ fn planned_failovers_lose_no_write() {
         agents: Some(Flaw::UnpausesFirst),
         ..AGENTS
     };
-    let caught = play::plan_failovers(flawed, 100).unwrap_err();
+    let caught = planned::plan_failovers(flawed, 100).unwrap_err();
     assert!(caught.contains("before it released"), "{caught}");
 }
 
@@ -266,7 +267,7 @@ fn a_failover_whose_leader_is_lost_after_the_promotion_leaves_one_master_with_th
     for lost in [Lost::Killed, Lost::CutOff] {
         let mut leads = 0;
         for case in 0..40 {
-            let ended = play::lose_a_leader(AGENTS, case, lost);
+            let ended = planned::lose_a_leader(AGENTS, case, lost);
             leads += ended.unwrap_or_else(|wrong| panic!("{lost:?}, {case}: {wrong}"));
         }
         assert!(leads > 0, "{lost:?}");
