@@ -350,10 +350,12 @@ impl OfAgents {
         if seen.near_since.is_some_and(|since| now - since >= ROUND) {
             seen.meets(now);
         }
-        let is_asked = cluster
-            .machines
-            .iter()
-            .any(|other| other.sentinel.fails_over_for() == Some(host));
+        // Whose failover an agent asked for it knows as long as it can ask the Sentinel that goes on with it.
+        let is_asked = (0..HOSTS).any(|other| {
+            let mind = cluster.ask(host, other);
+            let is_good = other == host || cluster.links[link(host, other)] == Link::Good;
+            is_good && mind.is_ok_and(|mind| mind.fails_over_for() == Some(host))
+        });
         let is_reborn = is_asked
             && machine.redis == Some(Role::Master)
             && seen.died.is_some_and(|life| life < machine.redis_life)

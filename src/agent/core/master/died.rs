@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::{Master, Stands};
 use crate::agent::core::death::{APART, Alive, Death, Died, Situation, Stage, speaks_against};
+use crate::agent::core::promotion::LASTS;
 use crate::agent::core::{Action, Own, Time, Timeline};
 use crate::evidence::{Ballot, Evidence, Role};
 use crate::verdict::{Verdict, Why};
@@ -133,7 +134,8 @@ impl Master {
             self.end_death();
             return;
         }
-        let is_due = death.again().is_some_and(|at| at <= now) && self.promotion.is_none();
+        let goes_on = self.promotion.is_some() || self.fails_over_for(death, now);
+        let is_due = death.again().is_some_and(|at| at <= now) && !goes_on;
         if !is_due {
             return;
         }
@@ -147,6 +149,15 @@ impl Master {
             self.end_death();
             self.end_timeline("aborted", now);
         }
+    }
+
+    /// Returns whether a Sentinel says that it fails over, which may be the one that was asked: its events may not
+    /// arrive. For no longer than a leader tries.
+    fn fails_over_for(&self, death: &Death, now: Time) -> bool {
+        let facts = self.facts.as_ref();
+        let lasts = facts.and_then(|facts| facts.failover_timeout);
+        let is_in_time = |asked: Time| now < asked + lasts.unwrap_or(LASTS);
+        facts.is_some_and(|facts| facts.fails_over) && death.asked().is_some_and(is_in_time)
     }
 
     /// Notes a failover, whoever has begun it: the next is not asked for too soon.

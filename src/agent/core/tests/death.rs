@@ -157,6 +157,37 @@ fn there_is_another_round_of_votes_only_when_nothing_has_come_of_the_first() {
 }
 
 #[test]
+fn a_redis_that_came_back_gets_no_client_while_a_sentinel_fails_over_whose_events_are_lost() {
+    let told = |agent: &mut Agent, fails_over| {
+        let mut facts = facts([HERE; 3], Role::Master);
+        facts.fails_over = fails_over;
+        agent.polled(10, facts);
+    };
+    let begun = || {
+        let mut agent = asked();
+        back(20, &mut agent);
+        told(&mut agent, true);
+        waits(&mut agent, 6_000);
+        let verdict = &agent.master().verdict;
+        assert!(
+            matches!(verdict, Verdict::Elsewhere(Why::Died)),
+            "{verdict:?}"
+        );
+        agent
+    };
+    let is_here =
+        |agent: &mut Agent| matches!(agent.master().verdict, Verdict::Here(_, Why::Majority));
+    // It has given up.
+    let mut agent = begun();
+    told(&mut agent, false);
+    assert!(is_here(&mut agent));
+    // One that fails over without end is not waited for.
+    let mut agent = begun();
+    waits(&mut agent, 60_000);
+    assert!(is_here(&mut agent));
+}
+
+#[test]
 fn where_nobody_was_asked_a_redis_that_is_back_gets_its_vip_again() {
     let mut agent = master();
     agent.on(50, silent(true));
