@@ -777,6 +777,13 @@ fn writes_are_paused_again_soon_after_a_failover_that_its_leader_has_given_up() 
     agent.on(2_000, Event::Woke);
     agent.on(70, given_up());
     assert!(pauses(&mut agent), "after its word that came late");
+    // A majority names the promoted one late, and the next failover comes back from there.
+    let mut agent = begun(2_000);
+    agent.on(2_000, Event::Woke);
+    agent.polled(10, facts([AWAY; 3], Role::Master));
+    agent.polled(10, facts([AWAY; 3], Role::Replica));
+    agent.polled(1_000, facts([HERE; 3], Role::Master));
+    assert!(pauses(&mut agent), "after a majority's word");
     // Whoever forges events forges one after the other.
     let mut agent = begun(2_000);
     agent.on(2_000, Event::Woke);

@@ -67,7 +67,7 @@ impl Master {
             ..begun.unwrap_or_else(|| Timeline::new(String::new(), now))
         });
         self.note_failover(now);
-        self.overdue.clear();
+        self.overdue = None;
         self.asked_before = None;
         self.promotion = Some(Promoting::new(to, by, &self.asked(), now, lasts));
         self.is_begun = false;
@@ -80,7 +80,7 @@ impl Master {
         now: Time,
         actions: &mut Vec<Action>,
     ) {
-        if self.overdue.remove(by) {
+        if self.overdue.take_if(|over| over.by.contains(by)).is_some() {
             self.pause_after = now;
         }
         if self
@@ -290,6 +290,12 @@ impl Master {
         actions: &mut Vec<Action>,
     ) -> bool {
         let winner = known.ballot.as_ref().and_then(Ballot::winner);
+        let is_named = |over: &mut Promoting| {
+            winner.is_some_and(|winner| winner.is_same(&site(&over.to, &known.known_redis)))
+        };
+        if self.overdue.take_if(is_named).is_some() {
+            self.pause_after = now;
+        }
         let Some((promoting, winner)) = self.promotion.as_ref().zip(winner) else {
             return false;
         };

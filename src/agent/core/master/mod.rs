@@ -3,7 +3,7 @@
 mod died;
 mod failover;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -105,8 +105,9 @@ pub struct Master {
     promotion: Option<Promoting>,
     /// The time of a promotion is over, and the Sentinels were not asked since.
     asked_before: Option<AskedBefore>,
-    /// The leaders of a promotion whose time is over: each gives up a moment later, as it counts from a later step.
-    overdue: BTreeSet<String>,
+    /// A promotion whose time is over: its leader, who counts from a later step, may give up only now, or a majority name
+    /// it.
+    overdue: Option<Promoting>,
     former: Former,
     /// Whether what follows from the promotion was begun: its place may be unknown at first.
     is_begun: bool,
@@ -185,7 +186,7 @@ impl Master {
             own: BTreeMap::new(),
             promotion: None,
             asked_before: None,
-            overdue: BTreeSet::new(),
+            overdue: None,
             former: Former::default(),
             is_begun: false,
             hand_over: None,
@@ -582,7 +583,7 @@ impl Master {
         self.call = self.call.take().filter(|called| now < called.until);
         let is_over = |promoting: &mut Promoting| now >= promoting.until();
         if let Some(over) = self.promotion.take_if(is_over) {
-            self.overdue = over.by;
+            self.overdue = Some(over);
             self.asked_before = Some(AskedBefore::RoundGoesOn);
             self.end_timeline("aborted", now);
         }
