@@ -134,8 +134,7 @@ impl Master {
             self.end_death();
             return;
         }
-        let goes_on = self.promotion.is_some() || self.fails_over_for(death, now);
-        let is_due = death.again().is_some_and(|at| at <= now) && !goes_on;
+        let is_due = self.next_round().is_some_and(|at| at <= now);
         if !is_due {
             return;
         }
@@ -151,13 +150,17 @@ impl Master {
         }
     }
 
-    /// Returns whether a Sentinel says that it fails over, which may be the one that was asked: its events may not
-    /// arrive. For no longer than a leader tries.
-    fn fails_over_for(&self, death: &Death, now: Time) -> bool {
+    /// Returns when there may be another round about its death; `None` while it is not known what came of this one. A
+    /// Sentinel that says that it fails over may be the one that was asked, whose events do not arrive: it is waited
+    /// for as long as a leader tries.
+    pub(super) fn next_round(&self) -> Option<Time> {
+        let death = self.death.as_ref().filter(|_| self.promotion.is_none())?;
         let facts = self.facts.as_ref();
         let lasts = facts.and_then(|facts| facts.failover_timeout);
-        let is_in_time = |asked: Time| now < asked + lasts.unwrap_or(LASTS);
-        facts.is_some_and(|facts| facts.fails_over) && death.asked().is_some_and(is_in_time)
+        let asked = death.asked();
+        let asked = asked.filter(|_| facts.is_some_and(|facts| facts.fails_over));
+        let over = asked.map(|asked| asked + lasts.unwrap_or(LASTS));
+        Some(death.again()?.max(over.unwrap_or_default()))
     }
 
     /// Notes a failover, whoever has begun it: the next is not asked for too soon.

@@ -675,8 +675,7 @@ impl Master {
         let pause = self.hand_over.as_ref().map(|it| it.next(now));
         let promotion = self.promotion.as_ref().map(Promoting::until);
         let call = self.call.as_ref().map(|called| called.until);
-        let death = self.death.as_ref().filter(|_| self.promotion.is_none());
-        let death = death.and_then(Death::again);
+        let death = self.next_round();
         let maintenance = self.maintenance;
         let all = [retry, pause, promotion, call, death, maintenance, held_back];
         all.into_iter().flatten().min()
