@@ -44,6 +44,10 @@ pub enum Flaw {
     RefusedIsSilence,
     /// It does not hear that the VIP was removed.
     BlindToRemovals,
+    /// It leaves the VIP to a Redis that has died, and may be back with old data.
+    KeepsTheReborn,
+    /// It asks a Sentinel to fail over that the others have not voted for.
+    AsksWithoutVotes,
 }
 
 /// What an agent is about to do, or to hear.
@@ -464,7 +468,8 @@ impl Agents {
         let Some(agent) = &self.agents[host] else {
             return;
         };
-        let evidence = agent.core.evidence(NAME, cluster.now - agent.started);
+        let mut evidence = agent.core.evidence(NAME, cluster.now - agent.started);
+        evidence.has_died &= self.flaw != Flaw::KeepsTheReborn;
         let verdict = (self.policy)(&evidence);
         let named = agent.named;
         let seen = Candidates {

@@ -55,8 +55,8 @@ struct Seen {
     contact: Duration,
     /// Since when one has been.
     near_since: Option<Duration>,
-    /// Which start of its Redis has died when its failover was asked for last.
-    died: Option<u32>,
+    /// Which start of its Redis has died when its failover was asked for last, and when that was.
+    died: Option<(u32, Duration)>,
     /// Since when that Redis, started anew, has been reached through the VIP while its failover goes on.
     reborn_since: Option<Duration>,
     /// When one was in reach again, after a time that was long enough to be cut off.
@@ -228,7 +228,8 @@ impl OfAgents {
     pub fn elects(&mut self, host: Host, cluster: &Cluster) {
         let machine = &cluster.machines[host];
         let was_missed = u32::from(machine.redis.is_some());
-        self.seen[host].died = Some(machine.redis_life.saturating_sub(was_missed));
+        let life = machine.redis_life.saturating_sub(was_missed);
+        self.seen[host].died = Some((life, cluster.now));
         self.elections += 1;
     }
 
@@ -358,7 +359,10 @@ impl OfAgents {
         });
         let is_reborn = is_asked
             && machine.redis == Some(Role::Master)
-            && seen.died.is_some_and(|life| life < machine.redis_life)
+            && seen.died.is_some_and(|(life, at)| {
+                // A leader that was stopped goes on after the time that it has for it.
+                life < machine.redis_life && now - at < FAILOVER_TIMEOUT
+            })
             && !machine.bound.is_empty()
             && !machine.is_broken
             && machine.agent == Some(Process::Running)

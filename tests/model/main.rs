@@ -128,11 +128,16 @@ fn the_agents_keep_the_invariants() {
 
 /// Returns what a flawed agent is caught at.
 fn caught_agent(flaw: Flaw) -> Found {
+    caught_agent_from(flaw, 1)
+}
+
+/// The same, with another seed: from 1 on what some flaws do comes only after a thousand cases.
+fn caught_agent_from(flaw: Flaw, seed: u64) -> Found {
     let game = Game {
         policy: verdict,
         agents: Some(flaw),
     };
-    match hunt(game, 3_000, 1, false) {
+    match hunt(game, 3_000, seed, false) {
         Ok(seen) => panic!("not caught: {seen}"),
         Err(found) => found,
     }
@@ -245,6 +250,18 @@ fn an_agent_that_does_not_see_its_vip_removed_is_caught() {
 fn an_agent_that_takes_a_refusal_for_silence_is_caught() {
     let found = caught_agent(Flaw::RefusedIsSilence);
     assert!(found.what.contains("without ground"), "{found}");
+}
+
+#[test]
+fn an_agent_that_leaves_the_vip_to_a_reborn_redis_is_caught() {
+    let found = caught_agent_from(Flaw::KeepsTheReborn, 16);
+    assert!(found.what.contains("reborn"), "{found}");
+}
+
+#[test]
+fn an_agent_that_asks_a_sentinel_nobody_voted_for_is_caught() {
+    let found = caught_agent_from(Flaw::AsksWithoutVotes, 11);
+    assert!(found.what.contains("because of an agent"), "{found}");
 }
 
 #[test]

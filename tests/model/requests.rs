@@ -57,6 +57,8 @@ pub struct Election {
     /// The highest epoch that was known, and which of [`ABOVE`] is tried.
     known: u64,
     above: usize,
+    /// A flaw.
+    pub asks_without_votes: bool,
 }
 
 impl Election {
@@ -78,6 +80,7 @@ impl Election {
             plan: None,
             known: 0,
             above: 0,
+            asks_without_votes: false,
         };
         let later = election.ask_all(cluster);
         (election, later)
@@ -174,6 +177,10 @@ impl Election {
                 let plan = rules::plan(&self.terms, &self.looks).map_err(|why| refused(&why, 0))?;
                 self.known = plan.epoch;
                 self.plan = Some(plan);
+                if self.asks_without_votes {
+                    self.round += 1;
+                    return Ok(vec![(ms(1), self.round, Step::Begins)]);
+                }
                 self.stage = Stage::Votes(Round::First);
                 return Ok(self.ask_all(cluster));
             }

@@ -6,7 +6,7 @@ use vipswitch::agent::core::Event as Tells;
 use vipswitch::election::Terms;
 use vipswitch::evidence::Ballot;
 
-use super::{Agents, Doing, NAME};
+use super::{Agents, Doing, Flaw, NAME};
 use crate::audit::Audit;
 use crate::cluster::{Cluster, Host, ms};
 use crate::driver::address;
@@ -40,7 +40,8 @@ impl Agents {
             ahead: Some(AHEAD),
             over,
         };
-        let (election, later) = Election::new(host, dead, terms, cluster);
+        let (mut election, later) = Election::new(host, dead, terms, cluster);
+        election.asks_without_votes = self.flaw == Flaw::AsksWithoutVotes;
         if let Some(agent) = &mut self.agents[host] {
             agent.election = Some(election);
         }
