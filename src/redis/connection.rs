@@ -143,8 +143,10 @@ impl Connection {
 
     /// [`Connection::ask`].
     pub(super) async fn converse(&mut self, questions: &[Words], deadline: Deadline) -> Answers {
-        let (answers, end) = self.converse_partly(questions, deadline).await;
-        end.map(|()| answers)
+        let mut answers = Vec::with_capacity(questions.len());
+        self.converse_partly(questions, deadline, |answer| answers.push(answer))
+            .await?;
+        Ok(answers)
     }
 
     /// Asks all questions at once. Returns what each was answered as far as the conversation came; where it
@@ -159,11 +161,11 @@ impl Connection {
         let mut answers = Vec::with_capacity(questions.len());
         let asked = async {
             self.send_all(questions).await?;
-            self.read_into(&mut answers, first).await
+            self.read(first, |answer| answers.push(answer)).await
         };
         let mut heard = deadline.keep(asked).await;
         if heard.is_ok() {
-            let others = self.read_into(&mut answers, questions.len());
+            let others = self.read(questions.len() - first, |answer| answers.push(answer));
             heard = Deadline::within(rest).keep(others).await;
         }
         if let Err(no) = heard {
@@ -172,19 +174,23 @@ impl Connection {
         answers
     }
 
-    /// Asks all questions at once. Returns what was answered until then, and why not all was.
+    /// Asks all questions at once, and hands each answer to `take` as it comes: many long ones are not kept at the same
+    /// time.
+    ///
+    /// # Errors
+    ///
+    /// Why not all were answered until then.
     pub(super) async fn converse_partly(
         &mut self,
         questions: &[Words],
         deadline: Deadline,
-    ) -> (Vec<Result<Value, NoAnswer>>, Result<(), NoAnswer>) {
-        let mut answers = Vec::with_capacity(questions.len());
+        take: impl FnMut(Result<Value, NoAnswer>),
+    ) -> Result<(), NoAnswer> {
         let asked = async {
             self.send_all(questions).await?;
-            self.read_into(&mut answers, questions.len()).await
+            self.read(questions.len(), take).await
         };
-        let end = deadline.keep(asked).await;
-        (answers, end)
+        deadline.keep(asked).await
     }
 
     /// Sends questions, and reads the replies to AUTH and to questions that were dropped.
@@ -200,29 +206,29 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads answers until there are so many. They are filled in one by one, as this may be dropped before the
-    /// last.
-    async fn read_into(
+    /// Reads so many answers, and hands on each at once, as this may be dropped before the last.
+    async fn read(
         &mut self,
-        answers: &mut Vec<Result<Value, NoAnswer>>,
         number: usize,
+        mut take: impl FnMut(Result<Value, NoAnswer>),
     ) -> Result<(), NoAnswer> {
         let limit = ANSWER_LIMIT.max(FOR_EACH * number);
-        let size_of = |answer: &Result<Value, NoAnswer>| answer.as_ref().map_or(0, Value::size);
-        let mut size: usize = answers.iter().map(size_of).sum();
-        while answers.len() < number {
-            match (self.reply().await, answers.last()) {
-                (Ok(answer), _) => {
-                    size += size_of(&answer);
+        let mut size = 0;
+        let mut refused = None;
+        for _ in 0..number {
+            match self.reply().await {
+                Ok(answer) => {
+                    size += answer.as_ref().map_or(0, Value::size);
                     if size > limit {
                         self.ended = Some(NoAnswer::TooLong);
                         return Err(NoAnswer::TooLong);
                     }
-                    answers.push(answer);
+                    refused = answer.as_ref().err().cloned();
+                    take(answer);
                 }
                 // "DENIED", "max number of clients reached": the error says why it was the last.
-                (Err(NoAnswer::Broken(_)), Some(Err(last))) => return Err(last.clone()),
-                (Err(no), _) => return Err(no),
+                Err(no @ NoAnswer::Broken(_)) => return Err(refused.unwrap_or(no)),
+                Err(no) => return Err(no),
             }
         }
         Ok(())

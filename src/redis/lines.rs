@@ -130,7 +130,8 @@ impl Lines {
         idle.drain(..surplus);
     }
 
-    /// Connects, asks all questions at once, and returns what was answered until then; where that is not all, why.
+    /// Connects, asks all questions at once, and hands each answer to `take` as it comes. Returns why not all were
+    /// answered until then, if they were not.
     ///
     /// # Errors
     ///
@@ -140,17 +141,23 @@ impl Lines {
         server: &Server,
         questions: &[Words],
         deadline: Deadline,
-    ) -> Result<(Vec<Result<Value, NoAnswer>>, Result<(), NoAnswer>), NoAnswer> {
+        mut take: impl FnMut(Result<Value, NoAnswer>),
+    ) -> Result<Result<(), NoAnswer>, NoAnswer> {
         let (mut connection, was_kept) = self.take(server, deadline).await?;
-        let mut said = connection.converse_partly(questions, deadline).await;
+        let mut is_silent = true;
+        let note = |answer| {
+            is_silent = false;
+            take(answer);
+        };
+        let mut end = connection.converse_partly(questions, deadline, note).await;
         // It had ended, and this host did not know it yet.
-        if was_kept && said.0.is_empty() && matches!(said.1, Err(NoAnswer::Broken(_))) {
+        if was_kept && is_silent && matches!(end, Err(NoAnswer::Broken(_))) {
             let new = Connection::connect(server, deadline).await?;
             drop(mem::replace(&mut connection, new));
-            said = connection.converse_partly(questions, deadline).await;
+            end = connection.converse_partly(questions, deadline, take).await;
         }
         self.keep(server, connection);
-        Ok(said)
+        Ok(end)
     }
 }
 

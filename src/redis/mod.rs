@@ -51,10 +51,12 @@ pub type Answers = Result<Vec<Result<Value, NoAnswer>>, NoAnswer>;
 ///
 /// A conversation that did not come to its end.
 pub async fn ask(server: &Server, lines: &Lines, questions: &[Words], within: Duration) -> Answers {
-    let (answers, end) = lines
-        .ask(server, questions, Deadline::within(within))
-        .await?;
-    end.map(|()| answers)
+    let mut answers = Vec::with_capacity(questions.len());
+    let take = |answer| answers.push(answer);
+    lines
+        .ask(server, questions, Deadline::within(within), take)
+        .await??;
+    Ok(answers)
 }
 
 #[cfg(test)]

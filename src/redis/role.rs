@@ -54,8 +54,9 @@ pub async fn identity(
 ) -> Result<Identity, NoAnswer> {
     let deadline = Deadline::within(within);
     let questions = [words(ROLE), words(&["INFO", "server"])];
-    let (mut answers, end) = lines.ask(server, &questions, deadline).await?;
-    end?;
+    let mut answers = Vec::new();
+    let end = lines.ask(server, &questions, deadline, |answer| answers.push(answer));
+    end.await??;
     answers.resize_with(questions.len(), none);
     let info = answers[1].as_ref().ok().and_then(text).unwrap_or_default();
     let seconds = line(&info, "uptime_in_seconds").and_then(|text| text.parse().ok());

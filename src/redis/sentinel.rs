@@ -1,6 +1,7 @@
 //! Questions to a Sentinel, with answers as types.
 
 use std::fmt;
+use std::mem;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -172,9 +173,17 @@ pub async fn views(
 ) -> Result<Vec<Result<View, NoAnswer>>, NoAnswer> {
     let questions: Vec<Words> = names.iter().flat_map(|name| about(name)).collect();
     let deadline = Deadline::within(within);
-    let (answers, end) = lines.ask(server, &questions, deadline).await?;
-    let answered = answers.len() / VIEW.len();
-    let mut views = read_all(answers);
+    let mut views = Vec::with_capacity(names.len());
+    let mut of_one = Vec::with_capacity(VIEW.len());
+    // Each at once: what is kept of the answers is a tenth of them.
+    let take = |answer| {
+        of_one.push(answer);
+        if of_one.len() == VIEW.len() {
+            views.extend(read_all(mem::take(&mut of_one)));
+        }
+    };
+    let end = lines.ask(server, &questions, deadline, take).await?;
+    let answered = views.len();
     let Err(why) = end else { return Ok(views) };
     let rest = &names[(answered + 1).min(names.len())..];
     if rest.is_empty() || why.kind() == Kind::Permanent {
