@@ -363,8 +363,11 @@ fn no_call_is_made_when_a_sentinel_starts_with_a_current_file() {
 /// A question for a vote: of which Sentinel, about the Redis of which host, in which epoch, for which Sentinel.
 type Question = (Host, Host, u64, Host);
 
-/// With epoch 0 only the last vote is told. Nobody knows host 1 as the master at first.
-const QUESTIONS: [Question; 9] = [
+/// With epoch 0 only the last vote is told. Nobody knows host 1 as the master at first. Hellos bring every epoch to the
+/// others meanwhile, so that none is asked for a vote in one that another has heard of before.
+const QUESTIONS: [Question; 10] = [
+    (2, 0, 5, 2),
+    (0, 0, 5, 2),
     (1, 0, 0, 2),
     (1, 0, 5, 2),
     (1, 0, 5, 0),
@@ -372,8 +375,7 @@ const QUESTIONS: [Question; 9] = [
     (1, 0, 6, 0),
     (1, 1, 9, 2),
     (1, 0, 0, 2),
-    (2, 0, 5, 2),
-    (0, 0, 5, 2),
+    (2, 0, 6, 0),
 ];
 
 /// Whom a Sentinel then has voted for, and when; and the number of the newest failover that it knows.
@@ -388,7 +390,7 @@ fn votes_on_the_model() -> (Vec<Vote>, u64) {
         (leader, voted.epoch)
     };
     let votes = QUESTIONS.iter().map(vote).collect();
-    // It has voted in epoch 5, and takes the next.
+    // It has voted in epoch 6, and takes the next.
     world.cluster.force_for_agent(2, 0).expect("accepted");
     world.run(ms(15_000));
     let told = world.cluster.look_at(0, 1);
@@ -428,8 +430,13 @@ fn votes_of_real_sentinels() -> (Vec<Vote>, u64) {
     let votes = QUESTIONS.iter().map(vote).collect();
     site.fail_over(&MASTER_8000, "server3", "server2");
     let told = ask(0, &["sentinel", "master", MASTER_8000.name]);
-    let epoch = told["config-epoch"].as_str().unwrap().parse().unwrap();
-    (votes, epoch)
+    let epoch: u64 = told["config-epoch"].as_str().unwrap().parse().unwrap();
+    // On a busy machine it may need another attempt.
+    let aborted = site
+        .sentinel_log("server3")
+        .matches("-failover-abort")
+        .count();
+    (votes, epoch - u64::try_from(aborted).unwrap())
 }
 
 #[test]
@@ -437,5 +444,5 @@ fn an_agents_election_is_answered_as_by_real_sentinels() {
     let real = votes_of_real_sentinels();
     assert_eq!(votes_on_the_model(), real);
     let none = real.0.iter().filter(|(leader, _)| leader.is_none()).count();
-    assert_eq!((none, real.1), (2, 6), "{real:?}");
+    assert_eq!((none, real.1), (2, 7), "{real:?}");
 }
