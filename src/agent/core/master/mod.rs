@@ -354,7 +354,9 @@ impl Master {
             .take_if(|since| *since == AskedBefore::RoundEnded);
         self.former.asked(&facts.evidence, self.facts.is_none());
         let epoch = newest(&facts.evidence);
-        if self.epoch > 0 && self.epoch < epoch {
+        // A site's first failover is the first that has a number.
+        let was_known = self.facts.is_some() || self.epoch > 0;
+        if was_known && self.epoch < epoch {
             self.note_failover(now);
         }
         self.epoch = self.epoch.max(epoch);

@@ -293,3 +293,23 @@ fn an_agent_that_is_started_while_a_failover_goes_on_gives_the_vip_to_nobody_for
     let actions: Vec<Action> = (0..4).flat_map(|_| agent.on(500, Event::Woke)).collect();
     assert!(actions.contains(&settle()), "{actions:?}");
 }
+
+#[test]
+fn the_first_failover_of_a_site_counts_although_its_events_are_lost() {
+    let told = |agent: &mut Agent, epoch: u64| {
+        let mut facts = facts([HERE; 3], Role::Master);
+        for vote in &mut facts.evidence.ballot.as_mut().unwrap().votes {
+            vote.epoch = epoch;
+        }
+        agent.polled(500, facts);
+    };
+    let dies_after = |epochs: &[u64]| {
+        let mut agent = Agent::new();
+        epochs.iter().for_each(|epoch| told(&mut agent, *epoch));
+        agent.settles(1);
+        agent.on(1, Event::OwnRedis(M.into(), at(), with_replicas(0, 0)));
+        elects(&agent.on(50, silent(true)))
+    };
+    assert!(dies_after(&[0, 0]) && dies_after(&[1, 1]));
+    assert!(!dies_after(&[0, 1]), "so soon after the last");
+}
