@@ -74,7 +74,7 @@ impl Kind {
             }
             Kind::Dies => deaths::dies(ground, random, master),
             Kind::DiesTwice => deaths::dies_twice(ground, random, master),
-            Kind::Command => deaths::command(ground, master),
+            Kind::Command => deaths::command(ground, random, master),
             Kind::Verb => verbs::one(ground, random, master),
             Kind::VerbTwice => verbs::two(ground, random),
             Kind::VerbDies => verbs::one_and_a_death(ground, random, master),
