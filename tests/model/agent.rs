@@ -1,6 +1,9 @@
 //! The agent on the hosts: the shipped core, fed with what the model's Sentinels, Redis and kernel say, late, twice or
 //! not at all. Its actions are carried out here as `agent::world` does.
 
+mod electing;
+mod hearing;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +11,7 @@ use std::time::Duration;
 use vipswitch::agent::core::{Action, Core, Event as Tells, Facts, Own, Settings, Settled};
 use vipswitch::agent::snapshot::Replica;
 use vipswitch::config::{OnIsolation, OnRedisDeath};
-use vipswitch::evidence::{Call as Told, Role as Says, Word};
+use vipswitch::evidence::Role as Says;
 use vipswitch::exit::Fault;
 use vipswitch::gather::Poll;
 use vipswitch::plan::{Action as Deed, plan};
@@ -16,9 +19,10 @@ use vipswitch::verdict::Verdict;
 use vipswitch::vip::{Candidates, Vip};
 
 use crate::audit::{Audit, Cause};
-use crate::cluster::{Call, Cluster, Event, HOSTS, Host, Link, Process, Role, Signal, binding};
-use crate::cluster::{link, ms};
+use crate::cluster::ms;
+use crate::cluster::{Cluster, Event, HOSTS, Host, Process, Role, Signal, binding};
 use crate::driver::{Driver, Named, OneShot, Policy, address, endpoint, number, site};
+use crate::requests::{Election, Step};
 
 /// The master-name.
 const NAME: &str = "m";
@@ -40,6 +44,10 @@ pub enum Flaw {
     RefusedIsSilence,
     /// It does not hear that the VIP was removed.
     BlindToRemovals,
+    /// It leaves the VIP to a Redis that has died, and may be back with old data.
+    KeepsTheReborn,
+    /// It asks a Sentinel to fail over that the others have not voted for.
+    AsksWithoutVotes,
 }
 
 /// What an agent is about to do, or to hear.
@@ -52,7 +60,10 @@ enum Doing {
     Settle,
     Act(Result<Deed, Fault>, Verdict, Named),
     Pause(Duration),
-    Unpause,
+    /// Its Redis is to follow this one first.
+    Unpause(Option<Host>),
+    Lead,
+    Elects(u32, Step),
     /// Whether it has said that it is a replica.
     Ask(Host, Duration, u64, bool),
 }
@@ -81,6 +92,7 @@ struct Agent {
     wakes: u64,
     at_once: u32,
     calls: u32,
+    election: Option<Election>,
 }
 
 /// The agents of all hosts that have one.
@@ -90,6 +102,9 @@ pub struct Agents {
     vip: Vip,
     agents: [Option<Agent>; HOSTS],
     doing: BTreeMap<u64, (u64, Doing)>,
+    on_redis_death: OnRedisDeath,
+    /// The newest failover, and until when no other is asked for: in /run, until the host dies.
+    remembered: [Option<(u64, Duration)>; HOSTS],
 }
 
 impl Agents {
@@ -104,6 +119,11 @@ impl Agents {
             },
             agents: [None, None, None],
             doing: BTreeMap::new(),
+            on_redis_death: match cluster.once_in(4) {
+                true => OnRedisDeath::Wait,
+                false => OnRedisDeath::Failover,
+            },
+            remembered: [None; HOSTS],
         };
         for host in 0..HOSTS {
             let first = cluster.random(300);
@@ -120,7 +140,7 @@ impl Agents {
             name: NAME.to_owned(),
             vips: vec![self.vip.address],
             on_isolation: OnIsolation::Release,
-            on_redis_death: OnRedisDeath::Wait,
+            on_redis_death: self.on_redis_death,
         };
         let life = cluster.token();
         self.agents[host] = Some(Agent {
@@ -134,7 +154,13 @@ impl Agents {
             wakes: 0,
             at_once: 0,
             calls: 0,
+            election: None,
         });
+        if let (Some((epoch, until)), Some(agent)) = (self.remembered[host], &mut self.agents[host])
+        {
+            let until = until.saturating_sub(cluster.now);
+            agent.core.go_on_after(NAME, epoch, until);
+        }
         self.later(host, after, Doing::Wake, cluster);
         self.later(host, after + ms(5), Doing::Look(true), cluster);
     }
@@ -164,6 +190,10 @@ impl Agents {
         };
         let now = cluster.now - agent.started;
         let actions = agent.core.on(event, now);
+        self.remembered[host] = agent.core.master(NAME).map(|master| {
+            let (epoch, until) = master.last_failover();
+            (epoch, until + agent.started)
+        });
         let busy = audit.of_agents.did(host, actions.len(), cluster.now);
         audit.find(busy);
         for action in actions {
@@ -197,6 +227,7 @@ impl Agents {
         let moment = ms(1) + cluster.random(3);
         match action {
             Action::Poll | Action::PollSome(_) => {
+                audit.of_agents.asks(host, cluster);
                 let (asked, took) = match OneShot::poll(host, cluster) {
                     Ok((poll, named, took)) => (Ok((poll, named)), took),
                     Err(fault) => (Err(fault), ms(1)),
@@ -236,13 +267,21 @@ impl Agents {
                 audit.find(wrong);
                 self.later(host, moment, Doing::Pause(longest), cluster);
             }
-            Action::Unpause(..) => {
+            Action::Unpause(_, _, heir) => {
                 let wrong = audit.of_agents.unpauses(host, cluster);
                 audit.find(wrong);
-                self.later(host, moment, Doing::Unpause, cluster);
+                let heir = heir.as_ref().map(number);
+                self.later(host, moment, Doing::Unpause(heir), cluster);
             }
-            // Its masters wait for Sentinel; `elections` plays the requests.
-            Action::Elect(..) | Action::Refuse(..) | Action::Lead(..) => {}
+            Action::Lead(..) => {
+                self.later(host, moment, Doing::Lead, cluster);
+            }
+            Action::Elect(_, dead, near, over) => {
+                audit.of_agents.elects(host, cluster);
+                self.elect(host, (number(&dead.endpoint), near, over), cluster);
+            }
+            // There are no clients.
+            Action::Refuse(..) => {}
             Action::Log(_, _, text) => {
                 audit.note(cluster.now, || format!("the agent of host {host}: {text}"));
             }
@@ -289,7 +328,18 @@ impl Agents {
                 self.hears(host, ms(1), Tells::Paused(NAME.into(), paused), cluster);
                 self.later(host, ms(1), Doing::Look(false), cluster);
             }
-            Doing::Unpause => {
+            Doing::Lead => {
+                audit.of_agents.leads();
+                cluster.slave_of(host, Role::Master);
+            }
+            Doing::Elects(round, step) => self.go_on_electing(host, (round, step), cluster, audit),
+            Doing::Unpause(heir) => {
+                if let Some(heir) = heir {
+                    audit.note(cluster.now, || {
+                        format!("the agent of host {host} has its Redis follow host {heir}")
+                    });
+                    cluster.slave_of(host, Role::Replica(heir));
+                }
                 self.unpause(host, cluster, audit);
                 self.hears(host, ms(1), Tells::Unpaused(NAME.into()), cluster);
             }
@@ -343,8 +393,8 @@ impl Agents {
                 true => replicas,
                 false => Vec::new(),
             },
-            run_id: Some(format!("r{host}")),
-            is_gone: false,
+            run_id: Some(format!("r{host}.{}", cluster.machines[host].redis_life)),
+            is_gone: cluster.machines[host].redis.is_none(),
         };
         let at = SocketAddr::new(address(host), 6379);
         self.tell(host, Tells::OwnRedis(NAME.into(), at, own), cluster, audit);
@@ -418,7 +468,8 @@ impl Agents {
         let Some(agent) = &self.agents[host] else {
             return;
         };
-        let evidence = agent.core.evidence(NAME, cluster.now - agent.started);
+        let mut evidence = agent.core.evidence(NAME, cluster.now - agent.started);
+        evidence.has_died &= self.flaw != Flaw::KeepsTheReborn;
         let verdict = (self.policy)(&evidence);
         let named = agent.named;
         let seen = Candidates {
@@ -458,82 +509,6 @@ impl Agents {
         };
         Tells::Settled(NAME.into(), Box::new(settled))
     }
-
-    /// Somebody has started, stopped, continued or killed the agent of a host.
-    fn turned(&mut self, host: Host, cluster: &mut Cluster, audit: &mut Audit) {
-        match cluster.machines[host].agent {
-            None => {}
-            Some(Process::Down) => {
-                self.agents[host] = None;
-                cluster.locked[host] = cluster.now;
-            }
-            Some(Process::Frozen) => audit.of_agents.stopped(host, cluster.now),
-            Some(Process::Running) => match &mut self.agents[host] {
-                None => self.start(host, ms(100), cluster),
-                Some(agent) => {
-                    audit.of_agents.continued(host, cluster.now);
-                    let held = std::mem::take(&mut agent.held);
-                    for doing in held {
-                        self.later(host, ms(1), doing, cluster);
-                    }
-                }
-            },
-        }
-    }
-
-    /// A Sentinel has published an event: everybody who is connected to it hears of it.
-    fn published(&mut self, by: Host, event: &str, of: Host, cluster: &mut Cluster) {
-        let name = || NAME.to_owned();
-        let tells = match event {
-            "+selected-slave"
-            | "+failover-state-send-slaveof-noone"
-            | "+failover-state-wait-promotion" => {
-                Tells::Promotes(name(), endpoint(of), by.to_string())
-            }
-            _ if event.starts_with("-failover-abort-") => Tells::Aborted(name(), by.to_string()),
-            _ => Tells::Changed,
-        };
-        for host in 0..HOSTS {
-            if !cluster.reaches(by, host) || cluster.machines[host].loses_events {
-                continue;
-            }
-            let kind = if by == host {
-                Link::Good
-            } else {
-                cluster.links[link(by, host)]
-            };
-            let takes = match kind {
-                Link::Good | Link::Cut => ms(1) + cluster.random(5),
-                Link::Late => cluster.random(3_000),
-                Link::Lossy if cluster.once_in(2) => continue,
-                Link::Lossy => ms(1) + cluster.random(300),
-            };
-            self.hears(host, takes, tells.clone(), cluster);
-            if cluster.once_in(10) {
-                let again = takes + cluster.random(50);
-                self.hears(host, again, tells.clone(), cluster);
-            }
-        }
-    }
-
-    fn called(&mut self, host: Host, call: &Call, cluster: &mut Cluster) {
-        let word = match cluster.ask(host, host).map(|own| own.names()) {
-            Ok(said) if said == call.to => Word::Agrees,
-            Ok(said) => Word::Says(site(said, host)),
-            Err(process) => Word::Silent(format!("{process:?}")),
-        };
-        let told = Told {
-            to: site(call.to, host),
-            carries_information: call.from != call.to,
-        };
-        if let Some(agent) = &mut self.agents[host] {
-            agent.calls += 1;
-            let until = cluster.now - agent.started + ms(20_000);
-            let event = Tells::Called(NAME.into(), Box::new((told, word)), until);
-            self.hears(host, ms(5), event, cluster);
-        }
-        cluster.script_ended(host, call.clone(), 0);
-    }
 }
 
 impl Driver for Agents {
@@ -544,8 +519,11 @@ impl Driver for Agents {
             }
             Signal::Called(..) => {}
             Signal::Booted(host) => self.start(*host, BOOT, cluster),
-            Signal::Died(host) => self.agents[*host] = None,
-            Signal::Turned(host, _) => {
+            Signal::Died(host) => {
+                self.agents[*host] = None;
+                self.remembered[*host] = None;
+            }
+            Signal::Turned(host, _) | Signal::Fell(host) => {
                 // Its connection is reset by the promotion; seldom it was just being made.
                 if !cluster.once_in(10) {
                     let moment = ms(1) + cluster.random(5);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vipswitch::verdict::{Verdict, Why};
 
-use crate::cluster::{Cluster, HOSTS, Host, Link, Process, Role, link, ms};
+use crate::cluster::{Cluster, Decision, HOSTS, Host, Link, Process, Role, link, ms};
 use crate::driver::Named;
 use crate::sentinel::{DOWN_AFTER, FAILOVER_TIMEOUT};
 
@@ -20,6 +20,15 @@ pub const CONVERGES: Duration = ms(12_000);
 
 /// How long all must have been well before a planned failover: an agent pauses no more often than every 20 s.
 const CALM: Duration = ms(25_000);
+
+/// How long the VIP of a Redis that was started again may lead to it: a reset that the agent missed, and the next look.
+const REBORN: Duration = ms(1_500);
+
+/// How long after a failover no agent asks for another.
+const APART: Duration = ms(60_000);
+
+/// In so long at most an agent asks everybody once: every second, and a silent Sentinel takes 0.8 s.
+const ROUND: Duration = ms(2_000);
 
 /// How many actions an agent may want in a second.
 const ACTIONS: usize = 150;
@@ -41,10 +50,66 @@ struct Seen {
     replica_at: Option<Duration>,
     master_at: Option<Duration>,
     promoted_at: Option<Duration>,
-    /// When another host last was in reach over a good link.
+    /// When another host last was in reach over a good link, and the agent knew it: it asked then, or the host was there
+    /// for so long that a question was due.
     contact: Duration,
+    /// Since when one has been.
+    near_since: Option<Duration>,
+    /// Which start of its Redis has died when its failover was asked for last, and when that was.
+    died: Option<(u32, Duration)>,
+    /// Since when that Redis, started anew, has been reached through the VIP while its failover goes on.
+    reborn_since: Option<Duration>,
     /// When one was in reach again, after a time that was long enough to be cut off.
     back: Option<Duration>,
+}
+
+impl Seen {
+    /// Another host was in reach.
+    fn meets(&mut self, now: Duration) {
+        if now - self.contact >= DOWN_AFTER {
+            self.back = Some(now);
+        }
+        self.contact = now;
+    }
+}
+
+/// Returns whether another host is in reach over a good link: a refused connection is a host that is there.
+fn is_near(host: Host, cluster: &Cluster) -> bool {
+    let mut others = (0..HOSTS).filter(|other| *other != host);
+    others.any(|other| {
+        cluster.reaches(host, other)
+            && cluster.links[link(host, other)] == Link::Good
+            && cluster.machines[other].process != Process::Frozen
+    })
+}
+
+/// Returns what is wrong about the failovers that agents have asked for: another master of the same epoch, or one soon
+/// after the other.
+fn of_requests(cluster: &Cluster) -> Option<String> {
+    let all = &cluster.decisions;
+    for (place, one) in all.iter().enumerate() {
+        let Some(by) = one.for_agent else { continue };
+        // An operator who asks without votes, and a Sentinel that has forgotten its vote, can split any epoch.
+        let is_ours = |other: &&Decision| {
+            other.epoch == one.epoch && other.master != one.master && other.is_voted_for()
+        };
+        if !cluster.has_old_file
+            && let Some(other) = all.iter().find(is_ours)
+        {
+            return Some(format!(
+                "two masters of one epoch because of an agent: {one:?}, {other:?}"
+            ));
+        }
+        let before = all[..place].iter().rfind(|other| other.for_agent.is_some());
+        // What an agent knew of the last failover goes with the power of its host.
+        let knows = |before: &Decision| cluster.machines[by].booted <= before.at;
+        if let Some(before) = before.filter(|before| one.at - before.at < APART && knows(before)) {
+            return Some(format!(
+                "agents ask for a failover so soon after the last: {before:?}, {one:?}"
+            ));
+        }
+    }
+    None
 }
 
 /// Watches the agents of a case.
@@ -58,6 +123,11 @@ pub struct OfAgents {
     planned: Option<(Host, Host)>,
     pub planned_failovers: u64,
     pub pauses: u64,
+    /// How often a Redis died and agents held an election, and had a Sentinel asked.
+    pub elections: u64,
+    pub requests: u64,
+    /// How often an old master that had been told to follow was made a master again.
+    pub leads: u64,
 }
 
 impl OfAgents {
@@ -129,6 +199,13 @@ impl OfAgents {
         (*number > ACTIONS).then(|| format!("the agent of host {host} is busy for nothing"))
     }
 
+    /// An agent asks all Sentinels.
+    pub fn asks(&mut self, host: Host, cluster: &Cluster) {
+        if is_near(host, cluster) {
+            self.seen[host].meets(cluster.now);
+        }
+    }
+
     pub fn stopped(&mut self, host: Host, now: Duration) {
         self.seen[host].stopped = Some(now);
     }
@@ -145,6 +222,25 @@ impl OfAgents {
         self.pauses += 1;
         self.seen[host].must_release = false;
         (longest > DOWN_AFTER / 2).then(|| format!("host {host} pauses writes for {longest:?}"))
+    }
+
+    /// An agent has an election held, as its Redis has died.
+    pub fn elects(&mut self, host: Host, cluster: &Cluster) {
+        let machine = &cluster.machines[host];
+        let was_missed = u32::from(machine.redis.is_some());
+        let life = machine.redis_life.saturating_sub(was_missed);
+        self.seen[host].died = Some((life, cluster.now));
+        self.elections += 1;
+    }
+
+    /// A Sentinel was elected and has begun.
+    pub fn has_begun(&mut self) {
+        self.requests += 1;
+    }
+
+    /// An old master is made a master again.
+    pub fn leads(&mut self) {
+        self.leads += 1;
     }
 
     pub fn paused(&mut self, host: Host) {
@@ -221,7 +317,7 @@ impl OfAgents {
             .all(|machine| machine.agent.is_some());
         let is_well = has_agents && cluster.is_healthy();
         self.healthy_since = is_well.then(|| self.healthy_since.unwrap_or(now));
-        if let Some(wrong) = self.loses_writes(cluster) {
+        if let Some(wrong) = self.loses_writes(cluster).or_else(|| of_requests(cluster)) {
             return Some(wrong);
         }
         let holders = cluster.holders();
@@ -250,17 +346,32 @@ impl OfAgents {
         if machine.redis == Some(Role::Master) {
             seen.master_at = Some(now);
         }
-        let mut others = (0..HOSTS).filter(|other| *other != host);
-        let is_near = |other: Host| {
-            cluster.reaches(host, other)
-                && cluster.links[link(host, other)] == Link::Good
-                && cluster.machines[other].process != Process::Frozen
-        };
-        if others.any(is_near) {
-            if now - seen.contact >= DOWN_AFTER {
-                seen.back = Some(now);
-            }
-            seen.contact = now;
+        // What comes and goes between two rounds of questions nobody knows.
+        seen.near_since = is_near(host, cluster).then(|| seen.near_since.unwrap_or(now));
+        if seen.near_since.is_some_and(|since| now - since >= ROUND) {
+            seen.meets(now);
+        }
+        // Whose failover an agent asked for it knows as long as it can ask the Sentinel that goes on with it.
+        let is_asked = (0..HOSTS).any(|other| {
+            let mind = cluster.ask(host, other);
+            let is_good = other == host || cluster.links[link(host, other)] == Link::Good;
+            is_good && mind.is_ok_and(|mind| mind.fails_over_for() == Some(host))
+        });
+        let is_reborn = is_asked
+            && machine.redis == Some(Role::Master)
+            && seen.died.is_some_and(|(life, at)| {
+                // A leader that was stopped goes on after the time that it has for it.
+                life < machine.redis_life && now - at < FAILOVER_TIMEOUT
+            })
+            && !machine.bound.is_empty()
+            && !machine.is_broken
+            && machine.agent == Some(Process::Running)
+            && seen.continued.is_none_or(|at| now - at > AWAKE);
+        seen.reborn_since = is_reborn.then(|| seen.reborn_since.unwrap_or(now));
+        if seen.reborn_since.is_some_and(|since| now - since > REBORN) {
+            return Some(format!(
+                "clients reach the reborn Redis of host {host}, whose failover was asked for"
+            ));
         }
         let is_paused = machine.paused_until > now;
         seen.paused_since = is_paused.then(|| seen.paused_since.unwrap_or(now));

@@ -229,7 +229,7 @@ fn winner(cluster: &Cluster) -> Option<Host> {
 }
 
 /// Returns that host if its Redis is master.
-fn master(cluster: &Cluster) -> Option<Host> {
+pub fn master(cluster: &Cluster) -> Option<Host> {
     winner(cluster).filter(|winner| cluster.machines[*winner].redis == Some(Role::Master))
 }
 

@@ -70,6 +70,8 @@ pub enum Signal {
     Died(Host),
     /// A Redis has another role now.
     Turned(Host, Role),
+    /// A Redis has died.
+    Fell(Host),
     /// A Sentinel published an event about the Redis of a host.
     Published(Host, &'static str, Host),
     /// The agent of a host was started, stopped, continued or killed.
@@ -85,13 +87,29 @@ pub struct Decision {
     pub master: Host,
     pub is_forced: bool,
     pub votes: usize,
+    /// The host whose agent has had the Sentinel elected and asked.
+    pub for_agent: Option<Host>,
+    /// Whether its leader goes on under the epoch of a later failover, of which it has heard meanwhile.
+    pub is_adopted: bool,
+    pub at: Duration,
+}
+
+impl Decision {
+    /// Returns whether a majority of the Sentinels has voted for its leader, itself or by an agent's election.
+    pub fn is_voted_for(&self) -> bool {
+        self.for_agent.is_some() || !self.is_forced && !self.is_adopted
+    }
 }
 
 /// One host.
 pub struct Machine {
     pub up: bool,
+    /// When it was booted.
+    pub booted: Duration,
     /// The role of the running Redis.
     pub redis: Option<Role>,
+    /// How often it was started.
+    pub redis_life: u32,
     /// What its configuration file says.
     pub redis_file: Role,
     /// Sentinel never promotes priority 0.
@@ -131,6 +149,8 @@ pub struct Cluster {
     pub links: [Link; HOSTS],
     pub decisions: Vec<Decision>,
     pub signals: Vec<Signal>,
+    /// Whether a Sentinel was ever started with an old file.
+    pub has_old_file: bool,
     /// Until when the lock of each host's VIP is held.
     pub locked: [Duration; HOSTS],
     queue: BTreeMap<(Duration, u64), Event>,
@@ -154,7 +174,9 @@ impl Cluster {
             let sentinel = Sentinel::new(host, Saved::default(), Duration::ZERO);
             Machine {
                 up: true,
+                booted: Duration::ZERO,
                 redis: Some(role),
+                redis_life: 0,
                 redis_file: role,
                 priority: priorities[host],
                 process: Process::Running,
@@ -178,6 +200,7 @@ impl Cluster {
             links: [Link::Good; HOSTS],
             decisions: Vec::new(),
             signals: Vec::new(),
+            has_old_file: false,
             locked: [Duration::ZERO; HOSTS],
             queue: BTreeMap::new(),
             next: 0,
@@ -265,6 +288,11 @@ impl Cluster {
         self.signals.push(Signal::Turned(host, role));
     }
 
+    pub fn kill_redis(&mut self, host: Host) {
+        self.machines[host].redis = None;
+        self.signals.push(Signal::Fell(host));
+    }
+
     pub fn start_redis(&mut self, host: Host, with_old_file: bool) {
         let machine = &mut self.machines[host];
         if !machine.up || machine.redis.is_some() {
@@ -274,6 +302,7 @@ impl Cluster {
             machine.redis_file = Role::Master;
         }
         machine.redis = Some(machine.redis_file);
+        machine.redis_life += 1;
         machine.paused_until = Duration::ZERO;
         self.signals
             .push(Signal::Turned(host, self.machines[host].redis_file));
@@ -286,6 +315,7 @@ impl Cluster {
         if !machine.up || machine.process != Process::Down {
             return;
         }
+        self.has_old_file |= changes_ago > 0;
         let place = machine.files.len().saturating_sub(1 + changes_ago);
         let mut saved = machine.files[place].clone();
         saved.leader = None;
@@ -325,8 +355,8 @@ impl Cluster {
 
     pub fn boot(&mut self, host: Host) {
         if !self.machines[host].up {
-            self.machines[host].up = true;
             let machine = &mut self.machines[host];
+            (machine.up, machine.booted) = (true, self.now);
             machine.agent = machine.agent.map(|_| Process::Running);
             self.signals.push(Signal::Booted(host));
         }

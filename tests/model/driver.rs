@@ -302,8 +302,11 @@ impl Driver for OneShot {
                 self.runs.retain(|_, run| run.host != *host);
                 cluster.locked[*host] = Duration::ZERO;
             }
-            Signal::Turned(..) | Signal::Published(..) | Signal::Agent(_) | Signal::Address(..) => {
-            }
+            Signal::Turned(..)
+            | Signal::Fell(_)
+            | Signal::Published(..)
+            | Signal::Agent(_)
+            | Signal::Address(..) => {}
         }
     }
 

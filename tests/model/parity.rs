@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::audit::Audit;
 use crate::cluster::{Cluster, HOSTS, Host, Role, Signal, ms};
-use crate::common::redis::{MASTER_8000, SERVERS, Site};
+use crate::common::redis::{MASTER_8000, SENTINEL_PORT, SERVERS, Site, address};
 use crate::common::wait_for;
 use crate::driver::Driver;
 use crate::play::World;
@@ -358,4 +358,91 @@ fn no_call_is_made_when_a_sentinel_starts_with_a_current_file() {
     );
     world.run(ms(60_000));
     assert_eq!(recorder.calls(), []);
+}
+
+/// A question for a vote: of which Sentinel, about the Redis of which host, in which epoch, for which Sentinel.
+type Question = (Host, Host, u64, Host);
+
+/// With epoch 0 only the last vote is told. Nobody knows host 1 as the master at first. Hellos bring every epoch to the
+/// others meanwhile, so that none is asked for a vote in one that another has heard of before.
+const QUESTIONS: [Question; 10] = [
+    (2, 0, 5, 2),
+    (0, 0, 5, 2),
+    (1, 0, 0, 2),
+    (1, 0, 5, 2),
+    (1, 0, 5, 0),
+    (1, 0, 4, 0),
+    (1, 0, 6, 0),
+    (1, 1, 9, 2),
+    (1, 0, 0, 2),
+    (2, 0, 6, 0),
+];
+
+/// Whom a Sentinel then has voted for, and when; and the number of the newest failover that it knows.
+type Vote = (Option<Host>, u64);
+
+fn votes_on_the_model() -> (Vec<Vote>, u64) {
+    let (mut world, _) = world(5, PRIORITIES);
+    let vote = |(of, about, epoch, whom): &Question| {
+        let wanted = (*epoch > 0).then_some((*epoch, *whom));
+        let voted = world.cluster.ask_for_vote(*of, *about, wanted).now;
+        let leader = (0..HOSTS).find(|host| crate::sentinel::votes::id(*host) == voted.leader);
+        (leader, voted.epoch)
+    };
+    let votes = QUESTIONS.iter().map(vote).collect();
+    // It has voted in epoch 6, and takes the next.
+    world.cluster.force_for_agent(2, 0).expect("accepted");
+    world.run(ms(15_000));
+    let told = world.cluster.look_at(0, 1);
+    assert!(told.names_it, "{told:?}");
+    (votes, told.config_epoch)
+}
+
+fn votes_of_real_sentinels() -> (Vec<Vote>, u64) {
+    let site = Site::new(&[MASTER_8000]);
+    let ask = |server: Host, words: &[&str]| {
+        let answer = site.ask(SERVERS[server], SENTINEL_PORT, words);
+        answer.expect("a Sentinel answers")
+    };
+    let ids: Vec<String> = (0..HOSTS)
+        .map(|host| {
+            ask(host, &["sentinel", "myid"])
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    let vote = |(of, about, epoch, whom): &Question| {
+        let (address, port) = (address(SERVERS[*about]), MASTER_8000.port.to_string());
+        let (epoch, id) = (epoch.to_string(), &ids[*whom]);
+        let words = [
+            "sentinel",
+            "is-master-down-by-addr",
+            &address,
+            &port,
+            &epoch,
+            id,
+        ];
+        let answer = ask(*of, &words);
+        let leader = ids.iter().position(|id| answer[1] == id.as_str());
+        (leader, answer[2].as_u64().unwrap())
+    };
+    let votes = QUESTIONS.iter().map(vote).collect();
+    site.fail_over(&MASTER_8000, "server3", "server2");
+    let told = ask(0, &["sentinel", "master", MASTER_8000.name]);
+    let epoch: u64 = told["config-epoch"].as_str().unwrap().parse().unwrap();
+    // On a busy machine it may need another attempt.
+    let aborted = site
+        .sentinel_log("server3")
+        .matches("-failover-abort")
+        .count();
+    (votes, epoch - u64::try_from(aborted).unwrap())
+}
+
+#[test]
+fn an_agents_election_is_answered_as_by_real_sentinels() {
+    let real = votes_of_real_sentinels();
+    assert_eq!(votes_on_the_model(), real);
+    let none = real.0.iter().filter(|(leader, _)| leader.is_none()).count();
+    assert_eq!((none, real.1), (2, 7), "{real:?}");
 }

@@ -1,5 +1,7 @@
 //! One case from its first step to its rest, and many of them.
 
+pub mod planned;
+
 use std::cell::RefCell;
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -199,6 +201,9 @@ pub struct Seen {
     split: AtomicU64,
     pauses: AtomicU64,
     planned: AtomicU64,
+    elections: AtomicU64,
+    requests: AtomicU64,
+    leads: AtomicU64,
 }
 
 impl fmt::Display for Seen {
@@ -206,14 +211,17 @@ impl fmt::Display for Seen {
         let number = |of: &AtomicU64| of.load(Ordering::Relaxed);
         write!(
             f,
-            "{} cases: {} failovers ({} forced), {} moves of the VIP, {} cases in which Sentinel split an epoch; {} pauses of writes, {} failovers while all was well",
+            "{} cases: {} failovers ({} forced), {} moves of the VIP, {} cases in which Sentinel split an epoch; {} pauses of writes, {} failovers while all was well; {} elections by agents, {} Sentinels asked, {} old masters again",
             number(&self.cases),
             number(&self.decisions),
             number(&self.forced),
             number(&self.moves),
             number(&self.split),
             number(&self.pauses),
-            number(&self.planned)
+            number(&self.planned),
+            number(&self.elections),
+            number(&self.requests),
+            number(&self.leads)
         )
     }
 }
@@ -348,8 +356,14 @@ fn count(seen: &Seen, world: &World) {
     let of_agents = &world.audit.of_agents;
     seen.moves.fetch_add(world.audit.moves, Ordering::Relaxed);
     seen.pauses.fetch_add(of_agents.pauses, Ordering::Relaxed);
-    seen.planned
-        .fetch_add(of_agents.planned_failovers, Ordering::Relaxed);
+    for (to, number) in [
+        (&seen.planned, of_agents.planned_failovers),
+        (&seen.elections, of_agents.elections),
+        (&seen.requests, of_agents.requests),
+        (&seen.leads, of_agents.leads),
+    ] {
+        to.fetch_add(number, Ordering::Relaxed);
+    }
 }
 
 /// Plays some cases twice and returns what happened in each.
@@ -389,27 +403,4 @@ pub fn play(
     }
     world.settle();
     world
-}
-
-/// Plays that many healthy sites with agents, and three planned failovers in each. Returns how many there were.
-///
-/// # Errors
-///
-/// What was wrong first.
-pub fn plan_failovers(game: Game, cases: u64) -> Result<u64, String> {
-    let mut failovers = 0;
-    for case in 0..cases {
-        // Agents on all hosts.
-        let mut world = World::new(game, &Status::healthy(case * 8, [100; HOSTS]));
-        for after in [26_000, 40_000, 40_000, 20_000] {
-            world.run(ms(after + case));
-            let by = world.cluster.random(3).as_millis() as usize;
-            let _ = world.cluster.force_failover(by);
-            if let Some(wrong) = world.audit.wrong {
-                return Err(wrong);
-            }
-        }
-        failovers += world.audit.of_agents.planned_failovers;
-    }
-    Ok(failovers)
 }

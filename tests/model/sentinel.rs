@@ -1,6 +1,8 @@
 //! One Sentinel's mind, after sentinel.c of Redis 7.0: function by function where the order of things matters
 //! to a VIP. Left out: offsets that mean anything, DOWN by -LOADING, scripts beyond the hook.
 
+pub mod votes;
+
 use std::time::Duration;
 
 use crate::cluster::{
@@ -93,6 +95,8 @@ pub struct Sentinel {
     /// What came while it was frozen.
     pub inbox: Vec<(Host, Words)>,
     is_forced: bool,
+    /// The host whose agent has had it elected and asked.
+    for_agent: Option<Host>,
     failover_epoch: u64,
     votes: usize,
     started: Option<Duration>,
@@ -123,6 +127,7 @@ impl Sentinel {
             process: 0,
             inbox: Vec::new(),
             is_forced: false,
+            for_agent: None,
             failover_epoch: 0,
             votes: 0,
             started: None,
@@ -151,6 +156,11 @@ impl Sentinel {
     pub fn flags(&self) -> (bool, bool, bool) {
         let s_down = self.seen[self.saved.master].is_down;
         (s_down, self.is_down, self.state != State::None)
+    }
+
+    /// Returns the host whose agent has asked for the failover that goes on.
+    pub fn fails_over_for(&self) -> Option<Host> {
+        self.for_agent.filter(|_| self.state != State::None)
     }
 
     /// Returns what must not change any more at rest.
@@ -432,6 +442,9 @@ impl Cluster {
             master: new,
             is_forced: mind.is_forced,
             votes: mind.votes,
+            for_agent: mind.for_agent,
+            is_adopted: false,
+            at: now,
         };
         let from = mind.saved.master;
         self.decisions.push(decision);
@@ -561,6 +574,9 @@ impl Cluster {
                     master: named,
                     is_forced,
                     votes,
+                    for_agent: None,
+                    is_adopted: true,
+                    at: now,
                 });
             } else if from != master {
                 self.publish(host, "+config-update-from", master);
@@ -674,6 +690,7 @@ impl Cluster {
         let mind = self.mind(host);
         mind.saved.current_epoch += 1;
         mind.failover_epoch = mind.saved.current_epoch;
+        mind.for_agent = None;
         mind.started = Some(now + desync);
         mind.votes = 0;
         mind.go(State::WaitStart, now);
@@ -703,6 +720,17 @@ impl Cluster {
         self.flush(host);
         let moment = self.random(100);
         self.tick_in(host, moment);
+        Ok(())
+    }
+
+    /// The same, asked for by the agent of a host that has had this Sentinel elected.
+    ///
+    /// # Errors
+    ///
+    /// The word of its refusal.
+    pub fn force_for_agent(&mut self, host: Host, by: Host) -> Result<(), &'static str> {
+        self.force_failover(host)?;
+        self.mind(host).for_agent = Some(by);
         Ok(())
     }
 

@@ -345,7 +345,7 @@ fn is_possible(status: &Status, act: &Act) -> bool {
 pub fn act(act: Act, cluster: &mut Cluster) {
     match act {
         Act::Rest => {}
-        Act::KillRedis(host) => cluster.machines[host].redis = None,
+        Act::KillRedis(host) => cluster.kill_redis(host),
         Act::StartRedis { host, old_file } => cluster.start_redis(host, old_file),
         Act::KillSentinel(host) => cluster.machines[host].process = Process::Down,
         Act::StartSentinel { host, ago } => cluster.start_sentinel(host, ago),

@@ -4,145 +4,57 @@ use std::thread;
 
 use crate::common::redis::{MASTER_8000, SERVERS};
 use crate::ground::Ground;
+use crate::history::Judged;
+use crate::kinds::Kind;
 use crate::random::Random;
+use crate::writer::Written;
+use crate::{deaths, subscribers, verbs};
 
-/// A kind of scenario.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Planned failover.
-    Planned,
-    /// The master's Redis is killed.
-    Killed,
-    /// The master's host dies and comes back.
-    HostDead,
-    /// An agent is killed in a planned failover, and started again later.
-    AgentKilled,
-    /// An agent hangs in a planned failover.
-    AgentStopped,
-    /// An agent is restarted in a planned failover.
-    AgentRestarted,
-    /// One Sentinel dies or hangs, perhaps with a planned failover.
-    Sentinel,
-    /// Two Sentinels die or hang.
-    TwoSentinels,
-    /// The VIP is removed by hand.
-    Removed,
-    /// The VIP is bound on another host by hand.
-    Bound,
-    /// A cable is out for a while.
-    Flap,
-    /// The master is cut off from its peers.
-    CutOff,
-    /// The new master is killed in a planned failover.
-    Twice,
-    /// The new master is cut off from its peers after a planned failover.
-    NewCutOff,
-    /// The leader dies between the promotion and its word of it.
-    LeaderDies,
-    /// All hosts lose their power, and boot in any order.
-    Rebooted,
-    /// The clients cannot reach the master.
-    ClientsCut,
-    /// A Sentinel's port cannot be reached, and it reaches no other's.
-    SentinelCut,
-    /// A Sentinel names a replica.
-    Lies,
-    /// Somebody publishes the hello of a Sentinel that does not exist.
-    Forged,
+/// What is looked at once everything is in its place again: what must not be is returned.
+pub type Afterwards = Box<dyn FnOnce(&mut Ground, &Judged, &Written) -> Vec<String>>;
+
+/// What has happened.
+#[derive(Default)]
+pub struct Happened {
+    /// What was done to whom.
+    pub told: String,
+    /// What must not have come of it.
+    pub wrong: Vec<String>,
+    /// Whether no acknowledged write may be lost, whatever others of this kind lose.
+    pub loses_nothing: bool,
+    /// What is to be looked at in the end.
+    pub afterwards: Option<Afterwards>,
 }
 
-/// All of them.
-pub const KINDS: [Kind; 20] = [
-    Kind::Planned,
-    Kind::Killed,
-    Kind::HostDead,
-    Kind::AgentKilled,
-    Kind::AgentStopped,
-    Kind::AgentRestarted,
-    Kind::Sentinel,
-    Kind::TwoSentinels,
-    Kind::Removed,
-    Kind::Bound,
-    Kind::Flap,
-    Kind::CutOff,
-    Kind::Twice,
-    Kind::NewCutOff,
-    Kind::LeaderDies,
-    Kind::Rebooted,
-    Kind::ClientsCut,
-    Kind::SentinelCut,
-    Kind::Lies,
-    Kind::Forged,
-];
+impl Happened {
+    /// Returns what was done, of which nothing is wrong yet.
+    pub fn told(told: String) -> Happened {
+        Happened {
+            told,
+            ..Happened::default()
+        }
+    }
+
+    /// Notes what must not be.
+    pub fn wrong(&mut self, what: String) {
+        self.wrong.push(what);
+    }
+}
 
 impl Kind {
-    /// Returns its name in the table.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Planned => "planned failover",
-            Kind::Killed => "Redis killed",
-            Kind::HostDead => "host dead",
-            Kind::AgentKilled => "planned, an agent killed",
-            Kind::AgentStopped => "planned, an agent stopped",
-            Kind::AgentRestarted => "planned, an agent restarted",
-            Kind::Sentinel => "a Sentinel killed or stopped",
-            Kind::TwoSentinels => "two Sentinels killed or stopped",
-            Kind::Removed => "VIP removed by hand",
-            Kind::Bound => "VIP bound on a wrong host",
-            Kind::Flap => "link flap",
-            Kind::CutOff => "master cut off from its peers",
-            Kind::Twice => "planned, the new master killed",
-            Kind::NewCutOff => "planned, the new master cut off",
-            Kind::LeaderDies => "planned, the leader killed",
-            Kind::Rebooted => "all hosts rebooted",
-            Kind::ClientsCut => "clients cut off from the master",
-            Kind::SentinelCut => "a Sentinel cut off",
-            Kind::Lies => "a Sentinel lies",
-            Kind::Forged => "a forged hello",
-        }
-    }
-
-    /// Whether no acknowledged write may be lost, as long as no Redis is taken for down.
-    pub fn loses_nothing(self) -> bool {
-        match self {
-            Kind::Planned
-            | Kind::Sentinel
-            | Kind::TwoSentinels
-            | Kind::Removed
-            | Kind::Bound
-            | Kind::ClientsCut
-            | Kind::SentinelCut
-            | Kind::Lies
-            | Kind::Forged => true,
-            Kind::Killed
-            | Kind::HostDead
-            | Kind::AgentKilled
-            | Kind::AgentStopped
-            | Kind::AgentRestarted
-            | Kind::Flap
-            | Kind::CutOff
-            | Kind::Twice
-            | Kind::NewCutOff
-            | Kind::LeaderDies
-            | Kind::Rebooted => false,
-        }
-    }
-
-    /// Does it, up to the moment from which everything may heal. Returns what was done to whom, and what must not
-    /// have come of it.
-    pub fn happen(self, ground: &mut Ground, random: &mut Random) -> (String, Option<String>) {
+    /// Does it, up to the moment from which everything may heal.
+    pub fn happen(self, ground: &mut Ground, random: &mut Random) -> Happened {
         let master = ground.master();
-        let told = format!("master on server{}", master + 1);
-        let (more, stays) = match self {
+        let mut happened = match self {
             Kind::Planned
             | Kind::AgentKilled
             | Kind::AgentStopped
             | Kind::AgentRestarted
             | Kind::Twice
             | Kind::NewCutOff
-            | Kind::LeaderDies => (self.planned(ground, random, master), false),
+            | Kind::LeaderDies => Happened::told(self.planned(ground, random, master)),
             Kind::Killed | Kind::HostDead | Kind::Rebooted | Kind::Flap | Kind::CutOff => {
-                (self.dead(ground, random, master), false)
+                Happened::told(self.dead(ground, random, master))
             }
             Kind::Sentinel
             | Kind::TwoSentinels
@@ -151,12 +63,27 @@ impl Kind {
             | Kind::Forged
             | Kind::Removed
             | Kind::Bound
-            | Kind::ClientsCut => self.odd(ground, random, master),
+            | Kind::ClientsCut => {
+                let (told, stays) = self.odd(ground, random, master);
+                let holders = ground.look().holders();
+                let mut happened = Happened::told(told);
+                if stays && holders != [master] {
+                    happened.wrong(format!("the VIP did not stay: {holders:?}"));
+                }
+                happened
+            }
+            Kind::Dies => deaths::dies(ground, random, master),
+            Kind::DiesTwice => deaths::dies_twice(ground, random, master),
+            Kind::Command => deaths::command(ground, random, master),
+            Kind::Verb => verbs::one(ground, random, master),
+            Kind::VerbTwice => verbs::two(ground, random),
+            Kind::VerbDies => verbs::one_and_a_death(ground, random, master),
+            Kind::Leaves => verbs::leaves(ground, random, master),
+            Kind::Subscribers => subscribers::lose_their_host(ground, random, master),
         };
-        let holders = ground.look().holders();
-        let wrong = stays && holders != [master];
-        let wrong = wrong.then(|| format!("the VIP did not stay: {holders:?}"));
-        (told + &more, wrong)
+        happened.told = format!("master on server{}{}", master + 1, happened.told);
+        happened.loses_nothing |= self.loses_nothing();
+        happened
     }
 
     /// Somebody asks for a failover, and more happens in its midst.
@@ -311,12 +238,13 @@ impl Kind {
     }
 }
 
-/// A random moment is what the scenario is about.
-fn pause(random: &mut Random, from: usize, to: usize) {
+/// Waits. A random moment is what the scenario is about.
+pub fn pause(random: &mut Random, from: usize, to: usize) {
     thread::sleep(random.time(from, to));
 }
 
-fn any_but(random: &mut Random, server: usize) -> usize {
+/// Returns another server than this.
+pub fn any_but(random: &mut Random, server: usize) -> usize {
     (server + 1 + random.below(2)) % 3
 }
 
@@ -331,7 +259,8 @@ fn fail_over(ground: &mut Ground, random: &mut Random, master: usize) {
     ground.until_moved_from(master);
 }
 
-fn die(ground: &mut Ground, server: usize) {
+/// Takes a server's cable out and ends all of its processes.
+pub fn die(ground: &mut Ground, server: usize) {
     ground.able(server, false);
     ground.link(server, "down");
     ground.kill_all(server);

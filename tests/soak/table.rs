@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::faults::Kind;
 use crate::history::Judged;
+use crate::kinds::Kind;
 use crate::writer::Written;
 
 /// One scenario that is over.

@@ -1,13 +1,15 @@
 //! The client: writes through the VIP without end. Each write sets a bit of its own, so that each that was
 //! acknowledged can be looked for afterwards.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::child::{Child, Connection, is_child, tell};
+use crate::child::{Child, Connection, is_child, now, tell};
+use crate::common::redis::agents::RUN_ID;
 use crate::common::redis::{CLIENT, MASTER_8000, Site};
 use crate::common::{PATIENCE, wait_for};
 
@@ -32,6 +34,8 @@ pub struct Written {
     pub acked: u64,
     /// The longest time in which no write was acknowledged.
     pub outage: Duration,
+    /// When each Redis acknowledged a write last, by the first characters of its run id.
+    pub by: BTreeMap<String, Duration>,
     /// Acknowledged, and not there any more.
     pub lost: u64,
     /// The first of these.
@@ -56,9 +60,19 @@ impl Writer {
         self.0.ask("report");
         let line = wait_for(PATIENCE, || self.0.news().pop());
         let line = line.expect("the writers report");
-        let mut words = line.splitn(4, ' ');
+        let mut words = line.splitn(5, ' ');
+        let by = words.next().unwrap().split(',');
+        let by = by.filter_map(|one| one.split_once(':'));
+        let by = by.map(|(id, at)| {
+            (
+                id.to_owned(),
+                Duration::from_micros(at.parse().expect(&line)),
+            )
+        });
+        let by = by.collect();
         let mut number = || words.next().unwrap().parse().expect(&line);
         Written {
+            by,
             acked: number(),
             outage: Duration::from_micros(number()),
             lost: number(),
@@ -74,6 +88,7 @@ struct Writes {
     acked: Vec<bool>,
     last: Instant,
     outage: Duration,
+    by: BTreeMap<String, Duration>,
 }
 
 impl Writes {
@@ -84,6 +99,7 @@ impl Writes {
             acked: Vec::new(),
             last,
             outage: Duration::ZERO,
+            by: BTreeMap::new(),
         }
     }
 
@@ -92,12 +108,17 @@ impl Writes {
         (self.scenario, self.next - 1)
     }
 
-    fn end(&mut self, (scenario, number): (u64, usize)) {
-        let now = Instant::now();
-        self.outage = self.outage.max(now - self.last);
-        self.last = now;
+    fn end(&mut self, (scenario, number): (u64, usize), by: &str) {
+        let last = std::mem::replace(&mut self.last, Instant::now());
+        self.outage = self.outage.max(self.last - last);
         // What was in flight at a report counts for neither.
         if scenario == self.scenario {
+            match self.by.get_mut(by) {
+                Some(at) => *at = now(),
+                None => {
+                    self.by.insert(by.to_owned(), now());
+                }
+            }
             let length = self.acked.len().max(number + 1);
             self.acked.resize(length, false);
             self.acked[number] = true;
@@ -118,13 +139,17 @@ fn vip() -> SocketAddr {
 
 fn write(writes: &Mutex<Writes>) -> io::Result<()> {
     let mut connection = Connection::open(vip(), CONNECTED, ANSWERED)?;
+    let (_, info) = connection.ask("INFO server\r\n")?;
+    let info = String::from_utf8_lossy(&info).into_owned();
+    let id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+    let id = id.and_then(|id| id.get(..RUN_ID)).unwrap_or("nobody");
     loop {
         let (scenario, number) = writes.lock().unwrap().begin();
         let (answer, _) = connection.ask(&format!("SETBIT soak:{scenario} {number} 1\r\n"))?;
         if answer != ":0" {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        writes.lock().unwrap().end((scenario, number));
+        writes.lock().unwrap().end((scenario, number), id);
         thread::sleep(PACE);
     }
 }
@@ -147,7 +172,12 @@ fn report(writes: &Writes) {
     let acked = writes.acked.iter().filter(|acked| **acked).count();
     let outage = writes.outage.as_micros();
     let some = &missing[..missing.len().min(TOLD)];
-    tell(&format!("{acked} {outage} {} {some:?}", missing.len()));
+    let by = writes
+        .by
+        .iter()
+        .map(|(id, at)| format!("{id}:{}", at.as_micros()));
+    let by = by.collect::<Vec<_>>().join(",");
+    tell(&format!("{by} {acked} {outage} {} {some:?}", missing.len()));
 }
 
 #[test]

@@ -118,6 +118,14 @@ impl Death {
         !matches!(self.stage, Stage::Waiting(_))
     }
 
+    /// Returns when a Sentinel was asked, if one was.
+    pub(super) fn asked(&self) -> Option<Time> {
+        match self.stage {
+            Stage::Asked(since) => Some(since),
+            Stage::Electing | Stage::Waiting(_) => None,
+        }
+    }
+
     /// Returns when there may be another round; `None` while it is not known what came of this one.
     pub(super) fn again(&self) -> Option<Time> {
         match self.stage {

@@ -10,7 +10,7 @@ use crate::failover::{Endpoint, Host};
 
 /// How long a leader tries where that is not known: the default of `failover-timeout` (sentinel.c,
 /// `sentinel_default_failover_timeout`).
-const LASTS: Duration = Duration::from_secs(180);
+pub(super) const LASTS: Duration = Duration::from_secs(180);
 
 /// What is known of it.
 #[derive(Clone, Debug)]

@@ -753,6 +753,45 @@ fn the_host_of_a_master_that_died_releases_as_soon_as_the_chosen_replica_says_ma
 }
 
 #[test]
+fn writes_are_paused_again_soon_after_a_failover_that_its_leader_has_given_up() {
+    let pauses = |agent: &mut Agent| {
+        let actions = agent.on(1000, promotes(AWAY));
+        let is_pause = |action: &Action| matches!(action, Action::Pause(..));
+        actions.iter().any(is_pause)
+    };
+    let begun = |lasts: u64| {
+        let mut agent = Agent::standing(true);
+        let mut short = facts([HERE; 3], Role::Master);
+        short.failover_timeout = Some(ms(lasts));
+        agent.polled(100, short);
+        assert!(pauses(&mut agent));
+        agent.on(1, Event::Paused(M.into(), Ok(())));
+        agent
+    };
+    let given_up = || Event::Aborted(M.into(), LEADER.into());
+    let mut agent = begun(60_000);
+    agent.on(500, given_up());
+    assert!(pauses(&mut agent), "after its word");
+    // It gives up once its time is over, which it counts from a later step than the first.
+    let mut agent = begun(2_000);
+    agent.on(2_000, Event::Woke);
+    agent.on(70, given_up());
+    assert!(pauses(&mut agent), "after its word that came late");
+    // A majority names the promoted one late, and the next failover comes back from there.
+    let mut agent = begun(2_000);
+    agent.on(2_000, Event::Woke);
+    agent.polled(10, facts([AWAY; 3], Role::Master));
+    agent.polled(10, facts([AWAY; 3], Role::Replica));
+    agent.polled(1_000, facts([HERE; 3], Role::Master));
+    assert!(pauses(&mut agent), "after a majority's word");
+    // Whoever forges events forges one after the other.
+    let mut agent = begun(2_000);
+    agent.on(2_000, Event::Woke);
+    agent.on(70, Event::Aborted(M.into(), "10.0.0.2:26379".into()));
+    assert!(!pauses(&mut agent), "after nobody's word");
+}
+
+#[test]
 fn a_candidate_that_was_not_elected_ends_nobody_elses_failover() {
     let mut agent = Agent::standing(true);
     agent.on(100, promotes(AWAY));
@@ -924,4 +963,61 @@ fn an_old_master_that_follows_leads_again_where_nothing_came_of_the_promotion() 
     assert!(!ends(&|agent| {
         agent.polled(500, facts([AWAY; 3], Role::Replica))
     }));
+    // This agent was stopped, and the Sentinels have not heard of the new one yet.
+    assert!(!ends(&|agent| {
+        agent.on(5_000, Event::Woke);
+        agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Replica)));
+        let mut actions = agent.polled(10, facts([HERE; 3], Role::Replica));
+        actions.extend(agent.polled(500, facts([HERE; 3], Role::Replica)));
+        actions
+    }));
+    // It is told until it does so.
+    let told = |agent: &mut Agent, role: Role| {
+        agent.on(1, Event::OwnRedis(M.into(), at(), own(role.clone())));
+        let actions = agent.polled(1_000, facts([HERE; 3], role));
+        actions.contains(&Action::Lead(M.into(), at()))
+    };
+    ends(&|agent| {
+        let actions = agent.on(500, Event::Aborted(M.into(), LEADER.into()));
+        assert!(told(agent, Role::Replica) && !told(agent, Role::Master));
+        assert!(!told(agent, Role::Replica), "somebody else made it one");
+        actions
+    });
+}
+
+#[test]
+fn nothing_is_taken_back_by_what_was_asked_before_the_time_of_a_promotion_was_over() {
+    let lead = Action::Lead(M.into(), at());
+    let over = || {
+        let mut agent = Agent::standing(true);
+        let mut short = facts([HERE; 3], Role::Master);
+        short.failover_timeout = Some(ms(2_000));
+        agent.polled(100, short);
+        agent.on(100, promotes(AWAY));
+        agent.on(1, Event::Paused(M.into(), Ok(())));
+        let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(990));
+        agent.on(50, chosen);
+        agent.settles(2);
+        agent.on(1, Event::Unpaused(M.into()));
+        agent
+    };
+    // A Sentinel is silent, and this round of questions takes long.
+    let ended = |role: Role| {
+        let mut agent = over();
+        agent.on(1, Event::OwnRedis(M.into(), at(), own(role.clone())));
+        let mut actions = agent.on(2_000, Event::Woke);
+        actions.extend(agent.polled(10, facts([HERE, "-", HERE], role)));
+        assert!(!actions.contains(&lead), "{actions:?}");
+        assert!(!actions.contains(&settle()), "{actions:?}");
+        agent
+    };
+    for (named, is_lead) in [(HERE, true), (AWAY, false)] {
+        let mut agent = ended(Role::Replica);
+        let actions = agent.polled(500, facts([named, "-", named], Role::Replica));
+        assert_eq!(actions.contains(&lead), is_lead, "{actions:?}");
+        // It may have stayed a master.
+        let mut agent = ended(Role::Master);
+        let actions = agent.polled(500, facts([named, "-", named], Role::Master));
+        assert_eq!(actions.contains(&settle()), is_lead, "{actions:?}");
+    }
 }

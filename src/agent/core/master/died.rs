@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::{Master, Stands};
 use crate::agent::core::death::{APART, Alive, Death, Died, Situation, Stage, speaks_against};
+use crate::agent::core::promotion::LASTS;
 use crate::agent::core::{Action, Own, Time, Timeline};
 use crate::evidence::{Ballot, Evidence, Role};
 use crate::verdict::{Verdict, Why};
@@ -133,8 +134,8 @@ impl Master {
             self.end_death();
             return;
         }
-        let is_due = death.again().is_some_and(|at| at <= now);
-        if !is_due || self.is_failed_over(known) {
+        let is_due = self.next_round(known).is_some_and(|at| at <= now);
+        if !is_due {
             return;
         }
         let died = death.died.clone();
@@ -149,12 +150,24 @@ impl Master {
         }
     }
 
-    /// Returns whether a failover that was published goes on: a Sentinel says so, or its Redis is the master. Otherwise
-    /// its leader is gone, and will not say that it has given up: the VIP would be nowhere for the leader's whole time,
-    /// three minutes by default.
-    fn is_failed_over(&self, known: &Evidence) -> bool {
-        let says_so = self.facts.as_ref().is_some_and(|facts| facts.fails_over);
-        self.promotion.is_some() && (says_so || known.promoted().is_some())
+    /// Returns when there may be another round about its death; `None` while a failover that was published goes on: a
+    /// Sentinel says so, or its Redis is the master. If neither is so its leader is gone, and will not say that it has
+    /// given up: the VIP would be nowhere for the leader's whole time, three minutes by default. A Sentinel that says
+    /// that it fails over, of which nothing was published, may be the one that was asked, whose events do not arrive:
+    /// it is waited for as long as a leader tries.
+    pub(super) fn next_round(&self, known: &Evidence) -> Option<Time> {
+        let death = self.death.as_ref()?;
+        let again = death.again()?;
+        let facts = self.facts.as_ref();
+        let says_so = facts.is_some_and(|facts| facts.fails_over);
+        if self.promotion.is_some() {
+            let goes_on = says_so || known.promoted().is_some();
+            return (!goes_on).then_some(again);
+        }
+        let lasts = facts.and_then(|facts| facts.failover_timeout);
+        let asked = death.asked().filter(|_| says_so);
+        let over = asked.map(|asked| asked + lasts.unwrap_or(LASTS));
+        Some(again.max(over.unwrap_or_default()))
     }
 
     /// Notes a failover, whoever has begun it: the next is not asked for too soon.

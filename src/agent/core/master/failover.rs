@@ -17,6 +17,9 @@ use crate::verdict::{Verdict, Why};
 /// Sentinel and its events, and must not keep the writes waiting.
 const BETWEEN_PAUSES: Duration = Duration::from_secs(20);
 
+/// How soon a Redis is told again to lead.
+const TOLD_AGAIN: Duration = Duration::from_secs(1);
+
 /// How many take-over times are kept.
 const KEPT: usize = 100;
 
@@ -67,6 +70,8 @@ impl Master {
             ..begun.unwrap_or_else(|| Timeline::new(String::new(), now))
         });
         self.note_failover(now);
+        self.overdue = None;
+        self.asked_before = None;
         self.promotion = Some(Promoting::new(to, by, &self.asked(), now, lasts));
         self.is_begun = false;
     }
@@ -78,6 +83,9 @@ impl Master {
         now: Time,
         actions: &mut Vec<Action>,
     ) {
+        if self.overdue.take_if(|over| over.by.contains(by)).is_some() {
+            self.pause_after = now;
+        }
         if self
             .promotion
             .take_if(|known| known.by.contains(by))
@@ -159,21 +167,27 @@ impl Master {
         };
         if is_due {
             hand_over.stage = Stage::Ending;
-            self.follower = heir.as_ref().map(|_| hand_over.at);
+            self.follower = heir.as_ref().map(|_| (hand_over.at, Time::ZERO));
             actions.push(Action::Unpause(self.name.clone(), hand_over.at, heir));
         }
     }
 
     /// Has an old master that was told to follow its heir be a master again, where the promotion is over and a majority
-    /// names it still: the heir may have died, and Sentinel does nothing about a master that says that it is a replica,
-    /// so that there would be none.
-    pub(super) fn lead_again(&mut self, known: &Evidence, actions: &mut Vec<Action>) {
+    /// names it still: the heir may have died, and nobody would be the master until Sentinel counts one that says that
+    /// it is a replica as down, 20 s after `down-after-milliseconds` (`sentinelCheckSubjectivelyDown` in sentinel.c). It
+    /// is told again until it says that it is.
+    pub(super) fn lead_again(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) {
         let winner = known.ballot.as_ref().and_then(Ballot::winner);
-        let (None, Some(winner), Some(at)) = (&self.promotion, winner, self.follower) else {
+        let (None, Some(winner), Some((at, next))) = (&self.promotion, winner, self.follower)
+        else {
             return;
         };
-        self.follower = None;
-        if winner.is_here() {
+        let own = self.own.get(&at);
+        let leads = own.is_some_and(|own| own.role == Ok(Role::Master));
+        if !winner.is_here() || leads && next > Time::ZERO {
+            self.follower = None;
+        } else if now >= next {
+            self.follower = Some((at, now + TOLD_AGAIN));
             actions.push(Action::Lead(self.name.clone(), at));
         }
     }
@@ -285,6 +299,12 @@ impl Master {
         actions: &mut Vec<Action>,
     ) -> bool {
         let winner = known.ballot.as_ref().and_then(Ballot::winner);
+        let is_named = |over: &mut Promoting| {
+            winner.is_some_and(|winner| winner.is_same(&site(&over.to, &known.known_redis)))
+        };
+        if self.overdue.take_if(is_named).is_some() {
+            self.pause_after = now;
+        }
         let Some((promoting, winner)) = self.promotion.as_ref().zip(winner) else {
             return false;
         };

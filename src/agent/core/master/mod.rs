@@ -15,7 +15,7 @@ use super::lifts::Lifts;
 use super::promotion::Promoting;
 use super::{Action, Facts, Own, Settings, Settled, Time, Timeline};
 use crate::config::{OnIsolation, OnRedisDeath};
-use crate::evidence::{Ballot, Call, Evidence, Order, Role, Word};
+use crate::evidence::{Ballot, Call, Evidence, Order, Role, Site, Word};
 use crate::exit::{Fault, Kind};
 use crate::verdict::{Verdict, Why, verdict};
 
@@ -42,6 +42,15 @@ pub enum Stands {
     Here,
     /// Not on this host.
     Elsewhere,
+}
+
+/// Whether a round of questions may still go on that began before a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AskedBefore {
+    /// It may.
+    RoundGoesOn,
+    /// It has ended: what is told next was asked for later.
+    RoundEnded,
 }
 
 /// Sentinel's call.
@@ -94,12 +103,18 @@ pub struct Master {
     /// What each Redis of this host said last.
     pub own: BTreeMap<SocketAddr, Own>,
     promotion: Option<Promoting>,
+    /// The time of a promotion is over, and the Sentinels were not asked since.
+    asked_before: Option<AskedBefore>,
+    /// A promotion whose time is over: its leader, who counts from a later step, may give up only now, or a majority name
+    /// it.
+    overdue: Option<Promoting>,
     former: Former,
     /// Whether what follows from the promotion was begun: its place may be unknown at first.
     is_begun: bool,
     pub(in crate::agent::core) hand_over: Option<HandOver>,
-    /// The Redis of this host that was told to follow the promoted one, until a majority names that.
-    follower: Option<SocketAddr>,
+    /// The Redis of this host that was told to follow the promoted one, until a majority names that; and when it may be
+    /// told to lead again.
+    follower: Option<(SocketAddr, Time)>,
     /// When writes may be paused again: an event may be forged.
     pause_after: Time,
     cut_off: CutOff,
@@ -171,6 +186,8 @@ impl Master {
             unasked: None,
             own: BTreeMap::new(),
             promotion: None,
+            asked_before: None,
+            overdue: None,
             former: Former::default(),
             is_begun: false,
             hand_over: None,
@@ -235,12 +252,17 @@ impl Master {
     }
 
     /// Returns what the last round of questions told. What an earlier one told of the Sentinels does not hold any
-    /// more.
+    /// more; nor, once the time of a promotion of another Redis is over, that they name this host's: a round takes
+    /// seconds where a Sentinel is silent, and the others may have named the promoted one since.
     fn asked(&self) -> Evidence {
         let told = self.facts.as_ref().map(|facts| facts.evidence.clone());
         let told = told.unwrap_or_default();
+        let holds = |ballot: &Ballot| {
+            let is_here = ballot.winner().is_some_and(Site::is_here);
+            self.unasked.is_none() && !(is_here && self.asked_before.is_some())
+        };
         Evidence {
-            ballot: told.ballot.filter(|_| self.unasked.is_none()),
+            ballot: told.ballot.filter(holds),
             ..told
         }
     }
@@ -314,7 +336,9 @@ impl Master {
         let text = "this agent was stopped for a while, and has not asked since";
         self.unasked = Some(Fault::passing(text));
         self.own.clear();
-        self.promotion = None;
+        // Another Redis that has said that it is the master keeps the VIP away from here, as it does without a stop.
+        let says_master = |it: &Promoting| it.role == Some(Role::Master);
+        self.promotion = self.promotion.take().filter(says_master);
         // Something may have bound a VIP meanwhile, or removed it.
         self.is_dirty = true;
     }
@@ -329,9 +353,13 @@ impl Master {
             // Its event may have come before the first answer.
             promoting.lasts = lasts;
         }
+        self.asked_before
+            .take_if(|since| *since == AskedBefore::RoundEnded);
         self.former.asked(&facts.evidence, self.facts.is_none());
         let epoch = newest(&facts.evidence);
-        if self.epoch > 0 && self.epoch < epoch {
+        // A site's first failover is the first that has a number.
+        let was_known = self.facts.is_some() || self.epoch > 0;
+        if was_known && self.epoch < epoch {
             self.note_failover(now);
         }
         self.epoch = self.epoch.max(epoch);
@@ -354,6 +382,7 @@ impl Master {
     }
 
     pub(in crate::agent::core) fn round_ended(&mut self) {
+        self.asked_before = self.asked_before.map(|_| AskedBefore::RoundEnded);
         if let Some(called) = &mut self.call {
             called.in_older_round = false;
         }
@@ -538,7 +567,7 @@ impl Master {
         let next = verdict(&known);
         self.note(&next, now, actions);
         self.verdict = next;
-        self.lead_again(&known, actions);
+        self.lead_again(&known, now, actions);
         self.hand_over_if_cut_off(&known, now, actions);
         self.review_refusals(actions);
         self.settle_if_due(now, actions);
@@ -557,12 +586,10 @@ impl Master {
 
     fn expire(&mut self, now: Time) {
         self.call = self.call.take().filter(|called| now < called.until);
-        if self
-            .promotion
-            .as_ref()
-            .is_some_and(|promoting| now >= promoting.until())
-        {
-            self.promotion = None;
+        let is_over = |promoting: &mut Promoting| now >= promoting.until();
+        if let Some(over) = self.promotion.take_if(is_over) {
+            self.overdue = Some(over);
+            self.asked_before = Some(AskedBefore::RoundGoesOn);
             self.end_timeline("aborted", now);
         }
         if self.hand_over.as_ref().is_some_and(|it| now >= it.until()) {
@@ -653,8 +680,7 @@ impl Master {
         let pause = self.hand_over.as_ref().map(|it| it.next(now));
         let promotion = self.promotion.as_ref().map(Promoting::until);
         let call = self.call.as_ref().map(|called| called.until);
-        let death = self.death.as_ref().filter(|_| self.promotion.is_none());
-        let death = death.and_then(Death::again);
+        let death = self.next_round(&self.evidence(now));
         let maintenance = self.maintenance;
         let all = [retry, pause, promotion, call, death, maintenance, held_back];
         all.into_iter().flatten().min()

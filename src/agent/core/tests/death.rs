@@ -206,6 +206,37 @@ fn a_leader_that_dies_after_its_choice_keeps_the_vip_from_a_redis_that_is_back_f
 }
 
 #[test]
+fn a_redis_that_came_back_gets_no_client_while_a_sentinel_fails_over_whose_events_are_lost() {
+    let told = |agent: &mut Agent, fails_over| {
+        let mut facts = facts([HERE; 3], Role::Master);
+        facts.fails_over = fails_over;
+        agent.polled(10, facts);
+    };
+    let begun = || {
+        let mut agent = asked();
+        back(20, &mut agent);
+        told(&mut agent, true);
+        waits(&mut agent, 6_000);
+        let verdict = &agent.master().verdict;
+        assert!(
+            matches!(verdict, Verdict::Elsewhere(Why::Died)),
+            "{verdict:?}"
+        );
+        agent
+    };
+    let is_here =
+        |agent: &mut Agent| matches!(agent.master().verdict, Verdict::Here(_, Why::Majority));
+    // It has given up.
+    let mut agent = begun();
+    told(&mut agent, false);
+    assert!(is_here(&mut agent));
+    // One that fails over without end is not waited for.
+    let mut agent = begun();
+    waits(&mut agent, 60_000);
+    assert!(is_here(&mut agent));
+}
+
+#[test]
 fn where_nobody_was_asked_a_redis_that_is_back_gets_its_vip_again() {
     let mut agent = master();
     agent.on(50, silent(true));
@@ -310,4 +341,24 @@ fn an_agent_that_is_started_while_a_failover_goes_on_gives_the_vip_to_nobody_for
     assert!(!settles);
     let actions: Vec<Action> = (0..4).flat_map(|_| agent.on(500, Event::Woke)).collect();
     assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn the_first_failover_of_a_site_counts_although_its_events_are_lost() {
+    let told = |agent: &mut Agent, epoch: u64| {
+        let mut facts = facts([HERE; 3], Role::Master);
+        for vote in &mut facts.evidence.ballot.as_mut().unwrap().votes {
+            vote.epoch = epoch;
+        }
+        agent.polled(500, facts);
+    };
+    let dies_after = |epochs: &[u64]| {
+        let mut agent = Agent::new();
+        epochs.iter().for_each(|epoch| told(&mut agent, *epoch));
+        agent.settles(1);
+        agent.on(1, Event::OwnRedis(M.into(), at(), with_replicas(0, 0)));
+        elects(&agent.on(50, silent(true)))
+    };
+    assert!(dies_after(&[0, 0]) && dies_after(&[1, 1]));
+    assert!(!dies_after(&[0, 1]), "so soon after the last");
 }

@@ -46,10 +46,12 @@ impl Site {
         self.lab.run("sh", ["-c", &script]);
     }
 
-    /// Sends a signal to such a service, unless it was ended.
+    /// Sends a signal to such a service, unless it has ended.
     pub fn signal_service_if_alive(&self, server: &str, service: &str, signal: &str) {
         let name = format!("{server}-{service}");
-        if self.processes.borrow().contains_key(&name) {
+        let mut processes = self.processes.borrow_mut();
+        let runs = |process: &mut Process| process.0.try_wait().unwrap().is_none();
+        if processes.get_mut(&name).is_some_and(runs) {
             self.signal_service(server, service, signal);
         }
     }
