@@ -280,7 +280,7 @@ impl Elections {
         };
         match (rules::is_elected(terms, &plan, round, &voted), round) {
             (Ok(()), Round::First) => fresh(election.above, true),
-            (Ok(()), Round::Second) => Doing::Asks(election.asked),
+            (Ok(()), Round::Second | Round::Still) => Doing::Asks(election.asked),
             // Two tries are enough to see what a further one does.
             (Err(_), Round::First)
                 if election.above == 0 && rules::is_too_old(terms, &plan, &voted) =>

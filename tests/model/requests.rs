@@ -158,7 +158,7 @@ impl Election {
                 let wanted = match (round, sentinel == plan.asked) {
                     (Round::First, _) => Some((plan.epoch, plan.asked)),
                     (Round::Second, false) => Some((plan.epoch + 1, plan.asked)),
-                    (Round::Second, true) => None,
+                    (Round::Second, true) | (Round::Still, _) => None,
                 };
                 let voted = cluster.ask_for_vote(sentinel, self.dead, wanted);
                 self.votes[sentinel] = Some(voted).filter(|_| !is_lost);
@@ -197,7 +197,7 @@ impl Election {
                 self.stage = Stage::Votes(Round::Second);
                 Ok(self.ask_all(cluster))
             }
-            (Ok(()), Round::Second) => {
+            (Ok(()), Round::Second | Round::Still) => {
                 self.round += 1;
                 let asked = plan.asked;
                 let late = asked != self.by && cluster.links[link(self.by, asked)] == Link::Late;
