@@ -1,0 +1,154 @@
+//! What follows from all that is known of a master, and when something is due.
+
+use std::time::Duration;
+
+use super::{AskedBefore, Master, Stands, words};
+use crate::agent::core::promotion::Promoting;
+use crate::agent::core::{Action, Time, Timeline};
+use crate::evidence::Ballot;
+use crate::exit::Fault;
+use crate::verdict::{Verdict, Why, verdict};
+
+/// Sentinel fails over: an agent that was killed may have asked for that, as this Redis had died.
+const AT_START: Duration = Duration::from_secs(2);
+
+impl Master {
+    /// Looks what follows from what is known now.
+    pub(in crate::agent::core) fn review(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.expire(now);
+        if self.maintenance.is_some_and(|until| now >= until) {
+            self.maintain(None, actions);
+        }
+        if let Some(died) = self.died.take() {
+            self.begin_death(died, now, actions);
+        }
+        let known = self.evidence(now);
+        self.review_death(&known, now, actions);
+        let mut known = self.evidence(now);
+        self.begin_promotion(&known, now, actions);
+        self.note_role(&known, now);
+        if self.confirm(&known, now, actions) {
+            known = self.evidence(now);
+        }
+        let next = verdict(&known);
+        self.note(&next, now, actions);
+        self.verdict = next;
+        self.lead_again(&known, now, actions);
+        self.hand_over_if_cut_off(&known, now, actions);
+        self.review_refusals(actions);
+        self.settle_if_due(now, actions);
+        let waits = known
+            .ballot
+            .as_ref()
+            .is_some_and(Ballot::waits_for_a_minority);
+        let has_call = self.call.is_some() && !self.is_settled();
+        self.is_restless = waits
+            || has_call
+            || self.promotion.is_some()
+            || self.death.is_some()
+            || now < self.restless_until;
+        self.due = self.wake(now);
+    }
+
+    fn expire(&mut self, now: Time) {
+        self.call = self.call.take().filter(|called| now < called.until);
+        let is_over = |promoting: &mut Promoting| now >= promoting.until();
+        if let Some(over) = self.promotion.take_if(is_over) {
+            self.overdue = Some(over);
+            self.asked_before = Some(AskedBefore::RoundGoesOn);
+            self.end_timeline("aborted", now);
+        }
+        if self.hand_over.as_ref().is_some_and(|it| now >= it.until()) {
+            self.unpaused(now);
+        }
+    }
+
+    fn settle_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let wants = self.wants();
+        if wants.is_none() || self.settling || self.holds_back(now) {
+            return;
+        }
+        let may_try = self.retry.is_none_or(|(at, _)| now >= at);
+        if (self.is_dirty || wants != self.stands) && may_try && !self.waits_for_pause(now) {
+            (self.settling, self.is_dirty) = (true, false);
+            actions.push(Action::Settle(self.name.clone()));
+        } else if self.is_settled() && wants == Some(Stands::Elsewhere) {
+            // There was no VIP to release.
+            self.unpause_released(actions);
+        }
+    }
+
+    /// Returns where the VIPs are to be settled, `None` where they stay as they are.
+    fn wants(&self) -> Option<Stands> {
+        Stands::of(&self.verdict)
+    }
+
+    fn holds_back(&self, now: Time) -> bool {
+        let fails_over = self.facts.as_ref().is_some_and(|facts| facts.fails_over);
+        now < AT_START && fails_over && matches!(self.verdict, Verdict::Here(_, Why::Majority))
+    }
+
+    /// Returns whether the release has to wait until writes are paused.
+    fn waits_for_pause(&self, now: Time) -> bool {
+        let is_handed_over = matches!(
+            self.verdict,
+            Verdict::Elsewhere(Why::CutOff | Why::Promoted)
+        );
+        let mut pause = self.hand_over.iter();
+        is_handed_over && pause.any(|it| it.is_awaited(now))
+    }
+
+    fn note(&mut self, next: &Verdict, now: Time, actions: &mut Vec<Action>) {
+        let noted = (
+            next.name(),
+            Stands::of(next),
+            self.why_unknown(next).is_some(),
+        );
+        if noted == self.noted {
+            return;
+        }
+        self.noted = noted;
+        if let (Verdict::Here(_, Why::Majority), Some(Stands::Elsewhere)) = (next, self.stands) {
+            // Without an event of its leader.
+            if self
+                .timeline
+                .as_ref()
+                .is_none_or(|timeline| !timeline.ended.is_empty())
+            {
+                let mut timeline = Timeline::new("this host".into(), now);
+                timeline.role_changed = Some(now);
+                self.timeline = Some(timeline);
+            }
+        }
+        let (is_well, sentence) = match self.why_unknown(next) {
+            Some(fault) => (false, words(&Verdict::Undecided(fault.clone()))),
+            None => (true, words(next)),
+        };
+        actions.push(Action::Log(self.name.clone(), is_well, sentence));
+    }
+
+    /// Returns the fault that keeps everything as it is: what was told cannot be decided on, or nobody told anything.
+    fn why_unknown<'a>(&'a self, next: &'a Verdict) -> Option<&'a Fault> {
+        match next {
+            Verdict::Undecided(fault) => Some(fault),
+            Verdict::Stays(Why::NothingKnown) => self.unasked.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Returns when something is due, whatever happens until then.
+    pub(in crate::agent::core) fn wake(&self, now: Time) -> Option<Time> {
+        // What cannot be tried when its time comes must not keep the agent awake.
+        let held_back = self.holds_back(now).then_some(AT_START);
+        let is_held = self.holds_back(now) || self.waits_for_pause(now);
+        let may_try = !self.settling && self.wants().is_some() && !is_held;
+        let retry = self.retry.filter(|_| may_try).map(|(at, _)| at);
+        let pause = self.hand_over.as_ref().map(|it| it.next(now));
+        let promotion = self.promotion.as_ref().map(Promoting::until);
+        let call = self.call.as_ref().map(|called| called.until);
+        let death = self.next_round(&self.evidence(now));
+        let maintenance = self.maintenance;
+        let all = [retry, pause, promotion, call, death, maintenance, held_back];
+        all.into_iter().flatten().min()
+    }
+}
