@@ -1,0 +1,60 @@
+//! A host that is cut off from its peers.
+
+use super::*;
+
+#[test]
+fn a_host_that_is_cut_off_pauses_and_releases_after_down_after() {
+    let mut agent = Agent::standing(true);
+    let actions = silence(&mut agent, 5, None);
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = silence(&mut agent, 2, None);
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Pause(..)))
+    );
+    // The answer to the pause does not come, and is not waited for.
+    let place = |is: &dyn Fn(&Action) -> bool| actions.iter().position(is);
+    let paused = place(&|action| matches!(action, Action::Pause(..)));
+    assert!(paused < place(&|action| *action == settle()), "{actions:?}");
+    assert!(has_unpause(&agent.settles(1)));
+    agent.on(0, Event::Unpaused(M.into()));
+    // Its peers are back, and still name it.
+    let actions = agent.polled(1000, facts([HERE; 3], Role::Master));
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn a_host_with_a_replica_or_an_agent_that_was_stopped_is_not_cut_off() {
+    let mut agent = Agent::standing(true);
+    let actions = silence(&mut agent, 20, Some(Duration::ZERO));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let mut agent = Agent::standing(true);
+    silence(&mut agent, 3, None);
+    // Stopped for a minute: what it had seen before counts for nothing.
+    agent.now += ms(60_000);
+    let actions = silence(&mut agent, 4, None);
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = silence(&mut agent, 4, None);
+    let pauses = |action: &Action| matches!(action, Action::Pause(..));
+    assert!(actions.iter().any(pauses), "{actions:?}");
+}
+
+#[test]
+fn a_replicas_acknowledgement_counts_until_redis_says_that_it_is_too_old() {
+    // Whole seconds: 5 may be little more than 4.
+    let mut agent = Agent::standing(true);
+    let actions = silence(&mut agent, 20, Some(Duration::from_secs(5)));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = silence(&mut agent, 2, Some(Duration::from_secs(6)));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    // A Redis that was not asked since says nothing.
+    let mut agent = Agent::standing(true);
+    silence(&mut agent, 1, Some(Duration::ZERO));
+    for _ in 0..8 {
+        let mut cut = facts([HERE, "-", "-"], Role::Master);
+        cut.could_elect_without = true;
+        let actions = agent.polled(1000, cut);
+        assert!(!actions.contains(&settle()), "{actions:?}");
+    }
+}

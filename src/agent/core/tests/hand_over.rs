@@ -1,0 +1,279 @@
+//! The old master in a failover: writes that wait, whom it follows, and when it leads again.
+
+use super::*;
+
+#[test]
+fn the_old_master_pauses_releases_and_then_allows_writes() {
+    let mut agent = Agent::standing(true);
+    let actions = agent.on(100, promotes(AWAY));
+    let pause = Action::Pause(M.into(), at(), ms(2000));
+    assert!(actions.contains(&pause), "{actions:?}");
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::AskChosen(..)))
+    );
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let actions = agent.on(
+        60,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(990)),
+    );
+    assert!(
+        actions.contains(&settle()) && !has_unpause(&actions),
+        "{actions:?}"
+    );
+    // An agent that is to end ends after this.
+    assert!(agent.core.is_busy());
+    // What its Redis said before writes were paused is not compared: some were answered since.
+    let behind = |agent: &Agent| agent.master().timeline.as_ref().unwrap().bytes_behind;
+    assert_eq!(behind(&agent), None);
+    agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    assert_eq!(behind(&agent), Some(10));
+    let actions = agent.settles(2);
+    assert!(has_unpause(&actions), "{actions:?}");
+    agent.on(1, Event::Unpaused(M.into()));
+    // The Sentinels name it for another second, and it is a master still.
+    let actions = agent.polled(100, facts([HERE; 3], Role::Master));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    agent.polled(900, facts([AWAY; 3], Role::Master));
+    assert!(!agent.core.is_busy());
+    let timeline = agent.master().timeline.clone().unwrap();
+    assert_eq!(
+        (timeline.ended, timeline.bytes_behind),
+        ("released", Some(10))
+    );
+    assert_eq!(timeline.unpaused, Some(timeline.began + ms(64)));
+    assert_eq!(agent.master().paused_for, ms(64));
+}
+
+#[test]
+fn the_old_master_is_told_to_follow_only_a_promoted_one_that_said_so_itself_after_the_release() {
+    let at_port = |host: &str| endpoint(host).to_string();
+    let chosen = |role, had| Event::Chosen(M.into(), endpoint(AWAY), role, had);
+    let begun = |paused: Result<(), String>| {
+        let mut agent = Agent::standing(true);
+        agent.on(100, promotes(AWAY));
+        agent.on(1, Event::Paused(M.into(), paused));
+        agent
+    };
+    let mut agent = begun(Ok(()));
+    let actions = agent.on(60, chosen(Role::Master, Some(990)));
+    assert_eq!(heir(&actions), None, "before the release");
+    assert_eq!(heir(&agent.settles(2)), Some(at_port(AWAY)));
+    // Writes that could not be paused are no reason to take more of them.
+    let mut agent = begun(Err("old".into()));
+    agent.on(60, chosen(Role::Master, Some(990)));
+    assert_eq!(heir(&agent.settles(2)), Some(at_port(AWAY)));
+    agent.on(1, Event::Unpaused(M.into()));
+    let master = agent.master();
+    let timeline = master.timeline.clone().unwrap();
+    assert_eq!((timeline.unpaused, master.paused_for), (None, ms(0)));
+    // It has left, and nobody knows whether it is the master.
+    let mut agent = begun(Ok(()));
+    agent.on(60, chosen(Role::Master, None));
+    let actions = agent.settles(2);
+    assert!(has_unpause(&actions) && heir(&actions).is_none());
+    // The leader gives up, or turns to another one, before the release.
+    for other in [
+        Event::Aborted(M.into(), LEADER.into()),
+        promotes("10.0.0.3"),
+    ] {
+        let mut agent = begun(Ok(()));
+        agent.on(60, chosen(Role::Master, Some(990)));
+        let mut actions = agent.on(1, other);
+        actions.extend(agent.settles(2));
+        assert_eq!(heir(&actions), None, "{actions:?}");
+    }
+    // A host that is cut off has no heir.
+    let mut agent = Agent::standing(true);
+    silence(&mut agent, 7, None);
+    let actions = agent.settles(1);
+    assert!(has_unpause(&actions) && heir(&actions).is_none());
+}
+
+#[test]
+fn a_pause_ends_on_every_way_out() {
+    // The leader gives up.
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    assert!(has_unpause(
+        &agent.on(100, Event::Aborted(M.into(), LEADER.into()))
+    ));
+    // Nothing happens: it ends by itself, and the VIP stays.
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let actions = agent.on(2000, Event::Woke);
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert!(agent.master().hand_over.is_none());
+    // The leader turns to another.
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    assert!(has_unpause(&agent.on(100, promotes("10.0.0.3"))));
+    // It cannot pause, and releases all the same.
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Err("old".into())));
+    let actions = agent.on(
+        60,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    assert!(actions.contains(&settle()), "{actions:?}");
+    // Its Redis does not answer: the release waits a moment, no longer.
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    let actions = agent.on(
+        60,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert!(agent.core.wake(agent.now) <= agent.now + ms(140));
+    assert!(agent.on(140, Event::Woke).contains(&settle()));
+}
+
+#[test]
+fn forged_events_do_not_keep_writes_waiting() {
+    let mut agent = Agent::standing(true);
+    let pauses = |actions: &[Action]| {
+        let is_pause = |action: &&Action| matches!(action, Action::Pause(..));
+        actions.iter().filter(is_pause).count()
+    };
+    let mut number = 0;
+    for round in 0..50 {
+        let to = if round % 2 == 0 { AWAY } else { "10.0.0.66" };
+        number += pauses(&agent.on(200, promotes(to)));
+    }
+    assert_eq!(number, 1);
+    // A host that no Sentinel of this host's has named is no Redis of this master, whatever it says.
+    let actions = agent.on(
+        1,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    assert!(!actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn writes_are_paused_again_soon_after_a_failover_that_its_leader_has_given_up() {
+    let pauses = |agent: &mut Agent| {
+        let actions = agent.on(1000, promotes(AWAY));
+        let is_pause = |action: &Action| matches!(action, Action::Pause(..));
+        actions.iter().any(is_pause)
+    };
+    let begun = |lasts: u64| {
+        let mut agent = Agent::standing(true);
+        let mut short = facts([HERE; 3], Role::Master);
+        short.failover_timeout = Some(ms(lasts));
+        agent.polled(100, short);
+        assert!(pauses(&mut agent));
+        agent.on(1, Event::Paused(M.into(), Ok(())));
+        agent
+    };
+    let given_up = || Event::Aborted(M.into(), LEADER.into());
+    let mut agent = begun(60_000);
+    agent.on(500, given_up());
+    assert!(pauses(&mut agent), "after its word");
+    // It gives up once its time is over, which it counts from a later step than the first.
+    let mut agent = begun(2_000);
+    agent.on(2_000, Event::Woke);
+    agent.on(70, given_up());
+    assert!(pauses(&mut agent), "after its word that came late");
+    // A majority names the promoted one late, and the next failover comes back from there.
+    let mut agent = begun(2_000);
+    agent.on(2_000, Event::Woke);
+    agent.polled(10, facts([AWAY; 3], Role::Master));
+    agent.polled(10, facts([AWAY; 3], Role::Replica));
+    agent.polled(1_000, facts([HERE; 3], Role::Master));
+    assert!(pauses(&mut agent), "after a majority's word");
+    // Whoever forges events forges one after the other.
+    let mut agent = begun(2_000);
+    agent.on(2_000, Event::Woke);
+    agent.on(70, Event::Aborted(M.into(), "10.0.0.2:26379".into()));
+    assert!(!pauses(&mut agent), "after nobody's word");
+}
+
+#[test]
+fn an_old_master_that_follows_leads_again_where_nothing_came_of_the_promotion() {
+    let ends = |end: &dyn Fn(&mut Agent) -> Vec<Action>| {
+        let mut agent = Agent::standing(true);
+        agent.on(100, promotes(AWAY));
+        agent.on(1, Event::Paused(M.into(), Ok(())));
+        let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, Some(990));
+        agent.on(10, said(Role::Replica));
+        agent.on(50, said(Role::Master));
+        let actions = agent.settles(2);
+        assert!(
+            actions
+                .iter()
+                .any(|it| matches!(it, Action::Unpause(_, _, Some(_)))),
+            "{actions:?}"
+        );
+        agent.on(1, Event::Unpaused(M.into()));
+        agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Replica)));
+        end(&mut agent).contains(&Action::Lead(M.into(), at()))
+    };
+    assert!(ends(&|agent| {
+        agent.on(500, Event::Aborted(M.into(), LEADER.into()))
+    }));
+    assert!(!ends(&|agent| {
+        agent.polled(500, facts([AWAY; 3], Role::Replica))
+    }));
+    // This agent was stopped, and the Sentinels have not heard of the new one yet.
+    assert!(!ends(&|agent| {
+        agent.on(5_000, Event::Woke);
+        agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Replica)));
+        let mut actions = agent.polled(10, facts([HERE; 3], Role::Replica));
+        actions.extend(agent.polled(500, facts([HERE; 3], Role::Replica)));
+        actions
+    }));
+    // It is told until it does so.
+    let told = |agent: &mut Agent, role: Role| {
+        agent.on(1, Event::OwnRedis(M.into(), at(), own(role.clone())));
+        let actions = agent.polled(1_000, facts([HERE; 3], role));
+        actions.contains(&Action::Lead(M.into(), at()))
+    };
+    ends(&|agent| {
+        let actions = agent.on(500, Event::Aborted(M.into(), LEADER.into()));
+        assert!(told(agent, Role::Replica) && !told(agent, Role::Master));
+        assert!(!told(agent, Role::Replica), "somebody else made it one");
+        actions
+    });
+}
+
+#[test]
+fn nothing_is_taken_back_by_what_was_asked_before_the_time_of_a_promotion_was_over() {
+    let lead = Action::Lead(M.into(), at());
+    let over = || {
+        let mut agent = Agent::standing(true);
+        let mut short = facts([HERE; 3], Role::Master);
+        short.failover_timeout = Some(ms(2_000));
+        agent.polled(100, short);
+        agent.on(100, promotes(AWAY));
+        agent.on(1, Event::Paused(M.into(), Ok(())));
+        let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(990));
+        agent.on(50, chosen);
+        agent.settles(2);
+        agent.on(1, Event::Unpaused(M.into()));
+        agent
+    };
+    // A Sentinel is silent, and this round of questions takes long.
+    let ended = |role: Role| {
+        let mut agent = over();
+        agent.on(1, Event::OwnRedis(M.into(), at(), own(role.clone())));
+        let mut actions = agent.on(2_000, Event::Woke);
+        actions.extend(agent.polled(10, facts([HERE, "-", HERE], role)));
+        assert!(!actions.contains(&lead), "{actions:?}");
+        assert!(!actions.contains(&settle()), "{actions:?}");
+        agent
+    };
+    for (named, is_lead) in [(HERE, true), (AWAY, false)] {
+        let mut agent = ended(Role::Replica);
+        let actions = agent.polled(500, facts([named, "-", named], Role::Replica));
+        assert_eq!(actions.contains(&lead), is_lead, "{actions:?}");
+        // It may have stayed a master.
+        let mut agent = ended(Role::Master);
+        let actions = agent.polled(500, facts([named, "-", named], Role::Master));
+        assert_eq!(actions.contains(&settle()), is_lead, "{actions:?}");
+    }
+}

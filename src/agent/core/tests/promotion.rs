@@ -1,0 +1,218 @@
+//! A promotion that was published, of this host's Redis or another, until a majority confirms it or it is given up.
+
+use super::*;
+
+#[test]
+fn a_replica_that_is_promoted_takes_over_as_soon_as_it_says_master() {
+    let mut agent = Agent::standing(false);
+    let actions = agent.on(100, promotes(HERE));
+    assert!(
+        actions.contains(&Action::Expect(M.into(), at())),
+        "{actions:?}"
+    );
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    // The same again, as the leader goes on.
+    assert_eq!(agent.on(50, promotes(HERE)), []);
+    let actions = agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Here(_, Why::Promoted)
+    ));
+    agent.settles(2);
+    // A majority that still names the old master does not take it away; its own word confirms it.
+    let actions = agent.polled(100, facts([AWAY; 3], Role::Master));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    agent.polled(900, facts([HERE; 3], Role::Master));
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Here(_, Why::Majority)
+    ));
+    let timeline = agent.master().timeline.clone().unwrap();
+    assert_eq!(timeline.ended, "taken_over");
+    assert_eq!(timeline.role_changed, Some(timeline.began + ms(60)));
+    assert_eq!(agent.master().take_overs, 1);
+}
+
+#[test]
+fn a_promotion_that_is_given_up_gives_the_vip_back_to_what_is_true() {
+    let mut agent = Agent::standing(false);
+    agent.on(100, promotes(HERE));
+    agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.settles(2);
+    let actions = agent.on(100, Event::Aborted(M.into(), LEADER.into()));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Elsewhere(Why::Majority)
+    ));
+    // Without a word of the leader, too, once its time is over.
+    let mut agent = Agent::standing(false);
+    agent.on(100, promotes(HERE));
+    agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.settles(2);
+    let actions = agent.on(60_000, Event::Woke);
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn the_host_of_a_master_that_died_releases_as_soon_as_the_chosen_replica_says_master() {
+    let mut agent = Agent::new();
+    agent.polled(0, facts([HERE, HERE, HERE], Role::Master));
+    agent.settles(1);
+    let dead = Own {
+        role: Err(Fault::passing("connection refused")),
+        offset: None,
+        acknowledged: None,
+        ..own(Role::Master)
+    };
+    agent.on(1, Event::OwnRedis(M.into(), at(), dead));
+    let actions = agent.on(1, Event::Promotes(M.into(), endpoint(AWAY), LEADER.into()));
+    let is_asked = |action: &Action| matches!(action, Action::AskChosen(..));
+    let is_pause = |action: &Action| matches!(action, Action::Pause(..));
+    assert!(actions.iter().any(is_asked), "{actions:?}");
+    assert!(!actions.iter().any(is_pause), "{actions:?}");
+    let actions = agent.on(
+        1,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    let settle = Action::Settle(M.into());
+    assert!(actions.contains(&settle), "{actions:?}");
+    agent.settles(1);
+    let stands = agent.core.master(M).unwrap().stands();
+    assert_eq!(stands, Some(Stands::Elsewhere));
+}
+
+#[test]
+fn a_candidate_that_was_not_elected_ends_nobody_elses_failover() {
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let actions = agent.on(10, Event::Aborted(M.into(), "10.0.0.2:26379".into()));
+    assert!(!has_unpause(&actions), "{actions:?}");
+    let who = endpoint("10.0.0.3");
+    let actions = agent.on(10, Event::Chosen(M.into(), who, Role::Master, None));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = agent.on(
+        10,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn a_late_event_of_a_failover_that_is_over_begins_nothing_and_allows_no_writes() {
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    agent.on(
+        60,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    // The kernel refuses the release; meanwhile a majority names the new master.
+    agent.polled(500, facts([AWAY; 3], Role::Master));
+    let actions = agent.on(10, promotes(AWAY));
+    assert!(!has_unpause(&actions), "{actions:?}");
+    assert!(!agent.master().is_promoting());
+    // Another failover follows, and the VIP is still here.
+    let actions = agent.on(10, promotes("10.0.0.3"));
+    assert!(!has_unpause(&actions), "{actions:?}");
+}
+
+#[test]
+fn a_promotion_that_is_heard_of_before_the_first_answer_ends_with_the_leaders_time_too() {
+    let mut agent = Agent::new();
+    // There was no failover yet.
+    let facts = || {
+        let mut facts = facts([HERE; 3], Role::Master);
+        for vote in &mut facts.evidence.ballot.as_mut().unwrap().votes {
+            vote.epoch = 0;
+        }
+        facts
+    };
+    agent.on(0, promotes(AWAY));
+    agent.polled(1, facts());
+    agent.on(
+        1,
+        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
+    );
+    agent.polled(1, facts());
+    assert!(matches!(agent.master().verdict, Verdict::Elsewhere(_)));
+    // The leader has died, and nobody else knows of it.
+    for _ in 0..61 {
+        agent.polled(1_000, facts());
+    }
+    assert!(matches!(agent.master().verdict, Verdict::Here(..)));
+}
+
+#[test]
+fn a_promotion_of_the_old_master_that_is_a_master_still_moves_nothing() {
+    // On the old master's host: its Redis stays a writable master for 11 s.
+    let mut agent = Agent::standing(true);
+    agent.polled(1000, facts([AWAY; 3], Role::Master));
+    agent.settles(1);
+    let actions = agent.on(100, promotes(HERE));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert_eq!(agent.master().stands(), Some(Stands::Elsewhere));
+    // An agent that is started then knows no more than that its Redis is a master.
+    let mut agent = Agent::new();
+    agent.polled(0, facts([AWAY; 3], Role::Master));
+    agent.settles(1);
+    let actions = agent.on(100, promotes(HERE));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    // On the new master's host.
+    let mut agent = Agent::standing(false);
+    agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.polled(1000, facts([HERE; 3], Role::Master));
+    agent.settles(1);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let says = |role| Event::Chosen(M.into(), endpoint(AWAY), role, None);
+    let actions = agent.on(10, says(Role::Master));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    // It was a replica in between: that is a promotion.
+    agent.on(10, says(Role::Replica));
+    let actions = agent.on(10, says(Role::Master));
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn a_master_that_has_followed_another_since_can_be_promoted_again() {
+    // Here: it was told to follow, and its role is heard before the event.
+    let mut agent = Agent::standing(true);
+    agent.polled(1000, facts([AWAY; 3], Role::Master));
+    agent.settles(1);
+    agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Replica)));
+    agent.polled(1000, facts([AWAY; 3], Role::Replica));
+    agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    let actions = agent.on(5, promotes(HERE));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    // The agent, or the machine, was stopped in between.
+    let mut agent = Agent::standing(false);
+    agent.on(60_000, promotes(HERE));
+    agent.on(5, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    let verdict = &agent.master().verdict;
+    assert!(
+        matches!(verdict, Verdict::Here(_, Why::Promoted)),
+        "{verdict:?}"
+    );
+    // Away: it follows this host's Redis.
+    let mut agent = Agent::standing(false);
+    agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.polled(1000, facts([HERE; 3], Role::Master));
+    agent.settles(1);
+    let mut master = own(Role::Master);
+    master.replicas = vec![crate::agent::snapshot::Replica {
+        at: endpoint(AWAY).to_string(),
+        lag: Some(0),
+        behind: 0,
+    }];
+    agent.on(1000, Event::OwnRedis(M.into(), at(), master));
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None);
+    let actions = agent.on(10, chosen);
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
