@@ -1,9 +1,12 @@
+use std::net::SocketAddr;
+
 use super::*;
-use crate::evidence::{Ballot, OwnRedis, Site, Vote};
-use crate::exit::Kind;
-use crate::failover::Host;
+use crate::config::{OnIsolation, OnRedisDeath};
+use crate::evidence::{Ballot, Call, OwnRedis, Role, Site, Vote, Word};
+use crate::exit::{Fault, Kind};
+use crate::failover::{Endpoint, Host};
 use crate::place::Place;
-use crate::verdict::Why;
+use crate::verdict::{Verdict, Why};
 
 mod attempts;
 mod cut_off;
