@@ -55,7 +55,7 @@ pub enum Event {
     Called(String, Box<(Call, Word)>, Time),
     /// Somebody wants this master looked at, whatever was settled.
     Look(String),
-    /// [`Core::wake`] is over.
+    /// [`Core::wake`](super::Core::wake) is over.
     Woke,
 }
 
