@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use crate::common::{
-    ADD_MARKED, BOTH, NameHolder, ONLY_V4, eventually, executable, finish, guides_lab,
+    ADD_MARKED, BOTH, Host, NameHolder, ONLY_V4, eventually, executable, finish, guides_lab,
 };
 
 #[test]
@@ -134,10 +134,10 @@ fn routes_with_the_vip_as_their_source_outlive_it() {
         }
         server.ip("-6 route add fd01::/64 via fd00::103 src fd00::250");
         server.ip("-6 route add default via fd00::103 src fd00::250 table 100");
-        let before = server.ip("route show table all");
+        let before = routes(&server);
         let dry = server.ok("unbind --dry-run");
         assert!(dry.contains("would release"), "{dry}");
-        assert_eq!(server.ip("route show table all"), before);
+        assert_eq!(routes(&server), before);
         match call {
             "unbind" => drop(server.ok("unbind")),
             _ => drop(server.hook("m", "192.168.56.102").success()),
@@ -267,6 +267,16 @@ fn a_primary_address_of_the_hosts_own_is_not_removed_unless_we_have_bound_it() {
     assert!(server.has("192.168.56.101/24@eth1"));
 }
 
+/// Returns the routes of all tables, without those to the interfaces' link-local addresses: these come once the kernel
+/// has made sure that nobody else has them.
+fn routes(host: &Host) -> Vec<String> {
+    let text = host.ip("route show table all");
+    let lines = text.lines().filter(|line| !line.contains(" fe80::"));
+    let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
 #[test]
 fn routes_stay_as_they_are_while_the_vip_cannot_be_removed() {
     let lab = guides_lab(ONLY_V4);
@@ -280,13 +290,7 @@ fn routes_stay_as_they_are_while_the_vip_cannot_be_removed() {
         server.ip(&format!("route add {route}"));
     }
     server.ip("route append 10.3.0.0/16 via 192.168.56.103 src 192.168.56.250");
-    let routes = || server.ip("route show table all");
-    let sorted = |text: String| {
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        lines.sort();
-        lines
-    };
-    let before = sorted(routes());
+    let before = routes(&server);
     // A run that has to wait for the interface before it removes the VIP.
     let ifindex = server.json("link show dev eth1")[0]["ifindex"].clone();
     let holder = NameHolder::start(&server, &format!("interface/{ifindex}"));
@@ -306,12 +310,12 @@ fn routes_stay_as_they_are_while_the_vip_cannot_be_removed() {
         calls.contains("vipswitch/interface/")
     });
     assert!(server.has("192.168.56.250/32@eth1"));
-    assert_eq!(sorted(routes()), before);
+    assert_eq!(routes(&server), before);
     unbind.kill().unwrap();
     unbind.wait().unwrap();
     holder.release();
     server.ok("unbind");
-    let after = routes();
+    let after = server.ip("route show table all");
     assert!(!after.contains(".250"), "{after}");
     assert_eq!(after.matches("10.3.0.0/16").count(), 1, "{after}");
 }
