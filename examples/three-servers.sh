@@ -591,10 +591,11 @@ inside() {
     start=$(now)
     until_deadline "$PATIENCE" 'Redis on server1 ends' shut_down_redis server1
     timeline "$start" 'Redis on server1 shut down' server1
-    note "$DOWN_AFTER ms of this are down-after-milliseconds. Sentinel publishes +promoted-slave up to a second after"
     if [[ $mode == agents ]]; then
-        note "the promotion; the agent sees the promotion itself. What it logged on $master:"
+        note "The agent of server1 has a Sentinel elected and asked at once; Sentinel itself waits for $DOWN_AFTER ms"
+        note "(down-after-milliseconds). What the agent on $master logged:"
     else
+        note "$DOWN_AFTER ms of this are down-after-milliseconds. Sentinel publishes +promoted-slave up to a second after"
         note "the promotion, and runs vipswitch then. What that logged on $master:"
     fi
     until_deadline "$PATIENCE" "vipswitch logs on $master" finds take_over_line "$master"

@@ -150,13 +150,13 @@ impl Problem {
                 master_is_here: Some(false),
                 ..
             }
-            | Problem::StillHere => "`vipswitch sync` releases it here.",
+            | Problem::StillHere => "`vipswitch sync` releases it here; where `bind --force` holds it, `vipswitch unbind` does.",
             Problem::SeveralClaim { .. } => {
                 "Find the machine by its hardware address. A second holder: `vipswitch unbind` there. Any other machine must not have this address."
             }
-            Problem::NotHere(others) if others.is_empty() => "`vipswitch sync` brings it.",
+            Problem::NotHere(others) if others.is_empty() => "`vipswitch sync` brings it; where `unbind --force` keeps it away, `vipswitch bind` does.",
             Problem::NotHere(_) => "Run `vipswitch sync` there, then here.",
-            Problem::Nowhere => "Run `vipswitch sync` on the master's host.",
+            Problem::Nowhere => "If the master's host is gone, Sentinel decides after down-after-milliseconds. Else run `vipswitch sync` on that host.",
         }
         .to_owned()
     }

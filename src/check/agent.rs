@@ -84,13 +84,10 @@ fn verdict(master: &Master) -> Verdict {
     let why = escape(&master.why);
     let looks = "vipswitch status tells who says what.";
     match (master.verdict.as_str(), &master.forced) {
-        ("fault", _) => error(
-            format!("the agent can never do what it should: {why}"),
-            looks,
-        ),
+        ("fault", _) => error(format!("the agent cannot do what it should: {why}"), looks),
         (_, Some(order)) => warning(
             format!("an order holds against the truth: {}", escape(order)),
-            "It ends with the next failover, or with `vipswitch bind` or `unbind`.",
+            "It ends with the next failover, or with the opposite command: `vipswitch unbind` where the VIP was bound, `bind` where it was released.",
         ),
         ("stays", _) => warning(format!("the agent leaves the VIP as it is: {why}"), looks),
         _ => None,

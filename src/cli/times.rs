@@ -17,10 +17,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// Reads how long a maintenance lasts.
 pub(super) fn long_duration(text: &str) -> Result<Duration, String> {
     time(text, &UNITS, LONGEST_MAINTENANCE)
-        .ok_or_else(|| "give it as 90s, 30m or 2h, at least 1s and at most 168h".to_owned())
+        .ok_or_else(|| "give it as 90s, 30m, 2h or 3d, at least 1s and at most 7d".to_owned())
 }
 
-const UNITS: [(char, u64); 3] = [('s', 1), ('m', 60), ('h', 3600)];
+const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
 
 /// Reads a number of seconds, or of another unit with its letter behind it.
 fn time(text: &str, units: &[(char, u64)], longest: Duration) -> Option<Duration> {
@@ -61,7 +61,13 @@ mod tests {
 
     #[test]
     fn a_maintenance_may_last_hours() {
-        for (text, seconds) in [("90s", Some(90)), ("2h", Some(7200)), ("169h", None)] {
+        for (text, seconds) in [
+            ("90s", Some(90)),
+            ("2h", Some(7200)),
+            ("7d", Some(604_800)),
+            ("169h", None),
+            ("8d", None),
+        ] {
             let read = long_duration(text).ok();
             assert_eq!(read, seconds.map(Duration::from_secs), "{text}");
         }

@@ -309,7 +309,7 @@ fn the_fault_of_one_master_silences_no_other() {
             && seen[2]["redis_master"].is_null()
             && problem.contains("does not monitor a master named")
             && seen[0]["problem"]
-                == "no host has the VIP. Run `vipswitch sync` on the master's host."
+                == "no host has the VIP. If the master's host is gone, Sentinel decides after down-after-milliseconds. Else run `vipswitch sync` on that host."
     });
 }
 

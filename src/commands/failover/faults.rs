@@ -11,6 +11,9 @@ pub(super) fn refusal(no: &Refusal) -> Fault {
         Refusal::Refused(_) | Refusal::Silent(_) => Fault::passing(no.to_string()).remedy(
             "Look at that Sentinel's log. Another failover may be asked for once this one is over, after twice failover-timeout at most.",
         ),
+        Refusal::Busy(_, flag) if flag == "tilt" => refused(no).remedy(
+            "Its clock has jumped, or its machine was stopped: it begins nothing for 30 s. Try again then.",
+        ),
         Refusal::Busy(..) | Refusal::TooLate(_) | Refusal::Voted(_) | Refusal::Lost(..) | Refusal::Stopped => refused(no).remedy(
             "Another failover goes on, or is about to. Wait until it is over: vipswitch status",
         ),

@@ -35,13 +35,14 @@ pub(super) struct Known<'a> {
 
 /// Returns why writes could be lost, more than are in any failover of this site.
 pub(super) fn objection(known: &Known<'_>) -> Option<Fault> {
-    const FORCE: &str = "With --force it is done all the same.";
+    const FORCE: &str =
+        "With --force it is asked for all the same; a Sentinel has to be able to select a replica.";
     let state = match known.state {
         Ok(state) => state,
         Err(why) => {
             let text = format!("nobody knows whether a replica has what the master has: {why}");
             return Some(Fault::passing(text).remedy(
-                "Run it on the master's server, or name the other servers in `peers` under [sentinel]. With --force it is done all the same.",
+                "Look whether that Redis hangs. Else run this on the master's server, or name the other servers in `peers` under [sentinel]. With --force it is asked for all the same.",
             ));
         }
     };

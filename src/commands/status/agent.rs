@@ -173,12 +173,14 @@ fn vote(vote: &Vote) -> String {
 
 fn redis(redis: &Redis) -> String {
     let run_id = redis.run_id.as_ref().map(|id| format!(", run id {id}"));
-    format!(
-        "{} is {}{}",
-        redis.at,
-        redis.role,
-        run_id.unwrap_or_default()
-    )
+    match redis.role.as_str() {
+        "master" | "replica" => {
+            let run_id = run_id.unwrap_or_default();
+            format!("{} is {}{run_id}", redis.at, redis.role)
+        }
+        // Another role, or why it tells none.
+        other => format!("{}: {other}", redis.at),
+    }
 }
 
 fn replica(replica: &Replica) -> String {
