@@ -51,7 +51,17 @@ pub fn judge(known: &Known, findings: &mut Findings) {
     findings.add("agent-socket", "", socket(known));
     for name in known.config.masters.keys() {
         let mut masters = snapshot.masters.iter();
-        let verdict = match masters.find(|one| one.name == *name) {
+        let master = masters.find(|one| one.name == *name);
+        let maintenance = warning_if(
+            master.is_some_and(|master| master.maintenance.is_some()),
+            "in maintenance: a Redis that dies here is left to Sentinel, and a shutdown hands nothing over",
+            &format!(
+                "Once it is over: vipswitch maintenance {} off",
+                escape(name)
+            ),
+        );
+        findings.add("agent-maintenance", escape(name), maintenance);
+        let verdict = match master {
             Some(master) => verdict(master),
             None => warning(
                 "the agent does not know this master: it has an older configuration",

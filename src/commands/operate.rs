@@ -44,6 +44,12 @@ pub(super) async fn order(
         Order::Unbind => Verb::Unbind { force },
         Order::Announce => Verb::Announce,
     };
+    if options.dry_run && !force && order != Order::Announce {
+        let is_bind = order == Order::Bind;
+        if let Some(exit) = with_agent::would_refuse(is_bind, &of.masters, options).await {
+            return Ok(exit);
+        }
+    }
     if let Some(exit) = with_agent::carry_out(verb, &of.masters, options).await {
         return exit;
     }

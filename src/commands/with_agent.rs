@@ -6,13 +6,17 @@ use std::time::{Duration, Instant};
 use super::{config_path, print};
 use crate::agent::client::{self, Unserved};
 use crate::agent::request::{Reply, Request, Telling, Verb};
+use crate::agent::snapshot::Snapshot;
 use crate::cli::Options;
 use crate::exit::Exit;
 use crate::log;
-use crate::text::printable;
+use crate::text::{escape, printable};
 
 /// How long an operator waits for the agent's answer, which takes a minute at most.
 const PATIENCE: Duration = Duration::from_secs(65);
+
+/// How long the agent may take to tell what it knows.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Asks the agent on behalf of a command with these options.
 ///
@@ -62,6 +66,37 @@ pub(super) async fn carry_out(
             None
         }
     }
+}
+
+/// Returns what a living agent knows of these masters, of all if none is named.
+pub(super) async fn known(masters: &[String], options: &Options) -> Option<Snapshot> {
+    let until = Instant::now() + LOOK;
+    let reply = ask(Verb::Status, masters, options, until).await.ok()?;
+    serde_json::from_str(&reply.out).ok()
+}
+
+/// Says which masters a living agent would refuse this order about, as it is against the truth. Returns how the dry run
+/// ends then, or `None` where nothing would be refused.
+pub(super) async fn would_refuse(
+    is_bind: bool,
+    masters: &[String],
+    options: &Options,
+) -> Option<Exit> {
+    let known = known(masters, options).await?;
+    let against = if is_bind { "elsewhere" } else { "here" };
+    let mut refused = None;
+    for master in known.masters {
+        if master.verdict == against && master.forced.is_none() {
+            let line = format!(
+                "{}: this would be refused, as it is against the truth: {}. With --force it would be done.",
+                escape(&master.name),
+                escape(&master.why)
+            );
+            log::stderr(&line).await;
+            refused = Some(Exit::Permanent);
+        }
+    }
+    refused
 }
 
 /// Prints an answer.

@@ -104,6 +104,10 @@ fn an_order_against_the_truth_has_to_be_forced_and_lasts_until_the_opposite_one(
     let site = Site::new(&[MASTER_8000]);
     let agent = Agent::start(&site, "server2");
     agent.beside("bind master8000").fails(2, &["--force"]);
+    agent
+        .beside("bind master8000 --dry-run")
+        .fails(2, &["would be refused", "--force"]);
+    agent.beside("bind master8000 --dry-run --force").success();
     assert!(!agent.holds());
     agent.beside("bind master8000 --force").success();
     assert!(agent.holds());

@@ -488,6 +488,12 @@ fn with_an_agent(checked: &Checked) {
         it.masters[0].forced = Some("bind".into())
     });
     agent.names("agent-events", |it| it.sentinels[0].events = false);
+    agent.names("agent-maintenance", |it| {
+        it.masters[0].maintenance = Some(snapshot::Maintenance {
+            until: None,
+            left: None,
+        });
+    });
     agent.names("agent-commands", |it| it.pending_commands = 1);
     // Who cannot be asked is another check's matter.
     let mut silent = agent.snapshot.clone();

@@ -8,8 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::rules;
 use crate::agent::chosen::address_may_be_asked;
-use crate::agent::request::Verb;
-use crate::agent::snapshot::{self, Snapshot as Told};
+use crate::agent::snapshot;
 use crate::cli::Options;
 use crate::commands::with_agent;
 use crate::config::Config;
@@ -23,9 +22,6 @@ use crate::gather::{self, Patience, Poll};
 use crate::hosts;
 use crate::kernel::{Netlink, Snapshot};
 use crate::redis::{Connection, Lines, Replica, Server, State, redis_fault, redis_server};
-
-/// How long the local agent may take to tell what it knows.
-const AGENT: Duration = Duration::from_secs(2);
 
 /// How long a Redis may take to tell of itself.
 const REDIS: Duration = Duration::from_secs(1);
@@ -279,10 +275,7 @@ pub(super) fn read(at: &str) -> Option<Endpoint> {
 
 /// Returns what this host's agent knows of a master, if an agent answers.
 pub(super) async fn agent(name: &str, options: &Options) -> Option<snapshot::Master> {
-    let until = std::time::Instant::now() + AGENT;
-    let masters = [name.to_owned()];
-    let reply = with_agent::ask(Verb::Status, &masters, options, until).await;
-    let told: Told = serde_json::from_str(&reply.ok()?.out).ok()?;
+    let told = with_agent::known(&[name.to_owned()], options).await?;
     told.masters.into_iter().find(|master| master.name == name)
 }
 
