@@ -5,7 +5,12 @@
 agent_pid() { on "$1" systemctl show vipswitch-agent.service --property MainPID --value; }
 
 # Another process of the agent is at work: is_another HOST PID
-is_another() { is_at_work "$1" && [[ $(agent_pid "$1") != "$2" ]]; }
+is_another() {
+    local pid
+    pid=$(agent_pid "$1")
+    # One that hangs counts as active until the watchdog ends it: its number is looked at first, and again afterwards.
+    [[ $pid != 0 && $pid != "$2" ]] && is_at_work "$1" && [[ $(agent_pid "$1") == "$pid" ]]
+}
 
 # What the journal has about the agent's unit since a time: said_by_agent HOST SINCE
 said_by_agent() {

@@ -147,7 +147,10 @@ fn about_master(master: &Master) -> Vec<String> {
         let by = vip.answered_by.as_ref()?;
         Some(format!("{} by {by}", vip.address))
     });
-    list("answered for", answered.collect());
+    list(
+        "answered for, at the last probe (one a minute)",
+        answered.collect(),
+    );
     let forced = |order| format!("{order}, until the next failover or the opposite order");
     list("forced", master.forced.iter().map(forced).collect());
     list(
