@@ -44,6 +44,27 @@ fn heir(site: &Site, but: &[&str]) -> &'static str {
 }
 
 #[test]
+fn a_redis_without_memory_refuses_writes_and_is_left_alone_until_the_kernel_kills_it() {
+    let site = with_slow_sentinels();
+    site.wait_until_well(&M, "server1");
+    let says = |words: &str| {
+        let words = format!("-p {} {words}", M.port);
+        site.host("server1").run("redis-cli", words.split(' '))
+    };
+    assert_eq!(says("config set maxmemory 1").trim(), "OK");
+    assert!(says("set key value").contains("OOM"));
+    // It is the master nevertheless.
+    site.wait_until_well(&M, "server1");
+    assert_eq!(site.holders(M.vip), ["server1"]);
+    assert_eq!((site.promotions(), site.asked()), (0, 0));
+    // As the kernel does at last.
+    site.kill_redis(&M, "server1");
+    let heir = heir(&site, &[]);
+    site.settles(&M, heir);
+    assert_eq!((site.promotions(), site.asked()), (1, 1));
+}
+
+#[test]
 fn a_sentinel_fails_over_long_before_it_would_by_itself() {
     let site = with_slow_sentinels();
     let writers = site.writers(&M, 2);
