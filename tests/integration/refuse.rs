@@ -437,10 +437,8 @@ fn the_kernel_tells_that_the_address_is_gone_before_it_removes_the_route() {
     }
     let _refuser = Refuser::start(&server, &[V4, V6]);
     bind(&server, "del");
-    for vip in [V4, V6] {
-        let reached = connect(&client, vip, 1);
-        assert_eq!(reached, "connected to server1", "the kernel answers");
-    }
+    // The kernel answers still; for IPv6 only as long as the client need not ask where the VIP is.
+    assert_eq!(connect(&client, V4, 1), "connected to server1");
     for route in &routes {
         server.ip(&route.replace("VERB", "del"));
     }
