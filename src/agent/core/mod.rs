@@ -11,6 +11,7 @@ mod master;
 mod promotion;
 mod terms;
 mod timeline;
+mod unproven;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -301,10 +302,10 @@ impl Core {
         self.masters.values()
     }
 
-    /// Returns whether a failover goes on: writes are paused, or no majority has confirmed it yet.
+    /// Returns whether a failover goes on: writes are paused, no majority has confirmed it yet, or an old master may
+    /// have to lead again.
     pub fn is_busy(&self) -> bool {
-        self.masters()
-            .any(|master| master.hand_over.is_some() || master.is_promoting())
+        self.masters().any(Master::is_failing_over)
     }
 
     /// Returns a master.

@@ -235,7 +235,7 @@ impl Master {
         self.failed = settled.failed;
         // Blocked clients were reset by then; never before.
         if !has_failed && stands == Some(Stands::Elsewhere) {
-            self.unpause_released(actions);
+            self.unpause_released(now, actions);
         }
     }
 }

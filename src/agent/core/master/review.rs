@@ -37,6 +37,7 @@ impl Master {
         self.hand_over_if_cut_off(&known, now, actions);
         self.review_refusals(actions);
         self.settle_if_due(now, actions);
+        self.forget_lapsed();
         let waits = known
             .ballot
             .as_ref()
@@ -58,9 +59,7 @@ impl Master {
             self.asked_before = Some(AskedBefore::RoundGoesOn);
             self.end_timeline("aborted", now);
         }
-        if self.hand_over.as_ref().is_some_and(|it| now >= it.until()) {
-            self.unpaused(now);
-        }
+        self.lapse(now);
     }
 
     fn settle_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
@@ -74,7 +73,7 @@ impl Master {
             actions.push(Action::Settle(self.name.clone()));
         } else if self.is_settled() && wants == Some(Stands::Elsewhere) {
             // There was no VIP to release.
-            self.unpause_released(actions);
+            self.unpause_released(now, actions);
         }
     }
 
@@ -143,7 +142,7 @@ impl Master {
         let is_held = self.holds_back(now) || self.waits_for_pause(now);
         let may_try = !self.settling && self.wants().is_some() && !is_held;
         let retry = self.retry.filter(|_| may_try).map(|(at, _)| at);
-        let pause = self.hand_over.as_ref().map(|it| it.next(now));
+        let pause = self.hand_over.as_ref().and_then(|it| it.next(now));
         let promotion = self.promotion.as_ref().map(Promoting::until);
         let call = self.call.as_ref().map(|called| called.until);
         let death = self.next_round(&self.evidence(now));
