@@ -37,6 +37,7 @@ pub struct Poll {
     /// The other Sentinels, in the order of their votes.
     sentinels: Vec<Instance>,
     down_after: Option<Duration>,
+    soonest_down: Option<Duration>,
     failover_timeout: Option<Duration>,
     /// Whether a Sentinel fails over.
     fails_over: bool,
@@ -150,6 +151,8 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
             .map(|other| other.listed_as[0].clone())
             .collect(),
         down_after: told.iter().filter_map(|view| view.down_after).max(),
+        // Each decides by its own: `SENTINEL SET` changes one at a time.
+        soonest_down: answering.iter().filter_map(|view| view.down_after).min(),
         failover_timeout: told.iter().filter_map(|view| view.failover_timeout).max(),
         fails_over: answering
             .iter()
@@ -270,6 +273,11 @@ impl Poll {
     /// Returns how long a master must be silent until it counts as down.
     pub fn down_after(&self) -> Option<Duration> {
         self.down_after
+    }
+
+    /// Returns after how long the most impatient Sentinel takes a silent master for down.
+    pub fn soonest_down(&self) -> Option<Duration> {
+        self.soonest_down
     }
 
     /// Returns how long a leader tries.
