@@ -5,13 +5,12 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use super::announcing::ago_in_words;
-use crate::agent::client::Unserved;
-use crate::agent::request::Verb;
+use crate::agent::client::{self, Unserved};
 use crate::agent::snapshot::{Maintenance, Master, Redis, Replica, Snapshot, Timeline, Vote};
 use crate::cli::Options;
-use crate::commands::with_agent;
+use crate::commands::config_path;
 use crate::report::to_json;
-use crate::text::{Ink, escape, printable};
+use crate::text::{Ink, printable};
 
 /// How long an agent may take to tell.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,23 +35,17 @@ impl Agent {
     /// configuration is about: whether there should be one is `check`'s to say.
     pub(super) async fn ask(masters: &[String], options: &Options) -> Option<Agent> {
         let until = Instant::now() + PATIENCE;
-        let problem = match with_agent::ask(Verb::Status, masters, options, until).await {
-            Ok(reply) => match serde_json::from_str::<Snapshot>(&reply.out) {
-                Ok(mut snapshot) => {
-                    let is_meant = |master: &Master| masters.contains(&master.name);
-                    snapshot
-                        .masters
-                        .retain(|master| masters.is_empty() || is_meant(master));
-                    return Some(Agent {
-                        snapshot: Some(snapshot),
-                        problem: None,
-                    });
-                }
-                Err(error) => format!(
-                    "the agent's answer makes no sense: {}",
-                    escape(&error.to_string())
-                ),
-            },
+        let problem = match client::snapshot(masters, &config_path(options), until).await {
+            Ok(mut snapshot) => {
+                let is_meant = |master: &Master| masters.contains(&master.name);
+                snapshot
+                    .masters
+                    .retain(|master| masters.is_empty() || is_meant(master));
+                return Some(Agent {
+                    snapshot: Some(snapshot),
+                    problem: None,
+                });
+            }
             Err(Unserved::NoAgent | Unserved::NotAllowed | Unserved::Refused(_)) => return None,
             Err(unserved) => match unserved.remedy() {
                 Some(remedy) => format!("{unserved}. {remedy}"),

@@ -24,11 +24,10 @@ use crate::cli::{self, Options};
 use crate::config::{Config, Target};
 use crate::deeds::announcer;
 use crate::exit::{Exit, Fault};
+use crate::gather::vips::Seen;
 use crate::kernel::{Netlink, Snapshot};
-use crate::link::Link;
 use crate::log;
 use crate::report::to_json;
-use crate::vip::{Binding, Candidates, Vip, choose_interface};
 
 /// How often `--watch` prints.
 const EVERY: Duration = Duration::from_secs(1);
@@ -120,9 +119,6 @@ async fn tell(
     Ok((text, worst.unwrap_or(Exit::Done)))
 }
 
-/// What the kernel says of a VIP.
-type Seen = (Vec<(Link, Option<Binding>)>, Result<u32, Fault>);
-
 async fn look(
     config: &Config,
     targets: &[Target<'_>],
@@ -131,52 +127,30 @@ async fn look(
     let vips = config.vips().map(|vip| vip.address).collect();
     let kernel = Snapshot::knowing(&netlink, vips);
     let truths = truth::ask(config, targets, &kernel).await;
+    let links = netlink.links().await?;
     let mut all_seen: Vec<Seen> = Vec::new();
     for target in targets {
-        let interface = target.master.interface.as_deref();
-        let seen = kernel.see(target.vip.address, interface).await?;
-        let belongs_on = choose_interface(&target.vip, &seen, None).map(|(ifindex, _)| ifindex);
-        all_seen.push((places(&netlink, &target.vip, &seen).await?, belongs_on));
+        all_seen.push(Seen::of(target, (&kernel, &links), None).await?);
     }
     // At once: an announcer that is stopped takes a second.
-    let announcers = targets.iter().zip(&all_seen).map(|(target, (places, _))| {
+    let announcers = all_seen.iter().map(|seen| {
+        let places = seen.places();
         announcer::latest(
-            target.vip.address,
-            places.iter().map(|(link, _)| link.index),
+            seen.vip.address,
+            places.into_iter().map(|(link, _)| link.index),
         )
     });
     let announcers = join_all(announcers).await;
     let mut looked = Vec::new();
-    for ((target, (places, belongs_on)), announcer) in targets.iter().zip(all_seen).zip(announcers)
-    {
-        let mut row = Status::new(target, &places, &config.sentinel, announcer);
+    for ((target, seen), announcer) in targets.iter().zip(&all_seen).zip(announcers) {
+        let mut row = Status::new(target, &seen.places(), &config.sentinel, announcer);
         let truth = truths.get(target.name);
         if let Some(truth) = truth {
             row.add_truth(truth);
         }
-        looked.push(Looked::new(row, places, belongs_on, truth));
+        looked.push(Looked::new(row, seen, truth));
     }
     // Linux answers for its addresses on every interface (arp_ignore 0): no rival.
-    let links = netlink.links().await?;
     let own = links.iter().filter_map(|link| link.mac).collect();
     Ok((looked, own))
-}
-
-/// Returns the interfaces that have the VIP, with the prefix length of each; else the one that
-/// it belongs on, without.
-async fn places(
-    netlink: &Netlink,
-    vip: &Vip,
-    seen: &Candidates<'_>,
-) -> Result<Vec<(Link, Option<Binding>)>, Fault> {
-    let mut places = Vec::new();
-    for binding in &seen.bound {
-        if let Some(link) = netlink.link(binding.ifindex).await? {
-            places.push((link, Some(*binding)));
-        }
-    }
-    if let ([], Ok((ifindex, _))) = (places.as_slice(), choose_interface(vip, seen, None)) {
-        places.extend(netlink.link(ifindex).await?.map(|link| (link, None)));
-    }
-    Ok(places)
 }
