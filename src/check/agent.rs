@@ -3,6 +3,7 @@
 
 use super::Known;
 use super::hook::{NOT_SEEN, scripts};
+use crate::agent::absence::{MEANWHILE, REMEDY, is_meant};
 use crate::agent::client::Unserved;
 use crate::agent::snapshot::Master;
 use crate::agent::socket_path::socket_path;
@@ -113,6 +114,13 @@ fn without(why: &Unserved, known: &Known, findings: &mut Findings) {
         return findings.add("privileges", "", not_seen);
     };
     let Some(lacks) = process.lacks() else {
+        let killed = is_meant(known.units.as_ref()).and_then(|sign| {
+            warning(
+                format!("no agent answers, although {sign}: {MEANWHILE}"),
+                REMEDY,
+            )
+        });
+        findings.add("agent", "", killed);
         return findings.add("privileges", "", None);
     };
     let (own, scripts) = (identity(&known.program), scripts(known));

@@ -1,6 +1,7 @@
 //! `status`: who is master, who holds the VIP, does anyone else claim it. Changes nothing.
 
 mod agent;
+mod alone;
 mod announcing;
 mod left_over;
 mod probe;
@@ -83,7 +84,7 @@ async fn tell(
     let config = load(options, &of.of.masters, started).await?;
     let targets = Target::of(&config, &of.of.masters)?;
     let (looked, agent) = join(look(&config, &targets), Agent::ask(&of.of.masters, options)).await;
-    let (looked, own) = looked?;
+    let (looked, own, alone) = looked?;
     let rows = probe(looked, &own).await;
     let colours = colours();
     let mut text = String::new();
@@ -104,25 +105,29 @@ async fn tell(
         is_left_over = !left_over.is_empty();
         text += &left_over;
     }
-    let wanted = |agent: &&Agent| agent.is_wrong() || !options.quiet || options.json;
-    if let Some(agent) = agent.as_ref().filter(wanted) {
+    if !alone.is_empty() {
+        text += &alone::row(&alone, options.json, colours);
+        text.push('\n');
+    }
+    if agent.is_wrong() || !options.quiet || options.json {
         text += &match options.json {
             true => agent.json(),
             false => agent.text(colours),
         };
         text.push('\n');
     }
-    let is_agent_wrong = agent.is_some_and(|agent| agent.is_wrong());
-    let others = (is_left_over || is_agent_wrong).then_some(Exit::Passing);
+    let is_more_wrong = is_left_over || !alone.is_empty() || agent.is_wrong();
+    let others = is_more_wrong.then_some(Exit::Passing);
     let each = rows.iter().map(Status::exit).chain(others);
     let worst = each.max_by_key(|exit| exit.code());
     Ok((text, worst.unwrap_or(Exit::Done)))
 }
 
-async fn look(
-    config: &Config,
-    targets: &[Target<'_>],
-) -> Result<(Vec<Looked>, Vec<MacAddr>), Fault> {
+/// What is known of each VIP before the network is asked, this host's hardware addresses, and the masters without a
+/// replica.
+type Look<'a> = (Vec<Looked>, Vec<MacAddr>, Vec<&'a str>);
+
+async fn look<'a>(config: &Config, targets: &[Target<'a>]) -> Result<Look<'a>, Fault> {
     let netlink = Netlink::open()?;
     let vips = config.vips().map(|vip| vip.address).collect();
     let kernel = Snapshot::knowing(&netlink, vips);
@@ -152,5 +157,5 @@ async fn look(
     }
     // Linux answers for its addresses on every interface (arp_ignore 0): no rival.
     let own = links.iter().filter_map(|link| link.mac).collect();
-    Ok((looked, own))
+    Ok((looked, own, alone::masters(&truths)))
 }
