@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::others::is_same;
-use crate::evidence::{Ballot, Evidence, Site, Vote};
+use crate::evidence::{Ballot, Evidence, Site, Standby, Vote};
 use crate::exit::Fault;
 use crate::failover::Endpoint;
 use crate::gather::remembered::{Known, Listed};
@@ -36,6 +36,8 @@ pub struct Poll {
     vouched_for: Vec<Endpoint>,
     /// The other Sentinels, in the order of their votes.
     sentinels: Vec<Instance>,
+    /// The replicas, as far as they could be failed over to; `None` where that was not told.
+    standbys: Option<Vec<Standby>>,
     down_after: Option<Duration>,
     soonest_down: Option<Duration>,
     failover_timeout: Option<Duration>,
@@ -150,6 +152,7 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
             .iter()
             .map(|other| other.listed_as[0].clone())
             .collect(),
+        standbys: told.iter().find_map(|view| view.standbys.clone()),
         down_after: told.iter().filter_map(|view| view.down_after).max(),
         // Each decides by its own: `SENTINEL SET` changes one at a time.
         soonest_down: answering.iter().filter_map(|view| view.down_after).min(),
@@ -288,6 +291,11 @@ impl Poll {
     /// Returns how each Sentinel is asked, the local one first.
     pub fn ways(&self) -> &[Server] {
         &self.ways
+    }
+
+    /// Returns the replicas, as far as they could be failed over to, if that was told.
+    pub fn standbys(&self) -> Option<&[Standby]> {
+        self.standbys.as_deref()
     }
 
     /// Returns whether a Sentinel says that it fails over.
