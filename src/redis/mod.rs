@@ -26,7 +26,9 @@ pub use lines::Lines;
 pub use no_answer::NoAnswer;
 pub use reply::{Value, field, text};
 pub use role::{Identity, identity, role};
-pub use sentinel::{Instance, MasterAddress, Told, View, instances, master_address, told, views};
+pub use sentinel::{
+    Instance, MasterAddress, Told, View, instances, master_address, master_addresses, told, views,
+};
 pub use server::{Access, Endpoint, Server, redis_server, sentinel_server};
 pub use state::{Follows, Replica, State};
 pub use tls::Tls;

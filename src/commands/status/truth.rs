@@ -64,8 +64,7 @@ pub(super) async fn ask<'a>(
         Err(fault) => vec![Err(fault); names.len()],
     };
     let each = names.into_iter().zip(polls);
-    let each =
-        each.map(async |(name, poll)| (name, of_master(config, name, poll, &memory, kernel).await));
+    let each = each.map(async |(name, poll)| (name, of_master(config, name, poll, kernel).await));
     stream::iter(each).buffered(AT_ONCE).collect().await
 }
 
@@ -73,20 +72,13 @@ async fn of_master(
     config: &Config,
     name: &str,
     poll: Result<Poll, Fault>,
-    memory: &Memory,
     kernel: &Snapshot<'_>,
 ) -> Truth {
     let evidence = match poll {
         Ok(poll) => {
-            gather::of_poll(
-                config,
-                name,
-                &poll,
-                Duration::ZERO,
-                memory,
-                (&Lines::default(), kernel),
-            )
-            .await
+            let lines = Lines::default();
+            let said = gather::master_of(config, &lines, name);
+            gather::of_poll(config, name, &poll, Duration::ZERO, said, (&lines, kernel)).await
         }
         Err(fault) => Err(fault),
     };
