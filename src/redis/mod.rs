@@ -29,7 +29,8 @@ pub use reply::{Value, field, is_pushed, text};
 pub use rights::{May, Rights, rights};
 pub use role::{Identity, identity, role};
 pub use sentinel::{
-    Instance, MasterAddress, Told, View, instances, master_address, standby, told, views,
+    Instance, MasterAddress, Told, View, instances, master_address, master_addresses, standby,
+    told, views,
 };
 pub use server::{Access, Endpoint, Server, redis_server, sentinel_server};
 pub use state::{Follows, Replica, State};

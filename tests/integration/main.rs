@@ -9,6 +9,7 @@ mod agent_clients;
 mod agent_death;
 mod agent_drift;
 mod agent_half_open;
+mod agent_many;
 mod agent_other_servers;
 mod agent_partition;
 mod agent_passwords;

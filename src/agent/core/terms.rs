@@ -53,8 +53,10 @@ pub enum Event {
     Maintenance(String, Option<Time>),
     /// Sentinel's call, and what this host's Sentinel says of it. It counts until then.
     Called(String, Box<(Call, Word)>, Time),
-    /// Somebody wants this master looked at, whatever was settled.
-    Look(String),
+    /// Somebody wants these masters looked at, whatever was settled.
+    Look(Vec<String>),
+    /// Some changes of addresses and interfaces were not told.
+    Lost,
     /// [`Core::wake`](super::Core::wake) is over.
     Woke,
 }

@@ -12,6 +12,7 @@ mod attempts;
 mod cut_off;
 mod death;
 mod hand_over;
+pub(super) mod many;
 mod promotion;
 
 const M: &str = "m";

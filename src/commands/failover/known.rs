@@ -76,7 +76,8 @@ impl Known {
         let poll = polls.remove(0)?;
         let snapshot = Snapshot::new(netlink);
         let on = (lines, &snapshot);
-        let evidence = gather::of_poll(config, name, &poll, Duration::ZERO, &memory, on).await?;
+        let said = gather::master_of(config, lines, name);
+        let evidence = gather::of_poll(config, name, &poll, Duration::ZERO, said, on).await?;
         let ballot = evidence.ballot.clone().unwrap_or_default();
         let master = winner(&ballot)?;
         let way = way(config, name, (&master, &evidence))?;

@@ -165,10 +165,6 @@ impl Master {
         }
     }
 
-    pub(in crate::agent::core) fn has(&self, address: IpAddr) -> bool {
-        self.vips.contains(&address)
-    }
-
     /// Has a failed attempt repeated at once, or soon where that happens all the time: a link of no concern to the
     /// VIP may flap.
     pub(in crate::agent::core) fn may_work_now(&mut self, now: Time) {
@@ -186,10 +182,14 @@ impl Master {
         self.is_dirty |= address.is_ipv4() && self.stands == Some(Stands::Here);
     }
 
-    pub(in crate::agent::core) fn gained(&mut self, address: IpAddr, now: Time) {
-        if !self.has(address) {
-            self.may_work_now(now);
-        } else if self.stands == Some(Stands::Elsewhere) && !self.settling {
+    /// Looks again: what was not told may have been a VIP that was removed or bound, or an address of this host's own.
+    pub(in crate::agent::core) fn missed(&mut self, now: Time) {
+        self.may_work_now(now);
+        self.is_dirty |= self.stands.is_some();
+    }
+
+    pub(in crate::agent::core) fn gained(&mut self, vip: IpAddr) {
+        if self.vips.contains(&vip) && self.stands == Some(Stands::Elsewhere) && !self.settling {
             self.look();
         }
     }

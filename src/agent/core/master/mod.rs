@@ -205,6 +205,8 @@ impl Master {
 
     /// Returns what is known now, for the verdict.
     pub fn evidence(&self, now: Time) -> Evidence {
+        #[cfg(test)]
+        super::tests::many::count();
         let mut all = self.asked();
         if let Some(ballot) = &mut all.ballot {
             ballot.waited = self
