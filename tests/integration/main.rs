@@ -16,6 +16,8 @@ mod agent_planned;
 mod agent_redis_death;
 mod agent_redis_end;
 mod agent_redis_kills;
+mod agent_redis_midway;
+mod agent_redis_orders;
 mod agent_redis_reborn;
 mod agent_redis_several;
 mod agent_redis_sites;
