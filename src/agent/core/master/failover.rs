@@ -74,6 +74,7 @@ impl Master {
         self.asked_before = None;
         self.promotion = Some(Promoting::new(to, by, &self.asked(), now, lasts));
         self.is_begun = false;
+        self.ends_order = true;
     }
 
     /// A candidate that was not elected gives up, too: only the leader that has published the promotion ends it.
