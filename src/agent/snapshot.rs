@@ -113,6 +113,9 @@ pub struct Replica {
     pub lag: Option<u64>,
     /// How many bytes it is behind.
     pub behind: u64,
+    /// Whether it waits for the master's data, or is being sent it; not for those who ask.
+    #[serde(skip)]
+    pub is_being_filled: bool,
 }
 
 /// A Sentinel's word.

@@ -178,6 +178,7 @@ async fn held(
             near: None,
             ahead,
             over: 0,
+            taken: 0,
         },
         step: STEP,
     };

@@ -3,6 +3,7 @@
 //! decided elsewhere, by the same evidence as in any failover.
 
 pub mod look;
+pub mod near;
 pub mod rights;
 pub mod rules;
 
@@ -99,7 +100,11 @@ pub async fn hold(
     let began = Instant::now();
     let looks = look(request, lines).await;
     let failed = |epoch: u64| move |why: Refusal| Failed { why, epoch };
-    let mut plan = rules::plan(&request.terms, &looks).map_err(failed(0))?;
+    let mut terms = request.terms.clone();
+    if let Some(told) = &request.terms.near {
+        terms.near = Some(near::as_listed(told, &looks, request.step).await);
+    }
+    let mut plan = rules::plan(&terms, &looks).map_err(failed(0))?;
     let server = &request.ways[plan.asked];
     let known = plan.epoch;
     let mut first = Err(Refusal::Lost(0, request.terms.needed));

@@ -59,8 +59,11 @@ impl Alive {
 
     /// Returns what is kept of a Redis's words, if it says that it is the master.
     pub(super) fn of(at: SocketAddr, own: &Own, now: Time) -> Option<Alive> {
+        // One that has no data yet lacks little of a small stream, and never is late.
         let is_near = |replica: &&Replica| {
-            replica.lag.is_none_or(|lag| lag <= LAG) && replica.behind <= LITTLE
+            !replica.is_being_filled
+                && replica.lag.is_none_or(|lag| lag <= LAG)
+                && replica.behind <= LITTLE
         };
         (own.role == Ok(Role::Master)).then(|| Alive {
             at,

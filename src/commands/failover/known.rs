@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::rules;
@@ -12,10 +11,11 @@ use crate::agent::snapshot;
 use crate::cli::Options;
 use crate::commands::with_agent;
 use crate::config::Config;
+use crate::election::near::as_listed;
 use crate::election::{self, Look, Request, Terms};
 use crate::evidence::{Ballot, Evidence, Site};
 use crate::exit::Fault;
-use crate::failover::{Endpoint, Host};
+use crate::failover::Endpoint;
 use crate::gather::remembered::Memory;
 use crate::gather::sites::endpoint;
 use crate::gather::{self, Patience, Poll};
@@ -114,6 +114,7 @@ impl Known {
                 near,
                 ahead: None,
                 over: self.over,
+                taken: 0,
             },
             step: election::PATIENT,
         }
@@ -172,35 +173,13 @@ impl Known {
             let near: Vec<&Replica> = state.replicas.iter().filter(has_it).collect();
             let is_over = began.elapsed() >= CATCH_UP;
             if is_over || near.len() == state.replicas.len() && !near.is_empty() {
-                let near = self.named(&near).await;
+                let shown = |one: &&Replica| Some(endpoint(&one.host, one.port).ok()?.to_string());
+                let told: Vec<String> = near.iter().filter_map(shown).collect();
+                let near = as_listed(&told, &self.looks, election::PATIENT).await;
                 return (Ok(state), near);
             }
             sleep(PAUSE).await;
         }
-    }
-
-    /// Returns how the Sentinels name these replicas of the master, which knows their addresses only.
-    async fn named(&self, replicas: &[&Replica]) -> Vec<String> {
-        let looks = self.looks.iter().flatten();
-        let mut named: Vec<String> = looks
-            .flat_map(|look| look.replicas.iter().map(|one| one.at.clone()))
-            .collect();
-        named.sort();
-        named.dedup();
-        let each = named.into_iter().map(async |at| {
-            let endpoint = read(&at)?;
-            let addresses = hosts::addresses(&endpoint.host).await.unwrap_or_default();
-            let is_it = |one: &&&Replica| {
-                let host = Host::read(&one.host);
-                let is_its = match &host {
-                    Some(Host::Address(address)) => addresses.contains(address),
-                    _ => false,
-                };
-                one.port == endpoint.port && (is_its || host.as_ref() == Some(&endpoint.host))
-            };
-            replicas.iter().any(|one| is_it(&one)).then_some(at)
-        });
-        join_all(each).await.into_iter().flatten().collect()
     }
 
     /// Returns how many bytes a replica lacks that can be asked itself.
@@ -267,28 +246,8 @@ pub(super) async fn tell(way: &Server, until: Instant) -> Result<State, crate::r
     State::ask(&mut connection, None, until).await
 }
 
-/// Reads an endpoint as it is shown: `ADDRESS:PORT`, with brackets around an IPv6 address.
-pub(super) fn read(at: &str) -> Option<Endpoint> {
-    let (host, port) = at.rsplit_once(':')?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    endpoint(host, port.parse().ok()?).ok()
-}
-
 /// Returns what this host's agent knows of a master, if an agent answers.
 pub(super) async fn agent(name: &str, options: &Options) -> Option<snapshot::Master> {
     let told = with_agent::known(&[name.to_owned()], options).await?;
     told.masters.into_iter().find(|master| master.name == name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endpoint_is_read_as_it_is_shown() {
-        for at in ["10.0.0.2:6379", "[fd00::2]:6379", "redis-2.example:6379"] {
-            assert_eq!(read(at).unwrap().to_string(), at);
-        }
-        assert_eq!(read("10.0.0.2"), None);
-    }
 }

@@ -25,6 +25,7 @@ use self::told::Told;
 use super::load;
 use crate::cli::{Options, Planned};
 use crate::config::Config;
+use crate::election::near;
 use crate::election::{self, Failed, Plan, Progress, Refusal};
 use crate::exit::{Exit, Fault};
 use crate::kernel::Netlink;
@@ -146,7 +147,7 @@ impl Verb<'_> {
 
     /// Looks how many bytes the replica lacks that would be promoted, where it can be asked itself.
     async fn look_at_heir(&self, known: &Known, plan: &Plan) -> Result<Option<u64>, Fault> {
-        let lacks = match known::read(&plan.replica) {
+        let lacks = match near::read(&plan.replica) {
             Some(heir) => known.lacks(self.config, self.name, &heir).await,
             None => None,
         };
@@ -189,7 +190,7 @@ impl Verb<'_> {
         told: &mut Told,
     ) -> anyhow::Result<()> {
         let places = signs.ask_sentinels(known, self.name);
-        let heir = known::read(&plan.replica);
+        let heir = near::read(&plan.replica);
         let vips = self.config.master(self.name)?.vips.iter();
         signs.look_for_vips(vips.map(|vip| vip.address).collect());
         let (began, at) = (Instant::now(), SystemTime::now());
