@@ -167,7 +167,7 @@ impl Known {
                 }
             };
             let at_first = first.get_or_insert_with(|| state.clone()).offset;
-            let has_it = |one: &&Replica| one.online && one.offset >= at_first;
+            let has_it = |one: &&Replica| one.has_data() && one.offset >= at_first;
             let near: Vec<&Replica> = state.replicas.iter().filter(has_it).collect();
             let is_over = began.elapsed() >= CATCH_UP;
             if is_over || near.len() == state.replicas.len() && !near.is_empty() {
