@@ -9,7 +9,7 @@ fn with_replicas(lag: u64, behind: u64) -> Own {
             at: format!("{AWAY}:6379"),
             lag: Some(lag),
             behind,
-            is_being_filled: false,
+            online: true,
         }],
         ..own(Role::Master)
     }
@@ -267,10 +267,10 @@ fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
     };
     assert!(!dies(&told(own(Role::Master))), "no replica");
     assert!(!dies(&told(with_replicas(3, 0))), "a silent replica");
+    let mut in_full_sync = with_replicas(0, 0);
+    in_full_sync.replicas[0].online = false;
+    assert!(!dies(&told(in_full_sync)), "a replica without data");
     assert!(!dies(&told(with_replicas(0, 17 << 20))), "a late replica");
-    let mut filled = with_replicas(0, 0);
-    filled.replicas[0].is_being_filled = true;
-    assert!(!dies(&told(filled)), "a replica without its data");
     assert!(!dies(&told(own(Role::Replica))), "no master");
     let polled = |facts: Box<Facts>| {
         move |agent: &mut Agent| {
