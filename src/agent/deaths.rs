@@ -10,7 +10,8 @@ use super::core::Event;
 use super::journal::say_of;
 use super::world::World;
 use crate::deeds::refuse::{Job, refuse};
-use crate::election::{self, Progress, QUICK, Request, Terms};
+use crate::election::look::Vote;
+use crate::election::{self, Progress, QUICK, Request, Terms, votes_for};
 use crate::evidence::{Ballot, Site};
 use crate::kernel::Snapshot;
 use crate::log::Level;
@@ -20,14 +21,14 @@ const AHEAD: Duration = Duration::from_millis(500);
 
 impl World {
     /// Has a Sentinel elected and asked to fail over from a master that has died, and tells the core what came of it.
-    /// `near` are the replicas of which one may be selected; votes up to `over` are those of a round
-    /// of which nothing came.
+    /// `near` are the replicas of which one may be selected; of the votes `over` nothing
+    /// came.
     pub(super) async fn elect(
         self: Rc<Self>,
         name: String,
         dead: Site,
         near: Vec<String>,
-        over: u64,
+        over: Vec<Vote>,
     ) {
         self.urgent.over().await;
         // It is never closed, so that this does not fail.
@@ -37,7 +38,8 @@ impl World {
         let Some(needed) = known.ballot.as_ref().map(Ballot::needed) else {
             // How many votes would be a majority is not known any more: one alone must not be.
             let why = "the Sentinels could not be asked meanwhile".to_owned();
-            self.tell(Event::Elected(name, Err((why, false)), 0)).await;
+            self.tell(Event::Elected(name, Err((why, false)), Vec::new()))
+                .await;
             return;
         };
         let request = Request {
@@ -66,16 +68,17 @@ impl World {
                     plan.epoch
                 );
                 say_of(&name, Level::Notice, &text).await;
-                (Ok(who), plan.epoch + 1)
+                (Ok(who), votes_for(&plan).collect())
             }
             Err(failed) => {
                 let was_asked = failed.why.was_asked();
-                (Err((failed.why.to_string(), was_asked)), failed.epoch)
+                (Err((failed.why.to_string(), was_asked)), failed.votes)
             }
         };
-        let (asked, epoch) = asked;
-        self.taken.set(self.taken.get().max(epoch));
-        self.tell(Event::Elected(name, asked, epoch)).await;
+        let (asked, votes) = asked;
+        let epochs = votes.iter().map(|vote| vote.epoch);
+        self.taken.set(epochs.fold(self.taken.get(), u64::max));
+        self.tell(Event::Elected(name, asked, votes)).await;
     }
 
     /// Has clients refused in place of a dead Redis whose VIP is not bound here any more, or ends that.

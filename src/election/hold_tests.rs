@@ -233,7 +233,7 @@ async fn elect(
             is_here: false,
             near: None,
             ahead,
-            over: 0,
+            over: Vec::new(),
             taken: 0,
         },
         step: STEP,

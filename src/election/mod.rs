@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::leaving::leaving;
 pub use self::look::{Candidate, Look, Looked};
-use self::look::{election_questions, questions, read, read_voted, to_begin};
+use self::look::{Vote, election_questions, questions, read, read_voted, to_begin};
 use self::rules::ABOVE;
 pub use self::rules::{Plan, Refusal, Round, Terms};
 use crate::evidence::Site;
@@ -40,6 +40,10 @@ const OTHERS: Duration = Duration::from_millis(10);
 /// where that is longer), and how often is looked again.
 const FRESH: Duration = Duration::from_millis(500);
 const TRIES: usize = 3;
+
+/// How long after the first look the request may be sent: whoever finds that nothing has come of votes for 5 s holds
+/// the next election, and counts them as over.
+const WITHIN: Duration = Duration::from_secs(4);
 
 /// A failover that is wanted.
 pub struct Request<'a> {
@@ -72,8 +76,8 @@ pub type GoOn = Result<(), String>;
 pub struct Failed {
     /// Why.
     pub why: Refusal,
-    /// Up to which epoch Sentinels may have voted in it; 0 where they were not asked to.
-    pub epoch: u64,
+    /// The votes that were asked for.
+    pub votes: Vec<Vote>,
 }
 
 impl Looked {
@@ -123,23 +127,35 @@ pub async fn hold(
     let looked = look(request, lines).await;
     let terms = with_names(&request.terms, &looked, request.step).await;
     let request = &Request { terms, ..*request };
-    let failed = |epoch: u64| move |why: Refusal| Failed { why, epoch };
-    let mut plan = looked.plan(&request.terms).map_err(failed(0))?;
+    let failed = |votes: &[Vote]| {
+        let votes = votes.to_vec();
+        |why: Refusal| Failed { why, votes }
+    };
+    let mut plan = looked.plan(&request.terms).map_err(failed(&[]))?;
+    let mut asked_for = Vec::new();
     let looks = looked.looks;
     let server = &request.ways[plan.asked];
     let known = plan.epoch;
     let mut first = Err(Refusal::Lost(0, request.terms.needed));
+    let mut voted = began;
     for above in ABOVE {
         plan.epoch = known + above;
+        voted = Instant::now();
+        asked_for.push(Vote::new(&plan.run_id, plan.epoch));
         let votes = votes(request, (&plan, Round::First), &looks, lines).await;
         first = rules::is_elected(&request.terms, &plan, Round::First, &votes);
         if first.is_ok() || !rules::is_too_old(&request.terms, &plan, &votes) {
             break;
         }
     }
-    let failed = failed(plan.epoch + 1);
-    first.map_err(failed)?;
-    let mut voted = Instant::now();
+    first.map_err(failed(&asked_for))?;
+    // This process was stopped: the votes are not known to stand.
+    if voted.elapsed() > FRESH.max(WRITTEN * request.step) {
+        return Err(failed(&asked_for)(Refusal::Stopped));
+    }
+    asked_for.extend(votes_for(&plan).skip(1));
+    let failed = |why: Refusal| failed(&asked_for)(why);
+    voted = Instant::now();
     let second = votes(request, (&plan, Round::Second), &looks, lines).await;
     rules::is_elected(&request.terms, &plan, Round::Second, &second).map_err(failed)?;
     let goes_on = progress(Progress::Elected(plan.clone())).await;
@@ -153,7 +169,7 @@ pub async fn hold(
             rules::is_elected(&request.terms, &plan, Round::Still, &still).map_err(failed)?;
         }
     }
-    if voted.elapsed() > fresh {
+    if voted.elapsed() > fresh || began.elapsed() > WITHIN {
         return Err(failed(Refusal::Stopped));
     }
     if let Some((left, who)) = rules::first_to_decide(&request.terms, &looks)
@@ -165,6 +181,15 @@ pub async fn hold(
     // It has begun, whatever is thought of it now.
     let _ = progress(Progress::Begun).await;
     Ok(plan)
+}
+
+/// Returns the votes for a Sentinel that was elected by this plan: in both rounds, and its own as it begins.
+pub fn votes_for(plan: &Plan) -> impl Iterator<Item = Vote> + use<> {
+    let run_id = plan.run_id.clone();
+    let epochs = [plan.epoch, plan.epoch + 1];
+    epochs
+        .into_iter()
+        .map(move |epoch| Vote::new(&run_id, epoch))
 }
 
 /// Returns the terms with the replicas by the Sentinels' names for them.

@@ -30,8 +30,8 @@ const BUSY: [&str; 3] = ["failover_in_progress", "s_down", "o_down"];
 pub struct Terms {
     /// How many Sentinels must agree: more than half of the members, and no fewer than the quorum.
     pub needed: usize,
-    /// The addresses of the master's host, as far as they are known. Its own Sentinel works, but that host may be going down, and would take a
-    /// failover that has begun with it: it is asked only where there is no other.
+    /// The addresses of the master's host, as far as they are known. Its own Sentinel works, but that host may be going
+    /// down, and would take a failover that has begun with it: it is asked only where there is no other.
     pub leaving: Vec<IpAddr>,
     /// Whether that is this host.
     pub is_here: bool,
@@ -39,8 +39,9 @@ pub struct Terms {
     pub near: Option<Vec<String>>,
     /// How long at least every Sentinel must have until it decides itself, where that counts.
     pub ahead: Option<Duration>,
-    /// Votes up to this epoch belong to an election that is known to be over.
-    pub over: u64,
+    /// Votes of which nothing has come for so long that their election is over. Each is named whole: another requester
+    /// can have been given votes in the same epochs since.
+    pub over: Vec<Vote>,
     /// The highest epoch in which this requester has had votes about any master: the Sentinels have one epoch for all
     /// of them, and tell it only once a failover has come of it, about 0.2 s later.
     pub taken: u64,
@@ -75,11 +76,16 @@ pub fn is_too_old(terms: &Terms, plan: &Plan, votes: &[Option<Voted>]) -> bool {
 /// Returns whether a Sentinel with this vote may vote anew: what it voted for is over, or was the same, as one Sentinel
 /// does not fail over twice at the same time.
 fn is_free(terms: &Terms, plan: &Plan, vote: &Vote) -> bool {
-    vote.epoch <= plan.config_epoch.max(terms.over) || vote.leader == plan.run_id
+    is_over(terms, plan.config_epoch, vote) || vote.leader == plan.run_id
+}
+
+/// Returns whether what a Sentinel with this vote voted for is over: a newer failover is known, or nothing came of it.
+fn is_over(terms: &Terms, config_epoch: u64, vote: &Vote) -> bool {
+    vote.epoch <= config_epoch || terms.over.contains(vote)
 }
 
 /// Which of the two votes is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Round {
     /// Of all, for the Sentinel that will be asked, which so takes the epoch for its own.
     First,
@@ -203,12 +209,16 @@ pub fn plan(terms: &Terms, looks: &[Option<Look>]) -> Result<Plan, Refusal> {
     let newest = |of| newest(of).unwrap_or_default();
     let config_epoch = newest(|look| look.config_epoch);
     let newest_vote = newest(|look| look.vote.epoch);
-    if newest_vote > config_epoch.max(terms.over) {
-        return Err(Refusal::Voted(newest_vote));
+    let votes = answered.iter().map(|(_, look)| &look.vote);
+    let goes_on = votes.filter(|vote| !is_over(terms, config_epoch, vote));
+    if let Some(epoch) = goes_on.map(|vote| vote.epoch).max() {
+        return Err(Refusal::Voted(epoch));
     }
     // Of every master: a Sentinel has one current epoch for all.
     let highest = newest(|look| look.highest_epoch).max(terms.taken);
-    let epoch = 1 + highest.max(newest_vote).max(config_epoch).max(terms.over);
+    let over = terms.over.iter().map(|vote| vote.epoch).max();
+    let over = over.unwrap_or_default();
+    let epoch = 1 + highest.max(newest_vote).max(config_epoch).max(over);
     let (asked, run_id, replica) = choose(terms, &answered)?;
     Ok(Plan {
         asked,

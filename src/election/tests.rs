@@ -14,7 +14,7 @@ fn terms() -> Terms {
         is_here: false,
         near: Some(vec!["10.0.0.1:6379".into(), "10.0.0.3:6379".into()]),
         ahead: Some(Duration::from_millis(500)),
-        over: 0,
+        over: Vec::new(),
         taken: 0,
     }
 }
@@ -180,10 +180,17 @@ fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
 #[test]
 fn an_election_that_is_known_to_be_over_does_not_count() {
     let plan = with(|terms, looks| {
-        terms.over = 8;
+        terms.over = vec![Vote::new("cc", 8)];
         each(looks, |look| look.vote = Vote::new("cc", 8));
     });
     assert_eq!(plan.unwrap().epoch, 9);
+    // Another requester's, in the same epoch, is not.
+    let plan = with(|terms, looks| {
+        terms.over = vec![Vote::new("cc", 8)];
+        each(looks, |look| look.vote = Vote::new("cc", 8));
+        looks[1].as_mut().unwrap().vote = Vote::new("bb", 8);
+    });
+    assert_eq!(plan, Err(Refusal::Voted(8)));
 }
 
 #[test]

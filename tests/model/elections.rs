@@ -44,7 +44,7 @@ enum Doing {
     Nothing,
     Looks([Option<Seen>; SENTINELS]),
     Elects(Election),
-    Asks(usize),
+    Asks(Election),
     /// It has asked, or has given up.
     Done,
 }
@@ -54,7 +54,7 @@ struct Election {
     asked: usize,
     epoch: u64,
     above: usize,
-    is_second: bool,
+    round: Round,
     voted: [Option<Answer>; SENTINELS],
     reached: [bool; SENTINELS],
 }
@@ -70,11 +70,19 @@ struct Answer {
 struct World {
     sentinels: [Sentinel; SENTINELS],
     requesters: Vec<Doing>,
+    /// The votes that are counted as over.
+    over: Vec<(Option<usize>, u64)>,
+    /// The votes that were there when it was begun to wait whether anything comes of them.
+    noted: Option<Vec<(Option<usize>, u64)>>,
+    /// The requesters that went on with an election then.
+    old: Vec<usize>,
     /// The epochs of all failovers that were begun.
     begun: Vec<u64>,
-    /// How many messages may still be lost, and how often another master's election may raise an epoch.
+    /// How many messages may still be lost, how often another master's election may raise an epoch, and how often nothing
+    /// may come of votes for so long that another round may begin.
     losses: u8,
     others: u8,
+    rounds: u8,
 }
 
 /// What happens next.
@@ -94,12 +102,18 @@ enum Event {
     Other(usize),
     /// The timer of a Sentinel that fails over.
     Tick(usize),
+    /// It is begun to wait whether anything comes of the votes that are there.
+    Notes,
+    /// 5 s later: they count as over, and whoever has given up begins another round. Whoever went on with an election
+    /// already when the wait began has given up meanwhile, as it may ask for 4 s only.
+    IsOver,
 }
 
 struct Elections {
     requesters: usize,
     losses: u8,
     others: u8,
+    rounds: u8,
     /// Which flaw the requesters have, to see that it is found.
     flaw: Flaw,
     /// Whether they look at one Sentinel after another, and not at all at the same moment: many more orders.
@@ -115,6 +129,10 @@ enum Flaw {
     NoVotes,
     /// They do not look at what a voter voted for before.
     BlindVoters,
+    /// They ask whatever time has passed since they began.
+    AskLate,
+    /// They count all votes up to the highest epoch as over, whoever they are for.
+    OverUpTo,
 }
 
 fn id(sentinel: usize) -> String {
@@ -130,7 +148,7 @@ fn vote((leader, epoch): (Option<usize>, u64)) -> Vote {
 }
 
 impl Elections {
-    fn terms(&self, requester: usize) -> Terms {
+    fn terms(&self, world: &World, requester: usize) -> Terms {
         let leaving = self.leaving.get(requester).map(|host| address(*host));
         Terms {
             needed: 2,
@@ -138,7 +156,7 @@ impl Elections {
             is_here: false,
             near: None,
             ahead: None,
-            over: 0,
+            over: world.over.iter().copied().map(vote).collect(),
             taken: 0,
         }
     }
@@ -199,10 +217,10 @@ impl Elections {
             Doing::Elects(election) => {
                 let plan = Elections::plan(election);
                 let before = there.vote;
-                match (election.is_second, sentinel == plan.asked) {
-                    (false, _) => there.votes(plan.asked, plan.epoch),
-                    (true, false) => there.votes(plan.asked, plan.epoch + 1),
-                    (true, true) => {}
+                match (election.round, sentinel == plan.asked) {
+                    (Round::First, _) => there.votes(plan.asked, plan.epoch),
+                    (Round::Second, false) => there.votes(plan.asked, plan.epoch + 1),
+                    (Round::Second, true) | (Round::Still, _) => {}
                 }
                 election.reached[sentinel] = true;
                 election.voted[sentinel] = Some(Answer {
@@ -217,7 +235,7 @@ impl Elections {
     }
 
     fn goes_on(&self, world: &mut World, requester: usize) {
-        let terms = self.terms(requester);
+        let terms = self.terms(world, requester);
         let next = match &world.requesters[requester] {
             Doing::Looks(seen) => {
                 let looks: Vec<Option<Look>> = seen
@@ -226,15 +244,20 @@ impl Elections {
                     .map(|(place, seen)| seen.map(|seen| Elections::look(place, seen)))
                     .collect();
                 match rules::plan(&terms, &looks) {
-                    Ok(plan) if self.flaw == Flaw::NoVotes => Doing::Asks(plan.asked),
-                    Ok(plan) => Doing::Elects(Election {
-                        asked: plan.asked,
-                        epoch: plan.epoch,
-                        above: 0,
-                        is_second: false,
-                        voted: Default::default(),
-                        reached: Default::default(),
-                    }),
+                    Ok(plan) => {
+                        let election = Election {
+                            asked: plan.asked,
+                            epoch: plan.epoch,
+                            above: 0,
+                            round: Round::First,
+                            voted: Default::default(),
+                            reached: Default::default(),
+                        };
+                        match self.flaw {
+                            Flaw::NoVotes => Doing::Asks(election),
+                            _ => Doing::Elects(election),
+                        }
+                    }
                     Err(_) => Doing::Done,
                 }
             }
@@ -252,9 +275,9 @@ impl Elections {
             .map(|answer| {
                 let answer = answer.as_ref()?;
                 let is_blind = self.flaw == Flaw::BlindVoters;
-                let blind = match election.is_second {
-                    true => Vote::new(&plan.run_id, plan.epoch),
-                    false => Vote::default(),
+                let blind = match election.round {
+                    Round::First => Vote::default(),
+                    Round::Second | Round::Still => Vote::new(&plan.run_id, plan.epoch),
                 };
                 Some(Voted {
                     who: String::new(),
@@ -265,35 +288,24 @@ impl Elections {
                 })
             })
             .collect();
-        let round = if election.is_second {
-            Round::Second
-        } else {
-            Round::First
-        };
-        let fresh = |above: usize, is_second: bool| {
-            Doing::Elects(Election {
-                above,
-                is_second,
-                voted: Default::default(),
-                reached: Default::default(),
-                ..election.clone()
-            })
-        };
-        match (rules::is_elected(terms, &plan, round, &voted), round) {
-            (Ok(()), Round::First) => fresh(election.above, true),
-            (Ok(()), Round::Second | Round::Still) => Doing::Asks(election.asked),
+        match (
+            rules::is_elected(terms, &plan, election.round, &voted),
+            election.round,
+        ) {
+            (Ok(()), Round::First) => Doing::Elects(election.of(Round::Second, election.above)),
+            (Ok(()), Round::Second | Round::Still) => Doing::Asks(election.clone()),
             // Two tries are enough to see what a further one does.
             (Err(_), Round::First)
                 if election.above == 0 && rules::is_too_old(terms, &plan, &voted) =>
             {
-                fresh(1, false)
+                Doing::Elects(election.of(Round::First, 1))
             }
             (Err(_), _) => Doing::Done,
         }
     }
 
     fn begins(world: &mut World, requester: usize, arrives: bool) {
-        let Doing::Asks(asked) = world.requesters[requester] else {
+        let Doing::Asks(Election { asked, .. }) = world.requesters[requester] else {
             return;
         };
         world.requesters[requester] = Doing::Done;
@@ -303,6 +315,49 @@ impl Elections {
             there.fails_over = Some(there.current);
             world.begun.push(there.current);
             world.begun.sort_unstable();
+        }
+    }
+}
+
+impl Election {
+    /// Returns another round of the same, which nobody has answered yet.
+    fn of(&self, round: Round, above: usize) -> Election {
+        Election {
+            above,
+            round,
+            voted: Default::default(),
+            reached: Default::default(),
+            ..self.clone()
+        }
+    }
+}
+
+impl World {
+    fn notes(&mut self) {
+        self.rounds -= 1;
+        let votes = self.sentinels.iter().map(|there| there.vote);
+        self.noted = Some(votes.filter(|(_, epoch)| *epoch > 0).collect());
+        let requesters = self.requesters.iter().enumerate();
+        let goes_on =
+            requesters.filter(|(_, doing)| !matches!(doing, Doing::Nothing | Doing::Done));
+        self.old = goes_on.map(|(requester, _)| requester).collect();
+    }
+
+    fn is_over(&mut self, flaw: Flaw) {
+        self.over.extend(self.noted.take().into_iter().flatten());
+        if flaw == Flaw::OverUpTo {
+            let highest = self.over.iter().map(|(_, epoch)| *epoch).max();
+            let all = (1..=highest.unwrap_or_default())
+                .flat_map(|epoch| (0..SENTINELS).map(move |leader| (Some(leader), epoch)));
+            self.over = all.collect();
+        }
+        self.over.sort_unstable();
+        self.over.dedup();
+        let old = std::mem::take(&mut self.old);
+        for (requester, doing) in self.requesters.iter_mut().enumerate() {
+            if *doing == Doing::Done || old.contains(&requester) && flaw != Flaw::AskLate {
+                *doing = Doing::Nothing;
+            }
         }
     }
 }
@@ -321,6 +376,7 @@ impl Model for Elections {
             requesters: vec![Doing::Nothing; self.requesters],
             losses: self.losses,
             others: self.others,
+            rounds: self.rounds,
             ..World::default()
         }]
     }
@@ -370,6 +426,11 @@ impl Model for Elections {
                 actions.push(Event::GoesOn(requester));
             }
         }
+        if world.noted.is_some() {
+            actions.push(Event::IsOver);
+        } else if world.rounds > 0 {
+            actions.push(Event::Notes);
+        }
         for from in 0..SENTINELS {
             for to in 0..SENTINELS {
                 if world.sentinels[from].current > world.sentinels[to].current {
@@ -411,6 +472,8 @@ impl Model for Elections {
                 world.others -= 1;
                 world.sentinels[sentinel].current += 1;
             }
+            Event::Notes => world.notes(),
+            Event::IsOver => world.is_over(self.flaw),
             Event::Tick(sentinel) => {
                 let there = &mut world.sentinels[sentinel];
                 there.has_voted = true;
@@ -455,6 +518,7 @@ fn of(requesters: usize, losses: u8, others: u8) -> Elections {
         requesters,
         losses,
         others,
+        rounds: 0,
         flaw: Flaw::None,
         looks_slowly: false,
         // They are on different hosts, so that they choose different Sentinels.
@@ -484,6 +548,14 @@ fn two_requesters_begin_one_failover_while_other_masters_raise_the_epoch() {
     also_slowly(|| of(2, 0, 1));
 }
 
+#[test]
+fn another_round_begins_no_second_failover() {
+    also_slowly(|| Elections {
+        rounds: 1,
+        ..of(2, 0, 0)
+    });
+}
+
 /// There are more than seven million states: a part of them is played, and all where `VIPSWITCH_MODEL_SLOW` is set.
 #[test]
 fn three_requesters_begin_one_failover() {
@@ -497,13 +569,16 @@ fn three_requesters_begin_one_failover() {
 
 #[test]
 fn a_requester_that_asks_without_votes_or_does_not_look_at_them_is_found() {
-    for (flaw, what) in [
-        (Flaw::NoVotes, "no two masters of one epoch"),
-        (Flaw::BlindVoters, "one failover"),
+    for (flaw, what, (losses, others)) in [
+        (Flaw::NoVotes, "no two masters of one epoch", (0, 1)),
+        (Flaw::BlindVoters, "one failover", (0, 1)),
+        (Flaw::AskLate, "one failover", (0, 0)),
+        (Flaw::OverUpTo, "one failover", (2, 0)),
     ] {
         let model = Elections {
             flaw,
-            ..of(2, 0, 1)
+            rounds: u8::from(matches!(flaw, Flaw::AskLate | Flaw::OverUpTo)),
+            ..of(2, losses, others)
         };
         let checked = model.checker().spawn_bfs().join();
         assert!(checked.discovery(what).is_some(), "{flaw:?}");

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use vipswitch::election::look::{Look, Voted};
+use vipswitch::election::look::{Look, Vote, Voted};
 use vipswitch::election::rules::{self, ABOVE};
-use vipswitch::election::{Plan, QUICK, Refusal, Round, Terms};
+use vipswitch::election::{Plan, QUICK, Refusal, Round, Terms, votes_for};
 
 use crate::cluster::{Cluster, HOSTS, Host, Link, link, ms};
 use crate::sentinel::votes::place;
@@ -106,12 +106,12 @@ impl Election {
         later
     }
 
-    /// Goes on. Returns what is to happen later, or what has come of it and up to which epoch there may be votes.
+    /// Goes on. Returns what is to happen later, or what has come of it and the votes that were asked for.
     pub fn go_on(
         &mut self,
         (round, step): (u32, Step),
         cluster: &mut Cluster,
-    ) -> Result<Vec<Later>, (Asked, u64)> {
+    ) -> Result<Vec<Later>, (Asked, Vec<Vote>)> {
         if round != self.round {
             return Ok(Vec::new());
         }
@@ -170,11 +170,13 @@ impl Election {
         }
     }
 
-    fn counts(&mut self, cluster: &mut Cluster) -> Result<Vec<Later>, (Asked, u64)> {
-        let refused = |why: &Refusal, epoch| (Err((why.to_string(), false)), epoch);
+    fn counts(&mut self, cluster: &mut Cluster) -> Result<Vec<Later>, (Asked, Vec<Vote>)> {
+        let refused = |why: &Refusal, votes| (Err((why.to_string(), false)), votes);
+        let given = self.given();
         let round = match self.stage {
             Stage::Looks => {
-                let plan = rules::plan(&self.terms, &self.looks).map_err(|why| refused(&why, 0))?;
+                let plan = rules::plan(&self.terms, &self.looks)
+                    .map_err(|why| refused(&why, Vec::new()))?;
                 self.known = plan.epoch;
                 self.plan = Some(plan);
                 if self.asks_without_votes {
@@ -212,22 +214,32 @@ impl Election {
                 plan.epoch = self.known + ABOVE[self.above];
                 Ok(self.ask_all(cluster))
             }
-            (Err(why), _) => Err(refused(&why, plan.epoch + 1)),
+            (Err(why), _) => Err(refused(&why, given)),
         }
     }
 
-    fn begins(&mut self, cluster: &mut Cluster) -> (Asked, u64) {
+    /// Returns the votes that were asked for until now.
+    fn given(&self) -> Vec<Vote> {
         let Some(plan) = &self.plan else {
-            return (Err((String::new(), false)), 0);
+            return Vec::new();
         };
-        let (asked, epoch) = (plan.asked, plan.epoch + 1);
+        let tried = ABOVE[..=self.above].iter();
+        let tried = tried.map(|above| Vote::new(&plan.run_id, self.known + above));
+        tried.chain(votes_for(plan)).collect()
+    }
+
+    fn begins(&mut self, cluster: &mut Cluster) -> (Asked, Vec<Vote>) {
+        let Some(plan) = &self.plan else {
+            return (Err((String::new(), false)), Vec::new());
+        };
+        let (asked, votes) = (plan.asked, self.given());
         let silent = || Err(("the elected Sentinel did not answer".to_owned(), true));
         if cluster.ask(self.by, asked).is_err() {
-            return (silent(), epoch);
+            return (silent(), votes);
         }
         let is_lost = cluster.loses_answer(self.by, asked);
         if is_lost && cluster.once_in(2) {
-            return (silent(), epoch);
+            return (silent(), votes);
         }
         let begun = cluster.force_for_agent(asked, self.by);
         let told = match begun {
@@ -235,6 +247,6 @@ impl Election {
             Ok(()) => Ok(place(asked)),
             Err(word) => Err((format!("the elected Sentinel refused: {word}"), true)),
         };
-        (told, epoch)
+        (told, votes)
     }
 }

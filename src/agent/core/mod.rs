@@ -243,8 +243,8 @@ impl Core {
                 self.of(&name, |master| master.unpaused(now));
                 (name, false)
             }
-            Event::Elected(name, asked, epoch) => {
-                self.of(&name, |master| master.elected((asked, epoch), now, actions));
+            Event::Elected(name, asked, votes) => {
+                self.of(&name, |master| master.elected((asked, votes), now, actions));
                 (name, true)
             }
             Event::Settled(name, settled) => {

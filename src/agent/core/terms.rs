@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Time;
 use crate::config::{OnIsolation, OnRedisDeath};
+use crate::election::look::Vote;
 use crate::evidence::{Call, Evidence, Order, Role, Site, Word};
 use crate::exit::Fault;
 use crate::failover::Endpoint;
@@ -37,8 +38,8 @@ pub enum Event {
     /// Writes are allowed again.
     Unpaused(String),
     /// What came of an election: the Sentinel that was asked; or why none was, and whether it may have begun all the
-    /// same. Up to which epoch Sentinels may have voted.
-    Elected(String, Result<String, (String, bool)>, u64),
+    /// same. The votes that were asked for.
+    Elected(String, Result<String, (String, bool)>, Vec<Vote>),
     /// An attempt has ended.
     Settled(String, Box<Settled>),
     /// An address was removed from an interface of this host.
@@ -145,7 +146,7 @@ pub enum Action {
     Lead(String, SocketAddr),
     /// Have a Sentinel elected and asked to fail over from this master, which has died, to one of these replicas. Votes
     /// up to this epoch are those of an earlier round, of which nothing came.
-    Elect(String, Site, Vec<String>, u64),
+    Elect(String, Site, Vec<String>, Vec<Vote>),
     /// Have clients refused in place of this master's Redis once its VIP is released, or end that.
     Refuse(String, bool),
     /// Allow writes on this Redis, after it was told to follow this new master, if there is one.

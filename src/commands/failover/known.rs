@@ -11,6 +11,7 @@ use crate::agent::snapshot;
 use crate::cli::Options;
 use crate::commands::with_agent;
 use crate::config::Config;
+use crate::election::look::Vote;
 use crate::election::names;
 use crate::election::{self, Looked, Request, Terms};
 use crate::evidence::{Ballot, Evidence, Site};
@@ -51,7 +52,7 @@ pub(super) struct Known {
     /// What it says of itself, or why it says nothing.
     pub(super) state: Result<State, String>,
     /// Votes up to this epoch belong to an election of which nothing has come.
-    pub(super) over: u64,
+    pub(super) over: Vec<Vote>,
     /// The replicas that have caught up, as the Sentinels name them.
     pub(super) near: Vec<String>,
     /// What each Sentinel says.
@@ -89,7 +90,7 @@ impl Known {
             needed: ballot.needed(),
             way,
             state: Err(format!("the address of {} is not known", master.endpoint)),
-            over: 0,
+            over: Vec::new(),
             near: Vec::new(),
             looked: Looked::default(),
             leaving: Vec::new(),
@@ -118,7 +119,7 @@ impl Known {
                 is_here: self.master.is_here(),
                 near,
                 ahead: None,
-                over: self.over,
+                over: self.over.clone(),
                 taken: 0,
             },
             step: election::PATIENT,
@@ -127,6 +128,8 @@ impl Known {
 
     /// Waits whether a failover comes of votes in this epoch. Where none does they are over.
     pub(super) async fn outwait(&mut self, name: &str, epoch: u64, lines: &Lines) {
+        let votes = self.looked.looks.iter().flatten();
+        let votes: Vec<Vote> = votes.map(|look| look.vote.clone()).collect();
         let until = Instant::now() + NOTHING_CAME;
         while Instant::now() < until {
             sleep(PAUSE).await;
@@ -139,7 +142,7 @@ impl Known {
                 return;
             }
         }
-        self.over = epoch;
+        self.over = votes;
     }
 
     fn has_begun(&self) -> bool {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vipswitch::agent::core::Event as Tells;
 use vipswitch::election::Terms;
+use vipswitch::election::look::Vote;
 use vipswitch::evidence::Ballot;
 
 use super::{Agents, Doing, Flaw, NAME};
@@ -19,7 +20,7 @@ impl Agents {
     pub(super) fn elect(
         &mut self,
         host: Host,
-        (dead, near, over): (Host, Vec<String>, u64),
+        (dead, near, over): (Host, Vec<String>, Vec<Vote>),
         cluster: &mut Cluster,
     ) {
         let Some(agent) = &self.agents[host] else {
@@ -28,7 +29,7 @@ impl Agents {
         let known = agent.core.evidence(NAME, cluster.now - agent.started);
         let Some(needed) = known.ballot.as_ref().map(Ballot::needed) else {
             let why = "the Sentinels could not be asked meanwhile".to_owned();
-            let event = Tells::Elected(NAME.into(), Err((why, false)), 0);
+            let event = Tells::Elected(NAME.into(), Err((why, false)), Vec::new());
             self.hears(host, ms(1), event, cluster);
             return;
         };
@@ -70,18 +71,18 @@ impl Agents {
         };
         match election.go_on(step, cluster) {
             Ok(later) => self.elects_later(host, later, cluster),
-            Err((asked, epoch)) => {
+            Err((asked, votes)) => {
                 agent.election = None;
                 if asked.is_ok() {
                     audit.of_agents.has_begun();
                 }
                 audit.note(cluster.now, || {
-                    format!("the election of host {host}'s agent: {asked:?}, epoch {epoch}")
+                    format!("the election of host {host}'s agent: {asked:?}, {votes:?}")
                 });
                 self.hears(
                     host,
                     ms(1),
-                    Tells::Elected(NAME.into(), asked, epoch),
+                    Tells::Elected(NAME.into(), asked, votes),
                     cluster,
                 );
             }

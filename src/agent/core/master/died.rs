@@ -7,8 +7,12 @@ use super::{Master, Stands};
 use crate::agent::core::death::{APART, Alive, Death, Died, Situation, Stage, speaks_against};
 use crate::agent::core::promotion::LASTS;
 use crate::agent::core::{Action, Own, Time, Timeline};
+use crate::election::look::Vote;
 use crate::evidence::{Ballot, Evidence, Role};
 use crate::verdict::{Verdict, Why};
+
+/// How many votes of former rounds are known: each round has at most five, and another one begins 5 s later.
+const VOTES: usize = 50;
 
 impl Master {
     /// Notes what a Redis of this host said. Returns its death, if that is news.
@@ -78,7 +82,7 @@ impl Master {
             self.name.clone(),
             dead.clone(),
             near,
-            self.voted,
+            self.voted.clone(),
         ));
         self.death = Some(Death {
             died,
@@ -98,14 +102,16 @@ impl Master {
     /// the same.
     pub(in crate::agent::core) fn elected(
         &mut self,
-        (asked, epoch): (Result<String, (String, bool)>, u64),
+        (asked, votes): (Result<String, (String, bool)>, Vec<Vote>),
         now: Time,
         actions: &mut Vec<Action>,
     ) {
         let Some(death) = self.death.as_mut() else {
             return;
         };
-        self.voted = self.voted.max(epoch);
+        self.voted.extend(votes);
+        let surplus = self.voted.len().saturating_sub(VOTES);
+        self.voted.drain(..surplus);
         let (stage, text) = match asked {
             Ok(who) => (
                 Stage::Asked(now),
@@ -188,7 +194,7 @@ impl Master {
     pub(super) fn end_death(&mut self) {
         self.death = None;
         self.death_note = None;
-        self.voted = 0;
+        self.voted.clear();
     }
 
     /// Ends the wait for a failover that its leader has given up.

@@ -18,6 +18,7 @@ use super::promotion::Promoting;
 use super::unproven::Unproven;
 use super::{Facts, Own, Settings, Time, Timeline};
 use crate::config::{OnIsolation, OnRedisDeath};
+use crate::election::look::Vote;
 use crate::evidence::{Ballot, Call, Evidence, Order, Role, Site, Word};
 use crate::exit::Fault;
 use crate::verdict::{Verdict, Why, verdict};
@@ -112,8 +113,8 @@ pub struct Master {
     death: Option<Death>,
     /// What is done about it, in words.
     pub death_note: Option<String>,
-    /// Up to which epoch Sentinels have voted in a round about it of which nothing came.
-    voted: u64,
+    /// The votes of rounds about it of which nothing came.
+    voted: Vec<Vote>,
     /// Whether clients are refused in its place.
     refuses: bool,
     /// Until when no failover is asked for, as the last one was not long ago.
@@ -166,7 +167,7 @@ impl Master {
             died: None,
             death: None,
             death_note: None,
-            voted: 0,
+            voted: Vec::new(),
             refuses: false,
             quiet_until: Time::ZERO,
             epoch: 0,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::agent::snapshot::Replica;
+use crate::election::look::Vote;
 
 fn with_replicas(lag: u64, behind: u64) -> Own {
     Own {
@@ -40,11 +41,16 @@ fn refuses(wanted: bool) -> Action {
     Action::Refuse(M.into(), wanted)
 }
 
+/// The votes of a round.
+fn votes() -> Vec<Vote> {
+    vec![Vote::new("bb", 8), Vote::new("bb", 9)]
+}
+
 /// It has died, a Sentinel was asked, and the VIP is released.
 fn asked() -> Agent {
     let mut agent = master();
     agent.on(50, silent(true));
-    agent.on(10, Event::Elected(M.into(), Ok(LEADER.into()), 9));
+    agent.on(10, Event::Elected(M.into(), Ok(LEADER.into()), votes()));
     agent.settles(2);
     agent
 }
@@ -66,7 +72,7 @@ fn its_failover_is_asked_for_and_its_vip_released_at_the_same_time() {
     let actions = agent.on(50, silent(false));
     assert!(!elects(&actions), "{actions:?}");
     let actions = agent.on(1, silent(true));
-    let elect = Action::Elect(M.into(), site(HERE), vec![format!("{AWAY}:6379")], 0);
+    let elect = Action::Elect(M.into(), site(HERE), vec![format!("{AWAY}:6379")], vec![]);
     assert!(
         actions.contains(&elect) && actions.contains(&settle()),
         "{actions:?}"
@@ -137,7 +143,7 @@ fn there_is_another_round_of_votes_only_when_nothing_has_come_of_the_first() {
     agent.on(10, silent(true));
     assert!(!woken(&mut agent, 4_000));
     let actions = waits(&mut agent, 1_000);
-    let elect = Action::Elect(M.into(), site(HERE), vec![format!("{AWAY}:6379")], 9);
+    let elect = Action::Elect(M.into(), site(HERE), vec![format!("{AWAY}:6379")], votes());
     assert!(actions.contains(&elect), "{actions:?}");
     // Sentinel is about to decide itself.
     let mut agent = asked();
@@ -243,7 +249,7 @@ fn where_nobody_was_asked_a_redis_that_is_back_gets_its_vip_again() {
     agent.on(50, silent(true));
     agent.settles(2);
     let lost = Err(("too few".to_owned(), false));
-    agent.on(50, Event::Elected(M.into(), lost, 0));
+    agent.on(50, Event::Elected(M.into(), lost, Vec::new()));
     assert!(matches!(agent.master().verdict, Verdict::Undecided(_)));
     let actions = back(10, &mut agent);
     assert!(
