@@ -184,6 +184,18 @@ fn maintenance_elsewhere_without_an_agent_or_of_no_master_says_so() {
     agent
         .beside("maintenance master8000 off --for 1m")
         .fails(2, &["--for goes with on"]);
+    // The only one need not be named; of several they are.
+    let only = agent.beside("maintenance on --json").success();
+    assert!(
+        only.contains(r#""master":"master8000","maintenance":true"#),
+        "{only}"
+    );
+    let lab = site.lab();
+    let several =
+        "[masters.a]\nvip = \"192.168.56.251/24\"\n[masters.b]\nvip = \"192.168.56.252/24\"\n";
+    let file = lab.file("several.toml", several).display().to_string();
+    let several = agent.beside(&format!("maintenance on --config {file}"));
+    several.fails(2, &["none is named", "of a, b."]);
     let alone = site
         .host("server1")
         .vipswitch(["maintenance", "master8000", "on"]);
