@@ -13,6 +13,7 @@ mod sentinel;
 mod vip;
 mod votes;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use futures_util::future::join4;
 use crate::agent::client::{self, SIGN_OF_LIFE, Unserved};
 use crate::agent::snapshot::Snapshot;
 use crate::config::{self, Config};
-use crate::evidence::{Order, Site};
+use crate::evidence::Site;
 use crate::exit::Fault;
 use crate::gather;
 use crate::gather::told::{self, Told, Watched};
@@ -53,7 +54,7 @@ struct Known {
     /// What systemd says, where it runs.
     units: Option<Units>,
     /// The addresses that servers have of their own.
-    servers: Vec<IpAddr>,
+    servers: BTreeSet<IpAddr>,
 }
 
 impl Known {
@@ -91,11 +92,11 @@ pub async fn run(path: &Path) -> Findings {
     findings.add("config", path.display(), verdict);
     let Ok(config) = config else { return findings };
     let names: Vec<&str> = config.masters.keys().map(String::as_str).collect();
-    let (agent, sentinel, evidence, units) = join4(
+    let (agent, sentinel, servers, units) = join4(
         client::snapshot(&[], path, Instant::now() + SIGN_OF_LIFE),
         told::ask_all(&config),
         // By it a `bind` would refuse a VIP.
-        gather::of_order(&config, Order::Bind, &names),
+        gather::servers_of(&config, &names),
         Units::ask(),
     )
     .await;
@@ -103,7 +104,7 @@ pub async fn run(path: &Path) -> Findings {
     let known = Known {
         process: pid.and_then(Process::sentinel),
         program: std::env::current_exe().unwrap_or_default(),
-        servers: evidence.servers,
+        servers,
         is_root,
         config,
         agent,

@@ -91,6 +91,27 @@ pub async fn master_address(
     read_address(first(answers))
 }
 
+/// Returns the same for several masters: all questions on one connection, within this time together.
+///
+/// # Errors
+///
+/// As [`master_address`], for each master.
+pub async fn master_addresses(
+    server: &Server,
+    lines: &Lines,
+    names: &[&str],
+    within: Duration,
+) -> Vec<Result<MasterAddress, NoAnswer>> {
+    let questions: Vec<Words> = names.iter().map(|name| question(ADDRESS, name)).collect();
+    let mut all = Vec::with_capacity(names.len());
+    let take = |answer| all.push(read_address(answer));
+    let end = lines.ask(server, &questions, Deadline::within(within), take);
+    if let Err(no) | Ok(Err(no)) = end.await {
+        all.resize(names.len(), Err(no));
+    }
+    all
+}
+
 /// What a Sentinel says about one master as far as it may be asked: only the address is always told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {

@@ -66,8 +66,7 @@ pub(super) async fn ask<'a>(
         Err(fault) => vec![Err(fault); names.len()],
     };
     let each = names.into_iter().zip(polls);
-    let each =
-        each.map(async |(name, poll)| (name, of_master(config, name, poll, &memory, kernel).await));
+    let each = each.map(async |(name, poll)| (name, of_master(config, name, poll, kernel).await));
     stream::iter(each).buffered(AT_ONCE).collect().await
 }
 
@@ -75,22 +74,15 @@ async fn of_master(
     config: &Config,
     name: &str,
     poll: Result<Poll, Fault>,
-    memory: &Memory,
     kernel: &Snapshot<'_>,
 ) -> Truth {
     let mut standbys = None;
     let evidence = match poll {
         Ok(poll) => {
             standbys = poll.standbys().map(<[Standby]>::to_vec);
-            gather::of_poll(
-                config,
-                name,
-                &poll,
-                Duration::ZERO,
-                memory,
-                (&Lines::default(), kernel),
-            )
-            .await
+            let lines = Lines::default();
+            let said = gather::master_of(config, &lines, name);
+            gather::of_poll(config, name, &poll, Duration::ZERO, said, (&lines, kernel)).await
         }
         Err(fault) => Err(fault),
     };
