@@ -4,11 +4,12 @@
 #
 #   examples/three-servers.sh                     installs what is missing, builds, runs
 #   examples/three-servers.sh --hook-only         the same without agents: Sentinel's calls alone
+#   examples/three-servers.sh --keep              leaves the servers up; says how to look and to remove them
 #   VIPSWITCH_BIN=FILE examples/three-servers.sh  runs that executable instead of building one
 #
 # Works as root, and as a user who may make user namespaces. The host's network stays as it is, and
-# nothing is left behind however this ends: all of it lives in namespaces that die with their first
-# process, and every file in a tmpfs inside them.
+# nothing is left behind however this ends, unless --keep asks for it: all of it lives in namespaces
+# that die with their first process, and every file in a tmpfs inside them.
 set -eEuo pipefail
 
 readonly MASTER=master8000 VIP=192.168.56.250 REDIS_PORT=8000 SENTINEL_PORT=6800
@@ -78,6 +79,7 @@ check_namespaces() {
 }
 
 mode=agents # or hook-only
+keep=no     # or yes
 sandbox=''
 
 end_sandbox() {
@@ -112,12 +114,44 @@ outside() {
     # The executable is handed over open, because /run, and what lies in it, is hidden inside.
     exec 3<"$binary"
     cd "$here/three-servers"
-    setpriv --pdeathsig KILL "${unshare[@]}" "$BASH" "$here/three-servers.sh" --inside "$mode" &
+    local -a inside=("${unshare[@]}" "$BASH" "$here/three-servers.sh" --inside "$mode" "$keep")
+    [[ $keep == no ]] || keep_up "${inside[@]}"
+    setpriv --pdeathsig KILL "${inside[@]}" &
     sandbox=$!
     local status=0
     wait "$sandbox" || status=$?
     exit "$status"
 }
+
+# Runs the sandbox in a session of its own, which outlives this process and the terminal, and tells
+# how to look into it once all is done.
+keep_up() {
+    local folder line='' status=0 user=''
+    # By a pipe without a name the sandbox says that it is done.
+    folder=$(mktemp -d)
+    mkfifo "$folder/done"
+    exec 4<>"$folder/done"
+    rm -r "$folder"
+    setsid "$@" &
+    sandbox=$!
+    until read -r -t 0.2 -u 4 line; do
+        kill -0 "$sandbox" 2>/dev/null && continue
+        wait "$sandbox" || status=$?
+        exit "$status"
+    done
+    [[ $(id -u) == 0 ]] || user=' --user --preserve-credentials'
+    heading 'To look into it:'
+    say "  look() { nsenter --target $sandbox$user --mount --net --pid=/proc/$sandbox/ns/pid_for_children /run/on \"\$@\"; }"
+    say '  look server1 vipswitch status'
+    say "  look server1 redis-cli -p $REDIS_PORT role"
+    say "  look $line"
+    say '  look client bash'
+    heading 'To remove it:'
+    say "  kill -KILL $sandbox"
+    exit 0
+}
+
+show_help() { sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 
 # --- inside: the servers, as root of private namespaces ------------------------------------------
 
@@ -357,6 +391,7 @@ INFO server")
                 echo "refused: ${reply%%$'"'\n'"'*}"
             fi
         done' "$VIP" "$REDIS_PORT" >/run/client/writes &
+    writer=$!
 }
 
 # Prints the first write that a host has answered since a time: first_write_by HOST SINCE
@@ -624,19 +659,49 @@ inside() {
         run_shown "$host" status
     done
     say
+    [[ $keep == no ]] || stay_up
     say "${green}Done.${plain} Nothing is left behind. To set it up for real: examples/three-servers/README.md"
 }
 
-case ${1:-} in
-'') outside ;;
---hook-only)
-    mode=hook-only
-    outside
-    ;;
---inside)
-    mode=$2
-    inside
-    ;;
--h | --help) sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" ;;
-*) abort "unknown argument: $1" 'It takes --hook-only, or none; --help tells more.' ;;
-esac
+# Writes /run/on, which runs a command on a host, and stays: with this process all of it ends.
+stay_up() {
+    local host log=agent.log
+    [[ $mode == agents ]] || log=vipswitch.log
+    # The writes would fill the tmpfs.
+    kill "$writer"
+    {
+        echo '#!/usr/bin/env bash'
+        echo "# Runs a command on a host: on HOST COMMAND..."
+        echo "export VIPSWITCH_CONFIG=$VIPSWITCH_CONFIG REDISCLI_AUTH=$REDISCLI_AUTH PATH=/run/bin:\$PATH"
+        # shellcheck disable=SC2016
+        echo 'case ${1:-} in'
+        for host in "${SERVERS[@]}" client; do echo "$host) pid=${pid[$host]} ;;"; done
+        echo "*) echo 'on ${SERVERS[*]} client: which?' >&2 && exit 2 ;;"
+        echo 'esac'
+        # shellcheck disable=SC2016
+        echo 'exec nsenter --target "$pid" --mount --net -- "${@:2}"'
+    } >/run/on
+    chmod 755 /run/on
+    say "${green}Done.${plain} The servers stay up, without the client's writes."
+    echo "server1 tail /run/var/log/redis/$log" >&4
+    exec 4>&-
+    trap - ERR
+    # As the first process of its namespace it has to wait for what ends here.
+    sleep infinity &
+    until wait "$!"; do :; done
+}
+
+action=outside
+for argument; do
+    case $argument in
+    --hook-only) mode=hook-only ;;
+    --keep) keep=yes ;;
+    --inside)
+        mode=$2 keep=$3 action=inside
+        break
+        ;;
+    -h | --help) action=show_help ;;
+    *) abort "unknown argument: $argument" 'It takes --hook-only and --keep, or none; --help tells more.' ;;
+    esac
+done
+"$action"

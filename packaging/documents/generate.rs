@@ -109,6 +109,7 @@ fn options(verb: &Command, wanted: impl Fn(&clap::Arg) -> bool) -> io::Result<St
         .version("@VERSION@")
         .disable_version_flag(true)
         .disable_help_flag(true)
+        .allow_missing_positional(verb.is_allow_missing_positional_set())
         .args(picked.map(|argument| argument.global(false)));
     let mut bytes = Vec::new();
     Man::new(alone).render_options_section(&mut bytes)?;

@@ -93,7 +93,7 @@ pub async fn ask(request: &Request, until: Instant) -> Result<Reply, Unserved> {
 }
 
 /// Asks the agent what it knows of these masters, of every one if none is named. `config` is the file of the
-/// configuration.
+/// configuration; empty, the agent may have any.
 ///
 /// # Errors
 ///

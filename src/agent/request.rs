@@ -21,7 +21,8 @@ pub struct Request {
     /// The masters that it is about; every configured one if none is given.
     #[serde(default)]
     pub masters: Vec<String>,
-    /// The file that the asker would read its configuration from, absolute: an agent with another file refuses.
+    /// The file that the asker would read its configuration from, absolute: an agent with another file refuses. What it
+    /// knows it tells also where no file is given.
     #[serde(default)]
     pub config: PathBuf,
     /// How the answer is to be told.

@@ -18,6 +18,7 @@ impl World {
         Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            config: self.config.path.to_string_lossy().into_owned(),
             uptime: now.as_secs_f64(),
             masters: core
                 .masters()

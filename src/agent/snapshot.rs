@@ -9,6 +9,9 @@ pub struct Snapshot {
     pub version: String,
     /// The number of its process.
     pub pid: u32,
+    /// The file of its configuration; empty from an older agent.
+    #[serde(default)]
+    pub config: String,
     /// How long it has been running, in seconds.
     pub uptime: f64,
     /// The masters, by name.

@@ -10,14 +10,27 @@ With an agent on this host the agent does it, and refuses where the Sentinels na
 --force is given. Without an agent it is done whatever the Sentinels say, with --force or without.
 
 Example:
-  vipswitch bind master8000";
+  vipswitch bind master8000
+
+Exit codes: 0 it is here, 1 it may work later, 2 it is refused, or cannot work as it stands.";
 
 pub(super) const UNBIND: &str = "\
 With an agent on this host the agent does it, and refuses where the Sentinels name this host, unless
 --force is given. Without an agent it is done whatever the Sentinels say, with --force or without.
 
 Example:
-  vipswitch unbind master8000 --dry-run";
+  vipswitch unbind master8000 --dry-run
+
+Exit codes: 0 it is not here, 1 it may work later, 2 it is refused, or cannot work as it stands.";
+
+pub(super) const ANNOUNCE: &str = "\
+A VIP that is not here is not announced.
+
+Example:
+  vipswitch announce
+  vipswitch announce --for 10s   who answers, and who else claims it
+
+Exit codes: 0 done, also where nothing is here, 1 it may work later, 2 it cannot as it stands.";
 
 pub(super) const SYNC: &str = "\
 The VIP belongs here exactly if a majority of the Sentinels names a Redis of this host, and that
@@ -48,7 +61,9 @@ Example:
   vipswitch maintenance master8000 on --for 30m
   vipswitch maintenance master8000 off
 
-It outlives the agent, and no reboot.";
+It outlives the agent, and no reboot.
+
+Exit codes: 0 it holds, or is over, 1 it may work later, 2 there is no agent, or it cannot as it stands.";
 
 pub(super) const AGENT: &str = "\
 Systemd runs it, by vipswitch-agent.service.

@@ -13,7 +13,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use self::detached::{
     ANNOUNCER, Announcer, Detached, SITE_COMMAND, SiteCommand, TICKLER, Tickler,
 };
-use self::help::{AGENT, BIND, CHECK, FAILOVER, HELP, MAINTENANCE, STATUS, SYNC, UNBIND, USAGE};
+use self::help::{
+    AGENT, ANNOUNCE, BIND, CHECK, FAILOVER, HELP, MAINTENANCE, STATUS, SYNC, UNBIND, USAGE,
+};
 use self::times::{duration, long_duration};
 use crate::exit::Fault;
 use crate::failover::{self, Failover};
@@ -116,10 +118,11 @@ pub struct Planned {
 
 /// What `maintenance` is about.
 #[derive(Args, Clone, Debug)]
+#[command(allow_missing_positional = true)]
 pub struct Maintenance {
-    /// The master-name, as in sentinel.conf
+    /// The master-name, as in sentinel.conf; may be left out where only one is configured
     #[arg(value_name = "MASTER")]
-    pub master: String,
+    pub master: Option<String>,
     /// Whether it begins or ends
     #[arg(value_name = "on|off", hide_possible_values = true)]
     pub switch: Switch,
@@ -161,7 +164,7 @@ pub enum Verb {
     #[command(after_help = UNBIND)]
     Unbind(Ordered),
     /// Announce again what this host holds
-    #[command(after_help = "Example:\n  vipswitch announce")]
+    #[command(after_help = ANNOUNCE)]
     Announce(Announce),
     /// Tell who is master, who holds the VIP, and who else claims it
     #[command(after_help = STATUS)]
@@ -396,6 +399,21 @@ mod tests {
         ] {
             assert!(matches!(parse(&words(line)), Err(Stop::Clap(_))), "{line}");
         }
+    }
+
+    #[test]
+    fn a_maintenance_may_be_about_the_only_master() {
+        for (line, name) in [("maintenance on", None), ("maintenance m on", Some("m"))] {
+            let Ok(Command::Operator(Cli {
+                verb: Verb::Maintenance(of),
+                ..
+            })) = parse(&words(line))
+            else {
+                panic!("{line}")
+            };
+            assert_eq!((of.master.as_deref(), of.switch), (name, Switch::On));
+        }
+        assert!(parse(&words("maintenance m")).is_err());
     }
 
     #[test]

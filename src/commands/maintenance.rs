@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 ///
-/// No agent, an agent that does not answer, or a master that is not configured.
+/// No agent, an agent that does not answer, a master that is not configured, or none named of several.
 pub(super) async fn run(
     of: &Maintenance,
     options: &Options,
@@ -27,17 +27,20 @@ pub(super) async fn run(
         let text = "--for goes with on: off ends the maintenance at once";
         return Err(Fault::permanent(text).into());
     }
-    let masters = [of.master.clone()];
-    load(options, &masters, started).await?;
+    let config = load(options, of.master.as_slice(), started).await?;
+    let name = match &of.master {
+        Some(name) => name,
+        None => config.only_master()?,
+    };
     if options.dry_run {
         let what = if on { "begin" } else { "end" };
-        let text = format!("{}: would {what} the maintenance", escape(&of.master));
+        let text = format!("{}: would {what} the maintenance", escape(name));
         print(&(printable(&text) + "\n")).await?;
         return Ok(Exit::Done);
     }
     let seconds = of.time.map(|time| time.as_secs());
     let verb = Verb::Maintenance { on, seconds };
-    match with_agent::ask(verb, &masters, options, Instant::now() + PATIENCE).await {
+    match with_agent::ask(verb, &[name.to_owned()], options, Instant::now() + PATIENCE).await {
         Ok(reply) => with_agent::tell(&reply).await,
         Err(unserved) => Err(fault(&unserved).into()),
     }

@@ -1,13 +1,16 @@
 //! What the commands leave to a living agent. Without an agent, and where it refuses, they do their own work.
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{config_path, print};
+use super::{config_path, load, print};
 use crate::agent::client::{self, Unserved};
 use crate::agent::request::{Reply, Request, Telling, Verb};
 use crate::agent::snapshot::Snapshot;
 use crate::cli::Options;
-use crate::exit::Exit;
+use crate::config::Target;
+use crate::exit::{Exit, Fault};
 use crate::log;
 use crate::text::{escape, printable};
 
@@ -52,11 +55,18 @@ pub(super) async fn carry_out(
     if options.dry_run {
         return None;
     }
+    let is_order = matches!(verb, Verb::Bind { .. } | Verb::Unbind { .. });
     match ask(verb, masters, options, Instant::now() + PATIENCE).await {
         Ok(reply) => Some(tell(&reply).await),
         // What this user may not do is the kernel's to say.
         Err(Unserved::NoAgent | Unserved::NotAllowed) => None,
         Err(unserved) => {
+            if is_order
+                && matches!(unserved, Unserved::Refused(_))
+                && let Some(fault) = served_otherwise(masters, options).await
+            {
+                return Some(Err(fault.into()));
+            }
             if !options.quiet {
                 log::stderr(&format!("{unserved}; going on without it")).await;
             }
@@ -78,7 +88,16 @@ pub(super) async fn would_refuse(
     masters: &[String],
     options: &Options,
 ) -> Option<Exit> {
-    let known = known(masters, options).await?;
+    let until = Instant::now() + LOOK;
+    let known = match client::snapshot(masters, &config_path(options), until).await {
+        Ok(known) => known,
+        Err(Unserved::Refused(_)) => {
+            let fault = served_otherwise(masters, options).await?;
+            log::stderr(&format!("this would be refused: {fault}")).await;
+            return Some(Exit::from(fault.kind));
+        }
+        Err(_) => return None,
+    };
     let against = if is_bind { "elsewhere" } else { "here" };
     let mut refused = None;
     for master in known.masters {
@@ -93,6 +112,36 @@ pub(super) async fn would_refuse(
         }
     }
     refused
+}
+
+/// Returns why an order about these masters would not last: the agent has another configuration, in which one of their
+/// VIPs is. It would put right within a second what is done here.
+async fn served_otherwise(masters: &[String], options: &Options) -> Option<Fault> {
+    let any = Path::new("");
+    let agent = client::snapshot(&[], any, Instant::now() + LOOK)
+        .await
+        .ok()?;
+    let config = load(options, masters, Instant::now()).await.ok()?;
+    let is_same = || fs::canonicalize(&agent.config).ok() == fs::canonicalize(&config.path).ok();
+    if agent.config.is_empty() || is_same() {
+        return None;
+    }
+    let targets = Target::of(&config, masters).ok()?;
+    let served = agent.masters.iter().flat_map(|master| &master.vips);
+    let served: Vec<&str> = served.map(|vip| vip.address.as_str()).collect();
+    let vip = targets
+        .iter()
+        .map(|target| target.vip.address.to_string())
+        .find(|vip| served.contains(&vip.as_str()))?;
+    let (ours, its) = (config.path.to_string_lossy(), escape(&agent.config));
+    let text = format!(
+        "the agent of this host serves {vip} by {its}, not by {}: it would undo at once what differs from that",
+        escape(&ours)
+    );
+    let remedy = format!(
+        "Give the order to the agent: --config {its}. Or stop it: systemctl stop vipswitch-agent"
+    );
+    Some(Fault::permanent(text).remedy(remedy))
 }
 
 /// Prints an answer.

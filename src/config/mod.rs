@@ -270,6 +270,22 @@ impl Config {
         })
     }
 
+    /// Returns the name of the only master.
+    ///
+    /// # Errors
+    ///
+    /// Several masters are permanent, and named.
+    pub fn only_master(&self) -> Result<&str, Fault> {
+        let mut names = self.masters.keys();
+        if let (Some(name), None) = (names.next(), names.next()) {
+            return Ok(name);
+        }
+        let names: Vec<String> = self.masters.keys().map(|name| escape(name)).collect();
+        let text = "several masters are configured and none is named";
+        let remedy = format!("Name the one that is meant, of {}.", names.join(", "));
+        Err(Fault::permanent(text).remedy(remedy))
+    }
+
     /// Returns whether `[hosts]` gives one of these to the host of this name, `own`, or to another; `None`
     /// where it names none of them.
     pub fn is_own(&self, named: &[Host], own: &str) -> Option<bool> {

@@ -184,10 +184,58 @@ fn maintenance_elsewhere_without_an_agent_or_of_no_master_says_so() {
     agent
         .beside("maintenance master8000 off --for 1m")
         .fails(2, &["--for goes with on"]);
+    // The only one need not be named; of several they are.
+    let only = agent.beside("maintenance on --json").success();
+    assert!(
+        only.contains(r#""master":"master8000","maintenance":true"#),
+        "{only}"
+    );
+    let lab = site.lab();
+    let several =
+        "[masters.a]\nvip = \"192.168.56.251/24\"\n[masters.b]\nvip = \"192.168.56.252/24\"\n";
+    let file = lab.file("several.toml", several).display().to_string();
+    let several = agent.beside(&format!("maintenance on --config {file}"));
+    several.fails(2, &["none is named", "of a, b."]);
     let alone = site
         .host("server1")
         .vipswitch(["maintenance", "master8000", "on"]);
     alone.fails(2, &["no agent is running", "Sentinel decides"]);
+}
+
+#[test]
+fn an_order_by_another_configuration_about_a_vip_of_the_agents_is_refused_and_says_so_before() {
+    let site = Site::new(&[MASTER_8000]);
+    let agent = Agent::start(&site, "server1");
+    let sentinel = "[sentinel]\naddress = \"127.0.0.1:6800\"\n";
+    let file = |name: &str, vip: &str| {
+        let text = format!("[masters.master8000]\nvip = \"{vip}/24\"\n{sentinel}");
+        site.lab().file(name, text).display().to_string()
+    };
+    let host = site.host("server1");
+    // The same VIP: the agent would undo it within a second, --force or not.
+    let same = file("same.toml", MASTER_8000.vip);
+    for words in ["unbind", "unbind --force", "unbind --dry-run"] {
+        let run = agent.beside(&format!("{words} --config {same}"));
+        run.fails(
+            2,
+            &[
+                "the agent of this host serves 192.168.56.250 by ",
+                "--config ",
+            ],
+        );
+        assert!(host.has(MASTER_8000.bound), "{words}");
+    }
+    // A VIP that it does not have is none of its business.
+    let other = file("other.toml", "192.168.56.251");
+    let run = agent.beside(&format!("bind --config {other}"));
+    assert!(run.stderr.contains("; going on without it"), "{run}");
+    assert!(host.has("192.168.56.251/32@eth1"), "{run}");
+    agent.beside(&format!("unbind --config {other}")).success();
+    let text = agent.beside(&format!("status --config {other}")).success();
+    assert!(
+        text.contains("agent: the agent refuses: its configuration is "),
+        "{text}"
+    );
 }
 
 #[test]

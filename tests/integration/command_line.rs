@@ -241,6 +241,10 @@ fn help_shows_the_ways_to_run_it_and_every_command_has_an_example() {
             plain(&[verb, "--help"]).contains(&format!("Example:\n  vipswitch {verb}")),
             "{verb}"
         );
+        if verb != "completions" {
+            let codes = plain(&[verb, "--help"]);
+            assert!(codes.contains("Exit codes: 0 "), "{verb}");
+        }
     }
     assert_eq!(
         plain(&["--version"]),

@@ -30,7 +30,6 @@ use crate::exit::{Exit, Fault};
 use crate::kernel::Netlink;
 use crate::redis::Lines;
 use crate::report::milliseconds;
-use crate::text::escape;
 
 /// How long it may take until a replica says master, or a Sentinel names it: a leader needs 0.2 to 1.2 s.
 const PROMOTION: Duration = Duration::from_secs(15);
@@ -45,11 +44,14 @@ pub(super) async fn run(of: &Planned, options: &Options, started: Started) -> an
         return from_this_host::run(of, options, started).await;
     }
     let config = load(options, of.master.as_slice(), started).await?;
-    let name = chosen(&config, of)?;
-    let mut told = Told::new(&name, options);
+    let name = match &of.master {
+        Some(name) => name,
+        None => config.only_master()?,
+    };
+    let mut told = Told::new(name, options);
     let verb = Verb {
         config: &config,
-        name: &name,
+        name,
         of,
         options,
         netlink: Netlink::open()?,
@@ -57,19 +59,6 @@ pub(super) async fn run(of: &Planned, options: &Options, started: Started) -> an
     };
     let ended = LocalSet::new().run_until(verb.carry_out(&mut told)).await;
     told.end(ended, (options, started.elapsed())).await
-}
-
-fn chosen(config: &Config, of: &Planned) -> Result<String, Fault> {
-    let mut names = config.masters.keys();
-    match (&of.master, names.next(), names.next()) {
-        (Some(name), ..) | (None, Some(name), None) => Ok(name.clone()),
-        _ => {
-            let names: Vec<String> = config.masters.keys().map(|name| escape(name)).collect();
-            let text = "several masters are configured and none is named";
-            let remedy = format!("Name the one that is meant, of {}.", names.join(", "));
-            Err(Fault::permanent(text).remedy(remedy))
-        }
-    }
 }
 
 /// The verb at work.
