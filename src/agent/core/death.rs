@@ -9,6 +9,7 @@ use super::{Own, Time};
 use crate::agent::snapshot::Replica;
 use crate::config::OnRedisDeath;
 use crate::evidence::{Role, Site};
+use crate::exit::{Fault, Kind};
 
 /// The shortest `down-after-milliseconds` with which a failover is asked for: below that a fresh master is taken for
 /// down before its Sentinels have connected to it.
@@ -38,6 +39,8 @@ pub(super) struct Alive {
     run_id: Option<String>,
     /// When its connection ended, if it has.
     ended: Option<Time>,
+    /// Whether it has refused to tell more since: its replicas may be far behind by now.
+    withholds: bool,
 }
 
 impl Alive {
@@ -50,6 +53,7 @@ impl Alive {
             at: self.at,
             since: self.ended.unwrap_or(now),
             near: self.near.clone(),
+            withheld: self.withholds,
         })
     }
 
@@ -71,16 +75,20 @@ impl Alive {
                 .collect(),
             run_id: own.run_id.clone(),
             ended: None,
+            withholds: false,
         })
     }
 
-    /// Notes that it says nothing any more. Returns its death, if it is one.
-    pub(super) fn silent(&mut self, is_gone: bool, now: Time) -> Option<Died> {
+    /// Notes that it says nothing any more, and why. Returns its death, if it is one.
+    pub(super) fn silent(&mut self, why: &Fault, is_gone: bool, now: Time) -> Option<Died> {
         let since = *self.ended.get_or_insert(now);
+        // A password, a right or a certificate is wrong, while it takes writes.
+        self.withholds |= why.kind == Kind::Permanent;
         is_gone.then(|| Died {
             at: self.at,
             since,
             near: self.near.clone(),
+            withheld: self.withholds,
         })
     }
 }
@@ -93,6 +101,8 @@ pub(super) struct Died {
     pub(super) since: Time,
     /// Its replicas that have nearly all.
     pub(super) near: Vec<String>,
+    /// Whether it had refused to tell more for a while.
+    pub(super) withheld: bool,
 }
 
 /// What is done about it.
@@ -155,6 +165,8 @@ pub(super) struct Situation<'a> {
     pub(super) ago: Duration,
     /// How many of its replicas have nearly all.
     pub(super) near: usize,
+    /// Whether it had refused to tell of them for a while.
+    pub(super) withheld: bool,
     /// Whether the last failover was not long ago.
     pub(super) is_quiet: bool,
 }
@@ -169,6 +181,7 @@ pub(super) enum Why {
     Promoting,
     ShortDownAfter,
     TooLate,
+    Withheld,
     NoReplica,
     TooSoon,
 }
@@ -183,6 +196,9 @@ impl fmt::Display for Why {
             Why::Promoting => "a failover goes on",
             Why::ShortDownAfter => "down-after-milliseconds is less than 2000, or not known",
             Why::TooLate => "it will decide itself before anybody else could",
+            Why::Withheld => {
+                "it did not tell this agent of itself any more, for want of a password, a right or a certificate"
+            }
             Why::NoReplica => "no replica was connected that had nearly all",
             Why::TooSoon => "the last failover was less than 60 s ago",
         })
@@ -204,6 +220,7 @@ pub(super) fn speaks_against(now: &Situation<'_>) -> Option<Why> {
         (now.is_promoting, Why::Promoting),
         (down_after < SHORTEST, Why::ShortDownAfter),
         (now.ago + AHEAD >= down_after, Why::TooLate),
+        (now.withheld, Why::Withheld),
         (now.near == 0, Why::NoReplica),
         (now.is_quiet, Why::TooSoon),
     ];
