@@ -46,7 +46,7 @@ impl World {
             ways: &ways,
             terms: Terms {
                 needed,
-                leaving: dead.addresses.clone(),
+                leaving: election::leaving(&dead, &ways, &self.config, &self.netlink).await,
                 is_here: true,
                 near: Some(near),
                 ahead: Some(AHEAD),
@@ -56,7 +56,7 @@ impl World {
             step: QUICK,
         };
         let began = self.now();
-        let asked = election::hold(&request, &self.lines, async |_: Progress| {}).await;
+        let asked = election::hold(&request, &self.lines, async |_: Progress| Ok(())).await;
         let asked = match asked {
             Ok(plan) => {
                 let who = ways[plan.asked].endpoint.to_string();

@@ -113,9 +113,9 @@ pub struct Replica {
     pub lag: Option<u64>,
     /// How many bytes it is behind.
     pub behind: u64,
-    /// Whether it waits for the master's data, or is being sent it; not for those who ask.
-    #[serde(skip)]
-    pub is_being_filled: bool,
+    /// Whether it has the master's data and takes what comes: not while a full synchronization goes on.
+    #[serde(default)]
+    pub online: bool,
 }
 
 /// A Sentinel's word.

@@ -97,6 +97,36 @@ fn a_sentinel_of_another_host_is_elected_in_an_epoch_that_is_new_to_all() {
 }
 
 #[test]
+fn the_sentinel_of_the_masters_host_is_known_by_any_address_of_that_host() {
+    // Each host has two addresses; the Sentinels are asked on the second, and "bb" is on the master's host.
+    let second = |look: &mut Look| {
+        let at = |text: &str| text.replace("10.0.0.", "10.9.0.");
+        look.address = Some(at(&look.address.unwrap().to_string()).parse().unwrap());
+        look.who = at(&look.who);
+    };
+    let elected = |leaving: &[&str], listed: &str| {
+        let plan = with(|terms, looks| {
+            terms.leaving = leaving.iter().map(|at| at.parse().unwrap()).collect();
+            each(looks, |look| {
+                second(look);
+                for one in &mut look.sentinels {
+                    one.at = match one.run_id.as_deref() {
+                        Some("aa") => listed.to_owned(),
+                        _ => one.at.replace("10.0.0.", "10.9.0."),
+                    };
+                }
+            });
+        });
+        plan.unwrap().run_id
+    };
+    // Nothing tells that it is there.
+    assert_eq!(elected(&["10.0.0.2"], "10.9.0.2:26379"), "aa");
+    // The kernel or the configuration does, or the others know it by the first address.
+    assert_eq!(elected(&["10.0.0.2", "10.9.0.2"], "10.9.0.2:26379"), "bb");
+    assert_eq!(elected(&["10.0.0.2"], "10.0.0.2:26379"), "bb");
+}
+
+#[test]
 fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
     let refused = |change: &dyn Fn(&mut Terms, &mut [Option<Look>])| with(change).unwrap_err();
     let of_one =

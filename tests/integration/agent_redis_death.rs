@@ -2,7 +2,7 @@
 
 use crate::common::eventually;
 use crate::common::redis::deaths::NEVER;
-use crate::common::redis::{MASTER_8000, Master, Site};
+use crate::common::redis::{MASTER_8000, Master, Site, address};
 
 const M: Master = MASTER_8000;
 
@@ -69,6 +69,38 @@ fn a_redis_that_is_killed_while_a_child_of_it_saves_is_failed_over_and_its_clien
     site.settles(&M, heir);
     assert_eq!(blocked.end(), "Connection reset by peer");
     assert_eq!((site.promotions(), site.asked()), (1, 1));
+}
+
+#[test]
+fn replicas_without_data_are_not_promoted_in_its_place() {
+    let site = with_slow_sentinels();
+    // It sends them nothing for as long as this lasts.
+    let slowly = ["config", "set", "rdb-key-save-delay", "100000000"];
+    let to_disk = ["config", "set", "repl-diskless-sync", "no"];
+    for words in [&slowly[..], &to_disk, &["set", "key", "value"]] {
+        site.ask("server1", M.port, words).unwrap();
+    }
+    for server in ["server2", "server3"] {
+        site.kill_redis(&M, server);
+        // With what it got at first it would need the rest only.
+        std::fs::remove_file(site.dir().join(format!("{server}-8000/dump.rdb"))).unwrap();
+        site.restart(&M, server);
+    }
+    let waits = |server: &str| {
+        let info = ["-p", "8000", "info", "replication"];
+        let said = site.host("server1").run("redis-cli", info);
+        let listed = format!("ip={},port=8000,state=wait_bgsave", address(server));
+        said.contains(&listed)
+    };
+    eventually("both wait for their data", || {
+        let known = site.agent("server1").unwrap();
+        let replicas = known["masters"][0]["replicas"].as_array().unwrap();
+        let mut replicas = replicas.iter();
+        waits("server2") && waits("server3") && replicas.all(|one| one["online"] == false)
+    });
+    site.kill_redis(&M, "server1");
+    site.sentinel_decides("no replica was connected that had nearly all");
+    assert_eq!((site.promotions(), site.asked()), (0, 0));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is looked at before a planned failover: the Sentinels, the master's Redis and its replicas, this host's agent.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -11,8 +11,8 @@ use crate::agent::snapshot;
 use crate::cli::Options;
 use crate::commands::with_agent;
 use crate::config::Config;
-use crate::election::near::as_listed;
-use crate::election::{self, Look, Request, Terms};
+use crate::election::names;
+use crate::election::{self, Looked, Request, Terms};
 use crate::evidence::{Ballot, Evidence, Site};
 use crate::exit::Fault;
 use crate::failover::Endpoint;
@@ -54,8 +54,10 @@ pub(super) struct Known {
     pub(super) over: u64,
     /// The replicas that have caught up, as the Sentinels name them.
     pub(super) near: Vec<String>,
-    /// What each Sentinel says; `None` where it did not answer.
-    pub(super) looks: Vec<Option<Look>>,
+    /// What each Sentinel says.
+    pub(super) looked: Looked,
+    /// The addresses of the master's host.
+    leaving: Vec<IpAddr>,
     /// What this host's agent knows of this master.
     pub(super) agent: Option<snapshot::Master>,
 }
@@ -76,7 +78,8 @@ impl Known {
         let poll = polls.remove(0)?;
         let snapshot = Snapshot::new(netlink);
         let on = (lines, &snapshot);
-        let evidence = gather::of_poll(config, name, &poll, Duration::ZERO, &memory, on).await?;
+        let said = gather::master_of(config, lines, name);
+        let evidence = gather::of_poll(config, name, &poll, Duration::ZERO, said, on).await?;
         let ballot = evidence.ballot.clone().unwrap_or_default();
         let master = winner(&ballot)?;
         let way = way(config, name, (&master, &evidence))?;
@@ -88,11 +91,14 @@ impl Known {
             state: Err(format!("the address of {} is not known", master.endpoint)),
             over: 0,
             near: Vec::new(),
-            looks: Vec::new(),
+            looked: Looked::default(),
+            leaving: Vec::new(),
             agent: agent(name, options).await,
             master,
         };
-        known.looks = election::look(&known.request(name, None), lines).await;
+        let ways = known.poll.ways();
+        known.leaving = election::leaving(&known.master, ways, config, netlink).await;
+        known.looked = election::look(&known.request(name, None), lines).await;
         if let Some(way) = known.way.clone() {
             let (state, near) = known.caught_up(&way, name).await;
             (known.state, known.near) = (state, near);
@@ -108,7 +114,7 @@ impl Known {
             ways: self.poll.ways(),
             terms: Terms {
                 needed: self.needed,
-                leaving: self.master.addresses.clone(),
+                leaving: self.leaving.clone(),
                 is_here: self.master.is_here(),
                 near,
                 ahead: None,
@@ -124,8 +130,8 @@ impl Known {
         let until = Instant::now() + NOTHING_CAME;
         while Instant::now() < until {
             sleep(PAUSE).await;
-            self.looks = election::look(&self.request(name, None), lines).await;
-            let looks = self.looks.iter().flatten();
+            self.looked = election::look(&self.request(name, None), lines).await;
+            let looks = self.looked.looks.iter().flatten();
             let newest = looks
                 .map(|look| look.vote.epoch.max(look.config_epoch))
                 .max();
@@ -137,7 +143,12 @@ impl Known {
     }
 
     fn has_begun(&self) -> bool {
-        let mut flags = self.looks.iter().flatten().flat_map(|look| &look.flags);
+        let mut flags = self
+            .looked
+            .looks
+            .iter()
+            .flatten()
+            .flat_map(|look| &look.flags);
         flags.any(|flag| flag == "failover_in_progress")
     }
 
@@ -149,7 +160,7 @@ impl Known {
             has_agent: self.agent.is_some(),
             is_here: self.master.is_here(),
             now,
-            down_after: self.poll.down_after(),
+            down_after: self.poll.soonest_down(),
         }
     }
 
@@ -168,17 +179,25 @@ impl Known {
                 }
             };
             let at_first = first.get_or_insert_with(|| state.clone()).offset;
-            let has_it = |one: &&Replica| one.online && one.offset >= at_first;
+            let has_it = |one: &&Replica| one.has_data() && one.offset >= at_first;
             let near: Vec<&Replica> = state.replicas.iter().filter(has_it).collect();
             let is_over = began.elapsed() >= CATCH_UP;
             if is_over || near.len() == state.replicas.len() && !near.is_empty() {
-                let shown = |one: &&Replica| Some(endpoint(&one.host, one.port).ok()?.to_string());
-                let told: Vec<String> = near.iter().filter_map(shown).collect();
-                let near = as_listed(&told, &self.looks, election::PATIENT).await;
+                let near = self.named(&near).await;
                 return (Ok(state), near);
             }
             sleep(PAUSE).await;
         }
+    }
+
+    /// Returns how the Sentinels name these replicas of the master.
+    async fn named(&self, replicas: &[&Replica]) -> Vec<String> {
+        let these = replicas.iter().filter_map(|one| {
+            let at = endpoint(&one.host, one.port).ok()?;
+            Some(at.to_string())
+        });
+        let these: Vec<String> = these.collect();
+        names::as_named(&these, &self.looked.replicas(), REDIS).await
     }
 
     /// Returns how many bytes a replica lacks that can be asked itself.

@@ -248,6 +248,7 @@ impl Site {
         for server in SERVERS {
             site.start_agent(server);
         }
+        site.wait_until_replicas_have_data("server1", 2);
         site
     }
 
@@ -256,6 +257,20 @@ impl Site {
     pub fn start_agent(&self, server: &str) {
         self.launch_agent(server);
         self.wait_for_agent(server);
+    }
+
+    /// Waits until a server's agent knows of so many replicas of each master that they have its data: until they
+    /// acknowledge, which they do once a second, none is failed over to at once.
+    #[track_caller]
+    pub fn wait_until_replicas_have_data(&self, server: &str, number: usize) {
+        eventually("the replicas have data", || {
+            let known = self.agent(server).expect("the agent answers");
+            let mut masters = known["masters"].as_array().unwrap().iter();
+            masters.all(|master| {
+                let replicas = master["replicas"].as_array().unwrap().iter();
+                replicas.filter(|one| one["online"] == true).count() >= number
+            })
+        });
     }
 
     /// Waits until a server's agent answers and knows where every VIP belongs.
