@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::common::eventually;
+use crate::common::redis::deaths::NEVER;
 use crate::common::redis::{MASTER_8000, Master, SENTINEL_PORT, SERVERS, Site};
 
 const M: Master = MASTER_8000;
@@ -96,35 +97,51 @@ fn a_wrong_password_of_redis_at_the_start_changes_nothing_and_is_mended_later() 
     all_recover(&site);
 }
 
-#[test]
-fn passwords_that_are_changed_while_agents_run_are_read_again() {
-    let site = site("word", "secret");
-    SERVERS.iter().for_each(|server| site.start_agent(server));
-    let watch = site.watch("server1");
+/// Changes the password of each Redis; whoever is connected is asked again.
+fn change_at_redis(site: &Site) {
     for server in SERVERS {
-        // One after the other, and whoever is connected is asked again.
         for words in [
             &["config", "set", "masterauth", "changed"][..],
             &["config", "set", "requirepass", "changed"],
         ] {
             assert_eq!(site.ask(server, M.port, words).unwrap(), "OK");
         }
+        let words = ["sentinel", "set", M.name, "auth-pass", "changed"];
+        assert_eq!(site.ask(server, SENTINEL_PORT, &words).unwrap(), "OK");
+    }
+    end_connections(site, M.port);
+}
+
+/// Changes the password of each Sentinel, likewise.
+fn change_at_sentinels(site: &Site) {
+    for server in SERVERS {
+        // One after the other.
         for words in [
-            &["sentinel", "set", M.name, "auth-pass", "changed"][..],
-            &["sentinel", "config", "set", "sentinel-pass", "changed"],
+            &["sentinel", "config", "set", "sentinel-pass", "changed"][..],
             &["acl", "setuser", "default", "resetpass", ">changed"],
         ] {
             assert_eq!(site.ask(server, SENTINEL_PORT, words).unwrap(), "OK");
         }
     }
+    end_connections(site, SENTINEL_PORT);
+}
+
+fn end_connections(site: &Site, port: u16) {
     for server in SERVERS {
-        for port in [M.port, SENTINEL_PORT] {
-            for kind in ["normal", "pubsub"] {
-                let words = ["client", "kill", "type", kind, "skipme", "yes"];
-                assert!(site.ask(server, port, &words).is_some());
-            }
+        for kind in ["normal", "pubsub"] {
+            let words = ["client", "kill", "type", kind, "skipme", "yes"];
+            assert!(site.ask(server, port, &words).is_some());
         }
     }
+}
+
+#[test]
+fn passwords_that_are_changed_while_agents_run_are_read_again() {
+    let site = site("word", "secret");
+    SERVERS.iter().for_each(|server| site.start_agent(server));
+    let watch = site.watch("server1");
+    change_at_redis(&site);
+    change_at_sentinels(&site);
     site.lab()
         .logged(&["by=agent", "stays as it is", "password"]);
     site.seconds_pass("server1", 3.0);
@@ -132,4 +149,67 @@ fn passwords_that_are_changed_while_agents_run_are_read_again() {
     password(&site, "redis.password", "changed");
     password(&site, "sentinel.password", "changed");
     all_recover(&site);
+}
+
+/// A Redis that dies while an agent lacks a password is left to Sentinel, for this reason; the VIP follows once the
+/// password is there.
+fn is_left_to_sentinel(change: impl Fn(&Site), file: &str, why: &str) {
+    let site = site("word", "secret");
+    SERVERS.iter().for_each(|server| site.start_agent(server));
+    site.down_after(NEVER);
+    change(&site);
+    site.lab()
+        .logged(&["by=agent", "stays as it is", "password"]);
+    eventually("the agent of the master's host does not know more", || {
+        let known = site.agent("server1").expect("the agent answers");
+        known["masters"][0]["why"].to_string().contains("password")
+    });
+    site.kill_redis(&M, "server1");
+    site.sentinel_decides(why);
+    let known = site.agent("server1").expect("the agent answers");
+    let told = known["masters"][0]["death"].as_str().unwrap();
+    assert!(told.contains(why), "{told}");
+    site.down_after(2_000);
+    eventually("Sentinel has promoted another", || {
+        site.masters(&M) == ["server2"]
+    });
+    password(&site, file, "changed");
+    site.settles(&M, "server2");
+    assert_eq!((site.promotions(), site.asked()), (1, 0));
+}
+
+#[test]
+fn a_redis_that_dies_while_the_agent_lacks_its_password_is_left_to_sentinel() {
+    let why = "it did not tell this agent of itself any more";
+    is_left_to_sentinel(change_at_redis, "redis.password", why);
+}
+
+#[test]
+fn a_redis_that_dies_while_the_agent_lacks_the_sentinels_password_is_left_to_sentinel() {
+    let why = "no majority of the Sentinels named a master";
+    is_left_to_sentinel(change_at_sentinels, "sentinel.password", why);
+}
+
+#[test]
+fn a_redis_that_dies_after_a_reload_with_the_new_passwords_is_failed_over_at_once() {
+    let site = site("word", "secret");
+    SERVERS.iter().for_each(|server| site.start_agent(server));
+    change_at_redis(&site);
+    change_at_sentinels(&site);
+    site.lab()
+        .logged(&["by=agent", "stays as it is", "password"]);
+    // Other files, which only the new configuration names.
+    let old = fs::read_to_string(site.dir().join("vipswitch.toml")).unwrap();
+    password(&site, "redis.new", "changed");
+    password(&site, "sentinel.new", "changed");
+    let new = old.replace("redis.password", "redis.new");
+    site.lab()
+        .config(&new.replace("sentinel.password", "sentinel.new"));
+    for server in SERVERS {
+        site.signal(&site.agent_pid(server), "HUP");
+    }
+    eventually("every agent hears and sees all", || {
+        SERVERS.iter().all(|server| is_well(&site, server))
+    });
+    site.is_failed_over_at_once(&M);
 }

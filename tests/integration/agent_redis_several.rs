@@ -8,7 +8,7 @@ use crate::common::redis::deaths::NEVER;
 use crate::common::redis::{Master, SERVERS, Site};
 
 /// How often a death is tried that a busy machine leaves to Sentinel.
-const TRIES: usize = 3;
+const TRIES: usize = 5;
 
 /// Returns so many masters with ports, names and VIPs one after another.
 fn masters(number: u16) -> Vec<Master> {
@@ -55,7 +55,7 @@ fn counts(site: &Site, master: &Master) -> (usize, usize) {
 }
 
 /// All that are on server1 die at the same moment, and each is failed over once. Returns how long that took until the
-/// last VIP was in its place, and whether nobody needed another round of votes, as on a busy machine they come too late.
+/// last VIP was in its place, and whether no vote was asked for in vain, as on a busy machine they come too late.
 fn all_die(number: u16) -> (Duration, bool) {
     let masters = masters(number);
     let site = site(&masters);
@@ -75,20 +75,26 @@ fn all_die(number: u16) -> (Duration, bool) {
     assert!(done.iter().all(|&it| it == (1, 1)), "{done:?}");
     let log = site.log();
     let is_left = log.iter().any(|line| line.contains("Sentinel decides"));
-    (took, !is_left)
+    // An election takes two epochs, and a Sentinel that finds one taken is asked again for one far above.
+    let epochs = log.iter().filter_map(|line| {
+        let (_, rest) = line.split_once(" was elected in epoch ")?;
+        rest.split(' ').next()?.parse().ok()
+    });
+    let newest: u16 = epochs.max().expect("an election");
+    (took, !is_left && newest < 2 * number)
 }
 
 /// More than there are tries of an epoch where nobody tells which ones are taken.
 #[test]
-fn six_that_die_at_the_same_moment_are_failed_over_once_each_without_a_second_round() {
-    assert!((0..TRIES).any(|_| all_die(6).1), "never in one round");
+fn six_that_die_at_the_same_moment_are_failed_over_once_each_without_a_vote_in_vain() {
+    assert!((0..TRIES).any(|_| all_die(6).1), "never without one");
 }
 
 #[test]
 #[ignore = "180 Redis, some minutes: cargo test --test integration agent_redis_several -- --ignored"]
 fn sixty_that_die_at_the_same_moment_are_failed_over_once_each() {
-    let (took, in_one_round) = all_die(60);
-    let text = format!("60 masters: the last VIP after {took:?}; in one round: {in_one_round}\n");
+    let (took, is_smooth) = all_die(60);
+    let text = format!("60 masters: the last VIP after {took:?}; no vote in vain: {is_smooth}\n");
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 

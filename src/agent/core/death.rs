@@ -9,6 +9,7 @@ use super::{Own, Time};
 use crate::agent::snapshot::Replica;
 use crate::config::OnRedisDeath;
 use crate::evidence::{Role, Site};
+use crate::exit::{Fault, Kind};
 
 /// The shortest `down-after-milliseconds` with which a failover is asked for: below that a fresh master is taken for
 /// down before its Sentinels have connected to it.
@@ -40,6 +41,8 @@ pub(super) struct Alive {
     heard: Time,
     /// When its connection ended, if it has.
     ended: Option<Time>,
+    /// Whether it has refused to tell more since: its replicas may be far behind by now.
+    withholds: bool,
     /// Whether this agent was stopped since.
     was_late: bool,
 }
@@ -55,12 +58,12 @@ impl Alive {
             at: self.at,
             since: self.ended.unwrap_or(now),
             near: self.near.clone(),
+            withheld: self.withholds,
         })
     }
 
     /// Returns what is kept of a Redis's words, if it says that it is the master.
     pub(super) fn of(at: SocketAddr, own: &Own, now: Time) -> Option<Alive> {
-        // One that has no data yet lacks little of a small stream, and never is late.
         let is_near = |replica: &&Replica| {
             let is_late = replica.lag.is_some_and(|lag| lag > LAG);
             replica.online && !is_late && replica.behind <= LITTLE
@@ -76,6 +79,7 @@ impl Alive {
             run_id: own.run_id.clone(),
             heard: now,
             ended: None,
+            withholds: false,
             was_late: false,
         })
     }
@@ -86,13 +90,16 @@ impl Alive {
         self.ended.get_or_insert(self.heard);
     }
 
-    /// Notes that it says nothing any more. Returns its death, if it is one.
-    pub(super) fn silent(&mut self, is_gone: bool, now: Time) -> Option<Died> {
+    /// Notes that it says nothing any more, and why. Returns its death, if it is one.
+    pub(super) fn silent(&mut self, why: &Fault, is_gone: bool, now: Time) -> Option<Died> {
         let since = *self.ended.get_or_insert(now);
+        // A password, a right or a certificate is wrong, while it takes writes.
+        self.withholds |= why.kind == Kind::Permanent;
         is_gone.then(|| Died {
             at: self.at,
             since,
             near: self.near.clone(),
+            withheld: self.withholds,
         })
     }
 }
@@ -105,6 +112,8 @@ pub(super) struct Died {
     pub(super) since: Time,
     /// Its replicas that have nearly all.
     pub(super) near: Vec<String>,
+    /// Whether it had refused to tell more for a while.
+    pub(super) withheld: bool,
 }
 
 /// What is done about it.
@@ -167,6 +176,8 @@ pub(super) struct Situation<'a> {
     pub(super) ago: Duration,
     /// How many of its replicas have nearly all.
     pub(super) near: usize,
+    /// Whether it had refused to tell of them for a while.
+    pub(super) withheld: bool,
     /// Whether the last failover was not long ago.
     pub(super) is_quiet: bool,
 }
@@ -181,6 +192,7 @@ pub(super) enum Why {
     Promoting,
     ShortDownAfter,
     TooLate,
+    Withheld,
     NoReplica,
     TooSoon,
 }
@@ -195,6 +207,9 @@ impl fmt::Display for Why {
             Why::Promoting => "a failover goes on",
             Why::ShortDownAfter => "down-after-milliseconds is less than 2000, or not known",
             Why::TooLate => "it will decide itself before anybody else could",
+            Why::Withheld => {
+                "it did not tell this agent of itself any more, for want of a password, a right or a certificate"
+            }
             Why::NoReplica => "no replica was connected that had nearly all",
             Why::TooSoon => "the last failover was less than 60 s ago",
         })
@@ -216,6 +231,7 @@ pub(super) fn speaks_against(now: &Situation<'_>) -> Option<Why> {
         (now.is_promoting, Why::Promoting),
         (down_after < SHORTEST, Why::ShortDownAfter),
         (now.ago + AHEAD >= down_after, Why::TooLate),
+        (now.withheld, Why::Withheld),
         (now.near == 0, Why::NoReplica),
         (now.is_quiet, Why::TooSoon),
     ];

@@ -26,12 +26,12 @@ impl Master {
             }
             return died;
         }
-        if own.role.is_ok() {
+        let Err(why) = &own.role else {
             self.alive.take_if(|alive| alive.at == at);
             return None;
-        }
+        };
         let alive = self.alive.as_mut().filter(|alive| alive.at == at)?;
-        let died = alive.silent(own.is_gone, now)?;
+        let died = alive.silent(why, own.is_gone, now)?;
         self.alive = None;
         Some(died)
     }
@@ -51,6 +51,7 @@ impl Master {
             down_after: self.soonest_down(),
             ago: now.saturating_sub(died.since),
             near: died.near.len(),
+            withheld: died.withheld,
             is_quiet: now < self.quiet_until,
         });
         let (Some(dead), None) = (winner, why_not) else {

@@ -305,6 +305,20 @@ fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
         agent.polled(1, facts([HERE; 3], Role::Master));
     };
     assert!(!dies(&late), "Sentinel is about to decide itself");
+    let refuses = |agent: &mut Agent| {
+        let own = Own {
+            role: Err(Fault::permanent("a wrong password")),
+            ..own(Role::Master)
+        };
+        agent.on(1, Event::OwnRedis(M.into(), at(), own));
+        agent.on(1, silent(false));
+    };
+    assert!(!dies(&refuses), "nobody knows what its replicas have");
+    let told_again = |agent: &mut Agent| {
+        refuses(agent);
+        agent.on(1, Event::OwnRedis(M.into(), at(), with_replicas(0, 0)));
+    };
+    assert!(dies(&told_again));
     let promotes = |agent: &mut Agent| drop(agent.on(1, promotes(AWAY)));
     assert!(!dies(&promotes), "a failover goes on");
     let maintenance = |until: u64| {
