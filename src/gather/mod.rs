@@ -2,6 +2,7 @@
 //! Says nothing about what follows from it.
 
 mod newest;
+mod patience;
 mod poll;
 pub mod remembered;
 mod servers;
@@ -25,27 +26,25 @@ use crate::place::Place;
 use crate::redis::{self, Lines, NoAnswer, Told, sentinel_fault, sentinel_server};
 
 pub use newest::newest;
-pub use poll::{Asked, Patience, Poll, Silence, Tried, count, poll, try_others};
-
-/// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to
-/// this host's Redis.
-const ROUND: Duration = Duration::from_millis(800);
+pub use patience::Patience;
+pub use poll::{Asked, Poll, Silence, Tried, count, poll, try_others};
 
 /// How long the hook waits for the Redis of this host, which can only object.
 const OWN_REDIS: Duration = Duration::from_millis(150);
 
-/// Returns what this host's Sentinel says of a master.
+/// Returns what this host's Sentinel says of a master, within this time.
 ///
 /// # Errors
 ///
 /// A Sentinel that cannot be asked is passing; files that cannot be used, and a refused password, are
 /// permanent. A master that it does not monitor is `None`.
-pub async fn master_of(
+async fn master_of(
     config: &Config,
     lines: &Lines,
     name: &str,
+    within: Duration,
 ) -> Result<Option<Endpoint>, Fault> {
-    let until = Instant::now() + SENTINEL_TIMEOUT;
+    let until = Instant::now() + within;
     let server = sentinel_server(config, until).await?;
     let left = until.saturating_duration_since(Instant::now());
     match redis::master_address(&server, lines, name, left).await {
@@ -265,7 +264,8 @@ pub async fn remember_new(config: &Config, names: &[&str]) {
 }
 
 /// Returns what is known about a master by the word of all Sentinels, and of its Redis on this host.
-/// `waited` is for how long the Sentinels have not been of one mind, `memory` what was known before the poll.
+/// `waited` is for how long the Sentinels have not been of one mind, `memory` what was known before the poll. Each
+/// answer may take as long as in the poll.
 ///
 /// # Errors
 ///
@@ -279,10 +279,12 @@ pub async fn of_poll(
     memory: &Memory,
     (lines, snapshot): (&Lines, &Snapshot<'_>),
 ) -> Result<Evidence, Fault> {
-    let finder = Finder::new(config, name, config.master(name)?, snapshot, ROUND).on(lines);
+    let (patience, master) = (poll.patience(), config.master(name)?);
+    let finder = Finder::new(config, name, master, snapshot, patience.round()).on(lines);
     let named = poll.named();
     let find = finder.find(&named, |_| true);
-    let (said, (sites, own_redis)) = join(master_of(config, lines, name), find).await;
+    let said = master_of(config, lines, name, patience.one_answer());
+    let (said, (sites, own_redis)) = join(said, find).await;
     let at = &config.sentinel.address;
     // Where it was silent in the poll, it may be so still.
     let said = match said {

@@ -8,6 +8,7 @@ use super::others::is_same;
 use crate::evidence::{Ballot, Evidence, Site, Vote};
 use crate::exit::Fault;
 use crate::failover::Endpoint;
+use crate::gather::patience::Patience;
 use crate::gather::remembered::{Known, Listed};
 use crate::gather::servers;
 use crate::gather::sites::{Named, endpoint};
@@ -42,6 +43,8 @@ pub struct Poll {
     fails_over: bool,
     /// How each Sentinel is asked, the local one first.
     pub(super) ways: Vec<Server>,
+    /// How long they were waited for.
+    pub(super) patience: Patience,
     /// Whether the local Sentinel said nothing.
     is_without_local: bool,
     /// The addresses that servers have of their own, of all masters of the poll.
@@ -162,6 +165,7 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
         vouched_for,
         votes,
         ways: Vec::new(),
+        patience: Patience::Full,
         addresses: BTreeMap::new(),
     }
 }
@@ -280,6 +284,11 @@ impl Poll {
     /// Returns how each Sentinel is asked, the local one first.
     pub fn ways(&self) -> &[Server] {
         &self.ways
+    }
+
+    /// Returns how long the Sentinels were waited for.
+    pub(in crate::gather) fn patience(&self) -> Patience {
+        self.patience
     }
 
     /// Returns whether a Sentinel says that it fails over.
