@@ -125,7 +125,7 @@ fn round(
     writers.wait_for(BETWEEN);
     let before = (site.promotions(), site.asked_in().len());
     let left = left_to_sentinel(site);
-    // The phase is what differs from death to death.
+    // No state to wait for: the phase is what differs from death to death.
     thread::sleep(Duration::from_millis(random.below(1000)));
     let died = Instant::now();
     match death {
