@@ -44,6 +44,9 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between attempts.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a try takes that is told of: a second one of that kind may take several seconds.
+const WORTH_A_WORD: Duration = Duration::from_secs(1);
+
 /// How many masters are settled at the same time: each has some files open.
 const AT_ONCE: usize = 32;
 
@@ -263,6 +266,7 @@ impl Shared<'_> {
         let give_up = self.started + PATIENCE;
         let mut pause = FIRST_PAUSE;
         let mut tries = Tries::default();
+        let mut is_told = false;
         loop {
             task.phases.tries += 1;
             self.announcements.begin();
@@ -297,8 +301,9 @@ impl Shared<'_> {
             if Instant::now() + pause > give_up {
                 return;
             }
-            // What passes within some tries is not worth a word.
-            if pause > LONGEST_PAUSE / 8 && pause <= LONGEST_PAUSE / 4 {
+            // What passes within some tries is not worth a word, unless they are long.
+            let is_long = began.elapsed() > WORTH_A_WORD || pause > LONGEST_PAUSE / 8;
+            if is_long && !std::mem::replace(&mut is_told, true) {
                 waiting(fault).await;
             }
             let took = began.elapsed();
