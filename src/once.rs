@@ -44,6 +44,9 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between attempts.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a try takes that is told of: a second one of that kind may take several seconds.
+const WORTH_A_WORD: Duration = Duration::from_secs(1);
+
 /// How many masters are settled at the same time: each has some files open.
 const AT_ONCE: usize = 32;
 
@@ -88,6 +91,23 @@ struct Shared<'a> {
     commands: Semaphore,
     /// Who is asked where this host's Sentinel is silent.
     memory: RefCell<Memory>,
+}
+
+/// What the tries of one task have met so far.
+struct Tries {
+    /// Since when the Sentinels have not been of one mind.
+    divided: Option<Instant>,
+    /// How long they are waited for.
+    patience: Patience,
+}
+
+impl Default for Tries {
+    fn default() -> Tries {
+        Tries {
+            divided: None,
+            patience: Patience::Full,
+        }
+    }
 }
 
 impl<'a> Run<'a> {
@@ -160,7 +180,7 @@ impl<'a> Run<'a> {
         let polls = match shared.entry {
             Entry::Sync => {
                 shared.memory.replace(Memory::read());
-                let polls = shared.poll(tasks).await;
+                let polls = shared.poll(tasks, Patience::Full).await;
                 if !shared.dry_run {
                     // Before commands that may take long; `check` says where this cannot be.
                     let _ = shared.memory.borrow_mut().write(shared.config);
@@ -245,7 +265,8 @@ impl Shared<'_> {
     ) {
         let give_up = self.started + PATIENCE;
         let mut pause = FIRST_PAUSE;
-        let mut divided = None;
+        let mut tries = Tries::default();
+        let mut is_told = false;
         loop {
             task.phases.tries += 1;
             self.announcements.begin();
@@ -254,7 +275,8 @@ impl Shared<'_> {
             // never closed, so that this does not fail.
             let turn = self.turns.acquire().await;
             let fresh = poll.take().filter(|_| before.elapsed() < STALE);
-            let attempt = self.attempt(task, fresh, &mut divided);
+            let began = Instant::now();
+            let attempt = self.attempt(task, fresh, &mut tries);
             // Enough to find out that the kernel does not answer.
             let hard = give_up.max(Instant::now()) + GRACE;
             match timeout_at(hard.into(), attempt).await {
@@ -279,11 +301,15 @@ impl Shared<'_> {
             if Instant::now() + pause > give_up {
                 return;
             }
-            // What passes within some tries is not worth a word.
-            if pause > LONGEST_PAUSE / 8 && pause <= LONGEST_PAUSE / 4 {
+            // What passes within some tries is not worth a word, unless they are long.
+            let is_long = began.elapsed() > WORTH_A_WORD || pause > LONGEST_PAUSE / 8;
+            if is_long && !std::mem::replace(&mut is_told, true) {
                 waiting(fault).await;
             }
+            let took = began.elapsed();
             sleep(pause).await;
+            let left = give_up.saturating_duration_since(Instant::now());
+            tries.patience = tries.patience.after(took, left);
             pause = (pause * 2).min(LONGEST_PAUSE);
             // What was looked up for the last attempt may have changed.
             self.engine.begin();
@@ -292,25 +318,22 @@ impl Shared<'_> {
 
     /// Asks the Sentinels about every master that is still to be tried. Not under the lock: a hook must not
     /// have to wait until a Sentinel that is out of reach is given up.
-    async fn poll(&self, tasks: &[Task<'_>]) -> Vec<Option<Result<Poll, Fault>>> {
+    async fn poll(
+        &self,
+        tasks: &[Task<'_>],
+        patience: Patience,
+    ) -> Vec<Option<Result<Poll, Fault>>> {
         let names = tasks
             .iter()
             .map(|task| task.pending().map(|outcome| outcome.master.as_str()));
         let names: Vec<Option<&str>> = names.collect();
         let wanted: Vec<&str> = names.iter().flatten().copied().collect();
         let memory = self.memory.borrow().clone();
-        let polls = match gather::poll(
-            self.config,
-            &wanted,
-            &memory,
-            Patience::Full,
-            &Lines::default(),
-        )
-        .await
-        {
-            Ok(polls) => polls,
-            Err(fault) => vec![Err(fault); wanted.len()],
-        };
+        let polls =
+            match gather::poll(self.config, &wanted, &memory, patience, &Lines::default()).await {
+                Ok(polls) => polls,
+                Err(fault) => vec![Err(fault); wanted.len()],
+            };
         let known = |poll: &Result<Poll, Fault>| poll.as_ref().ok().and_then(Poll::known);
         let found = wanted.iter().zip(&polls);
         let found = found.filter_map(|(name, poll)| Some((*name, known(poll)?)));
@@ -322,12 +345,12 @@ impl Shared<'_> {
             .collect()
     }
 
-    /// Tries once what is not done yet. `divided` is since when the Sentinels have not been of one mind.
+    /// Tries once what is not done yet.
     async fn attempt(
         &self,
         task: &mut Task<'_>,
         polled: Option<Result<Poll, Fault>>,
-        divided: &mut Option<Instant>,
+        tries: &mut Tries,
     ) -> Result<(), Fault> {
         let config = self.config;
         match self.entry {
@@ -351,7 +374,10 @@ impl Shared<'_> {
             Entry::Sync => {
                 let polled = match polled {
                     Some(polled) => Some(polled),
-                    None => self.poll(std::slice::from_ref(task)).await.pop().flatten(),
+                    None => {
+                        let task = std::slice::from_ref(task);
+                        self.poll(task, tries.patience).await.pop().flatten()
+                    }
                 };
                 let not_asked = || Err(Fault::passing("the Sentinels were not asked"));
                 let polled = polled.unwrap_or_else(not_asked)?;
@@ -360,10 +386,14 @@ impl Shared<'_> {
                     .first()
                     .map(|target| target.name)
                     .unwrap_or_default();
-                let waited = divided.map(|since| since.elapsed()).unwrap_or_default();
+                let waited = tries
+                    .divided
+                    .map(|since| since.elapsed())
+                    .unwrap_or_default();
                 let gather = async |snapshot: &Snapshot<'_>| {
                     let lines = Lines::default();
-                    let said = gather::master_of(config, &lines, name);
+                    let within = polled.patience().one_answer();
+                    let said = gather::master_of(config, &lines, name, within);
                     gather::of_poll(config, name, &polled, waited, said, (&lines, snapshot)).await
                 };
                 let settled = self.engine.settle(task, gather).await;
@@ -372,7 +402,8 @@ impl Shared<'_> {
                     .as_ref()
                     .and_then(|evidence| evidence.ballot.as_ref());
                 let waits = ballot.is_some_and(|ballot| ballot.waits_for_a_minority());
-                *divided = divided.or_else(|| Some(Instant::now())).filter(|_| waits);
+                let since = tries.divided.unwrap_or_else(Instant::now);
+                tries.divided = waits.then_some(since);
                 settled
             }
         }

@@ -2,6 +2,7 @@
 //! Says nothing about what follows from it.
 
 mod newest;
+mod patience;
 mod poll;
 pub mod remembered;
 mod servers;
@@ -29,16 +30,13 @@ use crate::place::Place;
 use crate::redis::{self, Lines, MasterAddress, NoAnswer, Told, sentinel_fault, sentinel_server};
 
 pub use newest::newest;
-pub use poll::{Asked, Patience, Poll, Silence, Tried, count, poll, try_others};
-
-/// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to
-/// this host's Redis.
-const ROUND: Duration = Duration::from_millis(800);
+pub use patience::Patience;
+pub use poll::{Asked, Poll, Silence, Tried, count, poll, try_others};
 
 /// How long the hook waits for the Redis of this host, which can only object.
 const OWN_REDIS: Duration = Duration::from_millis(150);
 
-/// Returns what this host's Sentinel says of a master.
+/// Returns what this host's Sentinel says of a master, within this time.
 ///
 /// # Errors
 ///
@@ -48,8 +46,9 @@ pub async fn master_of(
     config: &Config,
     lines: &Lines,
     name: &str,
+    within: Duration,
 ) -> Result<Option<Endpoint>, Fault> {
-    let until = Instant::now() + SENTINEL_TIMEOUT;
+    let until = Instant::now() + within;
     let server = sentinel_server(config, until).await?;
     let left = until.saturating_duration_since(Instant::now());
     named_by(
@@ -314,7 +313,7 @@ pub async fn remember_new(config: &Config, names: &[&str]) {
 
 /// Returns what is known about a master by the word of all Sentinels, and of its Redis on this host.
 /// `waited` is for how long the Sentinels have not been of one mind; `said` is what this host's Sentinel says now
-/// (see [`master_of`]).
+/// (see [`master_of`]). Each answer may take as long as in the poll.
 ///
 /// # Errors
 ///
@@ -328,7 +327,8 @@ pub async fn of_poll(
     said: impl Future<Output = Result<Option<Endpoint>, Fault>>,
     (lines, snapshot): (&Lines, &Snapshot<'_>),
 ) -> Result<Evidence, Fault> {
-    let finder = Finder::new(config, name, config.master(name)?, snapshot, ROUND).on(lines);
+    let (patience, master) = (poll.patience(), config.master(name)?);
+    let finder = Finder::new(config, name, master, snapshot, patience.round()).on(lines);
     let named = poll.named();
     let find = finder.find(&named, |_| true);
     let (said, (sites, own_redis)) = join(said, find).await;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
 
+use super::patience::ROUND;
 use super::remembered::Memory;
 use super::sites::Finder;
-use super::{Patience, Poll, ROUND, master_site, poll};
+use super::{Patience, Poll, master_site, poll};
 use crate::config::Config;
 use crate::evidence::{Evidence, OwnRedis, Word};
 use crate::exit::Fault;

@@ -71,7 +71,7 @@ async fn ends_bit_by_bit(listener: TcpListener) -> Instant {
         .write_all(format!("{role}{info}{info}").as_bytes())
         .await
         .unwrap();
-    // Longer than a connection that is no good one.
+    // The time is what this is about: longer than a connection that is no good one.
     sleep(Duration::from_millis(150)).await;
     let ended = Instant::now();
     drop(first);

@@ -1,5 +1,6 @@
 //! Many deaths of a master's Redis, each at another moment, and how long a writer was without an answer.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,6 +11,9 @@ use crate::common::redis::deaths::{KEYS, Keeps};
 use crate::common::redis::{MASTER_8000, Master, SERVERS, Site};
 
 const M: Master = MASTER_8000;
+
+/// When an agent may have a Sentinel elected again, if nothing has come of the first.
+const NOTHING_CAME: Duration = Duration::from_secs(5);
 
 /// How many writes are acknowledged before and after each.
 const BETWEEN: usize = 200;
@@ -47,14 +51,19 @@ impl Death {
     }
 }
 
+/// How long a master that is back waits before it sends its data to a replica, as in Redis 7's default.
+const SENDS_AFTER: Duration = Duration::from_secs(5);
+
 /// What came of one.
 struct Round {
+    death: Death,
     /// The writer's longest time without an answer, in milliseconds.
     outage: f64,
-    /// Until all Sentinels agreed, in milliseconds.
-    agreed: f64,
+    /// Until all Sentinels agreed.
+    agreed: Duration,
     promotions: usize,
-    asked: usize,
+    /// In which epochs a Sentinel was asked to fail over.
+    asked: Vec<u64>,
     /// Keys that every replica had, and the new master has not.
     missing: usize,
     /// Writes that the Redis acknowledged that had come back, and those of them after the VIP was released.
@@ -69,6 +78,23 @@ fn outage(writes: &[Write]) -> f64 {
     gaps.fold(0.0, f64::max) * 1e3
 }
 
+impl Round {
+    /// Returns whether the failover came before the Redis that was back could send its data to the others: on a busy
+    /// machine it may empty them first. With its log it has all keys itself.
+    fn nobody_was_emptied(&self) -> bool {
+        let has_all = matches!(self.death, Death::Stays | Death::Back(Keeps::Log, _));
+        has_all || self.agreed < SENDS_AFTER
+    }
+
+    /// Returns whether a Sentinel was asked more often than once for each epoch, or again although something had come
+    /// of the first request within [`NOTHING_CAME`].
+    fn was_asked_too_often(&self) -> bool {
+        let epochs: BTreeSet<&u64> = self.asked.iter().collect();
+        let is_again = self.asked.len() > 1 && self.agreed < NOTHING_CAME;
+        epochs.len() < self.asked.len() || is_again
+    }
+}
+
 /// How often Sentinel was left to decide so far.
 fn left_to_sentinel(site: &Site) -> usize {
     let log = site.log();
@@ -78,8 +104,8 @@ fn left_to_sentinel(site: &Site) -> usize {
     lines.count()
 }
 
-/// Kills the master's Redis on `from`; the one on `to` follows, unless Sentinel was left to decide, as on a busy machine
-/// its votes may come too late.
+/// Kills the master's Redis on `from`; the one on `to` follows. Returns `None` where Sentinel was left to decide, as on a
+/// busy machine its votes may come too late.
 fn round(
     site: &Site,
     (from, to): (&str, &str),
@@ -91,13 +117,15 @@ fn round(
         Death::Stays => Keeps::Nothing,
         Death::Back(keeps, _) => keeps,
     };
+    site.send_after(&M, to, Duration::ZERO);
+    site.send_after(&M, from, SENDS_AFTER);
     site.fill(&M, from, keeps);
     let ids = [from, to].map(|server| site.run_id(&M, server).unwrap());
     let writers = site.writers(&M, 1);
     writers.wait_for(BETWEEN);
-    let before = (site.promotions(), site.asked());
+    let before = (site.promotions(), site.asked_in().len());
     let left = left_to_sentinel(site);
-    // The phase is what differs from death to death.
+    // No state to wait for: the phase is what differs from death to death.
     thread::sleep(Duration::from_millis(random.below(1000)));
     let died = Instant::now();
     match death {
@@ -112,10 +140,9 @@ fn round(
         if let Death::Stays = death {
             site.restart(&M, from);
         }
-        site.settles(&M, from);
         return None;
     }
-    let agreed = died.elapsed().as_secs_f64() * 1e3;
+    let agreed = died.elapsed();
     site.settles(&M, to);
     writers.wait_for(BETWEEN);
     if let Death::Stays = death {
@@ -124,14 +151,17 @@ fn round(
     site.wait_until_follows(&M, from, to);
     site.wait_until_follows(&M, "server3", to);
     let writes = writers.finish();
+    site.settles(&M, to);
+    site.wait_until_all_have_one_view(&M);
     let kept = site.written(&M, to);
     let base = kept.iter().filter(|key| key.starts_with("wbase")).count();
     let of_heir = writes.iter().filter(|write| write.by == ids[1]);
     Some(Round {
+        death,
         outage: outage(&writes),
         agreed,
         promotions: site.promotions() - before.0,
-        asked: site.asked() - before.1,
+        asked: site.asked_in().split_off(before.1),
         missing: KEYS - base,
         by_reborn: writes
             .iter()
@@ -142,6 +172,19 @@ fn round(
     })
 }
 
+/// What is promised of each: that every Sentinel has the same view in the end, and that all keys and the VIP are where
+/// it says, each round has waited for.
+type Promise = (&'static str, fn(&Round) -> bool);
+const BROKEN: &[Promise] = &[
+    ("writes to the reborn", |round| round.by_reborn > 0),
+    ("writes of the new master", |round| round.lost > 0),
+    ("promotions", |round| round.promotions != 1),
+    ("asked too often", Round::was_asked_too_often),
+    ("keys that replicas had", |round| {
+        round.nobody_was_emptied() && round.missing > 0
+    }),
+];
+
 #[test]
 #[ignore = "takes a quarter of a minute for each: VIPSWITCH_DEATHS=200 cargo test --test integration agent_redis_kills -- --ignored"]
 fn kills_at_random_moments() {
@@ -149,12 +192,18 @@ fn kills_at_random_moments() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let mut random = Random(now.as_nanos() as u64);
     let site = Site::with_agents(&[M]);
-    let (mut from, mut to) = ("server1", "server2");
     let mut rounds = Vec::new();
     for place in 0..number {
         let down_after = if place % 2 == 0 { 5_000 } else { 30_000 };
         site.down_after(down_after);
         site.forget_failovers();
+        // Where Sentinel was left to decide it may be any of the two.
+        let from = site.settles_anywhere(&M);
+        let to = if from == "server1" {
+            "server2"
+        } else {
+            "server1"
+        };
         let death = Death::any(&mut random);
         let Some(seen) = round(&site, (from, to), death, &mut random) else {
             print(&format!(
@@ -166,9 +215,9 @@ fn kills_at_random_moments() {
             "{place}: down-after {down_after}, {death:?}: outage {:.0} ms, agreed after {:.0} ms, {} promoted, {} asked, \
              {} keys missing, {} by the reborn, {} of them late, {} lost",
             seen.outage,
-            seen.agreed,
+            seen.agreed.as_secs_f64() * 1e3,
             seen.promotions,
-            seen.asked,
+            seen.asked.len(),
             seen.missing,
             seen.by_reborn,
             seen.late,
@@ -177,26 +226,26 @@ fn kills_at_random_moments() {
         rounds.push(seen);
         let emptied = || site.ask(to, M.port, &["flushall"]);
         eventually("the keys are gone", || emptied().is_some());
-        (from, to) = (to, from);
     }
     tell("outage", rounds.iter().map(|round| round.outage));
-    tell("agreed", rounds.iter().map(|round| round.agreed));
+    tell(
+        "agreed",
+        rounds.iter().map(|round| round.agreed.as_secs_f64() * 1e3),
+    );
     let count = |what: fn(&Round) -> bool| rounds.iter().filter(|round| what(round)).count();
     print(&format!(
         "{} of {} promoted once, {} were asked for, {} lost keys that replicas had, {} reached the reborn",
         count(|round| round.promotions == 1),
         rounds.len(),
-        count(|round| round.asked == 1),
+        count(|round| round.asked.len() == 1),
         count(|round| round.missing > 0),
         count(|round| round.by_reborn > 0),
     ));
-    assert_eq!(
-        count(|round| round.by_reborn > 0),
-        0,
-        "writes to the reborn"
-    );
-    assert_eq!(count(|round| round.lost > 0), 0, "writes of the new master");
-    assert_eq!(count(|round| round.promotions != 1), 0, "promotions");
+    // Not asserted, as a scheduler can break it: the outage; that a Sentinel was asked at all (the votes may be late, and
+    // an answer, too); what a Redis kept that Sentinel was left to decide about.
+    for (what, is_broken) in BROKEN {
+        assert_eq!(count(*is_broken), 0, "{what}");
+    }
 }
 
 fn tell(what: &str, values: impl Iterator<Item = f64>) {

@@ -95,6 +95,15 @@ pub async fn arrives<T: std::fmt::Debug, U>(
     }
 }
 
+/// Waits until something is so.
+async fn becomes(what: &str, is_so: impl AsyncFn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < until, "not seen: {what}");
+        sleep(Duration::from_millis(20)).await; // poll
+    }
+}
+
 /// What is seen of a Redis.
 pub type Sights = Receiver<Seen<u8>>;
 
@@ -387,12 +396,9 @@ fn a_failover_is_followed_with_no_more_than_the_documented_rights() {
         let _sentinel = start(&dir, "redis-sentinel", 26379, &conf);
         let mut heard = followed(with_password(26379, Some("agent"), "word"), 64);
         up(&mut heard).await;
-        let until = Instant::now() + PATIENCE;
         // Refused until Sentinel knows a replica that it can choose.
-        while say(&at(26379), &["SENTINEL FAILOVER m1"]).await[0].is_err() {
-            assert!(Instant::now() < until, "no failover began");
-            sleep(Duration::from_millis(100)).await;
-        }
+        let begins = async || say(&at(26379), &["SENTINEL FAILOVER m1"]).await[0].is_ok();
+        becomes("a failover begins", begins).await;
         for step in ["chosen", "promoted", "switched"] {
             let to = arrives(step, &mut heard, |heard| match &heard.news {
                 News::Event(event) => match (&event.what, step) {
@@ -454,25 +460,21 @@ fn a_receiver_without_room_gets_no_events_with_a_gap_untold() {
             let _master = redis(&dir, 7001, "");
             let _sentinel = start(&dir, "redis-sentinel", 26379, MONITOR);
             let mut heard = followed(at(26379), 1);
-            let until = Instant::now() + PATIENCE;
             let is_followed = async || {
                 let list = say(&at(26379), &["CLIENT LIST"]).await.remove(0).unwrap();
                 text(&list).unwrap().contains("cmd=subscribe")
                     || text(&list).unwrap().contains("cmd=ping")
             };
-            while !is_followed().await {
-                assert!(Instant::now() < until, "not followed");
-                sleep(Duration::from_millis(20)).await;
-            }
+            becomes("it is followed", is_followed).await;
             say(
                 &at(26379),
                 &["SENTINEL SET m1 quorum 1", "SENTINEL SET m1 quorum 1"],
             )
             .await;
-            while is_followed().await {
-                assert!(Instant::now() < until, "still followed without room");
-                sleep(Duration::from_millis(20)).await;
-            }
+            becomes("without room it is not followed any more", async || {
+                !is_followed().await
+            })
+            .await;
             up(&mut heard).await;
             down(&mut heard).await;
             up(&mut heard).await;

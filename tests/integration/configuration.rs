@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::common::{Lab, end_of, executable, finish, is_root};
+use crate::common::{Lab, end_of, eventually, executable, finish, is_root};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
@@ -156,11 +156,18 @@ fn a_configuration_that_is_half_written_is_read_again() {
                 Some(text) => fs::write(&path, text).unwrap(),
                 None => fs::remove_file(&path).unwrap(),
             }
-            let mut hook = host.command(executable());
+            let trace = lab.unique("trace");
+            let mut hook = host.command("strace");
+            hook.args(["-qq", "-e", "trace=openat", "-o"]);
+            hook.arg(&trace).arg(executable());
             hook.args(["master8000", "leader", "start", "", "1"]);
             let mut hook = hook.args(["192.168.56.101", "1"]).spawn().unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(300));
-            let was_late = hook.try_wait().unwrap().is_some();
+            let mut was_late = false;
+            eventually("it reads the file again, or has given up", || {
+                let calls = fs::read_to_string(&trace).unwrap_or_default();
+                was_late = hook.try_wait().unwrap().is_some();
+                was_late || calls.matches("vipswitch.toml").count() > 1
+            });
             assert!(!host.has(VIP), "{before:?}");
             lab.config(CONFIG);
             end_of(&mut hook).success() && !was_late

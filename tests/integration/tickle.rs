@@ -224,12 +224,18 @@ impl<'a> Slipped<'a> {
     }
 }
 
+/// Waits as long as Sentinel takes to call the hook on the next host: until then nobody has the VIP, and what clients are
+/// told meanwhile leads nowhere. There is no state to wait for.
+fn the_new_holder_is_later() {
+    thread::sleep(Duration::from_millis(60));
+}
+
 /// All clients have slipped in; server2 takes over 60 ms after the release.
 fn all_slip_in(vip: &str, number: usize, pause: u32, mapped: bool) {
     let lab = lab(vip, mapped);
     let clients = Clients::start(&lab.host("client"), vip, number, pause);
     let since = Slipped::begin(&lab, &clients).end(vip);
-    thread::sleep(Duration::from_millis(60)); // the new holder is later
+    the_new_holder_is_later();
     lab.host("server2").ok("bind");
     clients.are_home(since);
 }
@@ -280,7 +286,7 @@ fn a_release_that_nothing_holds_up_leaves_no_client_behind() {
                 match is_release_first {
                     true => {
                         lab.host("server1").hook("m", "192.168.56.102").success();
-                        thread::sleep(Duration::from_millis(60)); // the new holder is later
+                        the_new_holder_is_later();
                         lab.host("server2").hook("m", "192.168.56.102").success();
                     }
                     false => {
@@ -304,7 +310,10 @@ fn a_client_that_slips_in_while_the_vip_comes_back_is_not_disturbed() {
     server.ok("unbind");
     server.ip("addr add 192.168.56.250/24 dev eth1");
     let line = || lab.log().into_iter().find(|line| line.contains("told "));
-    thread::sleep(Duration::from_secs(2)); // nothing happens
+    eventually("the process that the run has left has ended", || {
+        let look = "pgrep -f '[t]ickler' || true";
+        lab.run("sh", ["-c", look]).is_empty()
+    });
     assert_eq!(line(), None);
     assert!(clients.all_said(|_| true));
     assert!(!clients.all_said(|line| line == "2"));
@@ -331,7 +340,8 @@ fn a_new_holder_that_comes_late_still_resets_the_clients() {
     let lab = lab(V4, false);
     let clients = Clients::start(&lab.host("client"), V4, 50, 0);
     let since = Slipped::begin(&lab, &clients).end(V4);
-    thread::sleep(Duration::from_secs(3)); // some rounds go nowhere
+    // The time is what this is about: some of the rounds in which clients are told go nowhere.
+    thread::sleep(Duration::from_secs(3));
     lab.host("server2").ok("bind");
     clients.are_home(since);
 }
@@ -531,7 +541,7 @@ fn subscribers_of_a_real_redis_are_told() {
     let question = "GET who\r\nSUBSCRIBE news\r\n";
     let clients = Clients::asking(&lab.host("client"), V4, 200, 0, question);
     let since = Slipped::begin(&lab, &clients).end(V4);
-    thread::sleep(Duration::from_millis(60)); // the new holder is later
+    the_new_holder_is_later();
     lab.host("server2").hook("m", "192.168.56.102").success();
     clients.are_home(since);
     let mut count = lab.host("server2").command("redis-cli");

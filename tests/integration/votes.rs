@@ -178,12 +178,7 @@ fn sixty_masters_are_asked_about_on_one_connection_while_a_host_is_dead() {
     let at_once = wait_for(PATIENCE, || {
         one.ip("addr flush dev eth1 label eth1 to 192.168.56.128/25");
         let _ = fs::remove_file(&notes);
-        let synced = one.vipswitch(["sync", "--quiet"]);
-        if synced.status.code() == Some(1) {
-            // So busy that 20 s were not enough for the questions of some masters.
-            return None;
-        }
-        synced.success();
+        one.ok("sync");
         assert!((0..60).all(|number| one.has(&format!("192.168.56.{}/32@eth1", 130 + number))));
         // On a busy machine one may be late; then its masters are tried again.
         let noted = fs::read_to_string(&notes).unwrap();

@@ -79,7 +79,7 @@ impl Known {
         let poll = polls.remove(0)?;
         let snapshot = Snapshot::new(netlink);
         let on = (lines, &snapshot);
-        let said = gather::master_of(config, lines, name);
+        let said = gather::master_of(config, lines, name, Patience::Full.one_answer());
         let evidence = gather::of_poll(config, name, &poll, Duration::ZERO, said, on).await?;
         let ballot = evidence.ballot.clone().unwrap_or_default();
         let master = winner(&ballot)?;

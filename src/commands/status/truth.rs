@@ -81,7 +81,7 @@ async fn of_master(
         Ok(poll) => {
             standbys = poll.standbys().map(<[Standby]>::to_vec);
             let lines = Lines::default();
-            let said = gather::master_of(config, &lines, name);
+            let said = gather::master_of(config, &lines, name, Patience::Full.one_answer());
             gather::of_poll(config, name, &poll, Duration::ZERO, said, (&lines, kernel)).await
         }
         Err(fault) => Err(fault),

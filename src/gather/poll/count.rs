@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::evidence::{Ballot, Evidence, Site, Standby, Vote};
 use crate::exit::Fault;
 use crate::failover::Endpoint;
+use crate::gather::patience::Patience;
 use crate::gather::remembered::{Known, Listed, Memory};
 use crate::gather::servers::{self, Vips};
 use crate::gather::sites::{Named, endpoint};
@@ -47,6 +48,8 @@ pub struct Poll {
     fails_over: bool,
     /// How each Sentinel is asked, the local one first.
     pub(super) ways: Vec<Server>,
+    /// How long they were waited for.
+    pub(super) patience: Patience,
     /// Whether the local Sentinel said nothing.
     is_without_local: bool,
     /// The addresses that this master's servers have of their own.
@@ -173,6 +176,7 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
         votes,
         vips: Rc::default(),
         ways: Vec::new(),
+        patience: Patience::Full,
         addresses: BTreeMap::new(),
     }
 }
@@ -304,6 +308,11 @@ impl Poll {
     /// Returns the replicas, as far as they could be failed over to, if that was told.
     pub fn standbys(&self) -> Option<&[Standby]> {
         self.standbys.as_deref()
+    }
+
+    /// Returns how long the Sentinels were waited for.
+    pub fn patience(&self) -> Patience {
+        self.patience
     }
 
     /// Returns whether a Sentinel says that it fails over.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use self::count::share_vips;
 use self::local::{forget_in_place, forget_in_views, further};
 use self::others::{Asking, Other, add, addresses_of, ask};
-use super::ROUND;
+use super::patience::Patience;
 use super::remembered::{Listed, Memory};
 use crate::config::Config;
 use crate::exit::{Fault, Kind};
@@ -30,22 +30,12 @@ pub use self::others::{Tried, try_others};
 /// How long the names of all servers may take to resolve.
 const NAMES: Duration = Duration::from_secs(1);
 
-/// How long the others are waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// As long as they may take.
-    Full,
-    /// A moment longer than it takes more than half of all to answer: whoever asks every second must not be held
-    /// up by one Sentinel that hangs.
-    Quick,
-}
-
 /// What the local Sentinel says of one master, or why it says nothing.
 type Own = Result<View, Silence>;
 
 /// Asks the local Sentinel and every Sentinel that it lists about these masters: one conversation with each,
 /// all masters on it; then those that only the others list. Takes less than four seconds, and five more where
-/// a master's name is looked up in vain.
+/// a master's name is looked up in vain; with more patience so many times as long.
 ///
 /// # Errors
 ///
@@ -61,7 +51,7 @@ pub async fn poll(
 ) -> Result<Vec<Result<Poll, Fault>>, Fault> {
     let until = Instant::now() + NAMES;
     let peers = addresses_of(&config.sentinel.peers, until);
-    let (local, peers) = join(ask_local(config, names, memory, lines), peers).await;
+    let (local, peers) = join(ask_local(config, names, memory, (patience, lines)), peers).await;
     let (server, mut own) = local?;
     forget_in_views(views(&mut own), config).await;
     let asking = Asking {
@@ -69,6 +59,7 @@ pub async fn poll(
         access: Access::load(config)?,
         peers,
         vips: config.vips().map(|vip| vip.address).collect(),
+        local_answers: own.iter().flatten().any(Result::is_ok),
     };
     let mut lists: Vec<Vec<Instance>> = own.iter().map(|own| listed(config, own)).collect();
     let in_place = lists.iter_mut().zip(&own);
@@ -79,11 +70,6 @@ pub async fn poll(
         .zip(&lists)
         .map(|(name, list)| (*name, list.as_slice()))
         .collect();
-    let patience = match patience {
-        // A Sentinel that was not asked knows no better than the others.
-        Patience::Quick if !own.iter().flatten().any(Result::is_ok) => Patience::Full,
-        patience => patience,
-    };
     let others = ask_others(&lists, &asking, config, (patience, lines)).await;
     let own_name = match &server {
         Some(server) => server.endpoint.to_string(),
@@ -98,6 +84,7 @@ pub async fn poll(
             .filter(|other| other.views.contains_key(*name));
         let ways = ways.filter_map(|other| other.server.as_ref().ok());
         let mut poll = count(own?, &own_name, &asked);
+        poll.patience = patience;
         poll.ways = server.iter().chain(ways).cloned().collect();
         Ok(poll)
     };
@@ -112,7 +99,7 @@ async fn ask_local(
     config: &Config,
     names: &[&str],
     memory: &Memory,
-    lines: &Lines,
+    (patience, lines): (Patience, &Lines),
 ) -> Result<(Option<Server>, Vec<Result<Own, Fault>>), Fault> {
     let at = &config.sentinel.address;
     let silent = |name: &str, why: &str, fault: Fault| match memory.of(name) {
@@ -131,7 +118,7 @@ async fn ask_local(
         Err(fault) if fault.kind == Kind::Permanent => return Err(fault),
         Err(fault) => return Ok((None, all_silent(fault.cause(), &fault))),
     };
-    let views = match redis::views(&server, lines, names, ROUND).await {
+    let views = match redis::views(&server, lines, names, patience.round()).await {
         Ok(views) => views,
         Err(no) if no.kind() == Kind::Permanent => return Err(sentinel_fault(&no, at)),
         Err(no) => {
@@ -194,7 +181,7 @@ async fn ask_others(
 ) -> Vec<Other> {
     let mut others: Vec<Other> = Vec::new();
     add(&mut others, lists, asking).await;
-    ask(&mut others, patience, lines).await;
+    ask(&mut others, asking, patience, lines).await;
     let further = further(&others, config).await;
     if !further.is_empty() {
         let further: Vec<(&str, &[Instance])> = further
@@ -202,7 +189,7 @@ async fn ask_others(
             .map(|(name, at)| (name.as_str(), std::slice::from_ref(at)))
             .collect();
         add(&mut others, &further, asking).await;
-        ask(&mut others, patience, lines).await;
+        ask(&mut others, asking, patience, lines).await;
     }
     others
 }

@@ -6,24 +6,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::{Either, join_all, select};
+use futures_util::future::{Either, join_all, pending, select};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::{NAMES, Patience};
+use super::NAMES;
 use crate::config::Config;
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
-use crate::gather::ROUND;
+use crate::gather::patience::{ALL, Patience, ROUND};
 use crate::hosts;
 use crate::redis::{self, Access, Instance, Lines, NoAnswer, Server, View};
 
 /// How many Sentinels are asked at the same time.
 const AT_ONCE: usize = 8;
-
-/// How long all of them may take: a forged hello can add any number of Sentinels.
-const ALL: Duration = Duration::from_secs(2);
 
 /// How long the others are waited for once more than half of all have answered.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -66,6 +63,8 @@ pub(super) struct Asking {
     pub(super) peers: Vec<SocketAddr>,
     /// The configuration's VIPs.
     pub(super) vips: Vec<IpAddr>,
+    /// Whether the local Sentinel has told anything.
+    pub(super) local_answers: bool,
 }
 
 impl Asking {
@@ -152,8 +151,10 @@ pub(super) async fn add(others: &mut Vec<Other>, lists: &[(&str, &[Instance])], 
 
 /// Asks every Sentinel about the masters for which it was not asked yet, some at a time: each answer takes
 /// memory.
-pub(super) async fn ask(others: &mut [Other], patience: Patience, lines: &Lines) {
-    let half = others.len().div_ceil(2);
+pub(super) async fn ask(others: &mut [Other], asking: &Asking, patience: Patience, lines: &Lines) {
+    let began = Instant::now();
+    // With the local Sentinel more than half of all.
+    let most = others.len().div_ceil(2) + usize::from(!asking.local_answers);
     let has_answered = |other: &&Other| other.views.values().flatten().any(Result::is_ok);
     let before = others.iter().filter(has_answered).count();
     let (answered, came) = (Cell::new(before), Notify::new());
@@ -166,7 +167,7 @@ pub(super) async fn ask(others: &mut [Other], patience: Patience, lines: &Lines)
         let views = match &other.server {
             Ok(server) if !names.is_empty() => {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                let asked = redis::views(server, lines, &names, ROUND).await;
+                let asked = redis::views(server, lines, &names, patience.round()).await;
                 asked.unwrap_or_else(|no| vec![Err(no); names.len()])
             }
             // Why it was not asked is told in place of this.
@@ -179,18 +180,27 @@ pub(super) async fn ask(others: &mut [Other], patience: Patience, lines: &Lines)
         let views = views.into_iter().map(Some);
         other.views.extend(names.into_iter().zip(views));
     });
-    // With the local Sentinel that is more than half of all.
     let enough = async {
-        while patience == Patience::Full || answered.get() < half {
+        while answered.get() < most {
             came.notified().await;
         }
-        sleep(MOMENT).await;
-    };
-    let why = match timeout(ALL, select(pin!(asked), pin!(enough))).await {
-        Ok(Either::Right(_)) => {
-            NoAnswer::Broken("no answer yet where a majority has answered".into())
+        match patience {
+            // A local Sentinel that was not asked knows no better than the others.
+            Patience::Quick if asking.local_answers => {
+                sleep(MOMENT).await;
+                NoAnswer::Broken("no answer yet where a majority has answered".into())
+            }
+            Patience::Longer(_) => {
+                sleep_until(began + ROUND).await;
+                NoAnswer::Silent(ROUND)
+            }
+            Patience::Full | Patience::Quick => pending().await,
         }
-        Ok(Either::Left(_)) | Err(_) => NoAnswer::Silent(ALL),
+    };
+    let all = patience.all();
+    let why = match timeout(all, select(pin!(asked), pin!(enough))).await {
+        Ok(Either::Right((why, _))) => why,
+        Ok(Either::Left(_)) | Err(_) => NoAnswer::Silent(all),
     };
     for view in others.iter_mut().flat_map(|other| other.views.values_mut()) {
         view.get_or_insert(Err(why.clone()));

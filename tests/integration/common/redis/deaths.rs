@@ -145,18 +145,44 @@ exec "redis-server", "$folder/conf";
 
     /// Returns how often an agent has had a Sentinel elected and asked so far.
     pub fn asked(&self) -> usize {
-        let log = self.log();
-        let asked = log
-            .iter()
-            .filter(|line| line.contains(" and asked to fail over"));
-        asked.count()
+        self.asked_in().len()
+    }
+
+    /// Returns the epochs in which an agent has had a Sentinel elected and asked so far.
+    pub fn asked_in(&self) -> Vec<u64> {
+        let epoch = |line: &String| {
+            let (before, _) = line.split_once(" and asked to fail over")?;
+            let (_, epoch) = before.rsplit_once(" elected in epoch ")?;
+            Some(epoch.parse().unwrap())
+        };
+        self.log().iter().filter_map(epoch).collect()
+    }
+
+    /// Waits until every Sentinel knows of the same last failover, and names the same server.
+    #[track_caller]
+    pub fn wait_until_all_have_one_view(&self, master: &Master) {
+        eventually("all Sentinels have one view", || {
+            let view = |sentinel: &str| {
+                let says = self.sentinel(sentinel, "master", master)?;
+                Some((says["config-epoch"].clone(), says["ip"].clone()))
+            };
+            let views = SERVERS.map(view);
+            views[0].is_some() && views.iter().all(|view| *view == views[0])
+        });
     }
 
     /// Lets a master of this server begin to send its data 5 s after a replica has asked for that, as Redis 7 does by
     /// default: one that is back without data then empties no replica before the other one is promoted.
     pub fn send_late(&self, master: &Master, server: &str) {
+        self.send_after(master, server, Duration::from_secs(5));
+    }
+
+    /// Lets a master of this server begin to send its data so long after a replica has asked for that, also once it is
+    /// back.
+    pub fn send_after(&self, master: &Master, server: &str, delay: Duration) {
+        let delay = delay.as_secs().to_string();
         for words in [
-            &["config", "set", "repl-diskless-sync-delay", "5"][..],
+            &["config", "set", "repl-diskless-sync-delay", &delay][..],
             &["config", "rewrite"],
         ] {
             assert_eq!(self.ask(server, master.port, words).unwrap(), "OK");
