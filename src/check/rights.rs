@@ -9,12 +9,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Known;
 use crate::agent::clients::channel;
+use crate::agent::sign;
 use crate::config::Master;
 use crate::exit::Fault;
 use crate::gather::told::words;
-use crate::redis::{Connection, Lines, NoAnswer, Server, Value, Words, ask, redis_server, text};
+use crate::redis::{
+    Connection, Lines, NoAnswer, Server, Value, Words, WritePause, ask, redis_server, text,
+};
 use crate::report::finding::{Findings, Verdict, unknown, warning};
-use crate::text::escape;
 
 /// How long a Redis may take for each of the two conversations.
 const ANSWER: Duration = Duration::from_millis(800);
@@ -31,16 +33,16 @@ pub async fn judge(known: &Known, name: &str, at: SocketAddr, findings: &mut Fin
         return;
     };
     let questions = [
-        // Pauses nothing: the time is no number.
-        words(&["CLIENT", "PAUSE", "none", "WRITE"]),
+        WritePause::question(),
         // Follows nobody: the port is no number.
         words(&["REPLICAOF", "vipswitch", "none"]),
         words(&["INFO", "replication"]),
+        sign::questions()[0].clone(),
     ];
     let asked = ask(&server, &Lines::default(), &questions, ANSWER).await;
-    let answers: Result<[_; 3], _> = asked.unwrap_or_default().try_into();
-    let silent = |_| [0; 3].map(|_| Err(NoAnswer::Silent(ANSWER)));
-    let [paused, followed, info] = answers.unwrap_or_else(silent);
+    let answers: Result<[_; 4], _> = asked.unwrap_or_default().try_into();
+    let silent = |_| [0; 4].map(|_| Err(NoAnswer::Silent(ANSWER)));
+    let [paused, followed, info, signed] = answers.unwrap_or_else(silent);
     let (subscribed, rest) = match master.tell_clients {
         true => as_subscriber(&server, master).await,
         false => (Ok(()), Vec::new()),
@@ -50,6 +52,7 @@ pub async fn judge(known: &Known, name: &str, at: SocketAddr, findings: &mut Fin
     findings.add("write-pause", at, write_pause(&paused, rest.next()));
     findings.add("follow-at-once", at, follow_at_once(&followed));
     findings.add("lag", at, lag(&info));
+    findings.add("agent-sign", at, agent_sign(&signed));
     if master.tell_clients {
         let verdict = client_list(&subscribed, published, master);
         findings.add("client-list", at, verdict);
@@ -143,24 +146,33 @@ fn is_pushed(value: &Value) -> bool {
 fn write_pause(paused: &Result<Value, NoAnswer>, lifted: Option<Answer>) -> Verdict {
     const COST: &str = "in a planned failover away from here writes are lost";
     const NEEDS: &str = "It needs +client|pause and +client|unpause.";
-    match paused {
-        Err(NoAnswer::NotAllowed(_)) => warning(
+    match (WritePause::read(paused), lifted) {
+        (WritePause::Denied, _) => warning(
             format!("the user of the configuration may not pause writes: {COST}"),
             NEEDS,
         ),
-        // As no number it is refused where all else is right.
-        Err(NoAnswer::Refused(why)) if why.contains("timeout is not") => match lifted {
-            Some(Err(_)) => warning(
-                "the user of the configuration may pause writes and not lift the pause: in a planned failover away from here clients wait until it ends by itself",
-                NEEDS,
-            ),
-            _ => None,
-        },
-        Err(NoAnswer::Refused(why) | NoAnswer::UnknownCommand(why)) => warning(
-            format!("it cannot pause writes ({}): {COST}", escape(why)),
+        (WritePause::May, Some(Err(_))) => warning(
+            "the user of the configuration may pause writes and not lift the pause: in a planned failover away from here clients wait until it ends by itself",
+            NEEDS,
+        ),
+        (WritePause::May, _) => None,
+        (WritePause::Cannot(why), _) => warning(
+            format!("it cannot pause writes ({why}): {COST}"),
             "Redis can since 6.2, where CLIENT is not renamed.",
         ),
-        _ => unknown("it did not tell whether it can pause writes"),
+        (WritePause::Untold, _) => unknown("it did not tell whether it can pause writes"),
+    }
+}
+
+/// Judges whether it can be asked on another server whether this host has an agent.
+fn agent_sign(signed: &Result<Value, NoAnswer>) -> Verdict {
+    match signed {
+        Ok(_) => None,
+        Err(NoAnswer::NotAllowed(_)) => warning(
+            "the user of the configuration may not ask who has subscribed: `vipswitch failover` on another server does not know whether writes will be paused here",
+            "It needs +pubsub|numsub.",
+        ),
+        Err(_) => unknown("it did not tell who has subscribed"),
     }
 }
 

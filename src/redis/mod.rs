@@ -16,6 +16,7 @@ mod state;
 mod stream;
 mod tls;
 mod what_listens;
+mod write_pause;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub use sentinel::{Instance, MasterAddress, Told, View, instances, master_addres
 pub use server::{Access, Endpoint, Server, redis_server, sentinel_server};
 pub use state::{Follows, Replica, State};
 pub use tls::Tls;
+pub use write_pause::WritePause;
 
 /// Reads answers that have arrived. Public for `fuzz/` and its corpora.
 pub mod readers {
