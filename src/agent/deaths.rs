@@ -51,6 +51,7 @@ impl World {
                 near: Some(near),
                 ahead: Some(AHEAD),
                 over,
+                taken: self.taken.get(),
             },
             step: QUICK,
         };
@@ -73,6 +74,7 @@ impl World {
             }
         };
         let (asked, epoch) = asked;
+        self.taken.set(self.taken.get().max(epoch));
         self.tell(Event::Elected(name, asked, epoch)).await;
     }
 

@@ -234,6 +234,7 @@ async fn elect(
             near: None,
             ahead,
             over: 0,
+            taken: 0,
         },
         step: STEP,
     };

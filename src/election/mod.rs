@@ -5,6 +5,7 @@
 mod leaving;
 pub mod look;
 pub mod names;
+pub mod rights;
 pub mod rules;
 
 use std::net::IpAddr;

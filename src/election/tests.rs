@@ -15,6 +15,7 @@ fn terms() -> Terms {
         near: Some(vec!["10.0.0.1:6379".into(), "10.0.0.3:6379".into()]),
         ahead: Some(Duration::from_millis(500)),
         over: 0,
+        taken: 0,
     }
 }
 
@@ -290,4 +291,11 @@ fn a_majority_must_vote_twice_for_the_one_that_is_asked_and_so_must_that_one() {
             Err(Refusal::OtherMaster)
         );
     }
+}
+
+#[test]
+fn an_epoch_that_this_requester_has_taken_for_another_master_is_not_tried_again() {
+    // No failover has come of it yet, so that no Sentinel tells it.
+    let of = |taken: u64| with(|terms, _| terms.taken = taken).unwrap().epoch;
+    assert_eq!((of(5), of(9)), (7, 10));
 }

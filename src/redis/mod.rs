@@ -8,6 +8,7 @@ mod fault;
 mod lines;
 mod no_answer;
 pub mod reply;
+mod rights;
 mod role;
 mod sentinel;
 mod server;
@@ -16,7 +17,6 @@ mod state;
 mod stream;
 mod tls;
 mod what_listens;
-mod write_pause;
 
 use std::time::Duration;
 
@@ -25,13 +25,16 @@ use connection::Deadline;
 pub use fault::{SENTINEL_RIGHTS, not_monitored, redis_fault, sentinel_fault};
 pub use lines::Lines;
 pub use no_answer::NoAnswer;
-pub use reply::{Value, field, text};
+pub use reply::{Value, field, is_pushed, text};
+pub use rights::{May, Rights, rights};
 pub use role::{Identity, identity, role};
-pub use sentinel::{Instance, MasterAddress, Told, View, instances, master_address, told, views};
+pub use sentinel::{
+    Instance, MasterAddress, Told, View, instances, master_address, master_addresses, standby,
+    told, views,
+};
 pub use server::{Access, Endpoint, Server, redis_server, sentinel_server};
 pub use state::{Follows, Replica, State};
 pub use tls::Tls;
-pub use write_pause::WritePause;
 
 /// Reads answers that have arrived. Public for `fuzz/` and its corpora.
 pub mod readers {
@@ -43,6 +46,11 @@ pub mod readers {
 
 /// A question: a command and its arguments.
 pub type Words = Vec<String>;
+
+/// Returns a question.
+pub fn words(line: &[&str]) -> Words {
+    line.iter().map(|word| (*word).to_owned()).collect()
+}
 
 /// What each question was answered, in their order, or why the conversation did not come to its end.
 pub type Answers = Result<Vec<Result<Value, NoAnswer>>, NoAnswer>;

@@ -27,9 +27,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The servers, and what is seen of them.
 pub struct Ground {
-    /// Whether the scenario before this one has killed a leader, which so never said what became of its failover: the
-    /// old master's agent then does not pause writes again for 20 s, and says so.
-    pub leader_died: bool,
     eyes: Vec<Eye>,
     /// The client.
     pub writer: Writer,
@@ -54,7 +51,6 @@ impl Ground {
         let site = Site::of_equals(MASTER_8000);
         site.count_as_down_after(&MASTER_8000, SOON_DOWN);
         let mut ground = Ground {
-            leader_died: false,
             eyes: SERVERS.iter().map(|one| Eye::start(&site, one)).collect(),
             writer: Writer::start(&site),
             history: History::default(),

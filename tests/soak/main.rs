@@ -116,8 +116,7 @@ fn scenario(
     let judged = ground.history.judge(end);
     let excuses = Excuses {
         is_down: !ground.is_undisturbed(),
-        is_told: ground.logged_since(logged, " which are lost") > 0
-            || ground.leader_died && ground.logged_since(logged, "not paused again so soon") > 0,
+        is_told: ground.logged_since(logged, " which are lost") > 0,
         longest_pause: ground.longest_pause(),
     };
     let mut violations = violations(&judged, &written, &excuses, happened.loses_nothing);
@@ -161,7 +160,6 @@ fn scenario(
     }
     ground.restore();
     ground.until_well();
-    ground.leader_died = kind == Kind::LeaderDies;
     let said = |text: String| format!("{title}: {text}");
     violations.into_iter().map(said).collect()
 }

@@ -16,6 +16,9 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// takes no writes.
 const AWAITED: Duration = Duration::from_millis(200);
 
+/// How long the end of a pause may take: each of its two questions has a deadline.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
+
 /// How long writes are paused at most.
 pub(super) fn longest(down_after: Option<Duration>) -> Duration {
     down_after.map_or(LONGEST, |time| (time / 2).min(LONGEST))
@@ -35,8 +38,8 @@ pub(super) struct HandOver {
     /// How many bytes the old master had sent when writes were paused, and the new master had when it was promoted.
     pub(super) sent: Option<u64>,
     pub(super) had: Option<u64>,
-    /// Whether writes could not be paused.
-    pub(super) was_refused: bool,
+    /// Whether writes wait, as far as is known.
+    pub(super) is_in_force: bool,
     /// The new master, once it said itself that it is that.
     pub(super) heir: Option<Endpoint>,
 }
@@ -50,8 +53,10 @@ pub(super) enum Stage {
     Paused,
     /// It was refused, or nobody answered.
     Refused,
-    /// Its end was asked for.
-    Ending,
+    /// It has ended by itself before the promotion.
+    Lapsed,
+    /// Its end was asked for. Where nobody answers it is over at this time.
+    Ending(Time),
 }
 
 impl HandOver {
@@ -80,9 +85,28 @@ impl HandOver {
         Some(self.sent?.saturating_sub(self.had?))
     }
 
-    /// Returns when it ends by itself.
+    /// Returns when writes are allowed again without anybody's doing.
     pub(super) fn until(&self) -> Time {
         self.since + self.longest
+    }
+
+    /// Notes that its end was asked for.
+    pub(super) fn end(&mut self, now: Time) {
+        self.stage = Stage::Ending(self.until().max(now + ENDS_WITHIN));
+    }
+
+    /// Returns whether its end was asked for.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.stage, Stage::Ending(_))
+    }
+
+    /// Returns when its stage is over, whatever happens until then.
+    pub(super) fn ends(&self) -> Option<Time> {
+        match self.stage {
+            Stage::Asked | Stage::Paused | Stage::Refused => Some(self.until()),
+            Stage::Ending(until) => Some(until),
+            Stage::Lapsed => None,
+        }
     }
 
     /// Returns whether the release has to wait for it.
@@ -91,10 +115,10 @@ impl HandOver {
     }
 
     /// Returns when it changes, whatever happens until then.
-    pub(super) fn next(&self, now: Time) -> Time {
+    pub(super) fn next(&self, now: Time) -> Option<Time> {
         match self.is_awaited(now) {
-            true => self.since + AWAITED,
-            false => self.until(),
+            true => Some(self.since + AWAITED),
+            false => self.ends(),
         }
     }
 }

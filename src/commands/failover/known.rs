@@ -24,7 +24,7 @@ use crate::gather::{self, Patience, Poll};
 use crate::hosts;
 use crate::kernel::{Netlink, Snapshot};
 use crate::redis::{
-    self, Connection, Lines, Replica, Server, State, WritePause, redis_fault, redis_server,
+    self, Connection, Lines, May, Replica, Server, State, redis_fault, redis_server,
 };
 
 /// How long a Redis may take to tell of itself.
@@ -72,7 +72,7 @@ pub(super) struct Known {
     /// Whether any host has.
     has_agents: bool,
     /// Whether writes may be paused at the master.
-    write_pause: WritePause,
+    write_pause: May,
 }
 
 impl Known {
@@ -91,7 +91,8 @@ impl Known {
         let poll = polls.remove(0)?;
         let snapshot = Snapshot::new(netlink);
         let on = (lines, &snapshot);
-        let evidence = gather::of_poll(config, name, &poll, Duration::ZERO, &memory, on).await?;
+        let said = gather::master_of(config, lines, name);
+        let evidence = gather::of_poll(config, name, &poll, Duration::ZERO, said, on).await?;
         let ballot = evidence.ballot.clone().unwrap_or_default();
         let master = winner(&ballot)?;
         let way = way(config, name, (&master, &evidence))?;
@@ -108,7 +109,7 @@ impl Known {
             agent: agent(name, options).await,
             sign: Sign::Untold("the master does not answer".into()),
             has_agents: false,
-            write_pause: WritePause::Untold,
+            write_pause: May::Untold,
             master,
         };
         let ways = known.poll.ways();
@@ -118,7 +119,7 @@ impl Known {
             let (state, near) = known.caught_up(&way, name).await;
             (known.state, known.near) = (state, near);
         }
-        known.look_for_agents((config, name), lines).await;
+        known.look_for_agents((config, name)).await;
         Ok(known)
     }
 
@@ -135,6 +136,7 @@ impl Known {
                 near,
                 ahead: None,
                 over: self.over,
+                taken: 0,
             },
             step: election::PATIENT,
         }
@@ -177,16 +179,14 @@ impl Known {
             write_pause: &self.write_pause,
             is_here: self.master.is_here(),
             now,
-            down_after: self.poll.down_after(),
+            down_after: self.poll.soonest_down(),
         }
     }
 
     /// Looks which hosts have an agent, and whether writes may be paused.
-    async fn look_for_agents(&mut self, (config, name): (&Config, &str), lines: &Lines) {
+    async fn look_for_agents(&mut self, (config, name): (&Config, &str)) {
         if let Some(way) = &self.way {
-            let question = [WritePause::question()];
-            self.write_pause =
-                WritePause::first_of(&redis::ask(way, lines, &question, REDIS).await);
+            self.write_pause = redis::rights(way, &[], REDIS).await.pause;
             self.sign = sign(way).await;
         }
         if self.agent.is_some() && self.master.is_here() {

@@ -6,16 +6,13 @@ use crate::agent::sign::Sign;
 use crate::agent::snapshot::Master;
 use crate::evidence::Role;
 use crate::exit::Fault;
-use crate::redis::{State, WritePause};
+use crate::judgement::LEAST_DOWN_AFTER;
+use crate::redis::{May, State};
 use crate::text::escape;
 
 /// How many bytes the replica that is to be promoted may lack when it is asked itself: it gets them within the tenth of
 /// a second in which writes are paused.
 pub(super) const FAR: u64 = 1024 * 1024;
-
-/// With less Sentinel takes the new master for down, too, now and then (field notes: 6 of 58 at 1000, 0 of 175 at
-/// 1500 and more).
-const SHORT: Duration = Duration::from_millis(1500);
 
 /// What is known about the master's Redis.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +26,7 @@ pub(super) struct Known<'a> {
     /// Whether any host has one, so that failovers lose nothing as a rule.
     pub(super) has_agents: bool,
     /// Whether the agent's user may pause writes at the master.
-    pub(super) write_pause: &'a WritePause,
+    pub(super) write_pause: &'a May,
     /// Whether the master is on this host.
     pub(super) is_here: bool,
     /// Whether the best moment is not waited for.
@@ -84,15 +81,15 @@ fn cannot_pause(known: &Known<'_>, state: &State) -> Option<Fault> {
             let text = format!("Redis {} cannot pause writes", escape(version));
             (text, "Redis can since 6.2.")
         }
-        (_, WritePause::Denied) => (
+        (_, May::NotAllowed) => (
             "the user of the configuration may not pause writes at the master".to_owned(),
             "It needs +client|pause and +client|unpause there: vipswitch check names what is missing.",
         ),
-        (_, WritePause::Cannot(why)) => (
-            format!("the master cannot pause writes ({why})"),
+        (_, May::Refused(why) | May::Unknown(why)) => (
+            format!("the master cannot pause writes ({})", escape(why)),
             "Redis can since 6.2, where CLIENT is not renamed.",
         ),
-        (_, WritePause::May | WritePause::Untold) => return None,
+        (_, May::Yes | May::Untold) => return None,
     };
     let lost =
         "What is written while the VIP moves would be lost. With --force it is done all the same.";
@@ -145,7 +142,7 @@ pub(super) fn notes(known: &Known<'_>) -> Vec<String> {
             escape(why)
         )),
     }
-    if let Some(time) = known.down_after.filter(|time| *time < SHORT) {
+    if let Some(time) = known.down_after.filter(|time| *time < LEAST_DOWN_AFTER) {
         notes.push(format!(
             "with down-after-milliseconds {} Sentinel may take the new master for down, too, and fail over a second time: set 2000 or more",
             time.as_millis()
@@ -187,7 +184,7 @@ mod tests {
             near,
             sign: &Sign::There,
             has_agents: true,
-            write_pause: &WritePause::May,
+            write_pause: &May::Yes,
             is_here: true,
             now: false,
             down_after: Some(Duration::from_secs(5)),
@@ -221,7 +218,7 @@ mod tests {
             (known(&old, &near), "Redis 6.0.16 cannot pause"),
             (
                 Known {
-                    write_pause: &WritePause::Denied,
+                    write_pause: &May::NotAllowed,
                     ..all_well
                 },
                 "+client|pause",
@@ -242,7 +239,7 @@ mod tests {
         let without = Known {
             sign: &Sign::Absent,
             has_agents: false,
-            write_pause: &WritePause::Denied,
+            write_pause: &May::NotAllowed,
             ..known(&old, &near)
         };
         assert_eq!(objection(&without), None);

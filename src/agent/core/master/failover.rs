@@ -13,10 +13,6 @@ use crate::failover::Endpoint;
 use crate::place::Place;
 use crate::verdict::{Verdict, Why};
 
-/// How long after a pause of writes the next may begin: anybody who may publish on a monitored Redis can forge a
-/// Sentinel and its events, and must not keep the writes waiting.
-const BETWEEN_PAUSES: Duration = Duration::from_secs(20);
-
 /// How soon a Redis is told again to lead.
 const TOLD_AGAIN: Duration = Duration::from_secs(1);
 
@@ -39,10 +35,12 @@ impl Master {
         now: Time,
         actions: &mut Vec<Action>,
     ) {
-        if let Some(known) = self.promotion.as_mut().filter(|known| known.to == to) {
-            known.by.insert(by);
+        let is_same = |known: &&Promoting| known.to == to;
+        let known = self.promotion.as_ref().filter(is_same);
+        if known.is_some_and(|known| known.by.contains(&by)) {
             return;
         }
+        let is_again = known.is_some();
         let asked = self.asked();
         let winner = asked.ballot.as_ref().and_then(Ballot::winner);
         if winner.is_some_and(|winner| winner.is_same(&site(&to, &asked.known_redis))) {
@@ -51,11 +49,13 @@ impl Master {
         }
         let has_to_release =
             Stands::of(&self.verdict) == Some(Stands::Elsewhere) && !self.is_settled();
-        if !has_to_release {
-            self.unpause(None, actions);
-        }
-        if let Some(hand_over) = &mut self.hand_over {
-            hand_over.heir = None;
+        if !is_again {
+            if !has_to_release {
+                self.unpause(None, now, actions);
+            }
+            if let Some(hand_over) = &mut self.hand_over {
+                hand_over.heir = None;
+            }
         }
         // Sentinel calls after its events: a call about another Redis is about an earlier failover.
         let chosen = site(&to, &self.asked().known_redis);
@@ -63,7 +63,9 @@ impl Master {
         self.call = self.call.take().filter(is_about_it);
         let lasts = self.facts.as_ref().and_then(|facts| facts.failover_timeout);
         let begun = self.timeline.take();
-        let begun = begun.filter(|it| self.death.is_some() && it.ended.is_empty());
+        let has_come = |it: &Timeline| it.released.is_some() || self.is_pausing();
+        let is_part = |it: &Timeline| self.death.is_some() || is_again && has_come(it);
+        let begun = begun.filter(|it| is_part(it) && it.ended.is_empty());
         self.timeline = Some(Timeline {
             to: to.to_string(),
             event: Some(now),
@@ -72,8 +74,13 @@ impl Master {
         self.note_failover(now);
         self.overdue = None;
         self.asked_before = None;
-        self.promotion = Some(Promoting::new(to, by, &self.asked(), now, lasts));
+        let before = self.promotion.take().filter(|_| is_again);
+        let next = Promoting::new(to, by, &self.asked(), now, lasts);
+        // Its leader may have been killed: then this is another failover to the same one, and all is done again. What that
+        // said last holds until it is asked.
+        self.promotion = Some(next.after(before));
         self.is_begun = false;
+        self.ends_order = true;
     }
 
     /// A candidate that was not elected gives up, too: only the leader that has published the promotion ends it.
@@ -83,9 +90,6 @@ impl Master {
         now: Time,
         actions: &mut Vec<Action>,
     ) {
-        if self.overdue.take_if(|over| over.by.contains(by)).is_some() {
-            self.pause_after = now;
-        }
         if self
             .promotion
             .take_if(|known| known.by.contains(by))
@@ -95,8 +99,7 @@ impl Master {
         }
         self.end_timeline("aborted", now);
         self.death_aborted(now);
-        self.pause_after = now;
-        self.unpause(None, actions);
+        self.unpause(None, now, actions);
     }
 
     pub(in crate::agent::core) fn chosen_said(
@@ -134,7 +137,7 @@ impl Master {
         let Some(hand_over) = self.hand_over.as_mut().filter(asked) else {
             return;
         };
-        hand_over.was_refused = paused.is_err();
+        hand_over.is_in_force = paused.is_ok();
         hand_over.stage = match paused {
             Ok(()) => Stage::Paused,
             Err(_) => Stage::Refused,
@@ -144,31 +147,79 @@ impl Master {
         }
     }
 
+    /// Notes that writes are allowed again, as was asked for.
     pub(in crate::agent::core) fn unpaused(&mut self, now: Time) {
-        let Some(hand_over) = self.hand_over.take().filter(|it| !it.was_refused) else {
+        // This can come late, when the next pause has begun.
+        if self.hand_over.as_ref().is_some_and(HandOver::is_ending) {
+            self.note_unpaused(now);
+            self.hand_over = None;
+        }
+    }
+
+    /// Notes what has ended by itself. Whom the old master is to follow is kept as long as the promotion may come.
+    pub(super) fn lapse(&mut self, now: Time) {
+        let is_over = |it: &&HandOver| it.ends().is_some_and(|ends| now >= ends);
+        let Some(hand_over) = self.hand_over.as_ref().filter(is_over) else {
             return;
         };
-        self.paused_for += now.min(hand_over.until()).saturating_sub(hand_over.since);
-        if let Some(timeline) = &mut self.timeline {
+        let is_of_use = self.promotion.is_some() || hand_over.heir.is_some();
+        let is_kept = is_of_use && !hand_over.is_ending();
+        self.note_unpaused(now);
+        self.hand_over = self.hand_over.take().filter(|_| is_kept);
+        if let Some(hand_over) = &mut self.hand_over {
+            hand_over.stage = Stage::Lapsed;
+        }
+    }
+
+    /// Forgets whom the old master was to follow, where nothing came of the promotion.
+    pub(super) fn forget_lapsed(&mut self) {
+        let may_come =
+            self.promotion.is_some() || Stands::of(&self.verdict) == Some(Stands::Elsewhere);
+        self.hand_over
+            .take_if(|it| it.stage == Stage::Lapsed && !may_come);
+    }
+
+    /// Returns whether writes wait, as far as is known.
+    fn is_pausing(&self) -> bool {
+        self.hand_over.as_ref().is_some_and(|it| it.is_in_force)
+    }
+
+    fn note_unpaused(&mut self, now: Time) {
+        let was_in_force = self.is_pausing();
+        self.count_pause(now);
+        if let (true, Some(timeline)) = (was_in_force, &mut self.timeline) {
             timeline.unpaused.get_or_insert(now);
         }
     }
 
+    /// Counts how long writes have waited: no longer from now on.
+    fn count_pause(&mut self, now: Time) {
+        let Some(hand_over) = self.hand_over.as_mut().filter(|it| it.is_in_force) else {
+            return;
+        };
+        hand_over.is_in_force = false;
+        let waited = now.min(hand_over.until()).saturating_sub(hand_over.since);
+        self.paused_for += waited;
+        self.unproven.spend(hand_over.since, waited);
+    }
+
     /// Allows writes again. The old master is to follow its heir at once, if it has one: it would be a writable master
     /// for 11 s, until Sentinel tells it.
-    pub(super) fn unpause(&mut self, heir: Option<Endpoint>, actions: &mut Vec<Action>) {
+    pub(super) fn unpause(&mut self, heir: Option<Endpoint>, now: Time, actions: &mut Vec<Action>) {
         let Some(hand_over) = &mut self.hand_over else {
             return;
         };
         let is_due = match hand_over.stage {
             Stage::Asked | Stage::Paused => true,
-            Stage::Refused => heir.is_some(),
-            Stage::Ending => false,
+            Stage::Refused | Stage::Lapsed => heir.is_some(),
+            Stage::Ending(_) => false,
         };
         if is_due {
-            hand_over.stage = Stage::Ending;
+            hand_over.end(now);
             self.follower = heir.as_ref().map(|_| (hand_over.at, Time::ZERO));
             actions.push(Action::Unpause(self.name.clone(), hand_over.at, heir));
+        } else if hand_over.stage == Stage::Lapsed {
+            self.hand_over = None;
         }
     }
 
@@ -193,9 +244,9 @@ impl Master {
     }
 
     /// Allows writes again after the VIP was released.
-    pub(super) fn unpause_released(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn unpause_released(&mut self, now: Time, actions: &mut Vec<Action>) {
         let heir = self.hand_over.as_ref().and_then(|it| it.heir.clone());
-        self.unpause(heir, actions);
+        self.unpause(heir, now, actions);
     }
 
     pub(super) fn note_take_over(&mut self, settled: &Settled, now: Time) {
@@ -243,6 +294,10 @@ impl Master {
                     actions.push(Action::Expect(self.name.clone(), own.at));
                 }
             }
+            // Writes are paused again once they are allowed.
+            Ok(Place::Elsewhere) if self.hand_over.as_ref().is_some_and(HandOver::is_ending) => {
+                return;
+            }
             Ok(Place::Elsewhere) => {
                 let (endpoint, until) = (promoting.to.clone(), promoting.until());
                 let mut masters = known.own_redis.iter();
@@ -261,14 +316,13 @@ impl Master {
     }
 
     pub(super) fn pause(&mut self, at: SocketAddr, now: Time, actions: &mut Vec<Action>) {
-        if now < self.pause_after {
-            let text =
-                "writes are not paused again so soon after the last time, so that some may be lost";
+        self.count_pause(now);
+        let Some(longest) = self.unproven.allows(longest(self.soonest_down()), now) else {
+            let text = "writes are not paused again, as they have waited of late for failovers that nobody has \
+                        confirmed, so that some may be lost";
             actions.push(Action::Log(self.name.clone(), false, text.to_owned()));
             return;
-        }
-        self.pause_after = now + BETWEEN_PAUSES;
-        let longest = longest(self.down_after());
+        };
         self.hand_over = Some(HandOver {
             at,
             longest,
@@ -276,7 +330,7 @@ impl Master {
             stage: Stage::Asked,
             sent: None,
             had: None,
-            was_refused: false,
+            is_in_force: true,
             heir: None,
         });
         actions.push(Action::Pause(self.name.clone(), at, longest));
@@ -303,7 +357,7 @@ impl Master {
             winner.is_some_and(|winner| winner.is_same(&site(&over.to, &known.known_redis)))
         };
         if self.overdue.take_if(is_named).is_some() {
-            self.pause_after = now;
+            self.unproven.prove();
         }
         let Some((promoting, winner)) = self.promotion.as_ref().zip(winner) else {
             return false;
@@ -311,7 +365,7 @@ impl Master {
         let to = site(&promoting.to, &known.known_redis);
         if winner.is_same(&to) {
             self.promotion = None;
-            self.pause_after = now;
+            self.unproven.prove();
             let has_released = self
                 .timeline
                 .as_ref()
@@ -338,7 +392,8 @@ impl Master {
     ) {
         let is_due = matches!(self.verdict, Verdict::Elsewhere(Why::CutOff))
             && self.stands == Some(Stands::Here)
-            && self.hand_over.is_none();
+            && self.hand_over.is_none()
+            && (self.unproven.allows(longest(self.soonest_down()), now)).is_some();
         let mut masters = known.own_redis.iter();
         if is_due && let Some(master) = masters.find(|own| own.role == Ok(Role::Master)) {
             self.pause(master.at, now, actions);

@@ -15,6 +15,7 @@ use super::former::Former;
 use super::hand_over::HandOver;
 use super::lifts::Lifts;
 use super::promotion::Promoting;
+use super::unproven::Unproven;
 use super::{Facts, Own, Settings, Time, Timeline};
 use crate::config::{OnIsolation, OnRedisDeath};
 use crate::evidence::{Ballot, Call, Evidence, Order, Role, Site, Word};
@@ -91,8 +92,7 @@ pub struct Master {
     promotion: Option<Promoting>,
     /// The time of a promotion is over, and the Sentinels were not asked since.
     asked_before: Option<AskedBefore>,
-    /// A promotion whose time is over: its leader, who counts from a later step, may give up only now, or a majority name
-    /// it.
+    /// A promotion whose time is over: a majority may name it only now.
     overdue: Option<Promoting>,
     former: Former,
     /// Whether what follows from the promotion was begun: its place may be unknown at first.
@@ -101,8 +101,8 @@ pub struct Master {
     /// The Redis of this host that was told to follow the promoted one, until a majority names that; and when it may be
     /// told to lead again.
     follower: Option<(SocketAddr, Time)>,
-    /// When writes may be paused again: an event may be forged.
-    pause_after: Time,
+    /// How long writes have waited for events that may be forged.
+    unproven: Unproven,
     cut_off: CutOff,
     on_redis_death: OnRedisDeath,
     /// The master of this host, while it lives.
@@ -122,6 +122,8 @@ pub struct Master {
     epoch: u64,
     /// An order against the truth, and the newest failover when it was given.
     forced: Option<(Order, u64)>,
+    /// Whether the promotion that goes on was published after that: it ends it.
+    ends_order: bool,
     /// Until when a Redis that stops is meant to ([`Time::MAX`]: until that is ended).
     pub maintenance: Option<Time>,
     call: Option<Called>,
@@ -178,9 +180,10 @@ impl Master {
             is_begun: false,
             hand_over: None,
             follower: None,
-            pause_after: Time::ZERO,
+            unproven: Unproven::default(),
             cut_off: CutOff::default(),
             forced: None,
+            ends_order: false,
             maintenance: None,
             call: None,
             divided_since: None,
@@ -205,6 +208,8 @@ impl Master {
 
     /// Returns what is known now, for the verdict.
     pub fn evidence(&self, now: Time) -> Evidence {
+        #[cfg(test)]
+        super::tests::many::count();
         let mut all = self.asked();
         if let Some(ballot) = &mut all.ballot {
             ballot.waited = self
@@ -273,6 +278,11 @@ impl Master {
         self.facts.as_ref()?.down_after
     }
 
+    /// Returns after how long the most impatient Sentinel takes a silent master for down.
+    fn soonest_down(&self) -> Option<Duration> {
+        self.facts.as_ref()?.soonest_down
+    }
+
     /// Returns an order against the truth that still holds, and the newest failover when it was given.
     pub fn forced(&self) -> Option<(Order, u64)> {
         self.forced
@@ -293,9 +303,14 @@ impl Master {
         !self.settling && !self.is_dirty && Stands::of(&self.verdict) == self.stands
     }
 
-    /// Returns whether a failover goes on that no majority has confirmed yet: another agent would not know of it.
+    /// Returns whether a failover goes on that no majority has confirmed yet.
     pub(in crate::agent::core) fn is_promoting(&self) -> bool {
         self.promotion.is_some() || self.death.as_ref().is_some_and(Death::keeps_the_vip_away)
+    }
+
+    /// Returns whether something of a failover goes on that another agent would not know of.
+    pub(in crate::agent::core) fn is_failing_over(&self) -> bool {
+        self.hand_over.is_some() || self.follower.is_some() || self.is_promoting()
     }
 
     /// Returns why the last attempt has failed, if it has.

@@ -22,11 +22,18 @@ impl Master {
         if let Some(died) = self.died.take() {
             self.begin_death(died, now, actions);
         }
-        let known = self.evidence(now);
-        self.review_death(&known, now, actions);
+        if self.death.is_some() {
+            let known = self.evidence(now);
+            self.review_death(&known, now, actions);
+        }
         let mut known = self.evidence(now);
         self.begin_promotion(&known, now, actions);
         self.note_role(&known, now);
+        if self.ends_order && known.promoted().is_some() {
+            // A majority tells of the failover about a second later, and the new master's host has the VIP by then.
+            (self.forced, self.ends_order) = (None, false);
+            known.order = None;
+        }
         if self.confirm(&known, now, actions) {
             known = self.evidence(now);
         }
@@ -37,6 +44,7 @@ impl Master {
         self.hand_over_if_cut_off(&known, now, actions);
         self.review_refusals(actions);
         self.settle_if_due(now, actions);
+        self.forget_lapsed();
         let waits = known
             .ballot
             .as_ref()
@@ -58,9 +66,7 @@ impl Master {
             self.asked_before = Some(AskedBefore::RoundGoesOn);
             self.end_timeline("aborted", now);
         }
-        if self.hand_over.as_ref().is_some_and(|it| now >= it.until()) {
-            self.unpaused(now);
-        }
+        self.lapse(now);
     }
 
     fn settle_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
@@ -74,7 +80,7 @@ impl Master {
             actions.push(Action::Settle(self.name.clone()));
         } else if self.is_settled() && wants == Some(Stands::Elsewhere) {
             // There was no VIP to release.
-            self.unpause_released(actions);
+            self.unpause_released(now, actions);
         }
     }
 
@@ -137,16 +143,17 @@ impl Master {
     }
 
     /// Returns when something is due, whatever happens until then.
-    pub(in crate::agent::core) fn wake(&self, now: Time) -> Option<Time> {
+    fn wake(&self, now: Time) -> Option<Time> {
         // What cannot be tried when its time comes must not keep the agent awake.
         let held_back = self.holds_back(now).then_some(AT_START);
         let is_held = self.holds_back(now) || self.waits_for_pause(now);
         let may_try = !self.settling && self.wants().is_some() && !is_held;
         let retry = self.retry.filter(|_| may_try).map(|(at, _)| at);
-        let pause = self.hand_over.as_ref().map(|it| it.next(now));
+        let pause = self.hand_over.as_ref().and_then(|it| it.next(now));
         let promotion = self.promotion.as_ref().map(Promoting::until);
         let call = self.call.as_ref().map(|called| called.until);
-        let death = self.next_round(&self.evidence(now));
+        let death = self.death.as_ref();
+        let death = death.and_then(|_| self.next_round(&self.evidence(now)));
         let maintenance = self.maintenance;
         let all = [retry, pause, promotion, call, death, maintenance, held_back];
         all.into_iter().flatten().min()

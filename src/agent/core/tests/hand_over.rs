@@ -106,7 +106,7 @@ fn a_pause_ends_on_every_way_out() {
     agent.on(1, Event::Paused(M.into(), Ok(())));
     let actions = agent.on(2000, Event::Woke);
     assert!(!actions.contains(&settle()), "{actions:?}");
-    assert!(agent.master().hand_over.is_none());
+    assert_eq!(agent.master().paused_for, ms(2000));
     // The leader turns to another.
     let mut agent = Agent::standing(true);
     agent.on(100, promotes(AWAY));
@@ -133,64 +133,194 @@ fn a_pause_ends_on_every_way_out() {
     assert!(agent.on(140, Event::Woke).contains(&settle()));
 }
 
-#[test]
-fn forged_events_do_not_keep_writes_waiting() {
+/// Plays what somebody forges for so many rounds of 200 ms, and returns for how many of them writes waited at the end.
+fn rounds_that_wait(rounds: u64, mut forged: impl FnMut(u64) -> Event) -> u64 {
     let mut agent = Agent::standing(true);
-    let pauses = |actions: &[Action]| {
-        let is_pause = |action: &&Action| matches!(action, Action::Pause(..));
-        actions.iter().filter(is_pause).count()
-    };
-    let mut number = 0;
-    for round in 0..50 {
-        let to = if round % 2 == 0 { AWAY } else { "10.0.0.66" };
-        number += pauses(&agent.on(200, promotes(to)));
+    let mut waits = 0;
+    for round in 0..rounds {
+        let actions = agent.on(199, forged(round));
+        let is_pause = |action: &Action| matches!(action, Action::Pause(..));
+        if actions.iter().any(is_pause) {
+            agent.on(0, Event::Paused(M.into(), Ok(())));
+        }
+        // Its Redis answers at once.
+        if has_unpause(&actions) {
+            agent.on(1, Event::Unpaused(M.into()));
+        } else {
+            agent.on(1, Event::Woke);
+        }
+        let hand_over = agent.master().hand_over.as_ref();
+        waits += u64::from(hand_over.is_some_and(|it| it.is_in_force));
     }
-    assert_eq!(number, 1);
-    // A host that no Sentinel of this host's has named is no Redis of this master, whatever it says.
-    let actions = agent.on(
-        1,
-        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
-    );
-    assert!(!actions.contains(&settle()), "{actions:?}");
+    waits
 }
 
 #[test]
-fn writes_are_paused_again_soon_after_a_failover_that_its_leader_has_given_up() {
-    let pauses = |agent: &mut Agent| {
-        let actions = agent.on(1000, promotes(AWAY));
-        let is_pause = |action: &Action| matches!(action, Action::Pause(..));
-        actions.iter().any(is_pause)
+fn forged_events_do_not_keep_writes_waiting() {
+    let to = |round: u64| [AWAY, "10.0.0.66"][(round % 2) as usize];
+    let forgers: [&dyn Fn(u64) -> Event; 3] = [
+        &|round| promotes(to(round)),
+        &|round| match round % 5 {
+            0 => promotes(AWAY),
+            4 => Event::Aborted(M.into(), LEADER.into()),
+            _ => Event::Woke,
+        },
+        &|round| Event::Promotes(M.into(), endpoint(AWAY), format!("10.0.0.9:{round}")),
+    ];
+    for forged in forgers {
+        // A minute: 4 s, and a tenth of the time.
+        let waits = rounds_that_wait(300, forged) * 200;
+        assert!((2_000..=10_500).contains(&waits), "{waits} ms");
+    }
+    // A host that no Sentinel of this host's has named is no Redis of this master, whatever it says.
+    let mut agent = Agent::standing(true);
+    agent.on(200, promotes("10.0.0.66"));
+    let chosen = Event::Chosen(M.into(), endpoint("10.0.0.66"), Role::Master, None);
+    assert!(!agent.on(1, chosen).contains(&settle()));
+}
+
+#[test]
+fn writes_are_paused_again_soon_after_a_failover_of_which_nothing_came() {
+    let pauses = |agent: &mut Agent, by: &str| {
+        let promotes = Event::Promotes(M.into(), endpoint(AWAY), by.into());
+        let actions = agent.on(1000, promotes);
+        let is_whole = |action: &Action| *action == Action::Pause(M.into(), at(), ms(2000));
+        actions.iter().any(is_whole)
     };
     let begun = |lasts: u64| {
         let mut agent = Agent::standing(true);
         let mut short = facts([HERE; 3], Role::Master);
         short.failover_timeout = Some(ms(lasts));
         agent.polled(100, short);
-        assert!(pauses(&mut agent));
+        assert!(pauses(&mut agent, LEADER));
         agent.on(1, Event::Paused(M.into(), Ok(())));
         agent
     };
-    let given_up = || Event::Aborted(M.into(), LEADER.into());
     let mut agent = begun(60_000);
-    agent.on(500, given_up());
-    assert!(pauses(&mut agent), "after its word");
-    // It gives up once its time is over, which it counts from a later step than the first.
-    let mut agent = begun(2_000);
+    agent.on(500, Event::Aborted(M.into(), LEADER.into()));
+    agent.on(1, Event::Unpaused(M.into()));
+    assert!(pauses(&mut agent, LEADER), "its leader has given it up");
+    // Its leader was killed, and another one begins the next.
+    let mut agent = begun(60_000);
     agent.on(2_000, Event::Woke);
-    agent.on(70, given_up());
-    assert!(pauses(&mut agent), "after its word that came late");
-    // A majority names the promoted one late, and the next failover comes back from there.
+    let told = Event::Promotes(M.into(), endpoint("10.0.0.3"), "10.0.0.3:26379".into());
+    agent.on(100, told);
+    assert!(pauses(&mut agent, "10.0.0.3:26379"), "a leader was killed");
+    // A majority names the promoted one, in time or late, and the next failovers come back from there.
     let mut agent = begun(2_000);
-    agent.on(2_000, Event::Woke);
-    agent.polled(10, facts([AWAY; 3], Role::Master));
-    agent.polled(10, facts([AWAY; 3], Role::Replica));
-    agent.polled(1_000, facts([HERE; 3], Role::Master));
-    assert!(pauses(&mut agent), "after a majority's word");
-    // Whoever forges events forges one after the other.
-    let mut agent = begun(2_000);
-    agent.on(2_000, Event::Woke);
-    agent.on(70, Event::Aborted(M.into(), "10.0.0.2:26379".into()));
-    assert!(!pauses(&mut agent), "after nobody's word");
+    for _ in 0..5 {
+        agent.on(2_000, Event::Woke);
+        agent.polled(10, facts([AWAY; 3], Role::Master));
+        agent.polled(10, facts([AWAY; 3], Role::Replica));
+        agent.polled(1_000, facts([HERE; 3], Role::Master));
+        assert!(pauses(&mut agent, LEADER), "after a majority's word");
+        agent.on(1, Event::Paused(M.into(), Ok(())));
+    }
+}
+
+#[test]
+fn another_leader_that_promotes_the_same_one_begins_another_failover() {
+    let has_begun = |actions: &[Action]| {
+        let is_pause = |it: &Action| matches!(it, Action::Pause(..));
+        let is_ask = |it: &Action| matches!(it, Action::AskChosen(..));
+        actions.iter().any(is_pause) && actions.iter().any(is_ask)
+    };
+    let by = |leader: &str| Event::Promotes(M.into(), endpoint(AWAY), leader.into());
+    let passes = |agent: &mut Agent, seconds: u64| {
+        for _ in 0..seconds {
+            agent.on(1_000, Event::Woke);
+        }
+    };
+    // The first leader was killed.
+    for after in [3, 20, 50] {
+        let mut agent = Agent::standing(true);
+        assert!(has_begun(&agent.on(100, by("10.0.0.2:26379"))));
+        agent.on(1, Event::Paused(M.into(), Ok(())));
+        assert!(
+            !has_begun(&agent.on(50, by("10.0.0.2:26379"))),
+            "its next event"
+        );
+        passes(&mut agent, after);
+        let actions = agent.on(100, by("10.0.0.3:26379"));
+        assert!(has_begun(&actions), "{actions:?}");
+        let began = agent.now;
+        let timeline = agent.master().timeline.as_ref().unwrap();
+        assert_eq!((timeline.began, timeline.paused), (began, None));
+        // Its time counts from its own event.
+        passes(&mut agent, 59);
+        assert!(agent.master().is_promoting());
+        passes(&mut agent, 1);
+        assert!(!agent.master().is_promoting());
+    }
+    // It said that it is the master: nothing is taken back until it says otherwise.
+    let mut agent = Agent::standing(true);
+    agent.on(100, by("10.0.0.2:26379"));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, Some(990));
+    agent.on(50, said(Role::Master));
+    agent.settles(2);
+    agent.on(1, Event::Unpaused(M.into()));
+    let actions = agent.on(10, by("10.0.0.3:26379"));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert!(agent.on(10, said(Role::Replica)).contains(&settle()));
+}
+
+#[test]
+fn the_next_pause_waits_until_the_last_one_has_ended() {
+    let is_pause = |action: &Action| matches!(action, Action::Pause(..));
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let aborted = Event::Aborted(M.into(), LEADER.into());
+    assert!(has_unpause(&agent.on(100, aborted)));
+    let actions = agent.on(1, promotes(AWAY));
+    assert!(!actions.iter().any(is_pause), "{actions:?}");
+    let actions = agent.on(1, Event::Unpaused(M.into()));
+    assert!(actions.iter().any(is_pause), "{actions:?}");
+    // A second answer to the first one's end is none to this one.
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    agent.on(1, Event::Unpaused(M.into()));
+    assert!(agent.master().hand_over.is_some());
+    // Nobody answers: after its time the next may begin.
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1_900, Event::Aborted(M.into(), LEADER.into()));
+    agent.on(1, promotes(AWAY));
+    let actions = agent.on(2_000, Event::Woke);
+    assert!(actions.iter().any(is_pause), "{actions:?}");
+}
+
+#[test]
+fn a_pause_that_ends_before_the_promotion_leaves_the_old_master_its_heir() {
+    for paused in [Ok(()), Err("old".to_owned())] {
+        let lapsed = || {
+            let mut agent = Agent::standing(true);
+            agent.on(100, promotes(AWAY));
+            agent.on(1, Event::Paused(M.into(), paused.clone()));
+            agent.on(2_000, Event::Woke);
+            agent
+        };
+        let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, Some(990));
+        let mut agent = lapsed();
+        agent.on(500, said(Role::Replica));
+        let actions = agent.on(1, said(Role::Master));
+        assert!(actions.contains(&settle()), "{actions:?}");
+        assert_eq!(heir(&agent.settles(2)), Some(endpoint(AWAY).to_string()));
+        let until = agent.now + ms(2_000);
+        assert!(agent.core.wake(agent.now) <= until && agent.core.is_busy());
+        agent.on(1, Event::Unpaused(M.into()));
+        assert!(agent.master().hand_over.is_none());
+        let counted = if paused.is_ok() { 2_000 } else { 0 };
+        assert_eq!(agent.master().paused_for, ms(counted));
+        // Nothing comes of the promotion: nobody is followed later.
+        let mut agent = lapsed();
+        agent.on(500, Event::Aborted(M.into(), LEADER.into()));
+        assert!(agent.master().hand_over.is_none());
+        // The leader's time is over.
+        let mut agent = lapsed();
+        agent.on(180_000, Event::Woke);
+        assert!(agent.master().hand_over.is_none());
+    }
 }
 
 #[test]
