@@ -35,6 +35,7 @@ pub mod service;
 mod settle;
 mod shown;
 mod sight;
+pub mod sign;
 pub mod snapshot;
 pub mod socket;
 pub mod socket_path;
@@ -175,6 +176,7 @@ fn begin(world: &Rc<World>, path: &Path, next: &Next) -> Result<Vec<AbortHandle>
         spawn_local(probes::ask_every_minute(Rc::clone(world))),
         spawn_local(let_go(Rc::clone(world))),
         spawn_local(client_channel::work(Rc::clone(world))),
+        spawn_local(sign::work(Rc::clone(world))),
         spawn_local(tell_systemd(Rc::clone(world))),
     ];
     if let Some(at) = world.config.agent.metrics {

@@ -24,6 +24,7 @@ pub async fn judge(known: &Known, name: &str, at: SocketAddr, findings: &mut Fin
     findings.add("write-pause", at, pause);
     findings.add("follow-at-once", at, follow_at_once(&rights.follow));
     findings.add("lag", at, lag(&rights.info));
+    findings.add("agent-sign", at, agent_sign(&rights.number));
     if master.tell_clients {
         let verdict = client_list(&rights.channels, &channels);
         findings.add("client-list", at, verdict);
@@ -49,6 +50,18 @@ fn write_pause(pause: &May, unpause: &May) -> Verdict {
             "Redis can since 6.2, where CLIENT is not renamed.",
         ),
         (May::Untold, _) => unknown("it did not tell whether it can pause writes"),
+    }
+}
+
+/// Judges whether it can be asked on another server whether this host has an agent.
+fn agent_sign(number: &May) -> Verdict {
+    match number {
+        May::Yes => None,
+        May::NotAllowed => warning(
+            "the user of the configuration may not ask who has subscribed: `vipswitch failover` on another server does not know whether writes will be paused here",
+            "It needs +pubsub|numsub.",
+        ),
+        _ => unknown("it did not tell who has subscribed"),
     }
 }
 

@@ -59,6 +59,10 @@ fn answer(words: &[String], place: usize, all: &Shared) -> Option<String> {
         "IS-MASTER-DOWN-BY-ADDR" => words[4] != "0" && all.ends == Some(Ends::Vote),
         _ => false,
     };
+    // Nothing of the whole conversation is answered: a question about the last vote goes before.
+    if all.ends == Some(Ends::Vote) && words.len() == 6 && !ends && !words[5].starts_with("00") {
+        return Some(String::new());
+    }
     let denied = || "-NOPERM this user has no permissions\r\n".to_owned();
     (!ends).then(|| if is_denied { denied() } else { said })
 }

@@ -37,6 +37,8 @@ pub struct Rights {
     pub follow: May,
     /// How it replicates (`INFO`).
     pub info: May,
+    /// How many have subscribed to a channel (`PUBSUB NUMSUB`).
+    pub number: May,
     /// To publish and to read on the channels.
     pub channels: May,
 }
@@ -49,10 +51,11 @@ pub async fn rights(server: &Server, channels: &[String], within: Duration) -> R
         // Follows nobody: the port is no number.
         words(&["REPLICAOF", "vipswitch", "none"]),
         words(&["INFO", "replication"]),
+        words(&["PUBSUB", "NUMSUB"]),
     ];
     let asked = ask(server, &Lines::default(), &questions, within).await;
     let mut answers = asked.unwrap_or_default().into_iter();
-    let [pause, follow, info] = [(); 3].map(|()| answers.next());
+    let [pause, follow, info, number] = [(); 4].map(|()| answers.next());
     let (channels, unpause) = match channels {
         [] => (May::Untold, May::Untold),
         channels => as_subscriber(server, channels, within).await,
@@ -62,6 +65,7 @@ pub async fn rights(server: &Server, channels: &[String], within: Duration) -> R
         // "Invalid master port", and before Redis 7 "value is not an integer or out of range".
         follow: read(follow, &["port", "integer"]),
         info: read(info, &[]),
+        number: read(number, &[]),
         channels,
         unpause,
     }

@@ -16,11 +16,12 @@ const OWN_REDIS: &str = "192.168.56.101:8000";
 const OTHER_SENTINEL: &str = "192.168.56.102:6800";
 
 /// The checks of rights.
-const RIGHTS: [&str; 5] = [
+const RIGHTS: [&str; 6] = [
     "write-pause",
     "follow-at-once",
     "lag",
     "client-list",
+    "agent-sign",
     "votes",
 ];
 
@@ -111,6 +112,11 @@ fn the_documented_rights_are_enough_and_all_of_them_are_looked_at() {
     let seen: BTreeSet<&str> = seen.collect();
     assert!(RIGHTS.iter().all(|name| seen.contains(name)), "{seen:?}");
     assert_eq!(lacking(&site), Vec::<Value>::new());
+    // Another server sees that this one has an agent.
+    let mut command = site.host("server3").command(executable());
+    command.args(["failover", "--dry-run", "--json"]);
+    let told: Value = serde_json::from_str(&finish(command).success()).unwrap();
+    assert_eq!(told["notes"], serde_json::json!([]), "{told:#}");
     // What is wrong here has nothing to do with rights: there is no hook.
     let is_wrong = |row: &&Value| row["level"] == "warning" || row["level"] == "error";
     let wrong: BTreeSet<&str> = rows
@@ -134,6 +140,7 @@ fn each_right_that_is_missing_at_redis_is_named() {
         ("client|unpause", "write-pause"),
         ("replicaof", "follow-at-once"),
         ("info", "lag"),
+        ("pubsub|numsub", "agent-sign"),
         ("publish", "client-list"),
         ("subscribe", "client-list"),
     ] {

@@ -114,7 +114,9 @@ fn twenty_in_a_row_under_load_lose_no_acknowledged_write() {
         // Whether all were there in time only the old master's agent knows.
         let began = now();
         let told = fail_over(&site, master, "");
-        late.extend((told["bytes_behind"] != 0).then(|| began..=now()));
+        let behind = told["bytes_behind"].as_u64();
+        let behind = behind.unwrap_or_else(|| panic!("nobody knows what is lost: {told:#}"));
+        late.extend((behind > 0).then(|| began..=now()));
         master = heir;
     }
     writers.wait_for(BETWEEN);
@@ -149,6 +151,71 @@ fn with_hooks_only_it_says_what_is_lost_and_the_vip_moves_all_the_same() {
         site.settles(&M, heir);
         site.wait_until_well(&M, heir);
     }
+}
+
+/// Takes a right from everybody at a Redis, or gives it.
+fn change_rights(site: &Site, server: &str, rule: &str) {
+    let words = ["acl", "setuser", "default", rule];
+    assert_eq!(site.ask(server, M.port, &words).unwrap(), "OK");
+}
+
+/// Returns what is to be known of a failover from a server.
+#[track_caller]
+fn notes(site: &Site, server: &str) -> Vec<String> {
+    let done = run(site, server, "failover --dry-run --json").success();
+    let told: Value = serde_json::from_str(&done).unwrap();
+    serde_json::from_value(told["notes"].clone()).unwrap()
+}
+
+#[test]
+fn where_writes_may_not_be_paused_it_has_to_be_forced() {
+    let site = Site::with_agents(&[M]);
+    change_rights(&site, "server1", "-client|pause");
+    for server in ["server1", "server3"] {
+        let refused = run(&site, server, "failover");
+        refused.fails(2, &["may not pause writes", "+client|pause", "--force"]);
+    }
+    // Nobody is there who could force it.
+    let left = run(&site, "server1", "failover --from-this-host").success();
+    assert!(left.contains("may not pause writes"), "{left}");
+    assert_eq!(site.role(&M, "server1").as_deref(), Some("master"));
+    change_rights(&site, "server1", "+client|pause");
+    let told = fail_over(&site, "server3", "--now");
+    assert_eq!(told["notes"], serde_json::json!([]), "{told:#}");
+}
+
+#[test]
+fn an_agent_on_the_masters_host_is_seen_from_a_server_that_has_none() {
+    let site = Site::with_agents_on(&["server1"], std::path::Path::new("/bin/true"));
+    eventually("its agent is seen", || notes(&site, "server3").is_empty());
+    // Nobody may look.
+    change_rights(&site, "server1", "-pubsub");
+    let notes = notes(&site, "server3");
+    assert!(
+        notes[0].contains("not known whether the master's host has an agent"),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn where_others_have_an_agent_and_the_masters_host_has_none_it_has_to_be_forced() {
+    let site = Site::with_agents(&[M]);
+    let sign = ["pubsub", "numsub", "vipswitch:agent"];
+    eventually("all agents are seen", || {
+        let mut seen = SERVERS.iter().filter_map(|on| site.ask(on, M.port, &sign));
+        seen.all(|number| number[1] == 1)
+    });
+    site.end_agent("server1", "KILL");
+    for server in ["server1", "server3"] {
+        let parts = ["no agent on", "systemctl start vipswitch-agent", "--force"];
+        is_refused(&site, server, "failover", &parts);
+    }
+    let told = fail_over(&site, "server3", "--now --force");
+    let note = told["notes"][0].as_str().unwrap();
+    assert!(
+        note.contains("without an agent on the master's host"),
+        "{note}"
+    );
 }
 
 /// What a Sentinel has to say of elections: the newest failover, and its last vote.

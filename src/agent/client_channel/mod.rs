@@ -37,7 +37,7 @@ type Key = (String, SocketAddr);
 type Clients = BTreeMap<IpAddr, Rc<Vec<Peer>>>;
 
 /// A task that ends when this is dropped.
-struct Running(JoinHandle<()>);
+pub(super) struct Running(pub(super) JoinHandle<()>);
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -3,10 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::rules;
 use crate::agent::chosen::address_may_be_asked;
+use crate::agent::sign::{self, Sign};
 use crate::agent::snapshot;
 use crate::cli::Options;
 use crate::commands::with_agent;
@@ -22,7 +24,9 @@ use crate::gather::sites::endpoint;
 use crate::gather::{self, Patience, Poll};
 use crate::hosts;
 use crate::kernel::{Netlink, Snapshot};
-use crate::redis::{Connection, Lines, Replica, Server, State, redis_fault, redis_server};
+use crate::redis::{
+    self, Connection, Lines, May, Replica, Server, State, redis_fault, redis_server,
+};
 
 /// How long a Redis may take to tell of itself.
 const REDIS: Duration = Duration::from_secs(1);
@@ -30,6 +34,9 @@ const REDIS: Duration = Duration::from_secs(1);
 /// How long is waited until the replicas have acknowledged what the master had at first: they do so each second
 /// (`replicationCron` in replication.c).
 const CATCH_UP: Duration = Duration::from_millis(2500);
+
+/// How long an agent may take until it is connected to a Redis that has ended its connections.
+const CONNECTS: Duration = Duration::from_secs(2);
 
 /// How long nothing has to come of an election until it is over.
 pub(super) const NOTHING_CAME: Duration = Duration::from_secs(5);
@@ -61,6 +68,12 @@ pub(super) struct Known {
     leaving: Vec<IpAddr>,
     /// What this host's agent knows of this master.
     pub(super) agent: Option<snapshot::Master>,
+    /// Whether the master's host has an agent.
+    sign: Sign,
+    /// Whether any host has.
+    has_agents: bool,
+    /// Whether writes may be paused at the master.
+    write_pause: May,
 }
 
 impl Known {
@@ -95,6 +108,9 @@ impl Known {
             looked: Looked::default(),
             leaving: Vec::new(),
             agent: agent(name, options).await,
+            sign: Sign::Untold("the master does not answer".into()),
+            has_agents: false,
+            write_pause: May::Untold,
             master,
         };
         let ways = known.poll.ways();
@@ -104,6 +120,7 @@ impl Known {
             let (state, near) = known.caught_up(&way, name).await;
             (known.state, known.near) = (state, near);
         }
+        known.look_for_agents((config, name)).await;
         Ok(known)
     }
 
@@ -160,10 +177,40 @@ impl Known {
         rules::Known {
             state: self.state.as_ref().map_err(String::as_str),
             near: &self.near,
-            has_agent: self.agent.is_some(),
+            sign: &self.sign,
+            has_agents: self.has_agents,
+            write_pause: &self.write_pause,
             is_here: self.master.is_here(),
             now,
             down_after: self.poll.soonest_down(),
+        }
+    }
+
+    /// Looks which hosts have an agent, and whether writes may be paused.
+    async fn look_for_agents(&mut self, (config, name): (&Config, &str)) {
+        if let Some(way) = &self.way {
+            self.write_pause = redis::rights(way, &[], REDIS).await.pause;
+            self.sign = sign(way).await;
+        }
+        if self.agent.is_some() && self.master.is_here() {
+            self.sign = Sign::There;
+        }
+        self.has_agents = self.agent.is_some() || self.sign == Sign::There;
+        if !self.has_agents {
+            let each = self.looked.replicas().into_iter().map(async |at| {
+                let way = way_to(config, name, &names::read(&at)?).await?;
+                Some(sign(&way).await == Sign::There)
+            });
+            self.has_agents = join_all(each).await.contains(&Some(true));
+        }
+        // After a failover, or where it was just started, an agent needs a moment until it is connected.
+        let until = Instant::now() + CONNECTS;
+        while let Some(way) = self.way.as_ref().filter(|_| self.has_agents)
+            && self.sign == Sign::Absent
+            && Instant::now() < until
+        {
+            sleep(PAUSE).await;
+            self.sign = sign(way).await;
         }
     }
 
@@ -259,6 +306,12 @@ pub(super) async fn way_to(config: &Config, name: &str, at: &Endpoint) -> Option
         true => server,
         false => server.without_credentials(),
     })
+}
+
+/// Looks at a Redis whether its host has an agent. On a connection of its own, which the question makes a subscriber's.
+async fn sign(way: &Server) -> Sign {
+    let said = redis::ask(way, &Lines::default(), &sign::questions(), REDIS).await;
+    sign::read(said)
 }
 
 /// Asks a Redis once.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::agent::sign::Sign;
 use crate::agent::snapshot::Master;
 use crate::evidence::Role;
 use crate::exit::Fault;
 use crate::judgement::LEAST_DOWN_AFTER;
-use crate::redis::State;
+use crate::redis::{May, State};
 use crate::text::escape;
 
 /// How many bytes the replica that is to be promoted may lack when it is asked itself: it gets them within the tenth of
@@ -20,8 +21,12 @@ pub(super) struct Known<'a> {
     pub(super) state: Result<&'a State, &'a str>,
     /// The replicas that have caught up.
     pub(super) near: &'a [String],
-    /// Whether this host has an agent, which has to be on the master's host to pause writes: the site has agents.
-    pub(super) has_agent: bool,
+    /// Whether the master's host has an agent, which pauses writes.
+    pub(super) sign: &'a Sign,
+    /// Whether any host has one, so that failovers lose nothing as a rule.
+    pub(super) has_agents: bool,
+    /// Whether the agent's user may pause writes at the master.
+    pub(super) write_pause: &'a May,
     /// Whether the master is on this host.
     pub(super) is_here: bool,
     /// Whether the best moment is not waited for.
@@ -54,15 +59,52 @@ pub(super) fn objection(known: &Known<'_>) -> Option<Fault> {
             .min();
         let least = least.unwrap_or_default();
         format!("no replica has caught up: what was acknowledged lacks {least} bytes at least")
-    } else if known.has_agent && !state.can_pause_writes() {
-        let version = state.version.as_deref().unwrap_or_default();
-        let text = format!("Redis {} cannot pause writes", escape(version));
-        let remedy = "What is written while the VIP moves would be lost: Redis can since 6.2. With --force it is done all the same.";
-        return Some(Fault::permanent(text).remedy(remedy));
     } else {
-        return None;
+        return cannot_pause(known, state);
     };
     Some(Fault::passing(text).remedy(FORCE))
+}
+
+/// Returns why writes would not be paused, where they are in other failovers of this site.
+fn cannot_pause(known: &Known<'_>, state: &State) -> Option<Fault> {
+    if !known.has_agents {
+        return None;
+    }
+    let host = host(known);
+    let (text, remedy) = match (known.sign, known.write_pause) {
+        (Sign::Absent, _) => (
+            format!("no agent on {host} is connected to the master, and other hosts have one"),
+            "Start it there: systemctl start vipswitch-agent.",
+        ),
+        _ if !state.can_pause_writes() => {
+            let version = state.version.as_deref().unwrap_or_default();
+            let text = format!("Redis {} cannot pause writes", escape(version));
+            (text, "Redis can since 6.2.")
+        }
+        (_, May::NotAllowed) => (
+            "the user of the configuration may not pause writes at the master".to_owned(),
+            "It needs +client|pause and +client|unpause there: vipswitch check names what is missing.",
+        ),
+        (_, May::Refused(why) | May::Unknown(why)) => (
+            format!("the master cannot pause writes ({})", escape(why)),
+            "Redis can since 6.2, where CLIENT is not renamed.",
+        ),
+        (_, May::Yes | May::Untold) => return None,
+    };
+    let lost =
+        "What is written while the VIP moves would be lost. With --force it is done all the same.";
+    let fault = match known.sign {
+        Sign::Absent => Fault::passing(text),
+        _ => Fault::permanent(text),
+    };
+    Some(fault.remedy(format!("{remedy} {lost}")))
+}
+
+fn host(known: &Known<'_>) -> &'static str {
+    match known.is_here {
+        true => "this host",
+        false => "the master's host",
+    }
 }
 
 /// Returns why a shutdown hands nothing over, where an operator could: nobody is there who decides that writes may be lost.
@@ -88,16 +130,17 @@ pub(super) fn is_far(replica: &str, lacks: Option<u64>) -> Option<Fault> {
 /// Returns what an operator is to know, one sentence each.
 pub(super) fn notes(known: &Known<'_>) -> Vec<String> {
     let mut notes = Vec::new();
-    if !known.has_agent {
-        let host = if known.is_here {
-            "this host"
-        } else {
-            "the master's host"
-        };
-        let time = if known.now { "1" } else { "0.2" };
-        notes.push(format!(
-            "without an agent on {host} writes are not paused: what is written until its VIP has moved, for about {time} s, is lost"
-        ));
+    let (host, time) = (host(known), if known.now { "1" } else { "0.3" });
+    let until = format!("what is written until its VIP has moved, for about {time} s, is lost");
+    match known.sign {
+        Sign::There => {}
+        Sign::Absent => notes.push(format!(
+            "without an agent on {host} writes are not paused: {until}"
+        )),
+        Sign::Untold(why) => notes.push(format!(
+            "not known whether {host} has an agent that pauses writes ({}): if not, {until}",
+            escape(why)
+        )),
     }
     if let Some(time) = known.down_after.filter(|time| *time < LEAST_DOWN_AFTER) {
         notes.push(format!(
@@ -139,7 +182,9 @@ mod tests {
         Known {
             state: Ok(state),
             near,
-            has_agent: true,
+            sign: &Sign::There,
+            has_agents: true,
+            write_pause: &May::Yes,
             is_here: true,
             now: false,
             down_after: Some(Duration::from_secs(5)),
@@ -171,17 +216,41 @@ mod tests {
             (known(&alone, &near), "no replica is connected"),
             (known(&behind, &[]), "lacks 990 bytes"),
             (known(&old, &near), "Redis 6.0.16 cannot pause"),
+            (
+                Known {
+                    write_pause: &May::NotAllowed,
+                    ..all_well
+                },
+                "+client|pause",
+            ),
+            (
+                Known {
+                    sign: &Sign::Absent,
+                    is_here: false,
+                    ..all_well
+                },
+                "no agent on the master's host",
+            ),
         ] {
             let fault = objection(&known).unwrap().to_string();
             assert!(fault.contains(part) && fault.contains("--force"), "{fault}");
         }
         // Without agents nobody pauses writes, whatever the version.
         let without = Known {
-            has_agent: false,
+            sign: &Sign::Absent,
+            has_agents: false,
+            write_pause: &May::NotAllowed,
             ..known(&old, &near)
         };
         assert_eq!(objection(&without), None);
-        assert!(notes(&without)[0].contains("0.2 s"));
+        assert!(notes(&without)[0].contains("without an agent on this host"));
+        let untold = Sign::Untold("NOPERM".into());
+        let untold = Known {
+            sign: &untold,
+            ..all_well
+        };
+        assert_eq!(objection(&untold), None);
+        assert!(notes(&untold)[0].contains("not known whether this host has an agent"));
         assert_eq!(is_far("r", Some(FAR)), None);
         assert_eq!(is_far("r", None), None);
         assert!(is_far("r", Some(FAR + 1)).is_some());
