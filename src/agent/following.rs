@@ -2,6 +2,7 @@
 //! tells the core what it hears.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -17,14 +18,17 @@ use super::snapshot::Replica;
 use crate::config::Config;
 use crate::exit::Kind;
 use crate::failover::{Endpoint, Host};
+use crate::gather::Member;
 use crate::redis::events::{self, What};
-use crate::redis::{Lines, MasterAddress, NoAnswer, Server, redis_fault, redis_server};
+use crate::redis::{Instance, Lines, MasterAddress, NoAnswer, Server, redis_fault, redis_server};
 
 /// How much may wait that a Sentinel, or a Redis, has said.
 const QUEUE: usize = 256;
 
 /// A Sentinel whose events are followed as long as this is kept.
 pub(super) struct Followed {
+    /// Every way in which it was listed last.
+    listed_as: Vec<Instance>,
     task: AbortHandle,
     is_up: Rc<Cell<bool>>,
     refused: Refused,
@@ -67,7 +71,7 @@ impl Drop for Followed {
 
 impl Followed {
     /// Follows a Sentinel.
-    pub(super) fn begin(core: mpsc::Sender<Event>, server: Server) -> Followed {
+    fn begin(core: mpsc::Sender<Event>, server: Server) -> Followed {
         let is_up = Rc::new(Cell::new(false));
         let (to, mut heard) = mpsc::channel::<Heard<()>>(QUEUE);
         let (up, by) = (Rc::clone(&is_up), server.endpoint.to_string());
@@ -89,6 +93,7 @@ impl Followed {
             join(follow(server, (), to), pass_on).await;
         });
         Followed {
+            listed_as: Vec::new(),
             task: task.abort_handle(),
             is_up,
             refused,
@@ -96,13 +101,45 @@ impl Followed {
     }
 
     /// Returns whether it is to be followed anew, with what the files say now.
-    pub(super) fn is_to_be_renewed(&self) -> bool {
+    fn is_to_be_renewed(&self) -> bool {
         self.refused.is_to_be_renewed()
     }
 
     /// Returns whether its events arrive.
     pub(super) fn is_up(&self) -> bool {
         self.is_up.get()
+    }
+}
+
+/// Follows the events of each of these Sentinels, by where it is; `are_all` tells whether every Sentinel that is listed
+/// is among them, so that no other is followed. A connection that is up needs no name: a Sentinel is followed on while
+/// nobody knows where it is.
+pub(super) fn follow_all<'a>(
+    followed: &mut BTreeMap<String, Followed>,
+    members: impl Iterator<Item = &'a Member>,
+    are_all: bool,
+    to: &mpsc::Sender<Event>,
+) {
+    followed.retain(|_, followed| !followed.is_to_be_renewed());
+    let mut known = BTreeSet::new();
+    let mut nowhere = Vec::new();
+    for member in members {
+        let Some(server) = &member.server else {
+            nowhere.push(member);
+            continue;
+        };
+        let at = server.endpoint.to_string();
+        if known.insert(at.clone()) {
+            let begin = || Followed::begin(to.clone(), server.clone());
+            let followed = followed.entry(at).or_insert_with(begin);
+            followed.listed_as.clone_from(&member.listed_as);
+        }
+    }
+    if are_all {
+        followed.retain(|at, followed| {
+            let mut nowhere = nowhere.iter();
+            known.contains(at) || nowhere.any(|member| member.is_same(&followed.listed_as))
+        });
     }
 }
 
@@ -247,5 +284,63 @@ fn own(seen: Seen<()>, at: SocketAddr, name: &str) -> Own {
             run_id: None,
             is_gone: seen.is_gone,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::Endpoint as Way;
+
+    fn member(name: &str, port: Option<u16>) -> Member {
+        let listed_as = Instance {
+            host: name.into(),
+            port: 26379,
+            run_id: Some(format!("id of {name}")),
+            flags: Vec::new(),
+        };
+        let at = port.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        Member {
+            listed_as: vec![listed_as],
+            server: at.map(|at| Server::at(Way::Tcp(at))),
+        }
+    }
+
+    fn local(port: Option<u16>) -> Member {
+        Member {
+            listed_as: Vec::new(),
+            ..member("", port)
+        }
+    }
+
+    #[test]
+    fn a_sentinel_is_followed_until_it_is_not_listed_any_more() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let (to, _events) = mpsc::channel(QUEUE);
+            let mut followed = BTreeMap::new();
+            let mut follow = |members: &[Member], are_all| {
+                follow_all(&mut followed, members.iter(), are_all, &to);
+                let all = followed.iter();
+                let each = all.map(|(at, followed)| (at[10..].to_owned(), followed.task.id()));
+                each.collect::<Vec<_>>()
+            };
+            let all = [local(Some(1)), member("b", Some(2)), member("c", Some(3))];
+            let begun = follow(&all, true);
+            assert_eq!(begun.len(), 3);
+            // The names do not resolve in this round: the connections are those of before.
+            let unresolved = [local(None), member("b", None), member("c", None)];
+            assert_eq!(follow(&unresolved, true), begun);
+            // Nobody is known to list it, as one of the masters could not be asked about.
+            assert_eq!(follow(&all[..1], false), begun);
+            // It is listed elsewhere, which is known again.
+            let moved = follow(&[local(Some(1)), member("b", Some(4))], true);
+            let ports: Vec<&str> = moved.iter().map(|(port, _)| port.as_str()).collect();
+            assert_eq!(ports, ["1", "4"]);
+            assert_eq!(moved[0], begun[0]);
+        });
     }
 }

@@ -15,7 +15,6 @@ use super::world::World;
 use crate::evidence::Role;
 use crate::exit::Kind;
 use crate::failover::Endpoint;
-use crate::hosts;
 use crate::log::Level;
 use crate::redis::{NoAnswer, Server, redis_server};
 
@@ -25,6 +24,9 @@ const CLOSELY: Duration = Duration::from_secs(15);
 /// How long a replica that may not be asked counts as promoted after it has left: a majority names it within a
 /// second or two.
 const UNASKED: Duration = Duration::from_secs(3);
+
+/// How long its name may be looked up before it leads where it did last.
+const NAME: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether it still follows.
 const LOOK: Duration = Duration::from_millis(10);
@@ -160,7 +162,8 @@ impl World {
     /// address.
     async fn chosen(&self, name: &str, to: &Endpoint) -> Option<Server> {
         let master = self.config.masters.get(name)?;
-        let addresses: Vec<IpAddr> = hosts::addresses(&to.host).await.ok()?;
+        let names = &self.lines.names;
+        let addresses: Vec<IpAddr> = names.look_up(&to.host, NAME).await.ok()?;
         let at = SocketAddr::new(*addresses.first()?, to.port);
         let server = redis_server(&self.config, master, at).ok()?;
         Some(match address_may_be_asked(&self.config, master, at.ip()) {

@@ -10,6 +10,7 @@ use super::Known;
 use crate::election::look::{questions, to_begin};
 use crate::evidence::Site;
 use crate::gather::Tried;
+use crate::hosts::Kept;
 use crate::redis::{Lines, NoAnswer, Server, Words, ask, sentinel_server};
 use crate::report::finding::{Findings, Verdict, unknown, warning};
 
@@ -58,7 +59,7 @@ pub async fn judge(known: &Known, others: &[Tried], findings: &mut Findings) {
 /// Returns this host's Sentinel, which has answered, if it has a master of the configuration.
 async fn own(known: &Known) -> Option<Asked<'_>> {
     let master = known.watched().first()?;
-    let way = sentinel_server(&known.config, Instant::now() + ANSWER).await;
+    let way = sentinel_server(&known.config, &Kept::default(), Instant::now() + ANSWER).await;
     Some(Asked {
         at: known.config.sentinel.address.to_string(),
         way: way.ok()?,

@@ -19,13 +19,13 @@ use crate::config::{Config, SENTINEL_TIMEOUT};
 use crate::evidence::{Call, Evidence, Order, Site, Word};
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Failover};
-use crate::hosts;
+use crate::hosts::{self, Kept};
 use crate::kernel::Snapshot;
 use crate::place::Place;
 use crate::redis::{self, Lines, NoAnswer, Told, sentinel_fault, sentinel_server};
 
 pub use newest::newest;
-pub use poll::{Asked, Patience, Poll, Silence, Tried, count, poll, try_others};
+pub use poll::{Asked, Member, NotAsked, Patience, Poll, Silence, Tried, count, poll, try_others};
 
 /// How long each round of questions may take: to this host's Sentinel, then to all others at once, then to
 /// this host's Redis.
@@ -46,7 +46,7 @@ pub async fn master_of(
     name: &str,
 ) -> Result<Option<Endpoint>, Fault> {
     let until = Instant::now() + SENTINEL_TIMEOUT;
-    let server = sentinel_server(config, until).await?;
+    let server = sentinel_server(config, &lines.names, until).await?;
     let left = until.saturating_duration_since(Instant::now());
     match redis::master_address(&server, lines, name, left).await {
         Ok(said) => endpoint(&said.host, said.port).map(Some).map_err(|why| {
@@ -61,7 +61,7 @@ pub async fn master_of(
 /// Returns what this host's Sentinel says of these masters, as far as it may be asked.
 async fn told(config: &Config, names: &[&str]) -> Result<Vec<Result<Told, NoAnswer>>, Fault> {
     let until = Instant::now() + SENTINEL_TIMEOUT;
-    let server = sentinel_server(config, until).await?;
+    let server = sentinel_server(config, &Kept::default(), until).await?;
     let left = until.saturating_duration_since(Instant::now());
     let told = redis::told(&server, names, left).await;
     told.map_err(|no| sentinel_fault(&no, &config.sentinel.address))

@@ -24,7 +24,7 @@ use crate::redis::{
     sentinel_server,
 };
 
-pub use self::count::{Asked, Poll, Silence, count};
+pub use self::count::{Asked, Member, NotAsked, Poll, Silence, count};
 pub use self::others::{Tried, try_others};
 
 /// How long the names of all servers may take to resolve.
@@ -60,11 +60,12 @@ pub async fn poll(
     lines: &Lines,
 ) -> Result<Vec<Result<Poll, Fault>>, Fault> {
     let until = Instant::now() + NAMES;
-    let peers = addresses_of(&config.sentinel.peers, until);
+    let peers = addresses_of(&config.sentinel.peers, &lines.names, until);
     let (local, peers) = join(ask_local(config, names, memory, lines), peers).await;
     let (server, mut own) = local?;
     forget_in_views(views(&mut own), config).await;
     let asking = Asking {
+        names: &lines.names,
         own: server.as_ref().map(|server| server.endpoint.clone()),
         access: Access::load(config)?,
         peers,
@@ -93,17 +94,26 @@ pub async fn poll(
     let has_certificate = config.tls.as_ref().is_some_and(|tls| tls.client.is_some());
     let count = |(name, own): (&&str, Result<Own, Fault>)| {
         let asked = of_one(&others, name, (has_password, has_certificate));
-        let ways = others
+        let mut poll = count(own?, &own_name, &asked);
+        let own = Member {
+            listed_as: Vec::new(),
+            server: server.clone(),
+        };
+        let others = others
             .iter()
             .filter(|other| other.views.contains_key(*name));
-        let ways = ways.filter_map(|other| other.server.as_ref().ok());
-        let mut poll = count(own?, &own_name, &asked);
-        poll.ways = server.iter().chain(ways).cloned().collect();
+        let others = others.map(|other| Member {
+            listed_as: other.listed_as.clone(),
+            server: other.server.as_ref().ok().cloned(),
+        });
+        poll.members = std::iter::once(own).chain(others).collect();
+        let ways = poll.members.iter();
+        poll.ways = ways.filter_map(|member| member.server.clone()).collect();
         Ok(poll)
     };
     let mut polls: Vec<Result<Poll, Fault>> = names.iter().zip(own).map(count).collect();
     share_servers(&mut polls);
-    names::look_up(polls.iter_mut().flatten()).await;
+    names::look_up(polls.iter_mut().flatten(), &lines.names).await;
     Ok(polls)
 }
 
@@ -126,7 +136,7 @@ async fn ask_local(
         let each = names.iter().map(|name| silent(name, why, fault.clone()));
         each.collect()
     };
-    let server = match sentinel_server(config, Instant::now() + NAMES).await {
+    let server = match sentinel_server(config, &lines.names, Instant::now() + NAMES).await {
         Ok(server) => server,
         Err(fault) if fault.kind == Kind::Permanent => return Err(fault),
         Err(fault) => return Ok((None, all_silent(fault.cause(), &fault))),
@@ -188,7 +198,7 @@ fn instance(listed: Listed) -> Instance {
 
 async fn ask_others(
     lists: &[(&str, &[Instance])],
-    asking: &Asking,
+    asking: &Asking<'_>,
     config: &Config,
     (patience, lines): (Patience, &Lines),
 ) -> Vec<Other> {

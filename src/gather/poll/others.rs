@@ -9,14 +9,15 @@ use std::time::Duration;
 use futures_util::future::{Either, join_all, select};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::count::NotAsked;
 use super::{NAMES, Patience};
 use crate::config::Config;
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 use crate::gather::ROUND;
-use crate::hosts;
+use crate::hosts::{Kept, Unresolved};
 use crate::redis::{self, Access, Instance, Lines, NoAnswer, Server, View};
 
 /// How many Sentinels are asked at the same time.
@@ -33,7 +34,7 @@ pub(super) struct Other {
     /// Every way in which it is listed.
     pub(super) listed_as: Vec<Instance>,
     /// Where it is asked, or why it cannot be.
-    pub(super) server: Result<Server, String>,
+    pub(super) server: Result<Server, NotAsked>,
     /// Whether it is sent the credentials.
     pub(super) is_peer: bool,
     /// By master-name; `None` where it is still to be asked.
@@ -57,7 +58,9 @@ impl Other {
 }
 
 /// How the other Sentinels are asked.
-pub(super) struct Asking {
+pub(super) struct Asking<'a> {
+    /// Where names lead.
+    pub(super) names: &'a Kept,
     /// Where the local Sentinel is asked, if that is known.
     pub(super) own: Option<redis::Endpoint>,
     /// For the `peers` of the configuration.
@@ -68,11 +71,11 @@ pub(super) struct Asking {
     pub(super) vips: Vec<IpAddr>,
 }
 
-impl Asking {
+impl Asking<'_> {
     /// Returns how a Sentinel is asked, and whether with the credentials: anybody who may publish on a
     /// monitored Redis can forge the address of a Sentinel, and would be sent the password.
-    async fn find(&self, at: &Instance, until: Instant) -> (Result<Server, String>, bool) {
-        let addresses = match addresses(at, until).await {
+    async fn find(&self, at: &Instance, until: Instant) -> (Result<Server, NotAsked>, bool) {
+        let addresses = match addresses(at, self.names, until).await {
             Ok(addresses) => addresses,
             Err(why) => return (Err(why), false),
         };
@@ -80,41 +83,66 @@ impl Asking {
         if addresses.iter().all(|at| self.vips.contains(&at.ip())) {
             // The VIP was its host's source address for a while; the host that has the VIP now would vote twice.
             let why = "it is known by a VIP, where another host may answer";
-            return (Err(why.into()), false);
+            return (Err(NotAsked::Nowhere(why.into())), false);
         }
         match (peer, addresses.first()) {
             (Some(peer), _) => (Ok(self.access.to(*peer)), true),
             (None, Some(first)) => (Ok(self.access.without_credentials().to(*first)), false),
-            (None, None) => (Err("its name has no address".into()), false),
+            (None, None) => (
+                Err(NotAsked::Nowhere("its name has no address".into())),
+                false,
+            ),
         }
     }
 }
 
 /// Returns every address of the peers, as far as their names resolve until then.
-pub(super) async fn addresses_of(peers: &[Endpoint], until: Instant) -> Vec<SocketAddr> {
+pub(super) async fn addresses_of(
+    peers: &[Endpoint],
+    names: &Kept,
+    until: Instant,
+) -> Vec<SocketAddr> {
     let each = peers.iter().map(async |peer| {
-        let found = timeout_at(until, hosts::addresses(&peer.host)).await;
-        let found = found.ok().and_then(Result::ok).unwrap_or_default();
+        let found = names.look_up(&peer.host, left(until)).await;
         let at = |address| SocketAddr::new(address, peer.port);
-        found.into_iter().map(at).collect::<Vec<SocketAddr>>()
+        let found = found.unwrap_or_default().into_iter().map(at);
+        found.collect::<Vec<SocketAddr>>()
     });
     join_all(each).await.concat()
 }
 
-async fn addresses(at: &Instance, until: Instant) -> Result<Vec<SocketAddr>, String> {
-    let host = Host::read(&at.host).ok_or("its address is neither an address nor a name")?;
-    match timeout_at(until, hosts::addresses(&host)).await {
-        Ok(Ok(addresses)) => {
+async fn addresses(
+    at: &Instance,
+    names: &Kept,
+    until: Instant,
+) -> Result<Vec<SocketAddr>, NotAsked> {
+    let nowhere = |why: &str| NotAsked::Nowhere(why.into());
+    let host = Host::read(&at.host)
+        .ok_or_else(|| nowhere("its address is neither an address nor a name"))?;
+    match names.look_up(&host, left(until)).await {
+        Ok(addresses) => {
             let at = |address| SocketAddr::new(address, at.port);
             Ok(addresses.into_iter().map(at).collect())
         }
-        _ => Err("its name does not resolve here".into()),
+        Err(Unresolved::Unknown(_)) => Err(nowhere("its name does not resolve here")),
+        Err(Unresolved::Unanswered(_)) => {
+            let why = "its name does not resolve here: no name server answers";
+            Err(NotAsked::Unresolved(why.into()))
+        }
     }
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
 }
 
 /// Adds the Sentinels of these lists, each once however often and by whatever name it is listed: one address
 /// has one vote.
-pub(super) async fn add(others: &mut Vec<Other>, lists: &[(&str, &[Instance])], asking: &Asking) {
+pub(super) async fn add(
+    others: &mut Vec<Other>,
+    lists: &[(&str, &[Instance])],
+    asking: &Asking<'_>,
+) {
     let until = Instant::now() + NAMES;
     let mut new: Vec<&Instance> = Vec::new();
     for at in lists.iter().flat_map(|(_, list)| *list) {
@@ -221,7 +249,8 @@ pub async fn try_others(
     config: &Config,
     others: &[(SocketAddr, &str)],
 ) -> Result<Vec<Tried>, Fault> {
-    let peers = addresses_of(&config.sentinel.peers, Instant::now() + NAMES).await;
+    let until = Instant::now() + NAMES;
+    let peers = addresses_of(&config.sentinel.peers, &Kept::default(), until).await;
     let access = Access::load(config)?;
     let without = access.without_credentials();
     let each = others.iter().map(async |(at, master)| {
