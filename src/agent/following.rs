@@ -29,6 +29,8 @@ const QUEUE: usize = 256;
 pub(super) struct Followed {
     /// Every way in which it was listed last.
     listed_as: Vec<Instance>,
+    /// Whether it answered the last question of the last round, where it was waited for.
+    has_answered: Option<bool>,
     task: AbortHandle,
     is_up: Rc<Cell<bool>>,
     refused: Refused,
@@ -94,6 +96,7 @@ impl Followed {
         });
         Followed {
             listed_as: Vec::new(),
+            has_answered: None,
             task: task.abort_handle(),
             is_up,
             refused,
@@ -103,6 +106,12 @@ impl Followed {
     /// Returns whether it is to be followed anew, with what the files say now.
     fn is_to_be_renewed(&self) -> bool {
         self.refused.is_to_be_renewed()
+    }
+
+    /// Returns whether it answered last: the last round of questions, or where that did not wait for it, the last
+    /// question on the connection of its events.
+    pub(super) fn is_in_reach(&self) -> bool {
+        self.has_answered.unwrap_or(self.is_up())
     }
 
     /// Returns whether its events arrive.
@@ -121,6 +130,11 @@ pub(super) fn follow_all<'a>(
     to: &mpsc::Sender<Event>,
 ) {
     followed.retain(|_, followed| !followed.is_to_be_renewed());
+    if are_all {
+        followed
+            .values_mut()
+            .for_each(|one| one.has_answered = Some(false));
+    }
     let mut known = BTreeSet::new();
     let mut nowhere = Vec::new();
     for member in members {
@@ -133,6 +147,7 @@ pub(super) fn follow_all<'a>(
             let begin = || Followed::begin(to.clone(), server.clone());
             let followed = followed.entry(at).or_insert_with(begin);
             followed.listed_as.clone_from(&member.listed_as);
+            followed.has_answered = member.has_answered;
         }
     }
     if are_all {
@@ -253,22 +268,24 @@ fn shown(host: &str, port: u16) -> String {
     endpoint(&at).map_or_else(|| at.to_string(), |at| at.to_string())
 }
 
+/// Returns how long ago a replica last acknowledged. One that has not caught up yet has acknowledged nothing.
+fn acknowledged(replicas: &[crate::redis::Replica]) -> Option<Duration> {
+    let online = replicas.iter().filter(|replica| replica.online);
+    // Where INFO may not be asked nobody can say that they are silent.
+    let lags = online.map(|replica| replica.lag_seconds.unwrap_or_default());
+    lags.min().map(Duration::from_secs)
+}
+
 fn own(seen: Seen<()>, at: SocketAddr, name: &str) -> Own {
     match seen.state {
         Ok(state) => {
-            let online = state.replicas.iter().filter(|replica| replica.online);
-            let lags = online.filter_map(|replica| replica.lag_seconds);
             let replicas = state.replicas.iter().map(|replica| Replica {
                 at: shown(&replica.host, replica.port),
                 lag: replica.lag_seconds,
                 behind: state.offset.saturating_sub(replica.offset),
             });
             Own {
-                acknowledged: match (lags.min(), state.replicas.is_empty()) {
-                    // It may not be asked for their lag: nobody can say that they are silent.
-                    (None, false) => Some(Duration::ZERO),
-                    (lag, _) => lag.map(Duration::from_secs),
-                },
+                acknowledged: acknowledged(&state.replicas),
                 replicas: replicas.collect(),
                 offset: Some(state.offset),
                 run_id: state.run_id,
@@ -303,6 +320,7 @@ mod tests {
         Member {
             listed_as: vec![listed_as],
             server: at.map(|at| Server::at(Way::Tcp(at))),
+            has_answered: Some(at.is_some()),
         }
     }
 
@@ -311,6 +329,28 @@ mod tests {
             listed_as: Vec::new(),
             ..member("", port)
         }
+    }
+
+    #[test]
+    fn a_replica_that_has_not_caught_up_has_acknowledged_nothing() {
+        let replica = |online: bool, lag_seconds: Option<u64>| crate::redis::Replica {
+            host: "10.0.0.2".into(),
+            port: 6379,
+            online,
+            offset: 0,
+            lag_seconds,
+        };
+        let catching_up = replica(false, Some(0));
+        let seconds = |replicas: &[_]| acknowledged(replicas).map(|time| time.as_secs());
+        assert_eq!(seconds(&[]), None);
+        assert_eq!(seconds(std::slice::from_ref(&catching_up)), None);
+        assert_eq!(seconds(&[catching_up, replica(true, Some(7))]), Some(7));
+        assert_eq!(
+            seconds(&[replica(true, Some(9)), replica(true, Some(8))]),
+            Some(8)
+        );
+        // ROLE tells no lag.
+        assert_eq!(seconds(&[replica(true, None)]), Some(0));
     }
 
     #[test]

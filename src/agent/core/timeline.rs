@@ -21,7 +21,9 @@ pub struct Timeline {
     pub paused: Option<Time>,
     /// The chosen Redis said that it is the master.
     pub role_changed: Option<Time>,
-    /// The VIP was bound here and its first frame went out.
+    /// The VIP was bound here.
+    pub bound: Option<Time>,
+    /// Its first frame went out.
     pub first_frame: Option<Time>,
     /// All was done here.
     pub settled: Option<Time>,

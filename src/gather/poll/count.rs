@@ -33,6 +33,8 @@ pub struct Member {
     pub listed_as: Vec<Instance>,
     /// How it is asked; `None` where it is not known now where it is.
     pub server: Option<Server>,
+    /// Whether it told what it was asked; `None` where that was not waited for.
+    pub has_answered: Option<bool>,
 }
 
 impl Member {

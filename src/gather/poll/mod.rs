@@ -94,19 +94,22 @@ pub async fn poll(
     let has_certificate = config.tls.as_ref().is_some_and(|tls| tls.client.is_some());
     let count = |(name, own): (&&str, Result<Own, Fault>)| {
         let asked = of_one(&others, name, (has_password, has_certificate));
-        let mut poll = count(own?, &own_name, &asked);
-        let own = Member {
+        let own = own?;
+        let local = Member {
             listed_as: Vec::new(),
             server: server.clone(),
+            has_answered: Some(own.is_ok()),
         };
+        let mut poll = count(own, &own_name, &asked);
         let others = others
             .iter()
             .filter(|other| other.views.contains_key(*name));
         let others = others.map(|other| Member {
             listed_as: other.listed_as.clone(),
             server: other.server.as_ref().ok().cloned(),
+            has_answered: other.has_answered(name),
         });
-        poll.members = std::iter::once(own).chain(others).collect();
+        poll.members = std::iter::once(local).chain(others).collect();
         let ways = poll.members.iter();
         poll.ways = ways.filter_map(|member| member.server.clone()).collect();
         Ok(poll)

@@ -50,6 +50,14 @@ impl Other {
         self.server.as_ref().ok().map(|server| &server.endpoint)
     }
 
+    /// Returns whether it told what it was asked about a master; `None` where that was not waited for.
+    pub(super) fn has_answered(&self, name: &str) -> Option<bool> {
+        match self.views.get(name)?.as_ref()? {
+            Err(NoAnswer::NotAwaited) => None,
+            view => Some(view.is_ok()),
+        }
+    }
+
     /// Returns whether it is better asked late: it may send another in vain into its time-out.
     fn is_said_to_be_down(&self) -> bool {
         let is_down = |at: &Instance| at.flags.iter().any(|flag| flag == "s_down");
@@ -215,9 +223,7 @@ pub(super) async fn ask(others: &mut [Other], patience: Patience, lines: &Lines)
         sleep(MOMENT).await;
     };
     let why = match timeout(ALL, select(pin!(asked), pin!(enough))).await {
-        Ok(Either::Right(_)) => {
-            NoAnswer::Broken("no answer yet where a majority has answered".into())
-        }
+        Ok(Either::Right(_)) => NoAnswer::NotAwaited,
         Ok(Either::Left(_)) | Err(_) => NoAnswer::Silent(ALL),
     };
     for view in others.iter_mut().flat_map(|other| other.views.values_mut()) {

@@ -107,7 +107,11 @@ impl Master {
             return;
         }
         self.noted = noted;
-        if let (Verdict::Here(_, Why::Majority), Some(Stands::Elsewhere)) = (next, self.stands) {
+        if let (
+            Verdict::Here(_, Why::Majority | Why::Called | Why::Told),
+            Some(Stands::Elsewhere),
+        ) = (next, self.stands)
+        {
             // Without an event of its leader.
             if self
                 .timeline

@@ -24,8 +24,13 @@ impl Site {
 
     /// Returns a site of which nothing runs yet, without hook, to be changed before its [`Site::start`].
     pub fn unstarted() -> Site {
+        Site::unstarted_for(MASTER_8000)
+    }
+
+    /// [`Site::unstarted`] of another master.
+    pub fn unstarted_for(master: Master) -> Site {
         let lab = Lab::with_hosts(["server1", "server2", "server3", CLIENT]);
-        let mut site = Site::in_lab(lab, &SERVERS, &[MASTER_8000]);
+        let mut site = Site::in_lab(lab, &SERVERS, &[master]);
         site.call(Path::new("/bin/true"));
         site.configure_vips();
         site
@@ -522,9 +527,9 @@ until (-e "$folder/stop") {
 
 /// Perl: sends a command, and notes how the connection ends.
 const BLOCKED: &str = r#"
-use IO::Socket::INET;
+use IO::Socket::IP;
 my ($vip, $port, $file, @words) = @ARGV;
-my $server = IO::Socket::INET->new(PeerAddr => $vip, PeerPort => $port) or die;
+my $server = IO::Socket::IP->new(PeerAddr => $vip, PeerPort => $port) or die;
 syswrite $server, "PING\r\n"; sysread $server, my $pong, 99;
 syswrite $server, "@words\r\n";
 sysread $server, my $told, 999 if $words[0] eq "SUBSCRIBE";
