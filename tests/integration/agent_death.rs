@@ -158,11 +158,16 @@ fn an_agent_that_was_stopped_does_not_count_that_time_as_a_cut() {
     let pid = site.agent_pid("server1");
     site.signal(&pid, "STOP");
     site.rejoin("server1");
-    replicas.iter().for_each(|pid| site.signal(pid, "CONT"));
     site.seconds_pass("server2", seconds + 1.0);
-    site.go_on(&pid);
+    // The replicas are silent still, as after a stop of the whole machine.
+    site.signal(&pid, "CONT");
     site.seconds_pass("server1", 3.0);
     assert!(watch.events(M.vip).is_empty(), "{:#?}", site.log());
+    // Nor did it think so until the next answer.
+    let log = site.log();
+    let is_cut_off = |line: &&String| line.contains("cut off from its peers");
+    assert_eq!(log.iter().find(is_cut_off), None, "{log:#?}");
+    replicas.iter().for_each(|pid| site.go_on(pid));
     site.settles(&M, "server1");
 }
 
