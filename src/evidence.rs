@@ -19,10 +19,8 @@ pub const HELLOS: Duration = Duration::from_secs(6);
 pub struct Evidence {
     /// What an operator wants, whatever anybody says.
     pub order: Option<Order>,
-    /// The configuration's VIPs.
-    pub vips: Vec<IpAddr>,
-    /// The addresses of every Redis and Sentinel that is known.
-    pub servers: Vec<IpAddr>,
+    /// A VIP of the configuration that is also the address of a Redis or a Sentinel, if there is one.
+    pub vip_of_a_server: Option<IpAddr>,
     /// Sentinel's call of the hook.
     pub call: Option<Call>,
     /// What this host's Sentinel says about that call.
@@ -173,6 +171,26 @@ pub enum Role {
     Other(String),
 }
 
+/// A replica, as a Sentinel sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standby {
+    /// The name that Sentinel has for it: where it is.
+    pub name: String,
+    /// Whether Sentinel reaches it.
+    pub is_up: bool,
+    /// Whether its link to the master is up, by its last INFO.
+    pub is_linked: bool,
+    /// Whether it may be promoted (`replica-priority`).
+    pub may_lead: bool,
+}
+
+impl Standby {
+    /// Returns whether it has what the master has, or gets it.
+    pub fn is_connected(&self) -> bool {
+        self.is_up && self.is_linked
+    }
+}
+
 /// A Redis of this host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OwnRedis {
@@ -222,6 +240,10 @@ impl Ballot {
     /// [`HELLOS`]: the leader knows of its own for a moment before the others hear of it (sentinel.c
     /// raises `config-epoch` just before it calls the hook).
     pub fn winner(&self) -> Option<&Site> {
+        self.winner_after(self.waited)
+    }
+
+    fn winner_after(&self, waited: Duration) -> Option<&Site> {
         let most = self.sites().max_by_key(|site| self.number(site))?;
         let newest = |of_winner: bool| {
             let told = self
@@ -231,17 +253,13 @@ impl Ballot {
             let told = told.filter(|(site, _)| site.is_same(most) == of_winner);
             told.map(|(_, epoch)| epoch).max()
         };
-        let is_newest = newest(false) <= newest(true) || self.waited >= HELLOS;
+        let is_newest = newest(false) <= newest(true) || waited >= HELLOS;
         Some(most).filter(|most| self.number(most) >= self.needed() && is_newest)
     }
 
     /// Returns whether a majority is there but a Sentinel of the minority knows of a later failover.
     pub fn waits_for_a_minority(&self) -> bool {
-        let late = Ballot {
-            waited: HELLOS,
-            ..self.clone()
-        };
-        self.winner().is_none() && late.winner().is_some()
+        self.winner().is_none() && self.winner_after(HELLOS).is_some()
     }
 
     /// Returns whether the members that are out of reach are enough to elect a leader among themselves: then the

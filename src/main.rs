@@ -11,7 +11,12 @@ fn main() -> ExitCode {
     log::install_panic_hook();
     inherited_files::close();
     let exit = match event_loop(started) {
-        Ok(event_loop) => event_loop.block_on(vipswitch::run(std::env::args_os(), started)),
+        Ok(event_loop) => {
+            let exit = event_loop.block_on(vipswitch::run(std::env::args_os(), started));
+            // A thread may still wait for a disk that hangs.
+            event_loop.shutdown_background();
+            exit
+        }
         Err(error) => {
             let text = format!(
                 "msg=\"cannot open the event loop: {error}\" exit={}",

@@ -311,11 +311,10 @@ impl Shared<'_> {
             Ok(polls) => polls,
             Err(fault) => vec![Err(fault); wanted.len()],
         };
-        for (name, poll) in wanted.iter().zip(&polls) {
-            if let Some(known) = poll.as_ref().ok().and_then(Poll::known) {
-                self.memory.borrow_mut().learn(name, known, self.config);
-            }
-        }
+        let known = |poll: &Result<Poll, Fault>| poll.as_ref().ok().and_then(Poll::known);
+        let found = wanted.iter().zip(&polls);
+        let found = found.filter_map(|(name, poll)| Some((*name, known(poll)?)));
+        self.memory.borrow_mut().learn(found, self.config);
         let mut polls = polls.into_iter();
         names
             .iter()
@@ -338,7 +337,7 @@ impl Shared<'_> {
                     .as_ref()
                     .and_then(|evidence| evidence.word.clone());
                 let gather = async |snapshot: &Snapshot<'_>| {
-                    gather::of_call(config, failover, before, snapshot).await
+                    gather::of_call(config, failover, (before, None), snapshot).await
                 };
                 self.engine.settle(task, gather).await
             }
@@ -362,17 +361,10 @@ impl Shared<'_> {
                     .map(|target| target.name)
                     .unwrap_or_default();
                 let waited = divided.map(|since| since.elapsed()).unwrap_or_default();
-                let memory = self.memory.borrow().clone();
                 let gather = async |snapshot: &Snapshot<'_>| {
-                    gather::of_poll(
-                        config,
-                        name,
-                        &polled,
-                        waited,
-                        &memory,
-                        (&Lines::default(), snapshot),
-                    )
-                    .await
+                    let lines = Lines::default();
+                    let said = gather::master_of(config, &lines, name);
+                    gather::of_poll(config, name, &polled, waited, said, (&lines, snapshot)).await
                 };
                 let settled = self.engine.settle(task, gather).await;
                 let ballot = task

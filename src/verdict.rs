@@ -100,8 +100,7 @@ pub fn verdict(evidence: &Evidence) -> Verdict {
 pub const NO_VIP: &str = "Either `vip` is mistyped in the configuration, or Redis announces the VIP as its own: set replica-announce-ip and sentinel announce-ip to the host's own address, and monitor that address in sentinel.conf.";
 
 fn vip_of_a_server(evidence: &Evidence) -> Option<Verdict> {
-    let is_a_vip = |address: &&std::net::IpAddr| evidence.vips.contains(address);
-    let address = evidence.servers.iter().find(is_a_vip)?;
+    let address = evidence.vip_of_a_server?;
     let text = format!(
         "{address} is a VIP in the configuration and the address of a Redis or a Sentinel, so that nobody can tell which host it is on"
     );
@@ -363,8 +362,7 @@ mod tests {
     /// A VIP that is also the address of a server.
     fn clash(evidence: Evidence) -> Evidence {
         Evidence {
-            vips: vec![VIP.parse().unwrap()],
-            servers: vec![AWAY.parse().unwrap(), VIP.parse().unwrap()],
+            vip_of_a_server: Some(VIP.parse().unwrap()),
             ..evidence
         }
     }

@@ -283,6 +283,7 @@ fn own(seen: Seen<()>, at: SocketAddr, name: &str) -> Own {
                 at: shown(&replica.host, replica.port),
                 lag: replica.lag_seconds,
                 behind: state.offset.saturating_sub(replica.offset),
+                online: replica.has_data(),
             });
             Own {
                 acknowledged: acknowledged(&state.replicas),

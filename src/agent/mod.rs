@@ -2,6 +2,7 @@
 //! changes. One loop owns the state ([`core`], pure): everything else sends it events and carries out its actions.
 //! What moves a VIP is the same engine that the hook and `sync` use.
 
+pub mod absence;
 mod announcing;
 pub mod backoff;
 pub mod chosen;
@@ -10,6 +11,7 @@ mod client_channel;
 pub mod clients;
 pub mod core;
 mod deaths;
+mod failures;
 mod following;
 mod hand_over;
 mod journal;
@@ -25,6 +27,7 @@ mod progress;
 pub mod redis;
 mod redis_connection;
 mod redis_process;
+mod remembering;
 pub mod request;
 mod requests;
 pub mod sentinels;

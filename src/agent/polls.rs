@@ -1,21 +1,68 @@
 //! A round of questions to all Sentinels about all masters, as `sync` asks them, on connections that stay open.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::OnceCell;
 
-use super::core::{Event, Facts};
+use super::core::{Event, Facts, Master, Stands};
 use super::following::{Watched, follow_all};
 use super::world::World;
+use crate::config::Config;
 use crate::exit::{Fault, Kind};
+use crate::failover::Endpoint;
 use crate::gather::remembered::Memory;
 use crate::gather::{self, Patience, Poll};
 use crate::kernel::Snapshot;
+use crate::redis::Lines;
+use crate::vip::Vip;
 
 /// For how long all are waited for after a round that was not of one mind.
 const FULL: Duration = Duration::from_secs(30);
+
+/// What this host's Sentinel says once all others have answered: it may have changed its mind while they were waited
+/// for. It is asked about all masters at once, as soon as the first wants to know.
+struct SaidNow<'a> {
+    /// The masters of which it said something, and their places among the answers.
+    places: BTreeMap<&'a str, usize>,
+    answers: OnceCell<Vec<Result<Option<Endpoint>, Fault>>>,
+}
+
+impl<'a> SaidNow<'a> {
+    fn new(names: &[&'a str], polls: &[Result<Poll, Fault>]) -> SaidNow<'a> {
+        let said = |poll: &Result<Poll, Fault>| {
+            let poll = poll.as_ref().ok();
+            poll.is_some_and(|poll| !poll.is_without_local())
+        };
+        let asked = names.iter().zip(polls).filter(|(_, poll)| said(poll));
+        let asked: BTreeSet<&str> = asked.map(|(name, _)| *name).collect();
+        SaidNow {
+            places: asked.into_iter().zip(0..).collect(),
+            answers: OnceCell::new(),
+        }
+    }
+
+    /// Returns where it says that a master is. Where it was silent a moment ago it is not waited for again.
+    async fn of_master(
+        &self,
+        name: &str,
+        (config, lines): (&Config, &Lines),
+    ) -> Result<Option<Endpoint>, Fault> {
+        let Some(place) = self.places.get(name) else {
+            return Ok(None);
+        };
+        let ask = async || {
+            let names: Vec<&str> = self.places.keys().copied().collect();
+            gather::masters_of(config, lines, &names).await
+        };
+        let answers = self.answers.get_or_init(ask).await;
+        let none = || Err(Fault::passing("it was not asked"));
+        answers.get(*place).cloned().unwrap_or_else(none)
+    }
+}
 
 impl World {
     /// Asks about `some` masters, or all, and tells the core what each master's Sentinels say. A round about all
@@ -26,17 +73,18 @@ impl World {
             Some(names) => names.iter().map(String::as_str).collect(),
             None => config.masters.keys().map(String::as_str).collect(),
         };
-        let memory = self.memory.borrow().clone();
+        let memory = Rc::clone(&self.memory.borrow());
         let asked = gather::poll(&config, &names, &memory, self.patience(), &self.lines).await;
         let polls = match asked {
             Ok(polls) => polls,
             Err(fault) => vec![Err(fault); names.len()],
         };
         let snapshot = Snapshot::new(&self.netlink);
+        let now = SaidNow::new(&names, &polls);
         let each = names
             .iter()
             .zip(&polls)
-            .map(|(name, poll)| self.poll_one(name, poll, (&memory, &snapshot)));
+            .map(|(name, poll)| self.poll_one(name, poll, (&now, &snapshot)));
         join_all(each).await;
         if some.is_none() {
             self.after_all(&names, &polls).await;
@@ -45,17 +93,18 @@ impl World {
 
     async fn after_all(self: &Rc<Self>, names: &[&str], polls: &[Result<Poll, Fault>]) {
         self.follow(polls);
-        for (name, poll) in names.iter().zip(polls) {
-            if let Some(known) = poll.as_ref().ok().and_then(Poll::known) {
-                self.memory.borrow_mut().learn(name, known, &self.config);
-            }
+        let found = names.iter().zip(polls);
+        let found = found.filter_map(|(name, poll)| {
+            let known = poll.as_ref().ok().and_then(Poll::known)?;
+            Some((*name, known))
+        });
+        let mut memory = Memory::clone(&self.memory.borrow());
+        memory.learn(found, &self.config);
+        memory.forget(&self.config);
+        if memory != **self.memory.borrow() {
+            self.memory.replace(Rc::new(memory));
         }
-        {
-            let mut memory = self.memory.borrow_mut();
-            memory.read_named();
-            // `check` says where this cannot be.
-            let _ = memory.write(&self.config);
-        }
+        self.remembering.keep(Rc::clone(&self.memory.borrow()));
         self.look_for_drift().await;
     }
 
@@ -86,9 +135,9 @@ impl World {
         self: &Rc<Self>,
         name: &str,
         poll: &Result<Poll, Fault>,
-        (memory, snapshot): (&Memory, &Snapshot<'_>),
+        (now, snapshot): (&SaidNow<'_>, &Snapshot<'_>),
     ) {
-        let event = match self.facts(name, poll, (memory, snapshot)).await {
+        let event = match self.facts(name, poll, (now, snapshot)).await {
             Ok(facts) => {
                 self.watch(name, &facts);
                 if let Ok(poll) = poll {
@@ -106,7 +155,7 @@ impl World {
         &self,
         name: &str,
         poll: &Result<Poll, Fault>,
-        (memory, snapshot): (&Memory, &Snapshot<'_>),
+        (now, snapshot): (&SaidNow<'_>, &Snapshot<'_>),
     ) -> Result<Facts, Fault> {
         let poll = poll.as_ref().map_err(Clone::clone)?;
         let evidence = gather::of_poll(
@@ -114,7 +163,7 @@ impl World {
             name,
             poll,
             Duration::ZERO,
-            memory,
+            now.of_master(name, (&self.config, &self.lines)),
             (&self.lines, snapshot),
         )
         .await?;
@@ -122,6 +171,7 @@ impl World {
         Ok(Facts {
             could_elect_without: ballot.is_some_and(|ballot| ballot.could_elect_without()),
             down_after: poll.down_after(),
+            soonest_down: poll.soonest_down(),
             failover_timeout: poll.failover_timeout(),
             has_replicas: poll.has_replicas(),
             fails_over: poll.fails_over(),
@@ -133,9 +183,16 @@ impl World {
     fn watch(self: &Rc<Self>, name: &str, facts: &Facts) {
         let mut watched = self.watched.borrow_mut();
         let own: BTreeSet<_> = facts.evidence.own_redis.iter().map(|own| own.at).collect();
-        watched.retain(|(master, at), watched| {
-            master != name || own.contains(at) && !watched.is_to_be_renewed()
-        });
+        let first = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let of_it = watched.range((name.to_owned(), first)..);
+        let over: Vec<_> = of_it
+            .take_while(|((master, _), _)| master == name)
+            .filter(|((_, at), watched)| !own.contains(at) || watched.is_to_be_renewed())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in over {
+            watched.remove(&key);
+        }
         for at in own {
             let key = (name.to_owned(), at);
             if !watched.contains_key(&key)
@@ -162,18 +219,37 @@ impl World {
 
     /// Looks whether the VIPs are where they were settled: an event of the kernel may have been lost.
     async fn look_for_drift(&self) {
-        let vips: Vec<_> = self.config.vips().map(|vip| vip.address).collect();
-        // What was looked up for the questions may have changed since.
-        let snapshot = Snapshot::new(&self.netlink);
-        let Ok(carriers) = snapshot.carriers(&vips).await else {
-            return;
-        };
-        for (vip, carrier) in carriers {
-            let event = match carrier {
-                Some(_) => Event::AddressNew(vip),
-                None => Event::AddressGone(vip),
+        let mut here = BTreeSet::new();
+        for family in [IpAddr::from([0; 4]), IpAddr::from([0; 16])] {
+            let is_used = |vip: &Vip| vip.address.is_ipv4() == family.is_ipv4();
+            if !self.config.vips().any(is_used) {
+                continue;
+            }
+            let Ok(addresses) = self.netlink.addresses(family).await else {
+                return;
             };
+            here.extend(addresses.into_iter().map(|one| one.local));
+        }
+        let events = self.drifts(&here);
+        for event in events {
             self.tell(event).await;
         }
+    }
+
+    /// Returns the VIPs that are not where they were settled: what is as it was is no event.
+    fn drifts(&self, here: &BTreeSet<IpAddr>) -> Vec<Event> {
+        let core = self.core.borrow();
+        let mut events = Vec::new();
+        for (name, master) in &self.config.masters {
+            let stands = core.master(name).and_then(Master::stands);
+            for vip in &master.vips {
+                events.extend(match (stands, here.contains(&vip.address)) {
+                    (Some(Stands::Here), false) => Some(Event::AddressGone(vip.address)),
+                    (Some(Stands::Elsewhere), true) => Some(Event::AddressNew(vip.address)),
+                    _ => None,
+                });
+            }
+        }
+        events
     }
 }

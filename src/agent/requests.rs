@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use super::core::{Event, words};
@@ -65,13 +66,15 @@ impl World {
         let until = Instant::now() + PATIENCE;
         let name = failover.master.as_str();
         let snapshot = Snapshot::new(&self.netlink);
-        let known = gather::of_call(&self.config, failover, None, &snapshot).await?;
-        let rounds = self.rounds_begun.get();
-        if let Some(call) = known.call.zip(known.word) {
-            let until = self.now() + PATIENCE;
-            self.tell(Event::Called(name.to_owned(), Box::new(call), until))
-                .await;
-        }
+        let memory = Rc::clone(&self.memory.borrow());
+        let before = (None, Some(&*memory));
+        let known = gather::of_call(&self.config, failover, before, &snapshot).await?;
+        let name_of = || name.to_owned();
+        let event = match known.call.zip(known.word) {
+            Some(call) => Event::Called(name_of(), Box::new(call), self.now() + PATIENCE),
+            None => Event::ChangedOf(name_of()),
+        };
+        let rounds = self.ask_from_now(event).await;
         self.settled(name, rounds, until).await
     }
 
@@ -114,13 +117,13 @@ impl World {
         })
     }
 
-    /// Waits for a round of questions that begins now, if it ends in time.
-    async fn look(self: &Rc<Self>, name: &str) {
-        let rounds = self.rounds_begun.get();
+    /// Waits for a round of questions about these masters that begins now, if it ends in time.
+    async fn look(self: &Rc<Self>, names: Vec<String>) {
         let until = Instant::now() + A_ROUND;
-        self.tell(Event::Look(name.to_owned())).await;
-        while self.rounds.get() <= rounds {
-            if timeout_at(until, self.news.notified()).await.is_err() {
+        let rounds = self.ask_from_now(Event::Look(names)).await;
+        loop {
+            let news = self.news.notified();
+            if self.rounds.get() > rounds || timeout_at(until, news).await.is_err() {
                 return;
             }
         }
@@ -139,25 +142,43 @@ impl World {
             Ok(masters) => masters,
             Err(fault) => return refusal(&fault),
         };
+        let named = masters.iter().filter_map(|targets| targets.first());
+        // One round answers for all of them.
+        self.look(named.map(|target| target.name.to_owned()).collect())
+            .await;
+        let each = masters
+            .into_iter()
+            .map(|targets| self.settle_one(targets, order));
         let mut reply = Reply::default();
-        for targets in masters {
-            let Some(name) = targets.first().map(|target| target.name) else {
-                continue;
-            };
-            self.look(name).await;
-            if let Some((order, force)) = order
-                && let Err(fault) = self.note_order(name, order, force).await
-            {
-                reply.add(Exit::from(fault.kind));
-                reply.err.push(format!("{}: {fault}", escape(name)));
-                continue;
+        for done in join_all(each).await {
+            match done {
+                Ok(task) => tell(&mut reply, &task, request.telling),
+                Err((name, fault)) => {
+                    reply.add(Exit::from(fault.kind));
+                    reply.err.push(format!("{}: {fault}", escape(&name)));
+                }
             }
-            let order = order.map(|(order, _)| order);
-            let task = self.attempt(name, targets, order).await.0;
-            self.write_log(&task).await;
-            tell(&mut reply, &task, request.telling);
         }
         reply
+    }
+
+    async fn settle_one<'a>(
+        self: &Rc<Self>,
+        targets: Vec<Target<'a>>,
+        order: Option<(Order, bool)>,
+    ) -> Result<Task<'a>, (String, Fault)> {
+        let name = targets
+            .first()
+            .map(|target| target.name)
+            .unwrap_or_default();
+        if let Some((order, force)) = order {
+            let noted = self.note_order(name, order, force).await;
+            noted.map_err(|fault| (name.to_owned(), fault))?;
+        }
+        let order = order.map(|(order, _)| order);
+        let task = self.attempt(name, targets, order).await.0;
+        self.write_log(&task).await;
+        Ok(task)
     }
 
     /// Has the core hold to an order, if it is one against the truth that is forced, and to no other.

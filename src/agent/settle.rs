@@ -8,6 +8,7 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use super::core::{Event, Settled, Time};
+use super::journal::say_of;
 use super::urgent::Turn;
 use super::world::World;
 use crate::config::Target;
@@ -50,14 +51,14 @@ impl World {
         };
         let of = name.clone();
         self.tell(Event::Settled(name, Box::new(settled))).await;
-        self.write_log(&task).await;
+        self.write_news(&of, &task).await;
         let has_failed = self.run_commands(&task).await > 0;
         // Once for a master, however often it is settled meanwhile.
         if has_failed && self.waiting_commands.borrow_mut().insert(of.clone()) {
             // As `sync` does, by its timer.
             sleep(COMMANDS_AGAIN).await;
             self.waiting_commands.borrow_mut().remove(&of);
-            self.tell(Event::Look(of)).await;
+            self.tell(Event::Look(vec![of])).await;
         }
     }
 
@@ -139,6 +140,30 @@ impl World {
         (task, at)
     }
 
+    /// Writes what came of an attempt to the log, unless the same was said of the last one.
+    async fn write_news(&self, name: &str, task: &Task<'_>) {
+        let reasons = task.outcomes.iter().filter_map(Outcome::fault);
+        let reasons: Vec<String> = reasons.map(ToString::to_string).collect();
+        let now = self.now();
+        if !reasons.is_empty() {
+            let is_news = self
+                .failures
+                .borrow_mut()
+                .failed(name, &reasons.join("; "), now);
+            if is_news {
+                self.write_log(task).await;
+            }
+            return;
+        }
+        self.write_log(task).await;
+        if let Some(Verdict::Here(..) | Verdict::Elsewhere(_)) = task.verdict {
+            let over = self.failures.borrow_mut().went_well(name, now);
+            if let Some(over) = over {
+                say_of(name, Level::Notice, &over).await;
+            }
+        }
+    }
+
     /// Writes what was done to the log, once; not that all was found well.
     pub(super) async fn write_log(&self, task: &Task<'_>) {
         if task.outcomes.iter().all(Outcome::found_well) {
@@ -170,13 +195,20 @@ impl World {
                 Ok(end) => end.await,
                 Err(fault) => Err(fault),
             };
+            let what = format!("{} {}", target.name, target.vip.address);
             if let Err(fault) = done {
                 pending += 1;
-                log::line(
-                    Level::Warning,
-                    &format!("msg={}", crate::report::quote(&fault.to_string())),
-                )
-                .await;
+                let reason = fault.to_string();
+                let now = self.now();
+                if self.failures.borrow_mut().failed(&what, &reason, now) {
+                    let text = format!("msg={}", crate::report::quote(&reason));
+                    log::line(Level::Warning, &text).await;
+                }
+            } else {
+                let over = self.failures.borrow_mut().went_well(&what, self.now());
+                if let Some(over) = over {
+                    say_of(target.name, Level::Notice, &over).await;
+                }
             }
         }
         if let Some(target) = task.targets.first() {

@@ -15,12 +15,14 @@ use tokio::time::{timeout, timeout_at};
 use super::announcing::announcers;
 use super::clients::Known;
 use super::core::{Action, Core, Event, Master, Settings, Stands, Time};
+use super::failures::Failures;
 use super::following::{Followed, Watched};
 use super::journal::say_of;
 use super::last_failovers::LastFailovers;
 use super::maintenance::Maintenance;
 use super::orders::Orders;
 use super::progress::Progress;
+use super::remembering::Remembering;
 use super::urgent::Urgent;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
@@ -63,7 +65,8 @@ pub(super) struct World {
     pub(super) core: Rc<RefCell<Core>>,
     pub(super) engine: Engine,
     pub(super) lines: Rc<Lines>,
-    pub(super) memory: RefCell<Memory>,
+    pub(super) memory: RefCell<Rc<Memory>>,
+    pub(super) remembering: Rc<Remembering>,
     pub(super) announcers: Announcers,
     pub(super) netlink: Netlink,
     pub(super) to: mpsc::Sender<Event>,
@@ -75,7 +78,7 @@ pub(super) struct World {
     maintenance: Maintenance,
     /// How many rounds of questions have ended.
     pub(super) rounds: Cell<u64>,
-    /// How many have begun: what is asked now is answered by the next.
+    /// How many have begun: what the core hears now is answered by the next.
     pub(super) rounds_begun: Cell<u64>,
     /// Until when a round of questions waits for every Sentinel.
     pub(super) full_until: Cell<Time>,
@@ -89,6 +92,8 @@ pub(super) struct World {
     pub(super) ways: RefCell<BTreeMap<String, Vec<Server>>>,
     /// One election at a time: the Sentinels have one epoch for all masters.
     pub(super) elections: Semaphore,
+    /// Up to which epoch they have voted in those elections.
+    pub(super) taken: Cell<u64>,
     /// The releases that all else waits for.
     pub(super) urgent: Rc<Urgent>,
     /// Who refuses clients in place of a dead Redis, by the master's name.
@@ -101,6 +106,8 @@ pub(super) struct World {
     pub(super) pending_commands: RefCell<BTreeMap<String, u64>>,
     /// The masters whose commands wait until they are run again.
     pub(super) waiting_commands: RefCell<BTreeSet<String>>,
+    /// What goes wrong again and again.
+    pub(super) failures: RefCell<Failures>,
     /// Who is connected to the VIPs of other hosts.
     pub(super) clients: RefCell<Known>,
     /// All VIPs share the pace at which clients are told.
@@ -143,7 +150,8 @@ impl World {
         Ok(World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
             lines: Rc::new(Lines::keeping()),
-            memory: RefCell::new(Memory::read()),
+            memory: RefCell::new(Rc::new(Memory::read())),
+            remembering: Rc::default(),
             netlink: Netlink::open()?,
             announcers: announcers(&core, started, config.agent.announce_every),
             core,
@@ -166,12 +174,14 @@ impl World {
             asks: RefCell::default(),
             ways: RefCell::default(),
             elections: Semaphore::new(1),
+            taken: Cell::new(0),
             urgent: Rc::default(),
             refusing: RefCell::default(),
             has_refused_to_follow: RefCell::default(),
             answers: RefCell::default(),
             pending_commands: RefCell::default(),
             waiting_commands: RefCell::default(),
+            failures: RefCell::default(),
             clients: RefCell::default(),
             pace: Rc::default(),
             without_channel: RefCell::default(),
@@ -216,14 +226,12 @@ impl World {
 
     /// Tells the core, and begins what it wants done.
     pub(super) fn take(self: &Rc<Self>, event: Event) {
+        // What a round tells of each master is told at its end: to look at all masters for each costs the more.
         let is_news = matches!(
             event,
-            Event::Settled(..)
-                | Event::PollEnded
-                | Event::Polled(..)
-                | Event::NotPolled(..)
-                | Event::Maintenance(..)
+            Event::Settled(..) | Event::PollEnded | Event::Maintenance(..)
         );
+        let is_order = matches!(event, Event::PollEnded | Event::Forced(..));
         let may_begin = matches!(event, Event::PollEnded | Event::Promotes(..));
         if matches!(event, Event::PollEnded) {
             self.rounds.set(self.rounds.get() + 1);
@@ -236,23 +244,38 @@ impl World {
         if may_begin {
             self.last_failovers.keep(&self.core.borrow(), self.now());
         }
-        if is_news {
+        if is_order {
             self.orders.keep(&self.core.borrow());
+        }
+        if is_news {
             self.maintenance.keep(&self.core.borrow(), self.now());
             self.news.notify_waiters();
         }
     }
 
+    /// Tells the core, and has the Sentinels asked about these masters. Returns the number of rounds that had begun by
+    /// then: one more has to end before the answers are from after this.
+    pub(super) async fn ask_from_now(self: &Rc<Self>, event: Event) -> u64 {
+        let begun = self.rounds_begun.get();
+        // Not by the queue: a round about others may begin before it comes to this.
+        self.take(event);
+        // The loop is to look at the clock.
+        self.tell(Event::Woke).await;
+        begun
+    }
+
     /// Asks the Sentinels. A round that does not end is given up, and the next one begins.
     async fn ask(self: Rc<Self>, some: Option<Vec<String>>) {
         self.urgent.over().await;
-        self.rounds_begun.set(self.rounds_begun.get() + 1);
         let _ = timeout(ROUND, Rc::clone(&self).poll(some)).await;
         self.tell(Event::PollEnded).await;
     }
 
     fn carry_out(self: &Rc<Self>, action: Action) {
         let world = Rc::clone(self);
+        if matches!(action, Action::Poll | Action::PollSome(_)) {
+            self.rounds_begun.set(self.rounds_begun.get() + 1);
+        }
         match action {
             Action::Poll => {
                 spawn_local(async move { world.ask(None).await });

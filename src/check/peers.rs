@@ -8,7 +8,7 @@ use super::{Known, NOT_ROOT};
 use crate::evidence::Site;
 use crate::gather::told::at;
 use crate::gather::{Tried, remembered, try_others};
-use crate::redis::NoAnswer;
+use crate::redis::{NoAnswer, SENTINEL_RIGHTS};
 use crate::report::finding::{Findings, Verdict, unknown, warning};
 
 /// Asks every other Sentinel as `sync` and the agent ask it, about the first master that it is listed for. Where
@@ -53,7 +53,7 @@ fn answer(other: &Tried, others: &[Tried], known: &Known) -> Verdict {
             "this Sentinel wants a password, which `sync` sends to this host's Sentinel and to `peers` only: its vote is missing",
             peers_to_add(others, known),
         ),
-        (NoAnswer::Certificate(_), false) if has_certificate(known) => warning(
+        (NoAnswer::Certificate(_), false) if known.config.has_client_certificate() => warning(
             format!("{no}; `sync` shows cert_file to this host's Sentinel and to `peers` only"),
             peers_to_add(others, known),
         ),
@@ -67,15 +67,10 @@ fn answer(other: &Tried, others: &[Tried], known: &Known) -> Verdict {
         ),
         (NoAnswer::NotAllowed(_), true) => warning(
             format!("the user of the configuration may not ask this Sentinel: {no}"),
-            "It needs +sentinel|get-master-addr-by-name +sentinel|master +sentinel|sentinels there, too.",
+            format!("It needs there, too: {SENTINEL_RIGHTS}"),
         ),
         _ => None,
     }
-}
-
-fn has_certificate(known: &Known) -> bool {
-    let tls = known.config.tls.as_ref();
-    tls.is_some_and(|tls| tls.client.is_some())
 }
 
 /// Returns the line with every Sentinel that wants a password, this host's among them: the configuration is
@@ -95,7 +90,9 @@ fn peers_to_add(others: &[Tried], known: &Known) -> String {
     let peers = known.config.sentinel.peers.iter().map(ToString::to_string);
     let all: BTreeSet<String> = own(known).into_iter().chain(listed).chain(peers).collect();
     let password = match &known.config.sentinel.password {
-        None if !has_certificate(known) => "Set password_file under [sentinel], and write there",
+        None if !known.config.has_client_certificate() => {
+            "Set password_file under [sentinel], and write there"
+        }
         _ => "Write under [sentinel] in the configuration",
     };
     let all: Vec<String> = all.iter().map(|peer| format!("{peer:?}")).collect();

@@ -7,13 +7,17 @@ pub mod remembered;
 mod servers;
 pub mod sites;
 pub mod told;
+pub mod vips;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all, join3};
 use tokio::time::{Instant, timeout_at};
 
 use self::remembered::{Known, Listed, Memory};
+use self::servers::Vips;
 use self::sites::{Finder, Named, at_hand, endpoint, named};
 use crate::config::{Config, SENTINEL_TIMEOUT};
 use crate::evidence::{Call, Evidence, Order, Site, Word};
@@ -22,7 +26,7 @@ use crate::failover::{Endpoint, Failover};
 use crate::hosts::{self, Kept};
 use crate::kernel::Snapshot;
 use crate::place::Place;
-use crate::redis::{self, Lines, NoAnswer, Told, sentinel_fault, sentinel_server};
+use crate::redis::{self, Lines, MasterAddress, NoAnswer, Told, sentinel_fault, sentinel_server};
 
 pub use newest::newest;
 pub use poll::{Asked, Member, NotAsked, Patience, Poll, Silence, Tried, count, poll, try_others};
@@ -48,7 +52,37 @@ pub async fn master_of(
     let until = Instant::now() + SENTINEL_TIMEOUT;
     let server = sentinel_server(config, &lines.names, until).await?;
     let left = until.saturating_duration_since(Instant::now());
-    match redis::master_address(&server, lines, name, left).await {
+    named_by(
+        config,
+        redis::master_address(&server, lines, name, left).await,
+    )
+}
+
+/// Returns the same for several masters: all are asked about at once, on one connection.
+///
+/// # Errors
+///
+/// As [`master_of`], for each master.
+pub async fn masters_of(
+    config: &Config,
+    lines: &Lines,
+    names: &[&str],
+) -> Vec<Result<Option<Endpoint>, Fault>> {
+    let until = Instant::now() + SENTINEL_TIMEOUT;
+    let server = match sentinel_server(config, &lines.names, until).await {
+        Ok(server) => server,
+        Err(fault) => return vec![Err(fault); names.len()],
+    };
+    let left = until.saturating_duration_since(Instant::now());
+    let all = redis::master_addresses(&server, lines, names, left).await;
+    all.into_iter().map(|said| named_by(config, said)).collect()
+}
+
+fn named_by(
+    config: &Config,
+    said: Result<MasterAddress, NoAnswer>,
+) -> Result<Option<Endpoint>, Fault> {
+    match said {
         Ok(said) => endpoint(&said.host, said.port).map(Some).map_err(|why| {
             let no = NoAnswer::Unexpected(why);
             sentinel_fault(&no, &config.sentinel.address)
@@ -136,7 +170,8 @@ fn run_id(known: &[Named], of: &Endpoint) -> Option<String> {
 }
 
 /// Returns what is known about Sentinel's call. `before` is what this host's Sentinel said in an earlier
-/// attempt: its word of a moment ago is better than none.
+/// attempt: its word of a moment ago is better than none. `memory` is what is remembered, where the caller has that
+/// at hand.
 ///
 /// # Errors
 ///
@@ -144,7 +179,7 @@ fn run_id(known: &[Named], of: &Endpoint) -> Option<String> {
 pub async fn of_call(
     config: &Config,
     failover: &Failover,
-    before: Option<Word>,
+    (before, memory): (Option<Word>, Option<&Memory>),
     snapshot: &Snapshot<'_>,
 ) -> Result<Evidence, Fault> {
     let (to, name) = (&failover.to, failover.master.as_str());
@@ -152,8 +187,14 @@ pub async fn of_call(
     let finder = Finder::new(config, name, master, snapshot, OWN_REDIS);
     let names = [name];
     // Read while Sentinel's answer is on its way.
-    let memory = async { Memory::read() };
-    let (asked, (), memory) = join3(told(config, &names), finder.ask_early(to), memory).await;
+    let remembered = async {
+        match memory {
+            Some(memory) => servers::remembered(memory),
+            None => servers::remembered(&Memory::read()),
+        }
+    };
+    let (asked, (), remembered) =
+        join3(told(config, &names), finder.ask_early(to), remembered).await;
     let told = asked.map(|mut of_each| of_each.remove(0));
     let mut known = servers::known(&told);
     let from = failover.from.as_ref();
@@ -200,13 +241,12 @@ pub async fn of_call(
     };
     let mut servers = servers::configured(config);
     servers.extend(servers::own_addresses(&told));
-    servers.extend(servers::remembered(&memory));
+    servers.extend(remembered);
     servers.extend(from.iter().flat_map(|from| hosts::at_hand(&from.host)));
     servers.extend(&to_site.addresses);
     servers.extend(addresses);
     Ok(Evidence {
-        vips: config.vips().map(|vip| vip.address).collect(),
-        servers,
+        vip_of_a_server: Vips::among(config, servers).of_a_server(&[]),
         call: Some(Call {
             to: to_site,
             carries_information: failover.carries_information(),
@@ -220,19 +260,25 @@ pub async fn of_call(
 /// Returns what is known where an operator gives an order: no more than what keeps a mistake from being obeyed. A
 /// Sentinel that does not answer is passed over.
 pub async fn of_order(config: &Config, order: Order, names: &[&str]) -> Evidence {
+    let servers = servers_of(config, names).await;
+    Evidence {
+        order: Some(order),
+        vip_of_a_server: Vips::among(config, servers).of_a_server(&[]),
+        ..Evidence::default()
+    }
+}
+
+/// Returns the addresses that servers have of their own, none of which can be a VIP. A Sentinel that does not answer
+/// is passed over.
+pub async fn servers_of(config: &Config, names: &[&str]) -> BTreeSet<IpAddr> {
     let told = told(config, names).await.unwrap_or_default();
-    let mut servers = servers::configured(config);
+    let mut servers: BTreeSet<IpAddr> = servers::configured(config).into_iter().collect();
     servers.extend(servers::remembered(&Memory::read()));
     for told in told {
         servers.extend(servers::masters(&told));
         servers.extend(servers::own_addresses(&Ok(told)));
     }
-    Evidence {
-        order: Some(order),
-        vips: config.vips().map(|vip| vip.address).collect(),
-        servers,
-        ..Evidence::default()
-    }
+    servers
 }
 
 /// Remembers what this host's Sentinel says of masters that nothing is remembered of: `sync` may find it silent
@@ -249,6 +295,7 @@ pub async fn remember_new(config: &Config, names: &[&str]) {
         true => Vec::new(),
         false => told(config, &new).await.unwrap_or_default(),
     };
+    let mut found = Vec::new();
     for (name, told) in new.iter().zip(told) {
         let Ok(told) = told else { continue };
         let listed = |all: &[redis::Instance]| all.iter().map(Listed::from).collect();
@@ -258,14 +305,16 @@ pub async fn remember_new(config: &Config, names: &[&str]) {
             redis: listed(&told.servers),
         };
         if !known.redis.is_empty() {
-            memory.learn(name, known, config);
+            found.push((*name, known));
         }
     }
+    memory.learn(found, config);
     let _ = memory.write(config);
 }
 
 /// Returns what is known about a master by the word of all Sentinels, and of its Redis on this host.
-/// `waited` is for how long the Sentinels have not been of one mind, `memory` what was known before the poll.
+/// `waited` is for how long the Sentinels have not been of one mind; `said` is what this host's Sentinel says now
+/// (see [`master_of`]).
 ///
 /// # Errors
 ///
@@ -276,13 +325,13 @@ pub async fn of_poll(
     name: &str,
     poll: &Poll,
     waited: Duration,
-    memory: &Memory,
+    said: impl Future<Output = Result<Option<Endpoint>, Fault>>,
     (lines, snapshot): (&Lines, &Snapshot<'_>),
 ) -> Result<Evidence, Fault> {
     let finder = Finder::new(config, name, config.master(name)?, snapshot, ROUND).on(lines);
     let named = poll.named();
     let find = finder.find(&named, |_| true);
-    let (said, (sites, own_redis)) = join(master_of(config, lines, name), find).await;
+    let (said, (sites, own_redis)) = join(said, find).await;
     let at = &config.sentinel.address;
     // Where it was silent in the poll, it may be so still.
     let said = match said {
@@ -290,9 +339,6 @@ pub async fn of_poll(
         said => said?,
     };
     let mut evidence = poll.evidence(&sites, said.as_ref(), &at.to_string(), waited)?;
-    evidence.servers.extend(servers::configured(config));
-    evidence.servers.extend(servers::remembered(memory));
-    evidence.vips = config.vips().map(|vip| vip.address).collect();
     evidence.own_redis = own_redis;
     // What a forged Sentinel alone names is no Redis of this master.
     let vouched = sites

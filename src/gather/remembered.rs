@@ -8,9 +8,11 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
 use crate::config::Config;
 use crate::exit::Fault;
@@ -26,6 +28,9 @@ const MOST: usize = 64;
 /// After this time a file that is being written was left by a run that was killed: systemd ends a run of
 /// `sync` after 55 s.
 const LEFT: Duration = Duration::from_secs(60);
+
+/// One thread of this process reads, changes and writes the file at a time.
+static WRITES: Mutex<()> = Mutex::new(());
 
 /// What is remembered of every master.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,17 +93,32 @@ impl Memory {
         all.map(|one| one.host.as_str())
     }
 
-    /// Remembers a master as a poll found it. A server that is known by a VIP is remembered only if it was before:
+    /// Remembers masters as a poll found them. A server that is known by a VIP is remembered only if it was before:
     /// then the VIP is mistaken, else it was a source address for a while.
-    pub fn learn(&mut self, master: &str, mut known: Known, config: &Config) {
-        let before: Vec<String> = self.hosts().map(str::to_owned).collect();
-        let is_vip = |host: &str| config.vips().any(|vip| vip.address.to_string() == host);
-        let is_known = |one: &Listed| !is_vip(&one.host) || before.contains(&one.host);
-        known.sentinels.retain(is_known);
-        known.redis.retain(is_known);
-        known.sentinels.truncate(MOST);
-        known.redis.truncate(MOST);
-        self.masters.insert(master.to_owned(), known);
+    pub fn learn<'a>(
+        &mut self,
+        found: impl IntoIterator<Item = (&'a str, Known)>,
+        config: &Config,
+    ) {
+        let vips: BTreeSet<String> = config.vips().map(|vip| vip.address.to_string()).collect();
+        for (master, mut known) in found {
+            let is_known = |one: &Listed| {
+                !vips.contains(&one.host) || self.hosts().any(|before| before == one.host)
+            };
+            known.sentinels.retain(is_known);
+            known.redis.retain(is_known);
+            known.sentinels.truncate(MOST);
+            known.redis.truncate(MOST);
+            if self.masters.get(master) != Some(&known) {
+                self.masters.insert(master.to_owned(), known);
+            }
+        }
+    }
+
+    /// Forgets the masters that are not configured any more.
+    pub fn forget(&mut self, config: &Config) {
+        self.masters
+            .retain(|master, _| config.masters.contains_key(master));
     }
 
     /// Returns whether a configuration that has this path has named this VIP, and no other one has.
@@ -117,11 +137,6 @@ impl Memory {
         named.extend(config.vips().map(|vip| vip.address));
     }
 
-    /// Takes over which VIPs were named: another run, or another task, may have noted some since this was read.
-    pub fn read_named(&mut self) {
-        self.named = Memory::read().named;
-    }
-
     /// Writes it down if it is not what is written there. Masters that are not configured any more are
     /// forgotten. Another run that writes at the same time goes first, and this one does not wait for it.
     ///
@@ -129,8 +144,11 @@ impl Memory {
     ///
     /// A file that cannot be written, in words.
     pub fn write(&mut self, config: &Config) -> Result<(), String> {
-        self.masters
-            .retain(|master, _| config.masters.contains_key(master));
+        self.forget(config);
+        self.write_all()
+    }
+
+    fn write_all(&self) -> Result<(), String> {
         if *self == Memory::read() {
             return Ok(());
         }
@@ -142,6 +160,32 @@ impl Memory {
         }
         replace(&path, &text).map_err(|error| error.to_string())
     }
+}
+
+/// Notes the VIPs of a configuration in the file, and those that are here still. On a thread of its own, as
+/// [`write_down`].
+pub async fn note_named(config: &Config, here: BTreeSet<IpAddr>) {
+    let config = config.clone();
+    let note = move || {
+        let _turn = WRITES.lock();
+        let mut memory = Memory::read();
+        memory.note_vips(&config, |vip| here.contains(&vip));
+        // `check` says where this cannot be.
+        let _ = memory.write(&config);
+    };
+    let _ = spawn_blocking(note).await;
+}
+
+/// Writes all of it down but which VIPs were named: other tasks, and other runs, note that in the file. It waits for the
+/// disk.
+///
+/// # Errors
+///
+/// A file that cannot be written, in words.
+pub fn write_down(mut memory: Memory) -> Result<(), String> {
+    let _turn = WRITES.lock();
+    memory.named = Memory::read().named;
+    memory.write_all()
 }
 
 /// Checks that the file can be written and read.

@@ -11,6 +11,39 @@ use crate::exit::Fault;
 use crate::failover::Host;
 use crate::redis::{Instance, NoAnswer, Told};
 
+/// The configuration's VIPs, and which of them is a server's own address: the same for all masters of a round of
+/// questions.
+#[derive(Clone, Debug, Default)]
+pub struct Vips {
+    all: BTreeSet<IpAddr>,
+    of_a_server: Option<IpAddr>,
+}
+
+impl Vips {
+    /// Returns them, beside the addresses that servers have of their own.
+    pub fn among(config: &Config, servers: impl IntoIterator<Item = IpAddr>) -> Vips {
+        let all = config.vips().map(|vip| vip.address).collect();
+        let mut vips = Vips {
+            all,
+            of_a_server: None,
+        };
+        vips.of_a_server = vips.first_of(servers);
+        vips
+    }
+
+    /// Returns the first of these addresses that is a VIP.
+    fn first_of(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Option<IpAddr> {
+        let mut addresses = addresses.into_iter();
+        addresses.find(|address| self.all.contains(address))
+    }
+
+    /// Returns a VIP that is a server's address, these ones included.
+    pub fn of_a_server(&self, further: &[IpAddr]) -> Option<IpAddr> {
+        let further = || self.first_of(further.iter().copied());
+        self.of_a_server.or_else(further)
+    }
+}
+
 /// What this host's Sentinel told of one master, or why it did not.
 pub type Answer = Result<Result<Told, NoAnswer>, Fault>;
 
@@ -77,7 +110,9 @@ pub fn certain(redis: &[Instance], sentinels: &[Instance]) -> Vec<IpAddr> {
 /// where it may not be asked for its lists. No VIP gets there because it was a source address
 /// (see [`Memory::learn`]).
 pub fn remembered(memory: &Memory) -> Vec<IpAddr> {
-    memory.hosts().flat_map(addresses).collect()
+    // Most masters are on the same few hosts.
+    let hosts: BTreeSet<&str> = memory.hosts().collect();
+    hosts.into_iter().flat_map(addresses).collect()
 }
 
 /// Returns the addresses of servers that stand in the configuration.

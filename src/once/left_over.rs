@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::config::{self, Config};
 use crate::deeds::release::{self, Leaving};
 use crate::exit::{Fault, Halted};
-use crate::gather::remembered::Memory;
+use crate::gather::remembered::{self, Memory};
 use crate::kernel::{Address, Netlink, Snapshot};
 use crate::lock;
 use crate::outcome::{Did, Outcome, Released, State};
@@ -48,7 +48,7 @@ pub async fn release_left_over(config: &Config, dry_run: bool) -> Result<Vec<Out
     let netlink = Netlink::open()?;
     let mut addresses = netlink.addresses([0; 4].into()).await?;
     addresses.extend(netlink.addresses([0; 16].into()).await?);
-    let mut memory = Memory::read();
+    let memory = Memory::read();
     let all = left_over(&addresses, config, &memory);
     if !all.is_empty() && !dry_run {
         sleep(SURE).await;
@@ -69,9 +69,8 @@ pub async fn release_left_over(config: &Config, dry_run: bool) -> Result<Vec<Out
         outcomes.push(outcome);
     }
     if !dry_run {
-        memory.note_vips(config, |vip| addresses.iter().any(|one| one.local == vip));
-        // `check` says where this cannot be.
-        let _ = memory.write(config);
+        let here = addresses.iter().map(|one| one.local).collect();
+        remembered::note_named(config, here).await;
     }
     Ok(outcomes)
 }

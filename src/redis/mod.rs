@@ -8,6 +8,7 @@ mod fault;
 mod lines;
 mod no_answer;
 pub mod reply;
+mod rights;
 mod role;
 mod sentinel;
 mod server;
@@ -21,12 +22,16 @@ use std::time::Duration;
 
 pub use connection::Connection;
 use connection::Deadline;
-pub use fault::{not_monitored, redis_fault, sentinel_fault};
+pub use fault::{SENTINEL_RIGHTS, not_monitored, redis_fault, sentinel_fault};
 pub use lines::Lines;
 pub use no_answer::NoAnswer;
-pub use reply::{Value, field, text};
+pub use reply::{Value, field, is_pushed, text};
+pub use rights::{May, Rights, rights};
 pub use role::{Identity, identity, role};
-pub use sentinel::{Instance, MasterAddress, Told, View, instances, master_address, told, views};
+pub use sentinel::{
+    Instance, MasterAddress, Told, View, instances, master_address, master_addresses, standby,
+    told, views,
+};
 pub use server::{Access, Endpoint, Server, redis_server, sentinel_server};
 pub use state::{Follows, Replica, State};
 pub use tls::Tls;
@@ -42,6 +47,11 @@ pub mod readers {
 /// A question: a command and its arguments.
 pub type Words = Vec<String>;
 
+/// Returns a question.
+pub fn words(line: &[&str]) -> Words {
+    line.iter().map(|word| (*word).to_owned()).collect()
+}
+
 /// What each question was answered, in their order, or why the conversation did not come to its end.
 pub type Answers = Result<Vec<Result<Value, NoAnswer>>, NoAnswer>;
 
@@ -55,6 +65,26 @@ pub async fn ask(server: &Server, lines: &Lines, questions: &[Words], within: Du
     let take = |answer| answers.push(answer);
     lines
         .ask(server, questions, Deadline::within(within), take)
+        .await??;
+    Ok(answers)
+}
+
+/// [`ask`], for what changes something: a connection that was kept and ends before an answer is not made anew, as the
+/// server may have done what it was asked for.
+///
+/// # Errors
+///
+/// A conversation that did not come to its end.
+pub async fn ask_once(
+    server: &Server,
+    lines: &Lines,
+    questions: &[Words],
+    within: Duration,
+) -> Answers {
+    let mut answers = Vec::with_capacity(questions.len());
+    let take = |answer| answers.push(answer);
+    lines
+        .ask_once(server, questions, Deadline::within(within), take)
         .await??;
     Ok(answers)
 }

@@ -13,6 +13,7 @@ use super::no_answer::NoAnswer;
 use super::reply::{Value, field, text};
 use super::server::Server;
 use super::{Lines, Words, ask};
+use crate::evidence::Standby;
 use crate::exit::Kind;
 use crate::text::escape;
 
@@ -53,6 +54,8 @@ pub struct View {
     pub sentinels: Vec<Instance>,
     /// The replicas that it knows.
     pub replicas: Vec<Instance>,
+    /// The same replicas, as far as they could be failed over to; `None` where the ACL user may not ask for them.
+    pub standbys: Option<Vec<Standby>>,
     /// Why the list of Sentinels is empty: the ACL user may not ask for it.
     pub withheld: Option<NoAnswer>,
     /// The run id of [`View::master`], once Sentinel knows it.
@@ -86,6 +89,27 @@ pub async fn master_address(
 ) -> Result<MasterAddress, NoAnswer> {
     let answers = ask(server, lines, &[question(ADDRESS, name)], within).await?;
     read_address(first(answers))
+}
+
+/// Returns the same for several masters: all questions on one connection, within this time together.
+///
+/// # Errors
+///
+/// As [`master_address`], for each master.
+pub async fn master_addresses(
+    server: &Server,
+    lines: &Lines,
+    names: &[&str],
+    within: Duration,
+) -> Vec<Result<MasterAddress, NoAnswer>> {
+    let questions: Vec<Words> = names.iter().map(|name| question(ADDRESS, name)).collect();
+    let mut all = Vec::with_capacity(names.len());
+    let take = |answer| all.push(read_address(answer));
+    let end = lines.ask(server, &questions, Deadline::within(within), take);
+    if let Err(no) | Ok(Err(no)) = end.await {
+        all.resize(names.len(), Err(no));
+    }
+    all
 }
 
 /// What a Sentinel says about one master as far as it may be asked: only the address is always told.
@@ -283,6 +307,10 @@ pub fn view(answers: [Result<Value, NoAnswer>; 4]) -> Result<View, NoAnswer> {
         Err(no @ NoAnswer::NotAllowed(_)) => Ok((Vec::new(), Some(no))),
         Err(no) => Err(no),
     };
+    let standbys = match &replicas {
+        Ok(Value::Array(rows)) => Some(rows.iter().map(standby).collect()),
+        _ => None,
+    };
     let (sentinels, withheld) = list(sentinels)?;
     let replicas = list(replicas)?.0;
     Ok(View {
@@ -295,6 +323,7 @@ pub fn view(answers: [Result<Value, NoAnswer>; 4]) -> Result<View, NoAnswer> {
         flags: flags(&described),
         sentinels,
         replicas,
+        standbys,
         withheld,
     })
 }
@@ -326,6 +355,18 @@ pub fn instances(answer: &Value) -> Result<Vec<Instance>, NoAnswer> {
     };
     let read = |one| instance(one).ok_or_else(|| unexpected(one));
     list.iter().map(read).collect()
+}
+
+/// Reads a row of `SENTINEL SLAVES`.
+pub fn standby(described: &Value) -> Standby {
+    let is = |name: &str, value: &str| field(described, name).as_deref() == Some(value);
+    let is_down = |flag: &String| flag == "s_down";
+    Standby {
+        name: field(described, "name").unwrap_or_default(),
+        is_up: !flags(described).iter().any(is_down),
+        is_linked: is("master-link-status", "ok"),
+        may_lead: !is("slave-priority", "0"),
+    }
 }
 
 fn instance(described: &Value) -> Option<Instance> {

@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::no_answer::NoAnswer;
 use super::reply::{Value, text};
 use super::role::{line, of_info, of_role};
-use super::{Answers, Words};
+use super::{Answers, words};
 use crate::evidence::Role;
 
 /// The most replicas that are kept of an answer; a master has a handful.
@@ -47,6 +47,14 @@ pub struct Replica {
     pub offset: u64,
     /// How long ago it last acknowledged, in seconds, where INFO may be asked.
     pub lag_seconds: Option<u64>,
+}
+
+impl Replica {
+    /// Returns whether it has loaded the master's data. A master calls it online as soon as it has sent that, and takes
+    /// the newlines that come while it loads for a sign of life, so that its lag is 0 s; it acknowledges after that.
+    pub fn has_data(&self) -> bool {
+        self.online && self.offset > 0
+    }
 }
 
 /// The master that a replica follows.
@@ -103,10 +111,6 @@ fn is_before_6_2(version: &str) -> bool {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < (6, 2),
         _ => false,
     }
-}
-
-fn words(words: &[&str]) -> Words {
-    words.iter().map(|&word| word.to_owned()).collect()
 }
 
 fn of_answers(answers: Answers) -> Result<State, NoAnswer> {

@@ -16,7 +16,7 @@ const M: Master = Master {
 
 /// A site with agents, whose only VIP is an IPv6 address.
 fn site() -> Site {
-    let mut site = Site::unstarted_for(M);
+    let mut site = Site::unstarted_of(M);
     site.add_conf("bind 0.0.0.0 ::", "");
     site.configure("[masters.master8000]\nvip = \"fd00::250/64\"\n");
     site.start();
@@ -144,7 +144,7 @@ fn a_planned_failover_between_agents_whose_servers_are_known_by_ipv6_addresses()
 /// One whose host's Sentinel listens on a Unix socket, too.
 #[test]
 fn an_agent_that_asks_its_sentinel_on_a_unix_socket_releases_and_binds() {
-    let mut site = Site::unstarted_for(MASTER_8000);
+    let mut site = Site::unstarted_of(MASTER_8000);
     site.add_conf("", "unixsocket sentinel.sock");
     site.start();
     let socket = site.dir().join("server1-sentinel/sentinel.sock");

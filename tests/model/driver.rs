@@ -162,8 +162,7 @@ impl OneShot {
         };
         let own_redis = own_redis(std::slice::from_ref(decides), at, cluster);
         let evidence = Evidence {
-            vips: vec![binding().peer],
-            servers,
+            vip_of_a_server: servers.contains(&binding().peer).then(|| binding().peer),
             call: Some(Told {
                 to,
                 carries_information: call.from != call.to,
@@ -235,7 +234,6 @@ impl OneShot {
         }
         let mut evidence = poll.evidence(&sites, said.as_ref(), "the local Sentinel", waited)?;
         evidence.own_redis = own_redis(&sites, at, cluster);
-        evidence.vips = vec![binding().peer];
         Ok(evidence)
     }
 
@@ -484,6 +482,7 @@ fn view(of: &Sentinel, on: Host) -> View {
         replicas: others(of.saved.master)
             .map(|host| instance(host, 6_379, 'r'))
             .collect(),
+        standbys: None,
         withheld: None,
         run_id: None,
     }

@@ -11,6 +11,7 @@ mod master;
 mod promotion;
 mod terms;
 mod timeline;
+mod timetable;
 mod unproven;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ pub use death::APART;
 pub use master::{Master, Stands, words};
 pub use terms::{Action, Event, Facts, Own, Settings, Settled};
 pub use timeline::Timeline;
+use timetable::Timetable;
 
 /// Since the agent's start.
 pub type Time = Duration;
@@ -44,9 +46,8 @@ const LATE: Duration = Duration::from_secs(1);
 /// Which masters an event may have changed something for.
 enum Touched {
     All,
-    One(String),
-    /// None but those that something is due for.
-    Due,
+    /// These, and those that something is due for.
+    Some(Vec<String>),
 }
 
 /// A round of questions that goes on.
@@ -60,6 +61,9 @@ enum Round {
 #[derive(Debug)]
 pub struct Core {
     masters: BTreeMap<String, Master>,
+    /// The masters that have each VIP.
+    by_vip: BTreeMap<IpAddr, Vec<String>>,
+    timetable: Timetable,
     polling: Option<Round>,
     /// Whether all masters are to be asked about at once.
     poll_again: bool,
@@ -78,9 +82,17 @@ pub struct Core {
 impl Core {
     /// Returns the state of an agent that knows nothing yet.
     pub fn new(masters: impl Iterator<Item = Settings>) -> Core {
-        let master = |settings: Settings| (settings.name.clone(), Master::new(settings));
+        let mut by_vip: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
+        let master = |settings: Settings| {
+            for vip in &settings.vips {
+                by_vip.entry(*vip).or_default().push(settings.name.clone());
+            }
+            (settings.name.clone(), Master::new(settings))
+        };
         Core {
             masters: masters.map(master).collect(),
+            by_vip,
+            timetable: Timetable::default(),
             polling: None,
             poll_again: false,
             wanted: BTreeSet::new(),
@@ -101,15 +113,15 @@ impl Core {
             // Nothing that was known before is acted on.
             self.poll_again = true;
         }
-        let touched = self.take(event, now, &mut actions);
-        for (name, master) in &mut self.masters {
-            let is_touched = match &touched {
-                Touched::All => true,
-                Touched::One(one) => one == name,
-                Touched::Due => false,
-            };
-            if is_touched || master.due.is_some_and(|at| at <= now) {
+        let mut touched: BTreeSet<String> = match self.take(event, now, &mut actions) {
+            Touched::All => self.masters.keys().cloned().collect(),
+            Touched::Some(names) => names.into_iter().collect(),
+        };
+        touched.extend(self.timetable.due(now).cloned());
+        for name in touched {
+            if let Some(master) = self.masters.get_mut(&name) {
                 master.review(now, &mut actions);
+                self.timetable.note(&name, master.due, master.is_restless);
             }
         }
         self.poll_if_due(now, &mut actions);
@@ -130,8 +142,7 @@ impl Core {
         }
         let mut names = mem::take(&mut self.wanted);
         if now >= self.restless_due {
-            let restless = self.masters.values().filter(|master| master.is_restless);
-            names.extend(restless.map(|master| master.name.clone()));
+            names.extend(self.timetable.restless().iter().cloned());
         }
         if !names.is_empty() {
             self.polling = Some(Round::Some);
@@ -148,22 +159,33 @@ impl Core {
                 self.restless_due = now + RESTLESS;
                 self.may_poll = now + BETWEEN;
                 self.each(Master::round_ended);
-                return Touched::Due;
+                return Touched::Some(Vec::new());
             }
             Event::Changed => {
                 self.poll_again = true;
-                return Touched::Due;
+                return Touched::Some(Vec::new());
             }
-            Event::Woke => return Touched::Due,
-            Event::AddressGone(vip) => self.each(|master| master.lost(vip)),
+            Event::Woke => return Touched::Some(Vec::new()),
+            Event::AddressGone(vip) => return self.of_vip(vip, |master| master.lost(vip)),
+            Event::AddressNew(vip) if self.by_vip.contains_key(&vip) => {
+                return self.of_vip(vip, |master| master.gained(vip));
+            }
             Event::AddressNew(address) => {
                 // An address of this host's own may be what an attempt lacked, or a server's.
-                if self.is_vip(address) {
-                    self.each(|master| master.gained(address, now));
-                } else {
-                    self.poll_again = true;
-                    self.each(|master| master.gained_own(address, now));
+                self.poll_again = true;
+                self.each(|master| master.gained_own(address, now));
+            }
+            Event::Lost => {
+                self.poll_again = true;
+                self.each(|master| master.missed(now));
+            }
+            Event::Look(names) => {
+                for name in &names {
+                    self.of(name, Master::look);
                 }
+                let known = names.iter().filter(|name| self.masters.contains_key(*name));
+                self.wanted.extend(known.cloned());
+                return Touched::Some(names);
             }
             Event::LinkChanged => self.each(|master| master.may_work_now(now)),
             event => return self.take_of_one(event, now, actions),
@@ -191,10 +213,6 @@ impl Core {
             }
             Event::Called(name, call, until) => {
                 self.of(&name, |master| master.called(*call, until, polling));
-                (name, true)
-            }
-            Event::Look(name) => {
-                self.of(&name, Master::look);
                 (name, true)
             }
             Event::Forced(name, order) => {
@@ -236,6 +254,8 @@ impl Core {
             Event::PollEnded
             | Event::Changed
             | Event::Woke
+            | Event::Lost
+            | Event::Look(_)
             | Event::AddressGone(_)
             | Event::AddressNew(_)
             | Event::LinkChanged => return Touched::All,
@@ -243,11 +263,16 @@ impl Core {
         if is_to_be_asked && self.masters.contains_key(&name) {
             self.wanted.insert(name.clone());
         }
-        Touched::One(name)
+        Touched::Some(vec![name])
     }
 
-    fn is_vip(&self, address: IpAddr) -> bool {
-        self.masters.values().any(|master| master.has(address))
+    /// Has the masters take it that have this VIP.
+    fn of_vip(&mut self, vip: IpAddr, with: impl Fn(&mut Master)) -> Touched {
+        let names = self.by_vip.get(&vip).cloned().unwrap_or_default();
+        for name in &names {
+            self.of(name, &with);
+        }
+        Touched::Some(names)
     }
 
     fn each(&mut self, mut with: impl FnMut(&mut Master)) {
@@ -262,16 +287,18 @@ impl Core {
 
     /// Returns when [`Event::Woke`] is due, whatever else happens until then.
     pub fn wake(&self, now: Time) -> Time {
-        let own = self.masters.values().filter_map(|master| master.wake(now));
         // A round of questions that never ends must not keep the clock from being looked at.
-        let is_restless = self.masters.values().any(|master| master.is_restless);
+        let is_restless = !self.timetable.restless().is_empty();
         let poll = match (self.polling, is_restless) {
             (Some(_), _) => now + QUIET,
             (None, _) if self.poll_again || !self.wanted.is_empty() => self.may_poll,
             (None, true) => self.poll_due.min(self.restless_due),
             (None, false) => self.poll_due,
         };
-        own.fold(poll, Time::min).max(now)
+        self.timetable
+            .next()
+            .map_or(poll, |due| due.min(poll))
+            .max(now)
     }
 
     /// Returns what is known of a master now.
@@ -295,6 +322,7 @@ impl Core {
     /// Goes on with a maintenance that an earlier agent of this host was told of.
     pub fn go_on_maintaining(&mut self, name: &str, until: Time) {
         self.of(name, |master| master.maintenance = Some(until));
+        self.timetable.note(name, Some(until), false);
     }
 
     /// Returns the masters, by name.

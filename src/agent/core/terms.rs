@@ -53,8 +53,10 @@ pub enum Event {
     Maintenance(String, Option<Time>),
     /// Sentinel's call, and what this host's Sentinel says of it. It counts until then.
     Called(String, Box<(Call, Word)>, Time),
-    /// Somebody wants this master looked at, whatever was settled.
-    Look(String),
+    /// Somebody wants these masters looked at, whatever was settled.
+    Look(Vec<String>),
+    /// Some changes of addresses and interfaces were not told.
+    Lost,
     /// [`Core::wake`](super::Core::wake) is over.
     Woke,
 }
@@ -66,6 +68,8 @@ pub struct Facts {
     pub evidence: Evidence,
     /// How long a master must be silent until it counts as down.
     pub down_after: Option<Duration>,
+    /// After how long the most impatient Sentinel takes a silent master for down.
+    pub soonest_down: Option<Duration>,
     /// How long a leader tries.
     pub failover_timeout: Option<Duration>,
     /// Whether the Sentinels that are out of reach are enough to elect a leader.

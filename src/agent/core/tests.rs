@@ -12,6 +12,7 @@ mod attempts;
 mod cut_off;
 mod death;
 mod hand_over;
+pub(super) mod many;
 mod promotion;
 
 const M: &str = "m";
@@ -84,6 +85,7 @@ fn facts(says: [&str; 3], role: Role) -> Box<Facts> {
     Box::new(Facts {
         evidence,
         down_after: Some(ms(5000)),
+        soonest_down: Some(ms(5000)),
         failover_timeout: Some(ms(60_000)),
         could_elect_without: false,
         has_replicas: true,
@@ -236,6 +238,41 @@ fn an_order_against_the_truth_lasts_until_the_next_failover() {
     }
     let actions = agent.polled(1000, later);
     assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+const THIRD: &str = "10.0.0.3";
+
+/// The VIP is here by order, the master elsewhere, and a third host's Redis may be promoted.
+fn bound_by_order() -> Agent {
+    let mut agent = Agent::standing(false);
+    let mut known = facts([AWAY; 3], Role::Replica);
+    known.evidence.known_redis.push(site(THIRD));
+    agent.polled(10, known);
+    agent.on(10, Event::Forced(M.into(), Some(Order::Bind)));
+    agent.settles(1);
+    agent
+}
+
+#[test]
+fn an_order_against_the_truth_ends_with_the_promotion_and_not_a_second_later() {
+    let mut agent = bound_by_order();
+    let actions = agent.on(1000, promotes(THIRD));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let says_master = || Event::Chosen(M.into(), endpoint(THIRD), Role::Master, None);
+    let actions = agent.on(100, says_master());
+    assert!(actions.contains(&settle()), "{actions:?}");
+    assert!(matches!(agent.master().verdict, Verdict::Elsewhere(_)));
+    // One that was given in the midst of it is about what the operator sees.
+    let mut agent = bound_by_order();
+    agent.on(1000, promotes(THIRD));
+    agent.on(10, Event::Forced(M.into(), Some(Order::Bind)));
+    agent.settles(1);
+    let actions = agent.on(100, says_master());
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Here(_, Why::Ordered)
+    ));
 }
 
 #[test]

@@ -145,7 +145,8 @@ impl Verb<'_> {
         let poll = polls.remove(0)?;
         let snapshot = Snapshot::new(&self.netlink);
         let on = (lines, &snapshot);
-        let evidence = gather::of_poll(config, name, &poll, Duration::ZERO, &memory, on).await?;
+        let said = gather::master_of(config, lines, name);
+        let evidence = gather::of_poll(config, name, &poll, Duration::ZERO, said, on).await?;
         let master = known::winner(&evidence.ballot.unwrap_or_default())?;
         let text = || format!("the master is {}, on another host", master.endpoint);
         Ok((!master.is_here()).then(text))

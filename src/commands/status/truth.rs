@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 
 use crate::config::{Config, Target};
-use crate::evidence::Site;
+use crate::evidence::{Site, Standby};
 use crate::exit::Fault;
 use crate::gather::remembered::Memory;
 use crate::gather::{self, Patience, Poll};
@@ -24,6 +24,8 @@ pub(super) struct Truth {
     pub(super) said: Result<Option<Site>, Fault>,
     /// The master that a majority of the others names where this host's Sentinel says nothing.
     pub(super) named: Option<Site>,
+    /// The replicas, as far as they could be failed over to, if that was told.
+    pub(super) standbys: Option<Vec<Standby>>,
     /// What `sync` would act on.
     verdict: Result<Verdict, Fault>,
     /// The addresses of the master's host, as far as they are known.
@@ -64,8 +66,7 @@ pub(super) async fn ask<'a>(
         Err(fault) => vec![Err(fault); names.len()],
     };
     let each = names.into_iter().zip(polls);
-    let each =
-        each.map(async |(name, poll)| (name, of_master(config, name, poll, &memory, kernel).await));
+    let each = each.map(async |(name, poll)| (name, of_master(config, name, poll, kernel).await));
     stream::iter(each).buffered(AT_ONCE).collect().await
 }
 
@@ -73,20 +74,15 @@ async fn of_master(
     config: &Config,
     name: &str,
     poll: Result<Poll, Fault>,
-    memory: &Memory,
     kernel: &Snapshot<'_>,
 ) -> Truth {
+    let mut standbys = None;
     let evidence = match poll {
         Ok(poll) => {
-            gather::of_poll(
-                config,
-                name,
-                &poll,
-                Duration::ZERO,
-                memory,
-                (&Lines::default(), kernel),
-            )
-            .await
+            standbys = poll.standbys().map(<[Standby]>::to_vec);
+            let lines = Lines::default();
+            let said = gather::master_of(config, &lines, name);
+            gather::of_poll(config, name, &poll, Duration::ZERO, said, (&lines, kernel)).await
         }
         Err(fault) => Err(fault),
     };
@@ -106,6 +102,7 @@ async fn of_master(
                     ))),
                 },
                 named: named.cloned(),
+                standbys,
                 addresses: known.map(|site| site.addresses.clone()).unwrap_or_default(),
                 verdict: Ok(verdict(&evidence)),
             }
@@ -114,6 +111,7 @@ async fn of_master(
         Err(fault) => Truth {
             said: gather::master_site(config, name, kernel).await,
             named: None,
+            standbys,
             addresses: Vec::new(),
             verdict: Err(fault),
         },

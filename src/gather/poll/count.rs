@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::others::is_same;
-use crate::evidence::{Ballot, Evidence, Site, Vote};
+use crate::config::Config;
+use crate::evidence::{Ballot, Evidence, Site, Standby, Vote};
 use crate::exit::Fault;
 use crate::failover::Endpoint;
-use crate::gather::remembered::{Known, Listed};
-use crate::gather::servers;
+use crate::gather::remembered::{Known, Listed, Memory};
+use crate::gather::servers::{self, Vips};
 use crate::gather::sites::{Named, endpoint};
 use crate::redis::{Instance, MasterAddress, NoAnswer, Server, View};
 use crate::text::escape;
@@ -76,7 +78,10 @@ pub struct Poll {
     vouched_for: Vec<Endpoint>,
     /// The other Sentinels, in the order of their votes.
     sentinels: Vec<Instance>,
+    /// The replicas, as far as they could be failed over to; `None` where that was not told.
+    standbys: Option<Vec<Standby>>,
     down_after: Option<Duration>,
+    soonest_down: Option<Duration>,
     failover_timeout: Option<Duration>,
     /// Whether a Sentinel fails over.
     fails_over: bool,
@@ -86,8 +91,10 @@ pub struct Poll {
     pub(super) members: Vec<Member>,
     /// Whether the local Sentinel said nothing.
     is_without_local: bool,
-    /// The addresses that servers have of their own, of all masters of the poll.
-    servers: Vec<IpAddr>,
+    /// The addresses that this master's servers have of their own.
+    pub(super) servers: Vec<IpAddr>,
+    /// The VIPs, beside the servers of all masters of the poll.
+    pub(super) vips: Rc<Vips>,
     /// What was looked up, by the host of a Redis.
     pub(super) addresses: BTreeMap<String, Result<Vec<IpAddr>, Fault>>,
 }
@@ -191,7 +198,10 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
             .iter()
             .map(|other| other.listed_as[0].clone())
             .collect(),
+        standbys: told.iter().find_map(|view| view.standbys.clone()),
         down_after: told.iter().filter_map(|view| view.down_after).max(),
+        // Each decides by its own: `SENTINEL SET` changes one at a time.
+        soonest_down: answering.iter().filter_map(|view| view.down_after).min(),
         failover_timeout: told.iter().filter_map(|view| view.failover_timeout).max(),
         fails_over: answering
             .iter()
@@ -203,6 +213,7 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
         redis: each_once(named_by_votes.chain(redis)),
         vouched_for,
         votes,
+        vips: Rc::default(),
         ways: Vec::new(),
         members: Vec::new(),
         addresses: BTreeMap::new(),
@@ -268,12 +279,15 @@ fn each_once(
     once
 }
 
-/// Gives each master the servers of all: a VIP of one may be another's server.
-pub(super) fn share_servers(polls: &mut [Result<Poll, Fault>]) {
-    let all = polls.iter().flatten().flat_map(|poll| &poll.servers);
-    let all: BTreeSet<IpAddr> = all.copied().collect();
+/// Compares the VIPs with the servers of all masters, once: a VIP of one may be another's server.
+pub(super) fn share_vips(polls: &mut [Result<Poll, Fault>], config: &Config, memory: &Memory) {
+    let told = polls.iter().flatten().flat_map(|poll| &poll.servers);
+    let mut all: BTreeSet<IpAddr> = told.copied().collect();
+    all.extend(servers::configured(config));
+    all.extend(servers::remembered(memory));
+    let vips = Rc::new(Vips::among(config, all));
     for poll in polls.iter_mut().flatten() {
-        poll.servers = all.iter().copied().collect();
+        poll.vips = Rc::clone(&vips);
     }
 }
 
@@ -320,6 +334,11 @@ impl Poll {
         self.down_after
     }
 
+    /// Returns after how long the most impatient Sentinel takes a silent master for down.
+    pub fn soonest_down(&self) -> Option<Duration> {
+        self.soonest_down
+    }
+
     /// Returns how long a leader tries.
     pub fn failover_timeout(&self) -> Option<Duration> {
         self.failover_timeout
@@ -333,6 +352,11 @@ impl Poll {
     /// Returns every Sentinel that was to be asked, the local one first.
     pub fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// Returns the replicas, as far as they could be failed over to, if that was told.
+    pub fn standbys(&self) -> Option<&[Standby]> {
+        self.standbys.as_deref()
     }
 
     /// Returns whether a Sentinel says that it fails over.
@@ -417,10 +441,10 @@ impl Poll {
             quorum: self.quorum,
             waited,
         };
-        let mut servers = self.servers.clone();
-        servers.extend(ballot.winner().iter().flat_map(|site| &site.addresses));
+        let winner = ballot.winner();
+        let its = winner.map(|site| site.addresses.as_slice());
         Ok(Evidence {
-            servers,
+            vip_of_a_server: self.vips.of_a_server(its.unwrap_or_default()),
             ballot: Some(ballot),
             ..Evidence::default()
         })

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::join;
 use tokio::time::Instant;
 
-use self::count::share_servers;
+use self::count::share_vips;
 use self::local::{forget_in_place, forget_in_views, further};
 use self::others::{Asking, Other, add, addresses_of, ask};
 use super::ROUND;
@@ -91,7 +91,7 @@ pub async fn poll(
         None => config.sentinel.address.to_string(),
     };
     let has_password = config.sentinel.password.is_some();
-    let has_certificate = config.tls.as_ref().is_some_and(|tls| tls.client.is_some());
+    let has_certificate = config.has_client_certificate();
     let count = |(name, own): (&&str, Result<Own, Fault>)| {
         let asked = of_one(&others, name, (has_password, has_certificate));
         let own = own?;
@@ -115,7 +115,7 @@ pub async fn poll(
         Ok(poll)
     };
     let mut polls: Vec<Result<Poll, Fault>> = names.iter().zip(own).map(count).collect();
-    share_servers(&mut polls);
+    share_vips(&mut polls, config, memory);
     names::look_up(polls.iter_mut().flatten(), &lines.names).await;
     Ok(polls)
 }

@@ -299,7 +299,16 @@ impl Host<'_> {
             .args(["netns", "exec", &self.name])
             .arg(program.as_ref())
             .env("VIPSWITCH_AGENT_SOCKET", self.agent_socket());
+        let own = self.lab.dir().join(format!("{}.toml", self.name));
+        if own.exists() {
+            command.env("VIPSWITCH_CONFIG", own);
+        }
         command
+    }
+
+    /// Writes a configuration that every vipswitch on this host alone reads: the hosts of a lab share all files.
+    pub fn config(&self, text: &str) -> PathBuf {
+        self.lab.file(&format!("{}.toml", self.name), text)
     }
 
     /// Returns where this host's agent listens: the hosts of a lab share /run.
@@ -331,11 +340,12 @@ impl Host<'_> {
         self.vipswitch(words.split(' ')).success()
     }
 
-    /// Returns the objects of `vipswitch status --json`.
+    /// Returns the objects of `vipswitch status --json` that are about a VIP.
     pub fn status(&self) -> Vec<Value> {
         let text = self.ok("status --json");
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
+        let objects = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        objects
+            .filter(|object: &Value| object["vip"].is_string())
             .collect()
     }
 

@@ -28,6 +28,10 @@ impl Master {
         let text = "this agent was stopped for a while, and has not asked since";
         self.unasked = Some(Fault::passing(text));
         self.own.clear();
+        if let Some(alive) = &mut self.alive {
+            alive.was_late();
+        }
+        self.died = None;
         // Another Redis that has said that it is the master keeps the VIP away from here, as it does without a stop.
         let says_master = |it: &Promoting| it.role == Some(Role::Master);
         self.promotion = self.promotion.take().filter(says_master);
@@ -64,11 +68,11 @@ impl Master {
         self.own.retain(|at, _| known.contains(at));
         // The lengths are kept where they were not told this time.
         let before = self.facts.take();
-        let before = before.map(|before| (before.down_after, before.failover_timeout));
-        let (down_after, failover_timeout) = before.unwrap_or_default();
+        let before = before.unwrap_or_default();
         self.facts = Some(Facts {
-            down_after: facts.down_after.or(down_after),
-            failover_timeout: facts.failover_timeout.or(failover_timeout),
+            down_after: facts.down_after.or(before.down_after),
+            soonest_down: facts.soonest_down.or(before.soonest_down),
+            failover_timeout: facts.failover_timeout.or(before.failover_timeout),
             ..facts
         });
     }
@@ -132,6 +136,7 @@ impl Master {
     pub(in crate::agent::core) fn force(&mut self, order: Option<Order>) {
         let epoch = self.facts.as_ref().map(|facts| newest(&facts.evidence));
         self.forced = order.map(|order| (order, epoch.unwrap_or(UNKNOWN)));
+        self.ends_order = false;
         self.look();
     }
 
@@ -161,10 +166,6 @@ impl Master {
         }
     }
 
-    pub(in crate::agent::core) fn has(&self, address: IpAddr) -> bool {
-        self.vips.contains(&address)
-    }
-
     /// Has a failed attempt repeated at once, or soon where that happens all the time: a link of no concern to the
     /// VIP may flap.
     pub(in crate::agent::core) fn may_work_now(&mut self, now: Time) {
@@ -182,10 +183,14 @@ impl Master {
         self.is_dirty |= address.is_ipv4() && self.stands == Some(Stands::Here);
     }
 
-    pub(in crate::agent::core) fn gained(&mut self, address: IpAddr, now: Time) {
-        if !self.has(address) {
-            self.may_work_now(now);
-        } else if self.stands == Some(Stands::Elsewhere) && !self.settling {
+    /// Looks again: what was not told may have been a VIP that was removed or bound, or an address of this host's own.
+    pub(in crate::agent::core) fn missed(&mut self, now: Time) {
+        self.may_work_now(now);
+        self.is_dirty |= self.stands.is_some();
+    }
+
+    pub(in crate::agent::core) fn gained(&mut self, vip: IpAddr) {
+        if self.vips.contains(&vip) && self.stands == Some(Stands::Elsewhere) && !self.settling {
             self.look();
         }
     }

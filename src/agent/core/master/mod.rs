@@ -122,6 +122,8 @@ pub struct Master {
     epoch: u64,
     /// An order against the truth, and the newest failover when it was given.
     forced: Option<(Order, u64)>,
+    /// Whether the promotion that goes on was published after that: it ends it.
+    ends_order: bool,
     /// Until when a Redis that stops is meant to ([`Time::MAX`]: until that is ended).
     pub maintenance: Option<Time>,
     call: Option<Called>,
@@ -181,6 +183,7 @@ impl Master {
             unproven: Unproven::default(),
             cut_off: CutOff::default(),
             forced: None,
+            ends_order: false,
             maintenance: None,
             call: None,
             divided_since: None,
@@ -205,6 +208,8 @@ impl Master {
 
     /// Returns what is known now, for the verdict.
     pub fn evidence(&self, now: Time) -> Evidence {
+        #[cfg(test)]
+        super::tests::many::count();
         let mut all = self.asked();
         if let Some(ballot) = &mut all.ballot {
             ballot.waited = self
@@ -271,6 +276,11 @@ impl Master {
 
     fn down_after(&self) -> Option<Duration> {
         self.facts.as_ref()?.down_after
+    }
+
+    /// Returns after how long the most impatient Sentinel takes a silent master for down.
+    fn soonest_down(&self) -> Option<Duration> {
+        self.facts.as_ref()?.soonest_down
     }
 
     /// Returns an order against the truth that still holds, and the newest failover when it was given.

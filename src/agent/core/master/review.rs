@@ -22,11 +22,18 @@ impl Master {
         if let Some(died) = self.died.take() {
             self.begin_death(died, now, actions);
         }
-        let known = self.evidence(now);
-        self.review_death(&known, now, actions);
+        if self.death.is_some() {
+            let known = self.evidence(now);
+            self.review_death(&known, now, actions);
+        }
         let mut known = self.evidence(now);
         self.begin_promotion(&known, now, actions);
         self.note_role(&known, now);
+        if self.ends_order && known.promoted().is_some() {
+            // A majority tells of the failover about a second later, and the new master's host has the VIP by then.
+            (self.forced, self.ends_order) = (None, false);
+            known.order = None;
+        }
         if self.confirm(&known, now, actions) {
             known = self.evidence(now);
         }
@@ -140,7 +147,7 @@ impl Master {
     }
 
     /// Returns when something is due, whatever happens until then.
-    pub(in crate::agent::core) fn wake(&self, now: Time) -> Option<Time> {
+    fn wake(&self, now: Time) -> Option<Time> {
         // What cannot be tried when its time comes must not keep the agent awake.
         let held_back = self.holds_back(now).then_some(AT_START);
         let is_held = self.holds_back(now) || self.waits_for_pause(now);
@@ -149,7 +156,8 @@ impl Master {
         let pause = self.hand_over.as_ref().and_then(|it| it.next(now));
         let promotion = self.promotion.as_ref().map(Promoting::until);
         let call = self.call.as_ref().map(|called| called.until);
-        let death = self.next_round(&self.evidence(now));
+        let death = self.death.as_ref();
+        let death = death.and_then(|_| self.next_round(&self.evidence(now)));
         let maintenance = self.maintenance;
         let all = [retry, pause, promotion, call, death, maintenance, held_back];
         all.into_iter().flatten().min()
