@@ -63,6 +63,13 @@ impl Timeline {
         format!("failover to {}: {}{behind}", self.to, steps.join(", "))
     }
 
+    /// Returns whether nothing more of it is to come: a majority may confirm a failover to this host before its VIP
+    /// could be bound.
+    pub(super) fn is_over(&self) -> bool {
+        let is_to_be_bound = self.ended == "taken_over" && self.first_frame.is_none();
+        !self.ended.is_empty() && !is_to_be_bound
+    }
+
     /// Returns a timeline that begins now.
     pub(super) fn new(to: String, now: Time) -> Timeline {
         Timeline {
