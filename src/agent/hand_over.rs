@@ -16,7 +16,6 @@ use crate::election::names::{self, Addresses};
 use crate::evidence::Role;
 use crate::exit::Kind;
 use crate::failover::Endpoint;
-use crate::hosts;
 use crate::log::Level;
 use crate::redis::{NoAnswer, Server, redis_server};
 
@@ -169,7 +168,8 @@ impl World {
     /// address.
     async fn chosen(&self, name: &str, to: &Endpoint) -> Option<Server> {
         let master = self.config.masters.get(name)?;
-        let addresses: Vec<IpAddr> = hosts::addresses(&to.host).await.ok()?;
+        let names = &self.lines.names;
+        let addresses: Vec<IpAddr> = names.look_up(&to.host, LOOK_UP).await.ok()?;
         let at = SocketAddr::new(*addresses.first()?, to.port);
         let server = redis_server(&self.config, master, at).ok()?;
         Some(match address_may_be_asked(&self.config, master, at.ip()) {

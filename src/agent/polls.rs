@@ -9,10 +9,10 @@ use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 
 use super::core::{Event, Facts, Master, Stands};
-use super::following::{Followed, Watched};
+use super::following::{Watched, follow_all};
 use super::world::World;
 use crate::config::Config;
-use crate::exit::Fault;
+use crate::exit::{Fault, Kind};
 use crate::failover::Endpoint;
 use crate::gather::remembered::Memory;
 use crate::gather::{self, Patience, Poll};
@@ -92,7 +92,7 @@ impl World {
     }
 
     async fn after_all(self: &Rc<Self>, names: &[&str], polls: &[Result<Poll, Fault>]) {
-        self.follow(polls.iter().flatten());
+        self.follow(polls);
         let found = names.iter().zip(polls);
         let found = found.filter_map(|(name, poll)| {
             let known = poll.as_ref().ok().and_then(Poll::known)?;
@@ -204,21 +204,17 @@ impl World {
         }
     }
 
-    /// Follows the events of every Sentinel of these masters, and of no other.
-    fn follow<'a>(self: &Rc<Self>, polls: impl Iterator<Item = &'a Poll>) {
+    /// Follows the events of every Sentinel of these masters, and of no other: unless there is one that nobody could be
+    /// asked about now.
+    fn follow(&self, polls: &[Result<Poll, Fault>]) {
+        let is_unknown = |poll: &Result<Poll, Fault>| {
+            let fault = poll.as_ref().err();
+            fault.is_some_and(|fault| fault.kind == Kind::Passing)
+        };
+        let are_all = polls.iter().any(Result::is_ok) && !polls.iter().any(is_unknown);
+        let members = polls.iter().flatten().flat_map(Poll::members);
         let mut followed = self.followed.borrow_mut();
-        followed.retain(|_, followed| !followed.is_to_be_renewed());
-        let mut known = BTreeSet::new();
-        for server in polls.flat_map(Poll::ways) {
-            let at = server.endpoint.to_string();
-            if known.insert(at.clone()) && !followed.contains_key(&at) {
-                followed.insert(at, Followed::begin(self.to.clone(), server.clone()));
-            }
-        }
-        // Nobody was named: they are followed on.
-        if !known.is_empty() {
-            followed.retain(|at, _| known.contains(at));
-        }
+        follow_all(&mut followed, members, are_all, &self.to);
     }
 
     /// Looks whether the VIPs are where they were settled: an event of the kernel may have been lost.

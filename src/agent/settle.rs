@@ -20,7 +20,7 @@ use crate::exit::{Exit, Fault, Kind};
 use crate::kernel::Snapshot;
 use crate::log::{self, Level};
 use crate::once::{self, Entry};
-use crate::outcome::{Did, Outcome};
+use crate::outcome::{Did, Outcome, Phases};
 use crate::report::log_line;
 use crate::verdict::Verdict;
 
@@ -36,7 +36,7 @@ impl World {
     pub(super) async fn settle(self: Rc<Self>, name: String, turn: Option<Turn>) {
         let config = Rc::clone(&self.config);
         let targets = Target::of(&config, &[&name]).unwrap_or_default();
-        let (task, first_frame) = self.attempt(&name, targets, None).await;
+        let (task, at) = self.attempt(&name, targets, None).await;
         drop(turn);
         let settled = Settled {
             verdict: task.verdict.clone(),
@@ -46,7 +46,8 @@ impl World {
                 .outcomes
                 .iter()
                 .any(|outcome| matches!(outcome.did(), Some(Did::Released(_)))),
-            first_frame,
+            bound: at.bound,
+            first_frame: at.announced,
         };
         let of = name.clone();
         self.tell(Event::Settled(name, Box::new(settled))).await;
@@ -62,13 +63,13 @@ impl World {
     }
 
     /// Makes one attempt, under the lock; by an order, if there is one, else by what is known then. Returns what came
-    /// of it, timed since it began, and when the first frame was out.
+    /// of it, timed since it began, and the same times since the agent's start.
     pub(super) async fn attempt<'a>(
         self: &Rc<Self>,
         name: &str,
         targets: Vec<Target<'a>>,
         order: Option<Order>,
-    ) -> (Task<'a>, Option<Time>) {
+    ) -> (Task<'a>, Phases) {
         let began = self.now();
         let known = self.core.borrow().evidence(name, self.now());
         let verdict = crate::verdict::verdict(&known);
@@ -115,9 +116,10 @@ impl World {
             }
         }
         drop(turn);
-        let first_frame = task.phases.announced;
+        let at = task.phases;
         let since = |at: Time| at.saturating_sub(began);
-        task.phases.announced = first_frame.map(since);
+        task.phases.bound = at.bound.map(since);
+        task.phases.announced = at.announced.map(since);
         task.phases.done = since(self.now());
         for job in std::mem::take(&mut task.jobs) {
             self.announcers.announce(job);
@@ -135,7 +137,7 @@ impl World {
                 let _ = timeout(LIFE + tickle::GRACE, work).await;
             });
         }
-        (task, first_frame)
+        (task, at)
     }
 
     /// Writes what came of an attempt to the log, unless the same was said of the last one.
@@ -202,8 +204,11 @@ impl World {
                     let text = format!("msg={}", crate::report::quote(&reason));
                     log::line(Level::Warning, &text).await;
                 }
-            } else if let Some(over) = self.failures.borrow_mut().went_well(&what, self.now()) {
-                say_of(target.name, Level::Notice, &over).await;
+            } else {
+                let over = self.failures.borrow_mut().went_well(&what, self.now());
+                if let Some(over) = over {
+                    say_of(target.name, Level::Notice, &over).await;
+                }
             }
         }
         if let Some(target) = task.targets.first() {

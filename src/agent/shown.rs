@@ -132,7 +132,7 @@ impl World {
         let each = followed.iter().map(|(at, followed)| snapshot::Sentinel {
             at: at.clone(),
             events: followed.is_up(),
-            in_reach: followed.is_up(),
+            in_reach: followed.is_in_reach(),
         });
         each.collect()
     }
@@ -150,7 +150,7 @@ impl World {
             event: at(of.event),
             paused: at(of.paused),
             role_changed: at(of.role_changed),
-            bound: at(of.first_frame),
+            bound: at(of.bound),
             first_frame: at(of.first_frame),
             confirmed: at(of.confirmed),
             released: at(of.released),

@@ -66,7 +66,7 @@ pub struct Master {
     pub paused_seconds: f64,
     /// How long each take-over took, from the first sign to the first frame, in seconds. The newest last, at most 100.
     pub take_over_seconds: Vec<f64>,
-    /// Take-overs since the agent started: how many of `take_over_seconds` were ever added.
+    /// Failovers, too: how many of `take_over_seconds` were ever added.
     pub take_overs: u64,
 }
 

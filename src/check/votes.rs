@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{ANSWER, Known};
 use crate::election::rights::lacking;
 use crate::gather::Tried;
+use crate::hosts::Kept;
 use crate::redis::{NoAnswer, Server, sentinel_server};
 use crate::report::finding::{Findings, Verdict, unknown, warning};
 
@@ -57,7 +58,7 @@ pub async fn judge(known: &Known, others: &[Tried], findings: &mut Findings) {
 /// Returns this host's Sentinel, which has answered, if it has a master of the configuration.
 async fn own(known: &Known) -> Option<Asked<'_>> {
     let master = known.watched().first()?;
-    let way = sentinel_server(&known.config, Instant::now() + ANSWER).await;
+    let way = sentinel_server(&known.config, &Kept::default(), Instant::now() + ANSWER).await;
     Some(Asked {
         at: known.config.sentinel.address.to_string(),
         way: way.ok()?,

@@ -63,8 +63,10 @@ impl Prepared {
         &self,
         netlink: &Netlink,
         goal: &Goal,
+        bound: impl FnOnce(),
     ) -> Result<(bool, Sent), Halted<bool>> {
         let added = self.bind(netlink, goal).await?;
+        bound();
         match self.announce() {
             Ok(sent) => Ok((added, sent)),
             Err(fault) => {

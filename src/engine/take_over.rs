@@ -88,7 +88,11 @@ impl Engine {
         let before = changes.added;
         // Noted first: an attempt that is dropped in the midst has bound it all the same.
         changes.added |= goal.adopt.is_none();
-        match prepared.bind_and_announce(netlink, &goal).await {
+        let phases = &mut task.phases;
+        let bound = || {
+            phases.bound.get_or_insert_with(|| self.started.elapsed());
+        };
+        match prepared.bind_and_announce(netlink, &goal, bound).await {
             Ok((added, sent)) => {
                 changes.added = before | added;
                 let lasts = goal.adopt.is_none_or(|there| there.lasts);

@@ -24,14 +24,14 @@ use crate::config::{Config, SENTINEL_TIMEOUT};
 use crate::evidence::{Call, Evidence, Order, Site, Word};
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Failover};
-use crate::hosts;
+use crate::hosts::{self, Kept};
 use crate::kernel::Snapshot;
 use crate::place::Place;
 use crate::redis::{self, Lines, MasterAddress, NoAnswer, Told, sentinel_fault, sentinel_server};
 
 pub use newest::newest;
 pub use patience::Patience;
-pub use poll::{Asked, Poll, Silence, Tried, count, poll, try_others};
+pub use poll::{Asked, Member, NotAsked, Poll, Silence, Tried, count, poll, try_others};
 
 /// How long the hook waits for the Redis of this host, which can only object.
 const OWN_REDIS: Duration = Duration::from_millis(150);
@@ -49,7 +49,7 @@ pub async fn master_of(
     within: Duration,
 ) -> Result<Option<Endpoint>, Fault> {
     let until = Instant::now() + within;
-    let server = sentinel_server(config, until).await?;
+    let server = sentinel_server(config, &lines.names, until).await?;
     let left = until.saturating_duration_since(Instant::now());
     named_by(
         config,
@@ -68,7 +68,7 @@ pub async fn masters_of(
     names: &[&str],
 ) -> Vec<Result<Option<Endpoint>, Fault>> {
     let until = Instant::now() + SENTINEL_TIMEOUT;
-    let server = match sentinel_server(config, until).await {
+    let server = match sentinel_server(config, &lines.names, until).await {
         Ok(server) => server,
         Err(fault) => return vec![Err(fault); names.len()],
     };
@@ -94,7 +94,7 @@ fn named_by(
 /// Returns what this host's Sentinel says of these masters, as far as it may be asked.
 async fn told(config: &Config, names: &[&str]) -> Result<Vec<Result<Told, NoAnswer>>, Fault> {
     let until = Instant::now() + SENTINEL_TIMEOUT;
-    let server = sentinel_server(config, until).await?;
+    let server = sentinel_server(config, &Kept::default(), until).await?;
     let left = until.saturating_duration_since(Instant::now());
     let told = redis::told(&server, names, left).await;
     told.map_err(|no| sentinel_fault(&no, &config.sentinel.address))

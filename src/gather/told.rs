@@ -13,6 +13,7 @@ use crate::evidence::{Site, Standby};
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 use crate::gather;
+use crate::hosts::Kept;
 use crate::kernel::{Netlink, Snapshot};
 use crate::redis::{
     Lines, NoAnswer, Value, Words, ask, field, sentinel_fault, sentinel_server, standby, text,
@@ -84,7 +85,7 @@ pub struct Told {
 ///
 /// A Sentinel that does not answer, or not as a Sentinel.
 pub async fn ask_all(config: &Config) -> Result<Told, Fault> {
-    let server = sentinel_server(config, Instant::now() + ANSWERS).await?;
+    let server = sentinel_server(config, &Kept::default(), Instant::now() + ANSWERS).await?;
     let ask = async |questions: Vec<Words>| {
         let answers = ask(&server, &Lines::default(), &questions, ANSWERS)
             .await

@@ -60,7 +60,7 @@ fn sentinel_remedy(no: &NoAnswer) -> &'static str {
         NoAnswer::NotRedis(_) | NoAnswer::TooLong | NoAnswer::Unexpected(_) => {
             "What listens there does not answer as a Sentinel does: correct `address` under [sentinel] in the configuration."
         }
-        NoAnswer::Broken(_) | NoAnswer::Tls(_) => {
+        NoAnswer::NotAwaited | NoAnswer::Broken(_) | NoAnswer::Tls(_) => {
             "Is Sentinel running, and is `address` under [sentinel] in the configuration where it listens? If it wants TLS: `tls = true` under [sentinel]."
         }
         NoAnswer::Refused(text) => refusal(text),
@@ -135,7 +135,7 @@ fn redis_remedy(no: &NoAnswer, master: &str) -> String {
             "What listens there does not answer as a Redis does: is its port another program's?"
                 .into()
         }
-        NoAnswer::Broken(_) | NoAnswer::Tls(_) => format!(
+        NoAnswer::NotAwaited | NoAnswer::Broken(_) | NoAnswer::Tls(_) => format!(
             "Is it running? If it wants TLS: `tls = true` of master \"{master}\" in the configuration."
         ),
         NoAnswer::Refused(text) => refusal(text).into(),

@@ -15,6 +15,7 @@ use super::reply::Value;
 use super::server::{Endpoint, Server};
 use super::{Identity, Words};
 use crate::evidence::Role;
+use crate::hosts::Kept;
 
 /// How many connections are kept at most: the oldest goes.
 const MOST: usize = 256;
@@ -38,6 +39,8 @@ const FRESH: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub struct Lines {
     keeps: bool,
+    /// Where the names of servers led last.
+    pub names: Kept,
     idle: RefCell<Vec<(Key, Connection)>>,
     /// What a Redis is that is watched on a connection of its own, and when it said so.
     watched: RefCell<BTreeMap<SocketAddr, (Identity, Instant)>>,
@@ -50,6 +53,7 @@ impl Lines {
     pub fn keeping() -> Lines {
         Lines {
             keeps: true,
+            names: Kept::keeping(),
             ..Lines::default()
         }
     }

@@ -17,6 +17,8 @@ pub enum NoAnswer {
     NoRoute(String),
     /// Nothing, or not all, within this time.
     Silent(Duration),
+    /// Nothing yet, and it was not waited for any longer: a majority had answered.
+    NotAwaited,
     /// The connection ended or failed before the answer was complete.
     Broken(String),
     /// The answer is larger than any that is expected.
@@ -89,6 +91,7 @@ impl NoAnswer {
             NoAnswer::Unreachable(_)
             | NoAnswer::NoRoute(_)
             | NoAnswer::Silent(_)
+            | NoAnswer::NotAwaited
             | NoAnswer::Broken(_)
             | NoAnswer::TooLong
             | NoAnswer::NotRedis(_)
@@ -170,6 +173,7 @@ impl fmt::Display for NoAnswer {
                 let rounded = *time + Duration::from_micros(500);
                 write!(f, "nothing within {} ms", rounded.as_millis())
             }
+            NoAnswer::NotAwaited => f.write_str("no answer yet where a majority has answered"),
             NoAnswer::TooLong => write!(
                 f,
                 "an answer above {} MiB or {VALUES_LIMIT} values",

@@ -5,12 +5,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::tls::Tls;
 use crate::config::{Address, Config, Master, Password};
 use crate::exit::Fault;
-use crate::hosts;
+use crate::hosts::{Kept, Unresolved};
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,20 +127,25 @@ impl Access {
     }
 }
 
-/// Returns this host's Sentinel. Its name, if the configuration has one, is resolved until then.
+/// Returns this host's Sentinel. Its name, if the configuration has one, is resolved until then, or leads where it did
+/// last.
 ///
 /// # Errors
 ///
 /// A name without an address, now, is passing; files that cannot be used are permanent.
-pub async fn sentinel_server(config: &Config, until: Instant) -> Result<Server, Fault> {
+pub async fn sentinel_server(
+    config: &Config,
+    names: &Kept,
+    until: Instant,
+) -> Result<Server, Fault> {
     let sentinel = &config.sentinel;
     let (endpoint, further) = match &sentinel.address {
         Address::Unix(path) => (Endpoint::Unix(path.clone()), Vec::new()),
         Address::Tcp(host, port) => {
             let late = || Fault::passing(format!("the name {host} was not resolved in time"));
-            let addresses = timeout_at(until, hosts::addresses(host))
-                .await
-                .map_err(|_| late())??;
+            let left = until.saturating_duration_since(Instant::now());
+            let addresses = names.look_up(host, left).await;
+            let addresses = addresses.map_err(Unresolved::fault)?;
             let mut addresses = addresses
                 .into_iter()
                 .map(|address| SocketAddr::new(address, *port));

@@ -1,6 +1,6 @@
 //! The announcers of an agent, from outside: how long they go on, and what they contest.
 
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::common::sniffer::{Frame, Sniffer};
 use crate::common::{Host, Lab, NameHolder, eventually, executable, false_sentinel, guides_lab};
@@ -12,13 +12,17 @@ const BOUND: &str = "192.168.56.250/32@eth1";
 const HERE: &str = "192.168.56.101";
 
 /// An agent, which ends with this.
-struct Agent(Child);
+pub struct Agent(Child);
 
 impl Agent {
-    fn start(host: &Host) -> Agent {
-        host.run("mkdir", ["-p", "/run/vipswitch"]);
+    pub fn start(host: &Host) -> Agent {
         let mut command = host.command(executable());
         command.arg("agent");
+        Agent::start_by(host, command)
+    }
+
+    pub fn start_by(host: &Host, mut command: Command) -> Agent {
+        host.run("mkdir", ["-p", "/run/vipswitch"]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         Agent(command.spawn().unwrap())
     }

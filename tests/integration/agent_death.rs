@@ -5,6 +5,9 @@ use crate::common::redis::{MASTER_8000, MASTER_8001, Master, Site};
 
 const M: Master = MASTER_8000;
 
+/// So long, in milliseconds, that an agent can be stopped within this time.
+const LONG: u32 = 10_000;
+
 /// What is done to an agent in the midst of a failover.
 #[derive(Clone, Copy)]
 enum Blow {
@@ -131,16 +134,40 @@ fn the_new_masters_agent_may_be_reloaded_after_the_promotion() {
 }
 
 #[test]
-fn an_agent_that_was_stopped_for_long_does_not_take_its_host_for_cut_off() {
+fn an_agent_that_was_stopped_does_not_count_that_time_as_a_cut() {
     let site = Site::with_agents(&[M]);
-    site.down_after(2_000);
+    site.down_after(LONG);
     let watch = site.watch("server1");
+    let first = |site: &Site| site.agent("server1").unwrap()["masters"][0].clone();
+    let seconds = f64::from(LONG) / 1000.0;
+    // No replica acknowledges any more, for long enough.
+    let replicas = ["server2", "server3"].map(|server| site.listener(server, M.port));
+    replicas.iter().for_each(|pid| site.signal(pid, "STOP"));
+    eventually("the replicas are silent", || {
+        let known = first(&site);
+        let mut replicas = known["replicas"].as_array().unwrap().iter();
+        replicas.all(|one| one["lag"].as_f64().is_some_and(|lag| lag > seconds + 2.0))
+    });
+    // Then the Sentinels are out of reach, but not for so long.
+    site.isolate("server1");
+    eventually("no other Sentinel answers", || {
+        let known = first(&site);
+        let mut others = known["votes"].as_array().unwrap().iter().skip(1);
+        others.all(|vote| vote["says"].is_null())
+    });
     let pid = site.agent_pid("server1");
     site.signal(&pid, "STOP");
-    site.seconds_pass("server2", 5.0);
-    site.go_on(&pid);
+    site.rejoin("server1");
+    site.seconds_pass("server2", seconds + 1.0);
+    // The replicas are silent still, as after a stop of the whole machine.
+    site.signal(&pid, "CONT");
     site.seconds_pass("server1", 3.0);
     assert!(watch.events(M.vip).is_empty(), "{:#?}", site.log());
+    // Nor did it think so until the next answer.
+    let log = site.log();
+    let is_cut_off = |line: &&String| line.contains("cut off from its peers");
+    assert_eq!(log.iter().find(is_cut_off), None, "{log:#?}");
+    replicas.iter().for_each(|pid| site.go_on(pid));
     site.settles(&M, "server1");
 }
 

@@ -13,12 +13,18 @@ use crate::common::redis::{MASTER_8000, Master, SENTINEL_PORT, SERVERS, Site};
 
 const M: Master = MASTER_8000;
 
-/// A site whose programs are this one, from the folder that the variable names.
-fn site(program: &str, names: &[&str]) -> Site {
+/// A program from the folder that the variable names.
+fn fetched(program: &str) -> PathBuf {
     let folder = std::env::var_os("VIPSWITCH_TEST_SERVERS");
     let folder = folder.expect("VIPSWITCH_TEST_SERVERS: run tests/other-servers.sh");
     let program = PathBuf::from(folder).join(program);
     assert!(program.is_file(), "no {}", program.display());
+    program
+}
+
+/// A site whose programs are this one.
+fn site(program: &str, names: &[&str]) -> Site {
+    let program = fetched(program);
     let site = Site::unstarted();
     let bin = site.dir().join("bin");
     fs::create_dir(&bin).unwrap();
@@ -83,4 +89,43 @@ fn before_6_2_the_vip_is_released_early_and_no_write_is_paused() {
     site.lab()
         .logged(&["why=promoted_elsewhere", "released=192.168.56.250"]);
     site.lab().logged(&["could not be paused", "6.2"]);
+}
+
+/// The guide's own version.
+#[test]
+#[ignore = "needs Redis 3.2: tests/other-servers.sh fetches it, and runs this"]
+fn with_redis_3_2_the_vip_follows_a_planned_failover_and_a_kill() {
+    let site = Site::unstarted();
+    // It knows no replicas: the words of its configuration are others.
+    let words = "s/^replicaof/slaveof/; s/^replica-priority/slave-priority/; s/^repl-ping-replica/repl-ping-slave/";
+    let program = fetched("redis-3.2/redis-server");
+    site.lab().program(
+        "redis-server",
+        &format!(
+            "#!/bin/sh\n[ ! -f \"$1\" ] || sed -i '{words}' \"$1\"\nexec '{}' \"$@\"\n",
+            program.display()
+        ),
+    );
+    site.start();
+    SERVERS.iter().for_each(|server| site.start_agent(server));
+    let version = site
+        .host("server1")
+        .run("redis-cli", ["-p", "8000", "info", "server"]);
+    assert!(version.contains("redis_version:3.2."), "{version}");
+    let words = ["sentinel", "failover", M.name];
+    let (seen, _) = fail_over(&site, || {
+        let answer = site.ask("server3", SENTINEL_PORT, &words);
+        answer.is_some_and(|answer| answer == "OK")
+    });
+    assert!(seen["paused"].is_null(), "{seen}");
+    site.lab()
+        .logged(&["why=promoted_elsewhere", "released=192.168.56.250"]);
+    site.lab()
+        .logged(&["why=promoted_here", "took_over=192.168.56.250"]);
+    site.wait_until_well(&M, "server2");
+    site.kill(&M, "server2", "server1");
+    site.settles(&M, "server1");
+    site.restart(&M, "server2");
+    site.wait_until_follows(&M, "server2", "server1");
+    site.settles(&M, "server1");
 }

@@ -39,6 +39,38 @@ fn an_old_master_that_is_cut_off_from_its_peers_lets_go_and_comes_back_as_a_repl
     site.settles(&M, "server2");
 }
 
+/// As after a failover: a replica that copies the data, or waits for its turn, has acknowledged nothing.
+#[test]
+fn a_master_whose_replicas_have_not_caught_up_lets_go_when_it_is_cut_off() {
+    let site = Site::with_agents(&[M]);
+    let redis = |server: &str, words: &str| {
+        let words = format!("-p 8000 {words}");
+        site.host(server).run("redis-cli", words.split(' '));
+    };
+    redis("server1", "config set repl-diskless-sync yes");
+    redis("server1", "config set repl-diskless-sync-delay 600");
+    for server in ["server2", "server3"] {
+        redis(server, "replicaof no one");
+        redis(server, "set a b");
+        redis(server, "replicaof 192.168.56.101 8000");
+    }
+    eventually("the replicas wait for the data", || {
+        let info = ["-p", "8000", "info", "replication"];
+        let info = site.host("server1").run("redis-cli", info);
+        info.matches("state=wait_bgsave").count() == 2
+    });
+    site.down_after(SOON);
+    site.isolate("server1");
+    eventually("the VIP is released", || {
+        !site.holders(M.vip).contains(&"server1")
+    });
+    site.lab().logged(&["cut off from its peers"]);
+    redis("server1", "config set repl-diskless-sync-delay 0");
+    site.rejoin("server1");
+    // The others may have promoted one that followed a moment ago.
+    site.settles_anywhere(&M);
+}
+
 #[test]
 fn a_host_that_is_cut_off_for_a_while_gets_its_vip_back_by_the_normal_rule() {
     let site = Site::with_agents(&[M]);

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use crate::common::redis::{
-    MASTER_8000, MASTER_8001, Master, SENTINEL_PORT, SERVERS, Site, address,
+    CLIENT, MASTER_8000, MASTER_8001, Master, SENTINEL_PORT, SERVERS, Site, address,
 };
 use crate::common::{Finished, Lab, eventually, executable, finish_within};
 
@@ -53,7 +53,7 @@ fn at(told: &Value, step: &str) -> f64 {
 }
 
 #[track_caller]
-fn is_in_order(told: &Value, steps: &[&str]) {
+pub fn is_in_order(told: &Value, steps: &[&str]) {
     let times: Vec<f64> = steps.iter().map(|step| at(told, step)).collect();
     assert!(times.is_sorted(), "{steps:?} in {told:#}");
 }
@@ -453,32 +453,54 @@ fn of_sentinel(lab: &Lab, server: &str, what: &str) -> Value {
     serde_json::from_str(&said).unwrap_or_default()
 }
 
-fn moves_between(hosts: [&str; 3], names: &str, to: [&str; 2]) {
-    let lab = Lab::with_hosts(SERVERS);
-    fs::write(
-        lab.dir().join("hosts"),
-        format!("127.0.0.1 localhost\n{names}"),
-    )
-    .unwrap();
+/// Returns servers that are known by these hosts, each with a Redis and a Sentinel that know all, and a client. The
+/// first one's Redis is the master and has the VIP.
+pub fn known_by(hosts: [&str; 3], names: &str, vip: &str) -> Lab {
+    let lab = Lab::with_hosts(["server1", "server2", "server3", CLIENT]);
+    let names = format!("127.0.0.1 localhost\n{names}");
+    fs::write(lab.dir().join("hosts"), names).unwrap();
     lab.config(&format!(
-        "[masters.m]\nvip = \"{}/24\"\n[sentinel]\naddress = \"127.0.0.1:{SENTINEL_PORT}\"\n",
-        M.vip
+        "[masters.m]\nvip = \"{vip}\"\n[sentinel]\naddress = \"127.0.0.1:{SENTINEL_PORT}\"\n"
     ));
     start_all(&lab, hosts);
     lab.host("server1").ok("bind m");
+    all_know_all(&lab);
+    lab
+}
+
+/// Waits until every Sentinel knows all others and that all replicas follow.
+#[track_caller]
+pub fn all_know_all(lab: &Lab) {
     eventually("every Sentinel knows all", || {
         SERVERS.iter().all(|server| {
             let number = |what| {
-                of_sentinel(&lab, server, what)
+                of_sentinel(lab, server, what)
                     .as_array()
                     .map_or(0, Vec::len)
             };
-            let replicas = of_sentinel(&lab, server, "replicas");
+            let replicas = of_sentinel(lab, server, "replicas");
             let mut replicas = replicas.as_array().into_iter().flatten();
             let all_linked = replicas.all(|one| one["master-link-status"] == "ok");
             number("sentinels") == 2 && number("replicas") == 2 && all_linked
         })
     });
+}
+
+fn moves_between(hosts: [&str; 3], names: &str, to: [&str; 2]) {
+    let lab = known_by(hosts, names, &format!("{}/24", M.vip));
+    let told = asked_for(&lab);
+    assert!(to.iter().any(|to| told["to"] == *to), "{told:#}");
+    is_in_order(&told, &["asked", "chosen", "agreed"]);
+    let place = usize::from(told["to"] == to[1]);
+    eventually("the VIP has moved", || {
+        let holders = SERVERS.iter().filter(|one| lab.host(one).has(M.bound));
+        holders.collect::<Vec<_>>() == [&SERVERS[1 + place]]
+    });
+}
+
+/// Asks for a failover until it is begun and done, and returns what was told.
+#[track_caller]
+pub fn asked_for(lab: &Lab) -> Value {
     let mut told = Value::Null;
     eventually("the failover is asked for", || {
         let mut command = lab.host("server3").command(executable());
@@ -488,13 +510,7 @@ fn moves_between(hosts: [&str; 3], names: &str, to: [&str; 2]) {
         assert!(told["asked"] == false || done.status.success(), "{done}");
         done.status.success()
     });
-    assert!(to.iter().any(|to| told["to"] == *to), "{told:#}");
-    is_in_order(&told, &["asked", "chosen", "agreed"]);
-    let place = usize::from(told["to"] == to[1]);
-    eventually("the VIP has moved", || {
-        let holders = SERVERS.iter().filter(|one| lab.host(one).has(M.bound));
-        holders.collect::<Vec<_>>() == [&SERVERS[1 + place]]
-    });
+    told
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use vipswitch::config::{self, ClientCertificate, Config};
 use vipswitch::evidence::Role;
+use vipswitch::hosts::Kept;
 use vipswitch::redis::{
     Endpoint, Lines, NoAnswer, Server, Tls, master_address, redis_server, role, sentinel_server,
     views,
@@ -219,7 +220,7 @@ fn a_sentinel_tells_all_that_it_knows_of_its_masters_at_once() {
 
 fn sentinel(config: &Config) -> Server {
     block_on(async {
-        sentinel_server(config, Instant::now() + PATIENCE)
+        sentinel_server(config, &Kept::default(), Instant::now() + PATIENCE)
             .await
             .unwrap()
     })

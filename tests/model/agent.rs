@@ -507,6 +507,7 @@ impl Agents {
             failed,
             took_over: is && !was,
             released: was && !is,
+            bound: None,
             first_frame: None,
         };
         Tells::Settled(NAME.into(), Box::new(settled))

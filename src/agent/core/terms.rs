@@ -123,6 +123,8 @@ pub struct Settled {
     pub took_over: bool,
     /// Whether a VIP was released.
     pub released: bool,
+    /// When the first VIP was bound.
+    pub bound: Option<Time>,
     /// When the first frame was out.
     pub first_frame: Option<Time>,
 }

@@ -144,6 +144,7 @@ impl Agent {
             released: matches!(verdict, Verdict::Elsewhere(_)),
             verdict: Some(verdict),
             failed: None,
+            bound: Some(self.now),
             first_frame: Some(self.now),
         };
         self.on(later, Event::Settled(M.into(), Box::new(settled)))

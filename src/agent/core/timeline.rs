@@ -21,7 +21,9 @@ pub struct Timeline {
     pub paused: Option<Time>,
     /// The chosen Redis said that it is the master.
     pub role_changed: Option<Time>,
-    /// The VIP was bound here and its first frame went out.
+    /// The VIP was bound here.
+    pub bound: Option<Time>,
+    /// Its first frame went out.
     pub first_frame: Option<Time>,
     /// All was done here.
     pub settled: Option<Time>,
@@ -59,6 +61,13 @@ impl Timeline {
             Some(bytes) => format!("; it lacked {bytes} bytes, which are lost"),
         };
         format!("failover to {}: {}{behind}", self.to, steps.join(", "))
+    }
+
+    /// Returns whether nothing more of it is to come: a majority may confirm a failover to this host before its VIP
+    /// could be bound.
+    pub(super) fn is_over(&self) -> bool {
+        let is_to_be_bound = self.ended == "taken_over" && self.first_frame.is_none();
+        !self.ended.is_empty() && !is_to_be_bound
     }
 
     /// Returns a timeline that begins now.

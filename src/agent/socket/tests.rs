@@ -161,10 +161,10 @@ fn sentinels_user_may_call_the_hook_and_ask_for_the_status_and_nothing_else() {
     ] {
         assert_eq!(may_ask(uid, 110, &verb), may, "{uid} {verb:?}");
     }
-    if !is_root() {
-        // An ordinary user cannot be another one, too.
-        return;
-    }
+    assert!(
+        is_root(),
+        "needs root: an ordinary user cannot be another one, too"
+    );
     let place = Place::new();
     let script = r#"
         my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or print("denied: $!"), exit;
@@ -454,10 +454,10 @@ fn an_answer_that_ends_early_or_makes_no_sense_is_broken() {
 
 #[test]
 fn a_stranger_in_the_agents_place_is_not_believed() {
-    if !is_root() {
-        // An ordinary user cannot be another one, too.
-        return;
-    }
+    assert!(
+        is_root(),
+        "needs root: an ordinary user cannot be another one, too"
+    );
     let place = Place::new();
     // The folder as it was before there was an agent: root's, and Sentinel's group may write.
     std::os::unix::fs::chown(place.dir.path(), None, Some(1)).unwrap();

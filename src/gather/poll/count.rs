@@ -1,6 +1,7 @@
 //! What was said of one master, put together. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,9 +24,48 @@ pub struct Asked {
     /// Every way in which it is listed, at least one.
     pub listed_as: Vec<Instance>,
     /// Where it was asked, or why it could not be.
-    pub asked: Result<String, String>,
+    pub asked: Result<String, NotAsked>,
     /// What it says.
     pub view: Result<View, NoAnswer>,
+}
+
+/// A Sentinel of a poll.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Every way in which it is listed; none for the local one.
+    pub listed_as: Vec<Instance>,
+    /// How it is asked; `None` where it is not known now where it is.
+    pub server: Option<Server>,
+    /// Whether it told what it was asked; `None` where that was not waited for.
+    pub has_answered: Option<bool>,
+}
+
+impl Member {
+    /// Returns whether both are the same Sentinel, by the way in which they are listed.
+    pub fn is_same(&self, listed_as: &[Instance]) -> bool {
+        let mut own = self.listed_as.iter();
+        match listed_as {
+            [] => self.listed_as.is_empty(),
+            others => own.any(|one| others.iter().any(|other| is_same(one, other))),
+        }
+    }
+}
+
+/// Why a Sentinel could not be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotAsked {
+    /// No name server answers, so that nobody tells where it is: name servers are cut off as other hosts are.
+    Unresolved(String),
+    /// It is nowhere, or where another one may answer.
+    Nowhere(String),
+}
+
+impl fmt::Display for NotAsked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotAsked::Unresolved(why) | NotAsked::Nowhere(why) => f.write_str(why),
+        }
+    }
 }
 
 /// What the Sentinels say of one master, before it is known which of the hosts is this one.
@@ -50,6 +90,8 @@ pub struct Poll {
     pub(super) ways: Vec<Server>,
     /// How long they were waited for.
     pub(super) patience: Patience,
+    /// Every Sentinel, the local one first.
+    pub(super) members: Vec<Member>,
     /// Whether the local Sentinel said nothing.
     is_without_local: bool,
     /// The addresses that this master's servers have of their own.
@@ -177,6 +219,7 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
         vips: Rc::default(),
         ways: Vec::new(),
         patience: Patience::Full,
+        members: Vec::new(),
         addresses: BTreeMap::new(),
     }
 }
@@ -186,13 +229,18 @@ fn vote(other: &Asked) -> Polled {
     let (who, says) = match (&other.asked, &other.view) {
         (Ok(shown), Ok(view)) => (shown.clone(), named(&view.master)),
         (Ok(shown), Err(no)) => (shown.clone(), Err(no.to_string())),
-        (Err(why), _) => (escape(&other.listed_as[0].host), Err(why.clone())),
+        (Err(why), _) => (escape(&other.listed_as[0].host), Err(why.to_string())),
     };
     let no = other.view.as_ref().err();
+    let out_of_reach = match &other.asked {
+        Ok(_) => no.is_some_and(NoAnswer::is_out_of_reach),
+        Err(NotAsked::Unresolved(_)) => true,
+        Err(NotAsked::Nowhere(_)) => false,
+    };
     Polled {
         who,
         says,
-        out_of_reach: other.asked.is_ok() && no.is_some_and(NoAnswer::is_out_of_reach),
+        out_of_reach,
         epoch: other.view.as_ref().map_or(0, |view| view.config_epoch),
         known_to: 0,
         listed_here: false,
@@ -305,6 +353,11 @@ impl Poll {
         &self.ways
     }
 
+    /// Returns every Sentinel that was to be asked, the local one first.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
     /// Returns the replicas, as far as they could be failed over to, if that was told.
     pub fn standbys(&self) -> Option<&[Standby]> {
         self.standbys.as_deref()
@@ -404,5 +457,46 @@ impl Poll {
             ballot: Some(ballot),
             ..Evidence::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn other(name: &str, asked: Result<String, NotAsked>) -> Asked {
+        let listed_as = Instance {
+            host: name.into(),
+            port: 26379,
+            run_id: None,
+            flags: Vec::new(),
+        };
+        Asked {
+            listed_as: vec![listed_as],
+            // Why it was not asked is told in place of this.
+            view: Err(match &asked {
+                Ok(_) => NoAnswer::Silent(Duration::from_millis(800)),
+                Err(_) => NoAnswer::NoSuchMaster,
+            }),
+            asked,
+        }
+    }
+
+    #[test]
+    fn a_sentinel_whose_name_no_name_server_resolves_is_out_of_reach() {
+        let at = |host: &str| Ok(format!("{host}:26379"));
+        let unresolved = || Err(NotAsked::Unresolved("no name server answers".into()));
+        let nowhere = || Err(NotAsked::Nowhere("its name does not resolve here".into()));
+        for (asked, expected) in [(unresolved(), true), (at("b"), true), (nowhere(), false)] {
+            let silence = Silence {
+                why: "nothing".into(),
+                known: Known::default(),
+            };
+            let others = [other("b", asked), other("c", unresolved())];
+            let poll = count(Err(silence), "127.0.0.1:26379", &others);
+            let ballot = poll.evidence(&[], None, "", Duration::ZERO).unwrap().ballot;
+            let could = ballot.unwrap().could_elect_without();
+            assert_eq!(could, expected, "{:?}", poll.votes);
+        }
     }
 }

@@ -24,7 +24,7 @@ use crate::redis::{
     sentinel_server,
 };
 
-pub use self::count::{Asked, Poll, Silence, count};
+pub use self::count::{Asked, Member, NotAsked, Poll, Silence, count};
 pub use self::others::{Tried, try_others};
 
 /// How long the names of all servers may take to resolve.
@@ -50,11 +50,12 @@ pub async fn poll(
     lines: &Lines,
 ) -> Result<Vec<Result<Poll, Fault>>, Fault> {
     let until = Instant::now() + NAMES;
-    let peers = addresses_of(&config.sentinel.peers, until);
+    let peers = addresses_of(&config.sentinel.peers, &lines.names, until);
     let (local, peers) = join(ask_local(config, names, memory, (patience, lines)), peers).await;
     let (server, mut own) = local?;
     forget_in_views(views(&mut own), config).await;
     let asking = Asking {
+        names: &lines.names,
         own: server.as_ref().map(|server| server.endpoint.clone()),
         access: Access::load(config)?,
         peers,
@@ -79,18 +80,30 @@ pub async fn poll(
     let has_certificate = config.has_client_certificate();
     let count = |(name, own): (&&str, Result<Own, Fault>)| {
         let asked = of_one(&others, name, (has_password, has_certificate));
-        let ways = others
+        let own = own?;
+        let local = Member {
+            listed_as: Vec::new(),
+            server: server.clone(),
+            has_answered: Some(own.is_ok()),
+        };
+        let mut poll = count(own, &own_name, &asked);
+        let others = others
             .iter()
             .filter(|other| other.views.contains_key(*name));
-        let ways = ways.filter_map(|other| other.server.as_ref().ok());
-        let mut poll = count(own?, &own_name, &asked);
+        let others = others.map(|other| Member {
+            listed_as: other.listed_as.clone(),
+            server: other.server.as_ref().ok().cloned(),
+            has_answered: other.has_answered(name),
+        });
+        poll.members = std::iter::once(local).chain(others).collect();
+        let ways = poll.members.iter();
+        poll.ways = ways.filter_map(|member| member.server.clone()).collect();
         poll.patience = patience;
-        poll.ways = server.iter().chain(ways).cloned().collect();
         Ok(poll)
     };
     let mut polls: Vec<Result<Poll, Fault>> = names.iter().zip(own).map(count).collect();
     share_vips(&mut polls, config, memory);
-    names::look_up(polls.iter_mut().flatten()).await;
+    names::look_up(polls.iter_mut().flatten(), &lines.names).await;
     Ok(polls)
 }
 
@@ -113,7 +126,7 @@ async fn ask_local(
         let each = names.iter().map(|name| silent(name, why, fault.clone()));
         each.collect()
     };
-    let server = match sentinel_server(config, Instant::now() + NAMES).await {
+    let server = match sentinel_server(config, &lines.names, Instant::now() + NAMES).await {
         Ok(server) => server,
         Err(fault) if fault.kind == Kind::Permanent => return Err(fault),
         Err(fault) => return Ok((None, all_silent(fault.cause(), &fault))),
@@ -175,7 +188,7 @@ fn instance(listed: Listed) -> Instance {
 
 async fn ask_others(
     lists: &[(&str, &[Instance])],
-    asking: &Asking,
+    asking: &Asking<'_>,
     config: &Config,
     (patience, lines): (Patience, &Lines),
 ) -> Vec<Other> {

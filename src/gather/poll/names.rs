@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
 
 use super::NAMES;
 use super::count::Poll;
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
-use crate::hosts;
+use crate::hosts::{self, Kept, Unresolved};
 
 /// Looks the names of all Redis up, each once and all at the same time: a name server may be out of reach just
-/// when a master dies. A master is waited for as long as its name needs, a replica for a second.
-pub(super) async fn look_up(polls: impl Iterator<Item = &mut Poll>) {
+/// when a master dies. A master is waited for as long as its name needs, unless it is known where that led last; a
+/// replica for a second.
+pub(super) async fn look_up<'a>(polls: impl Iterator<Item = &'a mut Poll>, names: &Kept) {
     let mut polls: Vec<&mut Poll> = polls.collect();
     let mut wanted: BTreeMap<String, (Host, bool)> = BTreeMap::new();
     for poll in &polls {
@@ -30,17 +30,12 @@ pub(super) async fn look_up(polls: impl Iterator<Item = &mut Poll>) {
         }
     }
     let each = wanted.into_iter().map(async |(text, (host, is_master))| {
-        let late = || {
-            Err(Fault::passing(format!(
-                "cannot resolve the name {host}: no answer within 1 s"
-            )))
+        let within = match is_master && !names.has(&host) {
+            true => hosts::TIMEOUT,
+            false => NAMES,
         };
-        let found = match is_master {
-            true => hosts::addresses(&host).await,
-            false => timeout(NAMES, hosts::addresses(&host))
-                .await
-                .unwrap_or_else(|_| late()),
-        };
+        let found = names.look_up(&host, within).await;
+        let found = found.map_err(Unresolved::fault);
         (text, found)
     });
     let found: BTreeMap<String, Result<Vec<IpAddr>, Fault>> =

@@ -9,14 +9,15 @@ use std::time::Duration;
 use futures_util::future::{Either, join_all, pending, select};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::NAMES;
+use super::count::NotAsked;
 use crate::config::Config;
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 use crate::gather::patience::{ALL, Patience, ROUND};
-use crate::hosts;
+use crate::hosts::{Kept, Unresolved};
 use crate::redis::{self, Access, Instance, Lines, NoAnswer, Server, View};
 
 /// How many Sentinels are asked at the same time.
@@ -30,7 +31,7 @@ pub(super) struct Other {
     /// Every way in which it is listed.
     pub(super) listed_as: Vec<Instance>,
     /// Where it is asked, or why it cannot be.
-    pub(super) server: Result<Server, String>,
+    pub(super) server: Result<Server, NotAsked>,
     /// Whether it is sent the credentials.
     pub(super) is_peer: bool,
     /// By master-name; `None` where it is still to be asked.
@@ -46,6 +47,14 @@ impl Other {
         self.server.as_ref().ok().map(|server| &server.endpoint)
     }
 
+    /// Returns whether it told what it was asked about a master; `None` where that was not waited for.
+    pub(super) fn has_answered(&self, name: &str) -> Option<bool> {
+        match self.views.get(name)?.as_ref()? {
+            Err(NoAnswer::NotAwaited) => None,
+            view => Some(view.is_ok()),
+        }
+    }
+
     /// Returns whether it is better asked late: it may send another in vain into its time-out.
     fn is_said_to_be_down(&self) -> bool {
         let is_down = |at: &Instance| at.flags.iter().any(|flag| flag == "s_down");
@@ -54,7 +63,9 @@ impl Other {
 }
 
 /// How the other Sentinels are asked.
-pub(super) struct Asking {
+pub(super) struct Asking<'a> {
+    /// Where names lead.
+    pub(super) names: &'a Kept,
     /// Where the local Sentinel is asked, if that is known.
     pub(super) own: Option<redis::Endpoint>,
     /// For the `peers` of the configuration.
@@ -67,11 +78,11 @@ pub(super) struct Asking {
     pub(super) local_answers: bool,
 }
 
-impl Asking {
+impl Asking<'_> {
     /// Returns how a Sentinel is asked, and whether with the credentials: anybody who may publish on a
     /// monitored Redis can forge the address of a Sentinel, and would be sent the password.
-    async fn find(&self, at: &Instance, until: Instant) -> (Result<Server, String>, bool) {
-        let addresses = match addresses(at, until).await {
+    async fn find(&self, at: &Instance, until: Instant) -> (Result<Server, NotAsked>, bool) {
+        let addresses = match addresses(at, self.names, until).await {
             Ok(addresses) => addresses,
             Err(why) => return (Err(why), false),
         };
@@ -79,41 +90,66 @@ impl Asking {
         if addresses.iter().all(|at| self.vips.contains(&at.ip())) {
             // The VIP was its host's source address for a while; the host that has the VIP now would vote twice.
             let why = "it is known by a VIP, where another host may answer";
-            return (Err(why.into()), false);
+            return (Err(NotAsked::Nowhere(why.into())), false);
         }
         match (peer, addresses.first()) {
             (Some(peer), _) => (Ok(self.access.to(*peer)), true),
             (None, Some(first)) => (Ok(self.access.without_credentials().to(*first)), false),
-            (None, None) => (Err("its name has no address".into()), false),
+            (None, None) => (
+                Err(NotAsked::Nowhere("its name has no address".into())),
+                false,
+            ),
         }
     }
 }
 
 /// Returns every address of the peers, as far as their names resolve until then.
-pub(super) async fn addresses_of(peers: &[Endpoint], until: Instant) -> Vec<SocketAddr> {
+pub(super) async fn addresses_of(
+    peers: &[Endpoint],
+    names: &Kept,
+    until: Instant,
+) -> Vec<SocketAddr> {
     let each = peers.iter().map(async |peer| {
-        let found = timeout_at(until, hosts::addresses(&peer.host)).await;
-        let found = found.ok().and_then(Result::ok).unwrap_or_default();
+        let found = names.look_up(&peer.host, left(until)).await;
         let at = |address| SocketAddr::new(address, peer.port);
-        found.into_iter().map(at).collect::<Vec<SocketAddr>>()
+        let found = found.unwrap_or_default().into_iter().map(at);
+        found.collect::<Vec<SocketAddr>>()
     });
     join_all(each).await.concat()
 }
 
-async fn addresses(at: &Instance, until: Instant) -> Result<Vec<SocketAddr>, String> {
-    let host = Host::read(&at.host).ok_or("its address is neither an address nor a name")?;
-    match timeout_at(until, hosts::addresses(&host)).await {
-        Ok(Ok(addresses)) => {
+async fn addresses(
+    at: &Instance,
+    names: &Kept,
+    until: Instant,
+) -> Result<Vec<SocketAddr>, NotAsked> {
+    let nowhere = |why: &str| NotAsked::Nowhere(why.into());
+    let host = Host::read(&at.host)
+        .ok_or_else(|| nowhere("its address is neither an address nor a name"))?;
+    match names.look_up(&host, left(until)).await {
+        Ok(addresses) => {
             let at = |address| SocketAddr::new(address, at.port);
             Ok(addresses.into_iter().map(at).collect())
         }
-        _ => Err("its name does not resolve here".into()),
+        Err(Unresolved::Unknown(_)) => Err(nowhere("its name does not resolve here")),
+        Err(Unresolved::Unanswered(_)) => {
+            let why = "its name does not resolve here: no name server answers";
+            Err(NotAsked::Unresolved(why.into()))
+        }
     }
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
 }
 
 /// Adds the Sentinels of these lists, each once however often and by whatever name it is listed: one address
 /// has one vote.
-pub(super) async fn add(others: &mut Vec<Other>, lists: &[(&str, &[Instance])], asking: &Asking) {
+pub(super) async fn add(
+    others: &mut Vec<Other>,
+    lists: &[(&str, &[Instance])],
+    asking: &Asking<'_>,
+) {
     let until = Instant::now() + NAMES;
     let mut new: Vec<&Instance> = Vec::new();
     for at in lists.iter().flat_map(|(_, list)| *list) {
@@ -151,7 +187,12 @@ pub(super) async fn add(others: &mut Vec<Other>, lists: &[(&str, &[Instance])], 
 
 /// Asks every Sentinel about the masters for which it was not asked yet, some at a time: each answer takes
 /// memory.
-pub(super) async fn ask(others: &mut [Other], asking: &Asking, patience: Patience, lines: &Lines) {
+pub(super) async fn ask(
+    others: &mut [Other],
+    asking: &Asking<'_>,
+    patience: Patience,
+    lines: &Lines,
+) {
     let began = Instant::now();
     // With the local Sentinel more than half of all.
     let most = others.len().div_ceil(2) + usize::from(!asking.local_answers);
@@ -188,7 +229,7 @@ pub(super) async fn ask(others: &mut [Other], asking: &Asking, patience: Patienc
             // A local Sentinel that was not asked knows no better than the others.
             Patience::Quick if asking.local_answers => {
                 sleep(MOMENT).await;
-                NoAnswer::Broken("no answer yet where a majority has answered".into())
+                NoAnswer::NotAwaited
             }
             Patience::Longer(_) => {
                 sleep_until(began + ROUND).await;
@@ -231,7 +272,8 @@ pub async fn try_others(
     config: &Config,
     others: &[(SocketAddr, &str)],
 ) -> Result<Vec<Tried>, Fault> {
-    let peers = addresses_of(&config.sentinel.peers, Instant::now() + NAMES).await;
+    let until = Instant::now() + NAMES;
+    let peers = addresses_of(&config.sentinel.peers, &Kept::default(), until).await;
     let access = Access::load(config)?;
     let without = access.without_credentials();
     let each = others.iter().map(async |(at, master)| {

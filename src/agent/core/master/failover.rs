@@ -249,13 +249,20 @@ impl Master {
         self.unpause(heir, now, actions);
     }
 
+    /// Notes the take-over of a failover. A VIP that stood here already, or came by a start of this agent, is none; a
+    /// majority may have confirmed the failover before the VIP could be bound.
     pub(super) fn note_take_over(&mut self, settled: &Settled, now: Time) {
-        self.take_overs += 1;
-        let first = settled.first_frame.unwrap_or(now);
-        let Some(timeline) = &mut self.timeline else {
+        let Some(timeline) = self
+            .timeline
+            .as_mut()
+            .filter(|_| self.stands != Some(Stands::Here))
+        else {
             return;
         };
-        if timeline.first_frame.is_none() && timeline.ended.is_empty() {
+        if timeline.first_frame.is_none() && matches!(timeline.ended, "" | "taken_over") {
+            let first = settled.first_frame.unwrap_or(now);
+            self.take_overs += 1;
+            timeline.bound = settled.bound;
             timeline.first_frame = Some(first);
             timeline.settled = Some(now);
             let began = timeline.role_changed.unwrap_or(timeline.began);

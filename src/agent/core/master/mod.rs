@@ -146,7 +146,7 @@ pub struct Master {
     failed: Option<Fault>,
     /// The last failover that was seen.
     pub timeline: Option<Timeline>,
-    /// How often a VIP was taken over here.
+    /// In how many failovers a VIP was taken over here.
     pub take_overs: u64,
     /// How long each took, from the first sign to the first frame.
     pub took: Vec<Duration>,

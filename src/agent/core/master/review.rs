@@ -114,13 +114,13 @@ impl Master {
             return;
         }
         self.noted = noted;
-        if let (Verdict::Here(_, Why::Majority), Some(Stands::Elsewhere)) = (next, self.stands) {
+        if let (
+            Verdict::Here(_, Why::Majority | Why::Called | Why::Told),
+            Some(Stands::Elsewhere),
+        ) = (next, self.stands)
+        {
             // Without an event of its leader.
-            if self
-                .timeline
-                .as_ref()
-                .is_none_or(|timeline| !timeline.ended.is_empty())
-            {
+            if self.timeline.as_ref().is_none_or(Timeline::is_over) {
                 let mut timeline = Timeline::new("this host".into(), now);
                 timeline.role_changed = Some(now);
                 self.timeline = Some(timeline);

@@ -37,6 +37,7 @@ fn what_the_kernel_tells_late_of_the_agents_own_deeds_is_no_drift() {
             failed: None,
             took_over: false,
             released: false,
+            bound: None,
             first_frame: None,
         };
         agent.on(1, Event::Settled(M.into(), Box::new(settled)));
@@ -70,6 +71,7 @@ fn a_failed_attempt_is_repeated_and_a_hopeless_one_rarely() {
             }),
             took_over: false,
             released: false,
+            bound: None,
             first_frame: None,
         };
         agent.on(1, Event::Settled(M.into(), Box::new(settled)));
@@ -92,6 +94,7 @@ fn a_link_that_flaps_does_not_have_a_hopeless_attempt_repeated_all_the_time() {
         failed: Some(Fault::permanent("no")),
         took_over: false,
         released: false,
+        bound: None,
         first_frame: None,
     };
     // The first change may be what was missing.
@@ -124,6 +127,7 @@ fn a_failed_attempt_of_an_agent_that_holds_back_does_not_keep_it_awake() {
         took_over: false,
         released: false,
         failed: Some(Fault::passing("refused")),
+        bound: None,
         first_frame: None,
     };
     agent.on(1, Event::Settled(M.into(), Box::new(settled)));
@@ -147,6 +151,7 @@ fn a_failed_attempt_that_cannot_be_repeated_now_does_not_keep_the_agent_awake() 
         failed: Some(Fault::passing("no")),
         took_over: false,
         released: false,
+        bound: None,
         first_frame: None,
     };
     agent.on(1, Event::Settled(M.into(), Box::new(settled)));

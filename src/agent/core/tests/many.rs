@@ -42,6 +42,7 @@ fn with(masters: u32) -> Core {
             failed: None,
             took_over: true,
             released: false,
+            bound: None,
             first_frame: None,
         };
         core.on(Event::Settled(name(number), Box::new(settled)), ms(2));

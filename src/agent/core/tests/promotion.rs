@@ -32,6 +32,33 @@ fn a_replica_that_is_promoted_takes_over_as_soon_as_it_says_master() {
     assert_eq!(timeline.ended, "taken_over");
     assert_eq!(timeline.role_changed, Some(timeline.began + ms(60)));
     assert_eq!(agent.master().take_overs, 1);
+    assert!(timeline.bound.is_some());
+    // Something removes the VIP: that is no failover.
+    let actions = agent.on(100, Event::AddressGone(ip(VIP)));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    agent.settles(2);
+    let master = agent.master();
+    let counted = (master.take_overs, master.took.len(), master.drifts);
+    assert_eq!(counted, (1, 1, 1));
+}
+
+#[test]
+fn a_vip_that_a_start_of_the_agent_binds_is_no_failover() {
+    let agent = Agent::standing(true);
+    assert_eq!(agent.master().take_overs, 0);
+    assert!(agent.master().took.is_empty());
+}
+
+#[test]
+fn a_take_over_counts_that_is_done_only_after_a_majority_names_the_host() {
+    let mut agent = Agent::standing(false);
+    agent.on(100, promotes(HERE));
+    agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    // The attempt goes on for a second.
+    agent.polled(900, facts([HERE; 3], Role::Master));
+    agent.settles(100);
+    assert_eq!(agent.master().take_overs, 1);
+    assert_eq!(agent.master().took, [ms(900)]);
 }
 
 #[test]

@@ -527,9 +527,9 @@ until (-e "$folder/stop") {
 
 /// Perl: sends a command, and notes how the connection ends.
 const BLOCKED: &str = r#"
-use IO::Socket::INET;
+use IO::Socket::IP;
 my ($vip, $port, $file, @words) = @ARGV;
-my $server = IO::Socket::INET->new(PeerAddr => $vip, PeerPort => $port) or die;
+my $server = IO::Socket::IP->new(PeerAddr => $vip, PeerPort => $port) or die;
 syswrite $server, "PING\r\n"; sysread $server, my $pong, 99;
 syswrite $server, "@words\r\n";
 sysread $server, my $told, 999 if $words[0] eq "SUBSCRIBE";

@@ -2,6 +2,9 @@
 //! servers of /etc/resolv.conf. Not through the C library, whose static form loads shared
 //! objects of the very version that it was built with.
 
+mod kept;
+
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -18,11 +21,31 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use crate::exit::Fault;
 use crate::failover::Host;
 
+pub use kept::Kept;
+
 /// How long the name servers may take in all, however many are asked.
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the question about the other address family is waited for.
 const MOMENT: Duration = Duration::from_millis(200);
+
+/// Why a name has no address.
+#[derive(Clone, Debug)]
+pub enum Unresolved {
+    /// The name servers say that it has none, or there is nobody who could be asked.
+    Unknown(Fault),
+    /// No name server has answered, or none could: they may be out of reach.
+    Unanswered(Fault),
+}
+
+impl Unresolved {
+    /// Returns the fault that it is to a run: a passing one.
+    pub fn fault(self) -> Fault {
+        match self {
+            Unresolved::Unknown(fault) | Unresolved::Unanswered(fault) => fault,
+        }
+    }
+}
 
 /// Returns the addresses of a host, IPv4-mapped ones unmapped. A name in /etc/hosts is asked
 /// of nobody else: name servers may be out of reach just when a master dies.
@@ -31,11 +54,20 @@ const MOMENT: Duration = Duration::from_millis(200);
 ///
 /// A name without an address, now, is a passing fault.
 pub async fn addresses(host: &Host) -> Result<Vec<IpAddr>, Fault> {
+    look_up(host, TIMEOUT).await.map_err(Unresolved::fault)
+}
+
+/// [`addresses`], within this time at most; tells whether the name servers have answered.
+///
+/// # Errors
+///
+/// A name without an address, now.
+pub async fn look_up(host: &Host, within: Duration) -> Result<Vec<IpAddr>, Unresolved> {
     let name = match host {
         Host::Address(address) => return Ok(vec![*address]),
         Host::Name(name) => name,
     };
-    let unresolved = |why: String| {
+    let unresolved = |why: &dyn Display| {
         Fault::passing(format!("cannot resolve the name {name}: {why}")).remedy(
             "Every host must know every name that Redis announces; /etc/hosts is the safest place.",
         )
@@ -43,13 +75,19 @@ pub async fn addresses(host: &Host) -> Result<Vec<IpAddr>, Fault> {
     let found = match in_hosts(name) {
         Ok(found) if !found.is_empty() => found,
         // Without a readable /etc/hosts there are still the name servers.
-        _ => tokio::time::timeout(TIMEOUT, ask(name))
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())))
-            .map_err(&unresolved)?,
+        _ => match tokio::time::timeout(within.min(TIMEOUT), ask(name)).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(No::Unknown(why))) => return Err(Unresolved::Unknown(unresolved(&why))),
+            Ok(Err(No::Unanswered(why))) => return Err(Unresolved::Unanswered(unresolved(&why))),
+            Err(_) => {
+                let seconds = within.min(TIMEOUT).as_secs_f64();
+                let why = format!("no answer within {seconds} s");
+                return Err(Unresolved::Unanswered(unresolved(&why)));
+            }
+        },
     };
     if found.is_empty() {
-        return Err(unresolved("it has no address".into()));
+        return Err(Unresolved::Unknown(unresolved(&"it has no address")));
     }
     Ok(found
         .into_iter()
@@ -100,22 +138,38 @@ pub fn at_hand(host: &Host) -> Vec<IpAddr> {
     }
 }
 
-async fn ask(name: &str) -> Result<Vec<IpAddr>, String> {
+/// Why the name servers have told no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum No {
+    /// They say that there is none, or cannot be asked.
+    Unknown(String),
+    /// They did not answer, or could not.
+    Unanswered(String),
+}
+
+async fn ask(name: &str) -> Result<Vec<IpAddr>, No> {
     // Relaxed: the field uses underscores.
-    let name = Name::from_str_relaxed(name).map_err(|error| error.to_string())?;
-    let mut builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
+    let name = Name::from_str_relaxed(name).map_err(|error| No::Unknown(error.to_string()))?;
+    // Without a readable /etc/resolv.conf it is not known whom to ask.
+    let mut builder =
+        TokioResolver::builder_tokio().map_err(|error| No::Unknown(error.to_string()))?;
     let options = builder.options_mut();
     options.timeout = Duration::from_secs(2);
     options.attempts = 2;
     options.use_hosts_file = ResolveHosts::Never;
-    let resolver = builder.build().map_err(|error| error.to_string())?;
+    let resolver = builder
+        .build()
+        .map_err(|error| No::Unknown(error.to_string()))?;
     let v4 = async { addresses_in(resolver.lookup(name.clone(), RecordType::A).await) };
     let v6 = async { addresses_in(resolver.lookup(name.clone(), RecordType::AAAA).await) };
     both(v4, v6).await
 }
 
-fn addresses_in(answer: Result<Lookup, NetError>) -> Result<Vec<IpAddr>, String> {
-    let records = answer.map_err(|error| error.to_string())?;
+fn addresses_in(answer: Result<Lookup, NetError>) -> Result<Vec<IpAddr>, No> {
+    let records = answer.map_err(|error| match error.is_no_records_found() {
+        true => No::Unknown(error.to_string()),
+        false => No::Unanswered(error.to_string()),
+    })?;
     Ok(records
         .answers()
         .iter()
@@ -124,18 +178,23 @@ fn addresses_in(answer: Result<Lookup, NetError>) -> Result<Vec<IpAddr>, String>
 }
 
 /// Returns what either question found. Some name servers never answer about IPv6: once one
-/// question has found something, the other has only a moment left.
+/// question has found something, the other has only a moment left. A name of which one question
+/// was not answered may have an address all the same.
 async fn both(
-    v4: impl Future<Output = Result<Vec<IpAddr>, String>>,
-    v6: impl Future<Output = Result<Vec<IpAddr>, String>>,
-) -> Result<Vec<IpAddr>, String> {
+    v4: impl Future<Output = Result<Vec<IpAddr>, No>>,
+    v6: impl Future<Output = Result<Vec<IpAddr>, No>>,
+) -> Result<Vec<IpAddr>, No> {
     let (v4, v6) = (pin!(v4), pin!(v6));
     let (first, second) = match select(v4, v6).await {
         Either::Left((first, other)) => (first, Either::Left(other)),
         Either::Right((first, other)) => (first, Either::Right(other)),
     };
     let mut found = match first {
-        Err(_) => return second.await,
+        Err(unanswered @ No::Unanswered(_)) => {
+            let found = second.await.ok().filter(|found| !found.is_empty());
+            return found.ok_or(unanswered);
+        }
+        Err(No::Unknown(_)) => return second.await,
         Ok(found) if found.is_empty() => return second.await,
         Ok(found) => found,
     };
@@ -156,16 +215,28 @@ mod tests {
             .enable_time()
             .build()
             .unwrap();
-        let silent = std::future::pending::<Result<Vec<IpAddr>, String>>;
+        let silent = std::future::pending::<Result<Vec<IpAddr>, No>>;
         let says = |found: &[IpAddr]| std::future::ready(Ok(found.to_vec()));
-        let refuses = || std::future::ready(Err("no".to_owned()));
+        let knows_none = || std::future::ready(Err(No::Unknown("no".into())));
+        let unanswered = || No::Unanswered("down".into());
+        let fails = || std::future::ready(Err(unanswered()));
         runtime.block_on(async {
             assert_eq!(both(says(&[address]), silent()).await, Ok(vec![address]));
             assert_eq!(both(silent(), says(&[address])).await, Ok(vec![address]));
-            assert_eq!(both(refuses(), says(&[address])).await, Ok(vec![address]));
-            assert_eq!(both(says(&[address]), refuses()).await, Ok(vec![address]));
+            assert_eq!(
+                both(knows_none(), says(&[address])).await,
+                Ok(vec![address])
+            );
+            assert_eq!(both(says(&[address]), fails()).await, Ok(vec![address]));
             assert_eq!(both(says(&[]), says(&[address])).await, Ok(vec![address]));
-            assert_eq!(both(says(&[]), refuses()).await, Err("no".into()));
+            assert_eq!(both(fails(), says(&[address])).await, Ok(vec![address]));
+            let none = Err(No::Unknown("no".into()));
+            assert_eq!(both(says(&[]), knows_none()).await, none);
+            // What was not answered may have an address.
+            for (one, other) in [(knows_none(), fails()), (fails(), knows_none())] {
+                assert_eq!(both(one, other).await, Err(unanswered()));
+            }
+            assert_eq!(both(fails(), says(&[])).await, Err(unanswered()));
         });
     }
 
