@@ -202,7 +202,10 @@ impl World {
                     let text = format!("msg={}", crate::report::quote(&reason));
                     log::line(Level::Warning, &text).await;
                 }
-            } else if let Some(over) = self.failures.borrow_mut().went_well(&what, self.now()) {
+                continue;
+            }
+            let over = self.failures.borrow_mut().went_well(&what, self.now());
+            if let Some(over) = over {
                 say_of(target.name, Level::Notice, &over).await;
             }
         }
