@@ -132,14 +132,10 @@ fn may_be_believed(peer: &UnixCredentials) -> bool {
     if [0, own].contains(&peer.uid()) {
         return true;
     }
-    let read = |who: &str, file: &str| fs::read_to_string(format!("/proc/{who}/{file}"));
     let pid = peer.pid().to_string();
-    // A capability counts here only in the user namespace that this process is in.
-    let same_namespace = match (read(&pid, "uid_map"), read("self", "uid_map")) {
-        (Ok(theirs), Ok(ours)) => theirs == ours,
-        _ => false,
-    };
-    same_namespace && read(&pid, "status").is_ok_and(|status| is_given(peer.uid(), &status))
+    let status = || fs::read_to_string(format!("/proc/{pid}/status"));
+    privilege::is_in_our_user_namespace(&pid)
+        && status().is_ok_and(|status| is_given(peer.uid(), &status))
 }
 
 /// Whether /proc/PID/status is of a process of this user, and of no other in any respect, that has

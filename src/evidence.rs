@@ -171,6 +171,26 @@ pub enum Role {
     Other(String),
 }
 
+/// A replica, as a Sentinel sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standby {
+    /// The name that Sentinel has for it: where it is.
+    pub name: String,
+    /// Whether Sentinel reaches it.
+    pub is_up: bool,
+    /// Whether its link to the master is up, by its last INFO.
+    pub is_linked: bool,
+    /// Whether it may be promoted (`replica-priority`).
+    pub may_lead: bool,
+}
+
+impl Standby {
+    /// Returns whether it has what the master has, or gets it.
+    pub fn is_connected(&self) -> bool {
+        self.is_up && self.is_linked
+    }
+}
+
 /// A Redis of this host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OwnRedis {

@@ -41,6 +41,7 @@ pub mod runtime_folder;
 pub mod site_command;
 pub mod text;
 pub mod trusted_file;
+pub mod units;
 pub mod verdict;
 pub mod vip;
 

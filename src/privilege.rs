@@ -2,8 +2,12 @@
 //! checked by trying; this only explains a refusal, because a capability bit alone proves
 //! nothing (it may count in a user namespace only).
 
+mod process;
+
 use std::fmt;
 use std::fs;
+
+pub use self::process::{Process, is_in_our_user_namespace, lacking};
 
 use crate::exit::Fault;
 

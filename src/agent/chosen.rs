@@ -109,9 +109,7 @@ async fn turns_master(connection: &mut Connection, until: Instant) -> Result<Pro
 /// and the certificate of this master. Where there is neither password nor certificate anybody may be; else only the
 /// hosts of `peers` and `[hosts]`: anybody who may publish on a monitored Redis can have forged another.
 pub fn may_be_asked(config: &Config, master: &Master, named: &[Host]) -> bool {
-    let tls = config.tls.as_ref().filter(|_| master.tls);
-    let certificate = tls.is_some_and(|tls| tls.client.is_some());
-    if master.redis_password.is_none() && !certificate {
+    if !config.has_secrets_of(master) {
         return true;
     }
     let peers = config.sentinel.peers.iter().map(|peer| &peer.host);

@@ -2,7 +2,7 @@
 //! its own first frame to send.
 
 use std::io;
-use std::path::Path;
+use std::path::{self, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
@@ -10,7 +10,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout_at};
 
-use super::request::{LONGEST, Reply, Request};
+use super::request::{LONGEST, Reply, Request, Telling, Verb};
+use super::snapshot::Snapshot;
 use super::socket_path::{believe_folder, socket_path};
 use crate::abstract_lock::is_trusted;
 use crate::report::to_json;
@@ -91,6 +92,33 @@ pub async fn ask(request: &Request, until: Instant) -> Result<Reply, Unserved> {
     ask_at(&path, request, until).await
 }
 
+/// Asks the agent what it knows of these masters, of every one if none is named. `config` is the file of the
+/// configuration.
+///
+/// # Errors
+///
+/// See [`ask`].
+pub async fn snapshot(
+    masters: &[String],
+    config: &Path,
+    until: Instant,
+) -> Result<Snapshot, Unserved> {
+    let request = Request {
+        verb: Verb::Status,
+        masters: masters.to_vec(),
+        config: absolute(config),
+        telling: Telling::default(),
+    };
+    let reply = ask(&request, until).await?;
+    serde_json::from_str(&reply.out).map_err(senseless)
+}
+
+/// Returns the path of a configuration as an agent compares it: as it is where the working directory is gone, and then
+/// it is no file of the agent's.
+pub fn absolute(config: &Path) -> PathBuf {
+    path::absolute(config).unwrap_or_else(|_| config.to_owned())
+}
+
 /// As [`ask`], at this socket.
 ///
 /// # Errors
@@ -119,14 +147,16 @@ pub async fn ask_at(path: &Path, request: &Request, until: Instant) -> Result<Re
     if text.last() != Some(&b'\n') {
         return Err(Unserved::Broken("it ended before its answer did".into()));
     }
-    let reply: Reply = serde_json::from_slice(&text).map_err(|error| {
-        let why = escape(&error.to_string());
-        Unserved::Broken(format!("its answer makes no sense: {why}"))
-    })?;
+    let reply: Reply = serde_json::from_slice(&text).map_err(senseless)?;
     match reply.refused {
         Some(why) => Err(Unserved::Refused(escape(&why))),
         None => Ok(reply),
     }
+}
+
+fn senseless(error: serde_json::Error) -> Unserved {
+    let why = escape(&error.to_string());
+    Unserved::Broken(format!("its answer makes no sense: {why}"))
 }
 
 fn broken(error: io::Error) -> Unserved {

@@ -2,6 +2,7 @@
 //! changes. One loop owns the state ([`core`], pure): everything else sends it events and carries out its actions.
 //! What moves a VIP is the same engine that the hook and `sync` use.
 
+pub mod absence;
 mod announcing;
 pub mod backoff;
 pub mod chosen;

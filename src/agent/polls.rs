@@ -171,6 +171,7 @@ impl World {
         Ok(Facts {
             could_elect_without: ballot.is_some_and(|ballot| ballot.could_elect_without()),
             down_after: poll.down_after(),
+            soonest_down: poll.soonest_down(),
             failover_timeout: poll.failover_timeout(),
             has_replicas: poll.has_replicas(),
             fails_over: poll.fails_over(),

@@ -12,7 +12,7 @@ use super::backoff::Backoff;
 use super::redis_process::Process;
 use super::sight::{Because, Command, Order, PATIENCE, Seen, Wish};
 use crate::failover::Endpoint;
-use crate::redis::{Connection, NoAnswer, Server, State, Words};
+use crate::redis::{Connection, NoAnswer, Server, State, words};
 
 /// How often it is asked.
 const TICK: Duration = Duration::from_secs(1);
@@ -340,10 +340,6 @@ async fn end_of(process: Option<&Process>) -> NoAnswer {
         None => pending().await,
     }
     NoAnswer::Broken("its process has ended".into())
-}
-
-fn words(words: &[&str]) -> Words {
-    words.iter().map(|&word| word.to_owned()).collect()
 }
 
 /// At least one: a pause of none is an error to Redis.

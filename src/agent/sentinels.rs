@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::backoff::Backoff;
 use crate::redis::events::{CHANNELS, Event, read};
-use crate::redis::{Connection, NoAnswer, Server, Value, Words, text};
+use crate::redis::{Connection, NoAnswer, Server, Value, is_pushed, text};
 
 /// How often a Sentinel is asked whether it is still there.
 const PING: Duration = Duration::from_millis(500);
@@ -119,7 +119,8 @@ impl<K: Clone, T: From<Heard<K>>> Follower<'_, K, T> {
             match arrived {
                 Ok(Ok(value)) => match event(&value) {
                     Some(event) => self.tell(News::Event(event)).await?,
-                    None if is_message(&value) => (),
+                    // It proves nothing about an open PING.
+                    None if is_pushed(&value) => (),
                     None => due = None,
                 },
                 Ok(Err(no)) if connection.has_ended() => return Err(End::Down(no)),
@@ -154,16 +155,7 @@ impl<K: Clone, T: From<Heard<K>>> Follower<'_, K, T> {
 async fn subscribe(server: &Server) -> Result<Connection, NoAnswer> {
     let until = Instant::now() + PATIENCE;
     let mut connection = Connection::open(server, until).await?;
-    let question: Words = ["SUBSCRIBE"]
-        .into_iter()
-        .chain(CHANNELS)
-        .map(str::to_owned)
-        .collect();
-    // The first channel's answer. Those of the others come as if they were events.
-    let mut answers = connection.ask(&[question], until).await?;
-    answers
-        .pop()
-        .unwrap_or_else(|| Err(NoAnswer::Unexpected("none".into())))?;
+    connection.subscribe(&CHANNELS, until).await?;
     Ok(connection)
 }
 
@@ -177,13 +169,4 @@ fn event(value: &Value) -> Option<Event> {
         }
         _ => None,
     }
-}
-
-/// Whether it was published by somebody, and so proves nothing about an open PING.
-fn is_message(value: &Value) -> bool {
-    let Value::Array(list) = value else {
-        return false;
-    };
-    let kind = list.first().and_then(text);
-    matches!(kind.as_deref(), Some("message" | "subscribe"))
 }

@@ -136,11 +136,7 @@ pub fn missing() -> Result<(), Fault> {
 }
 
 fn lacks(status: &str) -> Result<(), Fault> {
-    let lacking = [Capability::NetAdmin, Capability::NetRaw]
-        .into_iter()
-        .filter(|one| !privilege::has(*one, "CapEff", status))
-        .map(|one| one.to_string())
-        .collect::<Vec<_>>();
+    let lacking = privilege::lacking("CapEff", status);
     match lacking.is_empty() {
         true => Ok(()),
         false => Err(Fault::permanent(format!(

@@ -1,37 +1,15 @@
 //! The agent: whether it answers and all is well with it, and whether Sentinel's user reaches it. Where there is
 //! none, whether the hook has the privileges to work without it.
 
-use std::path::Path;
-use std::time::Instant;
-
 use super::Known;
 use super::hook::{NOT_SEEN, scripts};
-use super::process::Process;
-use crate::agent::client::{SIGN_OF_LIFE, Unserved, ask_at};
-use crate::agent::request::{Request, Telling, Verb};
-use crate::agent::snapshot::{Master, Snapshot};
+use crate::agent::absence::{MEANWHILE, REMEDY, is_meant};
+use crate::agent::client::Unserved;
+use crate::agent::snapshot::Master;
 use crate::agent::socket_path::socket_path;
 use crate::report::finding::{Findings, Verdict, error, unknown, warning, warning_if};
 use crate::text::escape;
-use crate::trusted_file::access::{Want, identity, obstacle};
-
-/// Asks the agent what it knows. `config` is the file of the configuration.
-///
-/// # Errors
-///
-/// Why no agent has answered.
-pub async fn ask(config: &Path) -> Result<Snapshot, Unserved> {
-    let broken = |why: &dyn ToString| Unserved::Broken(escape(&why.to_string()));
-    let request = Request {
-        verb: Verb::Status,
-        masters: Vec::new(),
-        config: std::path::absolute(config).map_err(|why| broken(&why))?,
-        telling: Telling::default(),
-    };
-    let socket = socket_path().map_err(|why| broken(&why))?;
-    let reply = ask_at(&socket, &request, Instant::now() + SIGN_OF_LIFE).await?;
-    serde_json::from_str(&reply.out).map_err(|why| broken(&why))
-}
+use crate::trusted_file::access::{User, Want, identity, obstacle};
 
 pub fn judge(known: &Known, findings: &mut Findings) {
     let snapshot = match &known.agent {
@@ -107,15 +85,15 @@ fn verdict(master: &Master) -> Verdict {
 /// Judges whether Sentinel's user can hand its call over. Also a hardened unit leaves Unix sockets and a mount
 /// that is read-only to it.
 fn socket(known: &Known) -> Verdict {
-    let Some(Process { user, .. }) = &known.process else {
+    let Some(process) = &known.process else {
         return unknown(NOT_SEEN).filter(|_| known.sentinel.is_ok());
     };
-    let why = obstacle(user, &socket_path().ok()?, Want::Connect)?;
+    let why = obstacle(&User::from(process), &socket_path().ok()?, Want::Connect)?;
     warning(
         format!("the hook cannot reach the agent, which learns of a failover without it: {why}"),
         format!(
             "Under [agent] in the configuration set socket_group to the group with the number {}, then: systemctl restart vipswitch-agent",
-            user.gids.first()?
+            process.gids.first()?
         ),
     )
 }
@@ -136,6 +114,13 @@ fn without(why: &Unserved, known: &Known, findings: &mut Findings) {
         return findings.add("privileges", "", not_seen);
     };
     let Some(lacks) = process.lacks() else {
+        let killed = is_meant(known.units.as_ref()).and_then(|sign| {
+            warning(
+                format!("no agent answers, although {sign}: {MEANWHILE}"),
+                REMEDY,
+            )
+        });
+        findings.add("agent", "", killed);
         return findings.add("privileges", "", None);
     };
     let (own, scripts) = (identity(&known.program), scripts(known));

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Known;
-use super::process::Process;
-use crate::config::{Config, Password};
 use crate::gather::told::{Watched, get};
+use crate::privilege::Process;
 use crate::report::finding::{Findings, Verdict, error, error_if, unknown, warning};
 use crate::text::escape;
 use crate::trusted_file::access::{User, Want, has_capabilities, identity, is_noexec, obstacle};
@@ -23,8 +22,9 @@ pub fn judge(known: &Known, findings: &mut Findings) {
     let agent = agent.and_then(|agent| Process::look(agent.pid));
     // Whoever does the work reads the configuration and runs the site's commands.
     if let Some(worker) = agent.as_ref().or(known.process.as_ref()) {
-        let worker = &worker.user;
-        for path in to_read(&known.config, agent.is_some()) {
+        let worker = &User::from(worker);
+        // The passwords of Redis are for the agent, and for `sync`, which the packages' timer runs as root.
+        for path in known.config.files(agent.is_some()) {
             findings.add("config-readable", shown(&path), readable(worker, &path));
         }
         let masters = known.config.masters.values();
@@ -35,9 +35,9 @@ pub fn judge(known: &Known, findings: &mut Findings) {
             findings.add("site-command", shown(program), verdict);
         }
     }
-    if let Some(Process { user, .. }) = &known.process {
+    if let Some(process) = &known.process {
         for path in scripts(known) {
-            program(user, &path, findings);
+            program(&User::from(process), &path, findings);
         }
     } else if known.sentinel.is_ok() {
         findings.add("executable", "", unknown(NOT_SEEN));
@@ -60,18 +60,6 @@ pub fn scripts(known: &Known) -> BTreeSet<PathBuf> {
 
 fn shown(path: &Path) -> String {
     escape(&path.to_string_lossy())
-}
-
-/// The passwords of Redis are for the agent, and for `sync`, which the packages' timer runs as root.
-fn to_read(config: &Config, by_agent: bool) -> BTreeSet<PathBuf> {
-    let masters = config.masters.values().filter(|_| by_agent);
-    let passwords = masters.map(|master| &master.redis_password);
-    let files = passwords.chain([&config.sentinel.password]).flatten();
-    let files = files.filter_map(|password| match password {
-        Password::File(file) => Some(file.clone()),
-        Password::Here(_) => None,
-    });
-    files.chain([config.path.clone()]).collect()
 }
 
 fn readable(user: &User, path: &Path) -> Verdict {

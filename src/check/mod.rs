@@ -7,7 +7,6 @@ mod hook;
 mod host;
 mod interface;
 mod peers;
-mod process;
 mod redis;
 mod rights;
 mod sentinel;
@@ -17,24 +16,28 @@ mod votes;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join4;
 
-use crate::agent::client::Unserved;
+use crate::agent::client::{self, SIGN_OF_LIFE, Unserved};
 use crate::agent::snapshot::Snapshot;
 use crate::config::{self, Config};
 use crate::evidence::Site;
 use crate::exit::Fault;
 use crate::gather;
 use crate::gather::told::{self, Told, Watched};
+use crate::privilege::Process;
 pub use crate::report::finding::{Findings, Level};
 use crate::report::finding::{fault, unknown};
+use crate::units::Units;
 use crate::vip::Vip;
-use process::Process;
 
 /// Why a fact that needs a privilege of this process's own is missing.
 const NOT_ROOT: &str = "this process may not try it: run it as root";
+
+/// How long one server may take to accept a connection, and how long for each conversation.
+const ANSWER: Duration = Duration::from_millis(800);
 
 /// What several parts judge by.
 struct Known {
@@ -49,7 +52,7 @@ struct Known {
     /// Sentinel's process, where it can be looked at.
     process: Option<Process>,
     /// What systemd says, where it runs.
-    units: Option<host::Units>,
+    units: Option<Units>,
     /// The addresses that servers have of their own.
     servers: BTreeSet<IpAddr>,
 }
@@ -90,11 +93,11 @@ pub async fn run(path: &Path) -> Findings {
     let Ok(config) = config else { return findings };
     let names: Vec<&str> = config.masters.keys().map(String::as_str).collect();
     let (agent, sentinel, servers, units) = join4(
-        agent::ask(path),
+        client::snapshot(&[], path, Instant::now() + SIGN_OF_LIFE),
         told::ask_all(&config),
         // By it a `bind` would refuse a VIP.
         gather::servers_of(&config, &names),
-        host::Units::ask(),
+        Units::ask(),
     )
     .await;
     let pid = sentinel.as_ref().ok().and_then(|told| told.pid);

@@ -53,7 +53,7 @@ fn answer(other: &Tried, others: &[Tried], known: &Known) -> Verdict {
             "this Sentinel wants a password, which `sync` sends to this host's Sentinel and to `peers` only: its vote is missing",
             peers_to_add(others, known),
         ),
-        (NoAnswer::Certificate(_), false) if has_certificate(known) => warning(
+        (NoAnswer::Certificate(_), false) if known.config.has_client_certificate() => warning(
             format!("{no}; `sync` shows cert_file to this host's Sentinel and to `peers` only"),
             peers_to_add(others, known),
         ),
@@ -73,11 +73,6 @@ fn answer(other: &Tried, others: &[Tried], known: &Known) -> Verdict {
     }
 }
 
-fn has_certificate(known: &Known) -> bool {
-    let tls = known.config.tls.as_ref();
-    tls.is_some_and(|tls| tls.client.is_some())
-}
-
 /// Returns the line with every Sentinel that wants a password, this host's among them: the configuration is
 /// the same on every server.
 fn peers_to_add(others: &[Tried], known: &Known) -> String {
@@ -95,7 +90,9 @@ fn peers_to_add(others: &[Tried], known: &Known) -> String {
     let peers = known.config.sentinel.peers.iter().map(ToString::to_string);
     let all: BTreeSet<String> = own(known).into_iter().chain(listed).chain(peers).collect();
     let password = match &known.config.sentinel.password {
-        None if !has_certificate(known) => "Set password_file under [sentinel], and write there",
+        None if !known.config.has_client_certificate() => {
+            "Set password_file under [sentinel], and write there"
+        }
         _ => "Write under [sentinel] in the configuration",
     };
     let all: Vec<String> = all.iter().map(|peer| format!("{peer:?}")).collect();

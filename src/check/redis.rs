@@ -2,33 +2,34 @@
 //! answers, and whether a master that is cut off stops taking writes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use futures_util::future::join;
 use futures_util::{StreamExt as _, stream};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Known, rights};
+use super::{ANSWER, Known, rights};
+use crate::agent::chosen::may_be_asked;
 use crate::evidence::Site;
 use crate::exit::Fault;
 use crate::failover::Host;
-use crate::gather::told::{Watched, at, get, words};
+use crate::gather::told::{Watched, at};
 use crate::hosts;
+use crate::judgement::unready;
 use crate::place::{Place, is_own_name};
-use crate::redis::{Lines, NoAnswer, Value, ask, redis_fault, redis_server, role, text};
+use crate::redis::{
+    Lines, NoAnswer, Replica, Value, ask, readers, redis_fault, redis_server, role, text, words,
+};
 use crate::report::finding::{Findings, Verdict, error, fault, unknown, warning, warning_if};
 use crate::text::escape;
-
-/// How long one server may take to accept a connection, and this host's Redis to answer.
-const ANSWER: Duration = Duration::from_millis(800);
 
 /// How many connections are tried at once.
 const AT_ONCE: usize = 64;
 
-/// What a Redis answers to `CONFIG GET` and `ROLE`.
-type Answers = [Result<Value, NoAnswer>; 2];
+/// The replicas of a Redis, and its `min-replicas-to-write` where it tells.
+type Answers = (Vec<Replica>, Option<String>);
 
 /// Judges all servers. `cut` is an interface without carrier, which explains why servers are out of reach.
 pub async fn judge(known: &Known, cut: Option<&str>, findings: &mut Findings) {
@@ -69,10 +70,10 @@ pub async fn judge(known: &Known, cut: Option<&str>, findings: &mut Findings) {
         for at in here.filter_map(at) {
             let answers = ask_redis(known, &one.name, at).await;
             findings.add("redis-role", at, answers.as_ref().err().and_then(fault));
-            let Ok([number, role]) = answers else {
+            let Ok((replicas, number)) = answers else {
                 continue;
             };
-            findings.add("announced-address", at, shared_address(at, &role));
+            findings.add("announced-address", at, shared_address(at, &replicas));
             if one.redises.len() > 2 {
                 findings.add("min-replicas", at, min_replicas(number));
             }
@@ -98,13 +99,14 @@ async fn unreached(known: &Known) -> BTreeMap<SocketAddr, String> {
     tried.filter_map(async |one| one).collect().await
 }
 
-/// Asks a Redis of this host as `sync` and the agent ask it.
+/// Asks a Redis of this host as `sync` and the agent ask it. Returns its replicas, and the number of those without which
+/// it takes no writes.
 async fn ask_redis(known: &Known, name: &str, at: SocketAddr) -> Result<Answers, Fault> {
     let server = redis_server(&known.config, known.config.master(name)?, at)?;
     let questions = [
+        words(&["ROLE"]),
         // The pattern covers the name before Redis 5, too.
         words(&["CONFIG", "GET", "min-*-to-write"]),
-        words(&["ROLE"]),
     ];
     let lines = Lines::default();
     let asked = join(
@@ -113,27 +115,22 @@ async fn ask_redis(known: &Known, name: &str, at: SocketAddr) -> Result<Answers,
     );
     let (role, answers) = asked.await;
     role.map_err(|no| redis_fault(&no, at, name))?;
-    let answers = answers.ok().and_then(|all| all.try_into().ok());
-    Ok(answers.unwrap_or_else(|| [0; 2].map(|_| Err(NoAnswer::Silent(ANSWER)))))
+    let mut answers = answers.unwrap_or_default().into_iter();
+    let mut next = || answers.next().unwrap_or(Err(NoAnswer::Silent(ANSWER)));
+    let state = readers::state(next(), Err(NoAnswer::Silent(ANSWER)), None);
+    let number = match next() {
+        Ok(Value::Array(pair)) => pair.get(1).and_then(text),
+        _ => None,
+    };
+    Ok((state.map_or_else(|_| Vec::new(), |it| it.replicas), number))
 }
 
 /// An address that every host has, such as that of Docker's bridge, is no host's in particular.
-fn shared_address(own: SocketAddr, role: &Result<Value, NoAnswer>) -> Verdict {
-    let part = |of: &Value, place: usize| match of {
-        Value::Array(parts) => parts.get(place).cloned(),
-        _ => None,
-    };
-    let Value::Array(rows) = part(role.as_ref().ok()?, 2)? else {
-        return None;
-    };
-    let at = |row| {
-        Some(format!(
-            "{}:{}",
-            text(&part(row, 0)?)?,
-            text(&part(row, 1)?)?
-        ))
-    };
-    let replicas: Vec<String> = rows.iter().filter_map(at).collect();
+fn shared_address(own: SocketAddr, replicas: &[Replica]) -> Verdict {
+    let replicas = replicas
+        .iter()
+        .map(|one| format!("{}:{}", one.host, one.port));
+    let replicas: Vec<String> = replicas.collect();
     let is_shared = |at: &&String| {
         let same = replicas.iter().filter(|other| other == at);
         **at == own.to_string() || same.count() > 1
@@ -165,38 +162,15 @@ fn on_no_interface(redis: &Site, known: &Known) -> Verdict {
 }
 
 fn replication(one: &Watched) -> Verdict {
-    let Some(replicas) = &one.replicas else {
+    let Some(replicas) = &one.standbys else {
         return unknown("Sentinel did not tell");
     };
-    // A replica that is out of reach is another check's matter.
-    let is_unlinked = |row: &&Value| {
-        get(row, "master-link-status") != "ok" && !get(row, "flags").contains("s_down")
-    };
-    let unlinked = replicas.iter().filter(is_unlinked);
-    let unlinked: Vec<String> = unlinked.map(|row| escape(&get(row, "name"))).collect();
-    match unlinked.as_slice() {
-        _ if replicas.is_empty() => warning(
-            "Sentinel knows no replica: there is nothing to fail over to",
-            "Set `replicaof` on the other servers.",
-        ),
-        [] => warning_if(
-            replicas.iter().all(|row| get(row, "slave-priority") == "0"),
-            "every replica has priority 0, so that none is ever promoted",
-            "Set `replica-priority 100` on those that may become master.",
-        ),
-        unlinked => warning(
-            format!("no link to the master: {}", unlinked.join(", ")),
-            "Look into the replica's log; masterauth, requirepass and the firewall are the usual causes.",
-        ),
-    }
+    let wrong = unready(replicas)?;
+    warning(wrong.text(), wrong.remedy())
 }
 
 /// With fewer than two replicas it would stop the writes when one is away.
-fn min_replicas(answer: Result<Value, NoAnswer>) -> Verdict {
-    let number = match &answer {
-        Ok(Value::Array(pair)) => pair.get(1).and_then(text),
-        _ => None,
-    };
+fn min_replicas(number: Option<String>) -> Verdict {
     let Some(number) = number else {
         return unknown("it did not tell");
     };
@@ -209,16 +183,13 @@ fn min_replicas(answer: Result<Value, NoAnswer>) -> Verdict {
 
 /// Judges whether the agent of the old master may ask this replica for its role, where that needs a password.
 fn unnamed(replica: &Site, of: &Watched, known: &Known) -> Verdict {
-    let config = &known.config;
-    let password = &config.master(&of.name).ok()?.redis_password;
-    let peers = config.sentinel.peers.iter().map(|peer| &peer.host);
-    let is_it = |host: &Host| {
-        let at = hosts::at_hand(host);
-        *host == replica.endpoint.host || at.iter().any(|at| replica.addresses.contains(at))
-    };
-    let is_named = peers.chain(config.hosts.values().flatten()).any(is_it);
+    let master = known.config.master(&of.name).ok()?;
+    let addresses = replica.addresses.iter().copied().map(Host::Address);
+    let named: Vec<Host> = iter::once(replica.endpoint.host.clone())
+        .chain(addresses)
+        .collect();
     warning_if(
-        password.is_some() && !is_named,
+        master.redis_password.is_some() && !may_be_asked(&known.config, master, &named),
         "the agent sends the password of Redis only to hosts that the configuration names: in a planned failover to this one it hears of the promotion from Sentinel, a second later, and what is written meanwhile waits or is lost",
         "Name every Sentinel in `peers` under [sentinel], or every host under [hosts].",
     )

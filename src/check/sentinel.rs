@@ -4,16 +4,12 @@ use super::Known;
 use super::hook;
 use crate::exit::{Fault, Kind};
 use crate::gather::told::{Watched, get, number};
+use crate::judgement::LEAST_DOWN_AFTER;
 use crate::redis::{NoAnswer, Value};
 use crate::report::finding::{
     Findings, Verdict, error, error_if, fault, unknown, warning, warning_if,
 };
 use crate::text::escape;
-
-/// The shortest `down-after-milliseconds` that never led to a second failover. Sentinel reconnects
-/// to the new master a second after the failover at the earliest (SENTINEL_PING_PERIOD in
-/// sentinel.c), and until then counts it as down.
-const LEAST_DOWN_AFTER: usize = 1500;
 
 const DID_NOT_TELL: &str = "Sentinel did not tell";
 
@@ -95,10 +91,11 @@ fn down_after(one: &Watched) -> Verdict {
     let Some(time) = number(&one.master, "down-after-milliseconds") else {
         return unknown(DID_NOT_TELL);
     };
+    let least = LEAST_DOWN_AFTER.as_millis();
     warning_if(
-        time < LEAST_DOWN_AFTER,
+        (time as u128) < least,
         &format!(
-            "down-after-milliseconds is {time}: below {LEAST_DOWN_AFTER} Sentinel can take the fresh master for down a second after a failover, and fail over again"
+            "down-after-milliseconds is {time}: below {least} Sentinel can take the fresh master for down a second after a failover, and fail over again"
         ),
         "On every Sentinel: sentinel set MASTER down-after-milliseconds 2000. Set the same in sentinel.conf.",
     )

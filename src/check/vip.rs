@@ -1,7 +1,6 @@
 //! Each VIP: where it belongs, who has it, and whether the network would hear of it there.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use pnet_base::MacAddr;
@@ -9,31 +8,18 @@ use pnet_base::MacAddr;
 use super::{Known, NOT_ROOT, interface};
 use crate::config::Target;
 use crate::exit::{Exit, Fault};
-use crate::frames::{Question, claimants};
+use crate::frames::claimants;
 use crate::gather::is_here;
 use crate::gather::remembered::Memory;
+use crate::gather::vips::{PROBE, Seen, question};
 use crate::judgement::{self, Problem, problems};
 use crate::kernel::{Address, Netlink, Snapshot, SourceRoute, has_marks, try_reset};
 use crate::link::Link;
 use crate::once::left_over::left_over;
+use crate::place::Place;
 use crate::privilege::{self, Capability};
 use crate::report::finding::{Findings, Verdict, error, unknown, warning, warning_if};
-use crate::vip::{Binding, Vip, bits, choose_interface};
-
-/// How long neighbours may take to answer the probe.
-const PROBE: Duration = Duration::from_millis(500);
-
-/// One VIP.
-struct Place<'a> {
-    master: &'a str,
-    vip: Vip,
-    /// The interface that it belongs on.
-    link: Result<&'a Link, Fault>,
-    /// Where it is bound.
-    bound: Vec<Binding>,
-    /// The other hosts that claim it, where the network was asked.
-    claimed_by: Option<Vec<MacAddr>>,
-}
+use crate::vip::{Vip, bits};
 
 /// What the kernel says.
 struct Kernel {
@@ -65,17 +51,13 @@ pub async fn judge(known: &Known, findings: &mut Findings) -> Result<Option<Stri
         );
         findings.add("left-over", vip, left_over);
     }
-    let mut places = places(known, &netlink, &kernel.links).await?;
-    let own: Vec<MacAddr> = kernel.links.iter().filter_map(|link| link.mac).collect();
-    let claims = join_all(places.iter().map(|place| claimed_by(place, &own))).await;
     let mut cut = None;
-    for (place, claim) in places.iter_mut().zip(claims) {
-        place.claimed_by = claim;
+    for (place, claimed_by) in places(known, &netlink, &kernel.links).await? {
         // That is told as `announced-address`.
         if !known.is_a_servers(&place.vip) {
-            vip(place, &kernel, known, findings);
+            vip((&place, claimed_by.as_deref()), &kernel, known, findings);
         }
-        if let Ok(link) = place.link {
+        if let Ok(link) = place.belongs_on {
             interface::judge(link, &place.vip, findings);
             cut = cut.or((!link.carrier).then(|| link.name.clone()));
         }
@@ -83,49 +65,32 @@ pub async fn judge(known: &Known, findings: &mut Findings) -> Result<Option<Stri
     Ok(cut)
 }
 
+/// Looks at every VIP, and asks the network who claims it, where its interface has neighbours to ask. An answer is
+/// `None` where it was not asked.
 async fn places<'a>(
     known: &'a Known,
     netlink: &Netlink,
     links: &'a [Link],
-) -> Result<Vec<Place<'a>>, Fault> {
+) -> Result<Vec<(Seen<'a>, Option<Vec<MacAddr>>)>, Fault> {
     let vips = known.config.vips().map(|vip| vip.address).collect();
     let snapshot = Snapshot::knowing(netlink, vips);
+    let own: Vec<MacAddr> = links.iter().filter_map(|link| link.mac).collect();
     let mut places = Vec::new();
-    for Target { name, master, vip } in Target::of(&known.config, &[] as &[&str])? {
-        let carries = known
-            .redises(name)
-            .iter()
-            .find_map(|site| match site.place {
-                Ok(crate::place::Place::Here(carrier)) => carrier,
-                _ => None,
-            });
-        let seen = snapshot
-            .see(vip.address, master.interface.as_deref())
-            .await?;
-        let link = choose_interface(&vip, &seen, carries).and_then(|(ifindex, _)| {
-            let link = links.iter().find(|link| link.index == ifindex);
-            link.ok_or_else(|| Fault::passing("the interface has gone meanwhile"))
+    for target in Target::of(&known.config, &[] as &[&str])? {
+        let mut redises = known.redises(target.name).iter();
+        let carries = redises.find_map(|site| match site.place {
+            Ok(Place::Here(carrier)) => carrier,
+            _ => None,
         });
-        let (bound, claimed_by) = (seen.bound, None);
-        places.push(Place {
-            master: name,
-            vip,
-            link,
-            bound,
-            claimed_by,
-        });
+        places.push(Seen::of(&target, (&snapshot, links), carries).await?);
     }
-    Ok(places)
-}
-
-/// Asks the network who claims a VIP, where its interface has neighbours to ask.
-async fn claimed_by(place: &Place<'_>, own: &[MacAddr]) -> Option<Vec<MacAddr>> {
-    let link = *place.link.as_ref().ok()?;
-    let vip = place.vip.address;
-    let can_ask = link.mac.is_some() && link.carrier;
-    let question = can_ask.then_some(Question { vip, link })?;
-    let answers = claimants(&[question], own, PROBE).await;
-    answers.into_iter().next()?.ok()
+    let claims = join_all(places.iter().map(async |seen| {
+        let link = *seen.belongs_on.as_ref().ok()?;
+        let question = question(seen.vip.address, link)?;
+        claimants(&[question], &own, PROBE).await.pop()?.ok()
+    }));
+    let claims = claims.await;
+    Ok(places.into_iter().zip(claims).collect())
 }
 
 fn reset(why: Option<String>) -> Verdict {
@@ -140,37 +105,36 @@ fn reset(why: Option<String>) -> Verdict {
 }
 
 /// Returns what is wrong about a VIP, as `status` judges it, and whether the master's host is known.
-fn wrong(place: &Place, kernel: &Kernel, known: &Known) -> (Vec<Problem>, bool) {
+fn wrong((place, claimed_by): (&Seen, Option<&[MacAddr]>), known: &Known) -> (Vec<Problem>, bool) {
     let redises = known.redises(place.master);
-    let name = |ifindex| {
-        let link = kernel.links.iter().find(|link| link.index == ifindex);
-        link.map_or("another interface", |link| link.name.as_str())
-    };
-    let bound = place.bound.iter().map(|binding| binding.ifindex);
     let master_is_here = redises.first().and_then(is_here);
     let problems = problems(&judgement::Known {
-        belongs_on: place.link.as_ref().map(|link| link.index),
-        bound: bound.map(|ifindex| (ifindex, name(ifindex))).collect(),
+        belongs_on: place.belongs_on.as_ref().map(|link| link.index),
+        bound: place.bound_on(),
         master_is_here,
         redis_is_here: redises.iter().map(is_here).max().flatten(),
-        claimed_by: place.claimed_by.as_deref(),
+        claimed_by,
         // Other findings tell that.
         undecided: None,
     });
     (problems, master_is_here.is_some())
 }
 
-fn vip(place: &Place, kernel: &Kernel, known: &Known, findings: &mut Findings) {
+fn vip(
+    (place, claimed_by): (&Seen, Option<&[MacAddr]>),
+    kernel: &Kernel,
+    known: &Known,
+    findings: &mut Findings,
+) {
     let vip = place.vip;
-    let (problems, is_master_known) = wrong(place, kernel, known);
+    let (problems, is_master_known) = wrong((place, claimed_by), known);
     let wrong = |check| {
         let mut wrong = problems.iter().map(of_problem);
         wrong.find(|(of, _)| *of == check)?.1
     };
     findings.add("interface", vip, wrong("interface"));
-    let Ok(link) = &place.link else { return };
-    let unasked =
-        || unknown("the network could not be asked").filter(|_| place.claimed_by.is_none());
+    let Ok(link) = &place.belongs_on else { return };
+    let unasked = || unknown("the network could not be asked").filter(|_| claimed_by.is_none());
     let claimed = wrong("claimed");
     // Where the master is unknown, another finding says why.
     if claimed.is_none() && is_master_known {

@@ -1,27 +1,19 @@
-//! Whether the Sentinels let the agent have one of them elected and a failover begun. Nothing comes of the questions:
-//! nobody votes in epoch 0, and no Sentinel has a master without a name.
+//! Whether the Sentinels let the agent have one of them elected and a failover begun.
 
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep};
 
-use super::Known;
-use crate::election::look::{questions, to_begin};
-use crate::evidence::Site;
+use super::{ANSWER, Known};
+use crate::election::rights::lacking;
 use crate::gather::Tried;
-use crate::redis::{Lines, NoAnswer, Server, Words, ask, sentinel_server};
+use crate::redis::{NoAnswer, Server, sentinel_server};
 use crate::report::finding::{Findings, Verdict, unknown, warning};
-
-/// How long one Sentinel may take to answer.
-const ANSWER: Duration = Duration::from_millis(800);
 
 /// How long all of them may take, some at a time: a forged hello can add any number of Sentinels.
 const ALL: Duration = Duration::from_secs(2);
 const AT_ONCE: usize = 8;
-
-/// A master that no Sentinel has.
-const NO_MASTER: &str = "";
 
 /// A Sentinel that is asked.
 struct Asked<'a> {
@@ -47,7 +39,14 @@ pub async fn judge(known: &Known, others: &[Tried], findings: &mut Findings) {
         is_trusted: other.is_peer,
     });
     let all: Vec<Asked> = own(known).await.into_iter().chain(others).collect();
-    let each = all.iter().map(async |one| (one, lacks(one, known).await));
+    let each = all.iter().map(async |one| {
+        // Without a master there is nothing to elect anybody for.
+        let Some(master) = known.redises(one.master).first() else {
+            return (one, Ok(Vec::new()));
+        };
+        let lacking = lacking(&one.way, one.master, master, ANSWER).await;
+        (one, lacking)
+    });
     let asked = stream::iter(each).buffered(AT_ONCE);
     let asked: Vec<_> = asked.take_until(sleep(ALL)).collect().await;
     for (one, lacks) in asked {
@@ -67,39 +66,6 @@ async fn own(known: &Known) -> Option<Asked<'_>> {
     })
 }
 
-/// Returns the rights that are missing.
-///
-/// # Errors
-///
-/// A Sentinel that did not answer.
-async fn lacks(one: &Asked<'_>, known: &Known) -> Result<Vec<String>, NoAnswer> {
-    let master = known.redises(one.master).first();
-    let Some(master) = master else {
-        return Ok(Vec::new());
-    };
-    let questions = all_questions(one.master, master);
-    let answers = ask(&one.way, &Lines::default(), &questions, ANSWER).await?;
-    let missing = questions.iter().zip(answers);
-    let missing = missing.filter(|(_, said)| matches!(said, Err(NoAnswer::NotAllowed(_))));
-    Ok(missing.map(|(question, _)| right(question)).collect())
-}
-
-fn all_questions(name: &str, master: &Site) -> Vec<Words> {
-    let mut all = questions(name, master);
-    all.push(to_begin(NO_MASTER));
-    all
-}
-
-/// Returns the right that a question needs, as an ACL rule.
-fn right(question: &Words) -> String {
-    let words: Vec<String> = question.iter().map(|word| word.to_lowercase()).collect();
-    match words.as_slice() {
-        [command, what, ..] if command == "sentinel" => format!("+{command}|{what}"),
-        [command, ..] => format!("+{command}"),
-        [] => String::new(),
-    }
-}
-
 fn verdict(one: &Asked, lacks: Result<Vec<String>, NoAnswer>) -> Verdict {
     const COST: &str = "it may not be asked for all that an election needs: the agent does not fail over a Redis that has died, and a server that shuts down hands nothing over, where a majority of the Sentinels is like this one";
     let Ok(lacks) = lacks else {
@@ -116,30 +82,5 @@ fn verdict(one: &Asked, lacks: Result<Vec<String>, NoAnswer>) -> Verdict {
             format!("it is asked without the password, and so lacks rights: {COST}"),
             format!("Name it in `peers` under [sentinel] if it is one of yours. {remedy}"),
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gather::sites::endpoint;
-
-    #[test]
-    fn each_question_names_the_right_that_it_needs() {
-        let master = Site {
-            endpoint: endpoint("192.168.56.101", 8000).unwrap(),
-            addresses: Vec::new(),
-            run_id: None,
-            place: Ok(crate::place::Place::Elsewhere),
-        };
-        let rights: Vec<String> = all_questions("m", &master).iter().map(right).collect();
-        let documented = include_str!("../../packaging/documents/after.md");
-        for right in rights {
-            let right = right.replace('|', "\\|");
-            assert!(
-                documented.contains(right.trim_start_matches('+')),
-                "{right}"
-            );
-        }
     }
 }

@@ -1,6 +1,5 @@
 //! What the commands leave to a living agent. Without an agent, and where it refuses, they do their own work.
 
-use std::path;
 use std::time::{Duration, Instant};
 
 use super::{config_path, print};
@@ -29,12 +28,10 @@ pub(super) async fn ask(
     options: &Options,
     until: Instant,
 ) -> Result<Reply, Unserved> {
-    let config = config_path(options);
     let request = Request {
         verb,
         masters: masters.to_vec(),
-        // As it is where the working directory is gone: then it is no file of the agent's.
-        config: path::absolute(&config).unwrap_or(config),
+        config: client::absolute(&config_path(options)),
         telling: Telling {
             json: options.json,
             verbose: options.verbose,
@@ -70,9 +67,8 @@ pub(super) async fn carry_out(
 
 /// Returns what a living agent knows of these masters, of all if none is named.
 pub(super) async fn known(masters: &[String], options: &Options) -> Option<Snapshot> {
-    let until = Instant::now() + LOOK;
-    let reply = ask(Verb::Status, masters, options, until).await.ok()?;
-    serde_json::from_str(&reply.out).ok()
+    let known = client::snapshot(masters, &config_path(options), Instant::now() + LOOK).await;
+    known.ok()
 }
 
 /// Says which masters a living agent would refuse this order about, as it is against the truth. Returns how the dry run

@@ -4,7 +4,7 @@
 
 mod parse;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -282,6 +282,28 @@ impl Config {
     /// Whether a password stands in the configuration itself.
     fn has_password(&self) -> bool {
         matches!(self.sentinel.password, Some(Password::Here(_)))
+    }
+
+    /// Returns whether a certificate of this host's can be shown.
+    pub fn has_client_certificate(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.client.is_some())
+    }
+
+    /// Returns whether anything is shown to a Redis of this master that is not everybody's to see.
+    pub fn has_secrets_of(&self, master: &Master) -> bool {
+        master.redis_password.is_some() || master.tls && self.has_client_certificate()
+    }
+
+    /// Returns its own file and those of the passwords: of Sentinel, and if wanted of each Redis.
+    pub fn files(&self, of_redis: bool) -> BTreeSet<PathBuf> {
+        let masters = self.masters.values().filter(|_| of_redis);
+        let passwords = masters.map(|master| &master.redis_password);
+        let files = passwords.chain([&self.sentinel.password]).flatten();
+        let files = files.filter_map(|password| match password {
+            Password::File(file) => Some(file.clone()),
+            Password::Here(_) => None,
+        });
+        files.chain([self.path.clone()]).collect()
     }
 
     /// Returns every VIP of every master.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::evidence::Site;
 use crate::gather::sites::endpoint;
 use crate::redis::reply::{Value, field, text};
-use crate::redis::{self, MasterAddress, NoAnswer, Words};
+use crate::redis::{self, MasterAddress, NoAnswer, Words, words};
 
 /// A vote of a Sentinel (`leader` and `leader_epoch` in sentinel.c).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -292,8 +292,4 @@ fn number(described: &Value, name: &str) -> Option<u64> {
 
 fn time(described: &Value, name: &str) -> Option<Duration> {
     number(described, name).map(Duration::from_millis)
-}
-
-fn words(words: &[&str]) -> Words {
-    words.iter().map(|&word| word.to_owned()).collect()
 }

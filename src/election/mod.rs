@@ -3,6 +3,7 @@
 //! decided elsewhere, by the same evidence as in any failover.
 
 pub mod look;
+pub mod rights;
 pub mod rules;
 
 use std::net::IpAddr;

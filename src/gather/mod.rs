@@ -7,6 +7,7 @@ pub mod remembered;
 mod servers;
 pub mod sites;
 pub mod told;
+pub mod vips;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -144,7 +144,7 @@ impl<'a> Finder<'a> {
 
     /// Asks the Redis at this address who it is, once; with the credentials if it is known to be a Redis.
     async fn ask(&self, at: SocketAddr, is_vouched_for: bool) -> Result<Identity, Fault> {
-        let is_vouched_for = is_vouched_for || !self.has_secrets();
+        let is_vouched_for = is_vouched_for || !self.config.has_secrets_of(self.master);
         let key = (at, is_vouched_for);
         let cell = Rc::clone(self.asked.borrow_mut().entry(key).or_default());
         let said = cell.get_or_init(async || {
@@ -166,19 +166,13 @@ impl<'a> Finder<'a> {
         said.await.clone()
     }
 
-    /// Returns whether anything is shown to a Redis that is not everybody's to see.
-    fn has_secrets(&self) -> bool {
-        let tls = self.config.tls.as_ref().filter(|_| self.master.tls);
-        self.master.redis_password.is_some() || tls.is_some_and(|tls| tls.client.is_some())
-    }
-
     /// Asks a Redis that is likely to be wanted, if its address is this host's, and if it takes no password: that
     /// is sent only once Sentinel has named it.
     pub async fn ask_early(&self, endpoint: &Endpoint) {
         let Host::Address(address) = endpoint.host else {
             return;
         };
-        if self.has_secrets() {
+        if self.config.has_secrets_of(self.master) {
             return;
         }
         let carriers = self.snapshot.carriers(&[address]).await;

@@ -9,13 +9,14 @@ use futures_util::future::{join, join_all};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
-use crate::evidence::Site;
+use crate::evidence::{Site, Standby};
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 use crate::gather;
 use crate::kernel::{Netlink, Snapshot};
 use crate::redis::{
-    Lines, NoAnswer, Value, Words, ask, field, sentinel_fault, sentinel_server, text,
+    Lines, NoAnswer, Value, Words, ask, field, sentinel_fault, sentinel_server, standby, text,
+    words,
 };
 
 /// How long Sentinel may take to answer all of one round of questions.
@@ -46,8 +47,8 @@ pub struct Watched {
     pub name: String,
     /// What `SENTINEL MASTER` says.
     pub master: Value,
-    /// The rows of `SENTINEL REPLICAS`.
-    pub replicas: Option<Vec<Value>>,
+    /// Its replicas, as far as they could be failed over to.
+    pub standbys: Option<Vec<Standby>>,
     /// Whether the Sentinels that answer can decide a failover (`CKQUORUM`).
     pub quorum: Option<Result<Value, NoAnswer>>,
     /// Where its Redis servers are, the master first.
@@ -150,7 +151,7 @@ async fn watched(
                 master: (*master).clone(),
                 name,
                 quorum,
-                replicas,
+                standbys: replicas.map(|rows| rows.iter().map(standby).collect()),
                 sentinels,
             }
         }
@@ -178,11 +179,6 @@ fn endpoint(row: &Value) -> Option<Endpoint> {
         host: Host::read(&get(row, "ip"))?,
         port: get(row, "port").parse().ok()?,
     })
-}
-
-/// Returns a question.
-pub fn words(line: &[&str]) -> Words {
-    line.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn rows(answer: Option<Result<Value, NoAnswer>>) -> Option<Vec<Value>> {

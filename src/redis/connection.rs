@@ -71,6 +71,24 @@ impl Connection {
         self.converse(questions, Deadline::at(until)).await
     }
 
+    /// Subscribes to these channels. Returns what the first of them was answered: the answers of the others come as if
+    /// they were messages.
+    ///
+    /// # Errors
+    ///
+    /// A server that refuses it, or does not answer until then.
+    pub async fn subscribe(
+        &mut self,
+        channels: &[impl AsRef<str>],
+        until: Instant,
+    ) -> Result<Value, NoAnswer> {
+        let channels = channels.iter().map(AsRef::as_ref);
+        let question: Vec<&str> = ["SUBSCRIBE"].into_iter().chain(channels).collect();
+        let mut answers = self.ask(&[super::words(&question)], until).await?;
+        let none = || Err(NoAnswer::Unexpected("none".into()));
+        answers.pop().unwrap_or_else(none)
+    }
+
     /// Waits for what the server sends of its own, after a subscription. There is no deadline.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod fault;
 mod lines;
 mod no_answer;
 pub mod reply;
+mod rights;
 mod role;
 mod sentinel;
 mod server;
@@ -24,10 +25,12 @@ use connection::Deadline;
 pub use fault::{not_monitored, redis_fault, sentinel_fault};
 pub use lines::Lines;
 pub use no_answer::NoAnswer;
-pub use reply::{Value, field, text};
+pub use reply::{Value, field, is_pushed, text};
+pub use rights::{May, Rights, rights};
 pub use role::{Identity, identity, role};
 pub use sentinel::{
-    Instance, MasterAddress, Told, View, instances, master_address, master_addresses, told, views,
+    Instance, MasterAddress, Told, View, instances, master_address, master_addresses, standby,
+    told, views,
 };
 pub use server::{Access, Endpoint, Server, redis_server, sentinel_server};
 pub use state::{Follows, Replica, State};
@@ -43,6 +46,11 @@ pub mod readers {
 
 /// A question: a command and its arguments.
 pub type Words = Vec<String>;
+
+/// Returns a question.
+pub fn words(line: &[&str]) -> Words {
+    line.iter().map(|word| (*word).to_owned()).collect()
+}
 
 /// What each question was answered, in their order, or why the conversation did not come to its end.
 pub type Answers = Result<Vec<Result<Value, NoAnswer>>, NoAnswer>;

@@ -284,6 +284,15 @@ pub fn field(value: &Value, name: &str) -> Option<String> {
         .and_then(|pair| text(&pair[1]))
 }
 
+/// Returns whether a value is no answer to a command, but what a subscription brings: anybody may have published it.
+pub fn is_pushed(value: &Value) -> bool {
+    let Value::Array(parts) = value else {
+        return false;
+    };
+    let kind = parts.first().and_then(text);
+    matches!(kind.as_deref(), Some("subscribe" | "message"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use super::no_answer::NoAnswer;
 use super::reply::{Value, text};
 use super::sentinel::unexpected;
 use super::server::Server;
-use super::{Lines, Words};
+use super::{Lines, Words, words};
 use crate::evidence::Role;
 
 impl Role {
@@ -75,10 +75,6 @@ pub async fn identity(
 }
 
 const ROLE: &[&str] = &["ROLE"];
-
-fn words(words: &[&str]) -> Words {
-    words.iter().map(|&word| word.to_owned()).collect()
-}
 
 fn none() -> Result<Value, NoAnswer> {
     Err(NoAnswer::Unexpected("none".into()))

@@ -13,6 +13,7 @@ use super::no_answer::NoAnswer;
 use super::reply::{Value, field, text};
 use super::server::Server;
 use super::{Lines, Words, ask};
+use crate::evidence::Standby;
 use crate::exit::Kind;
 use crate::text::escape;
 
@@ -53,6 +54,8 @@ pub struct View {
     pub sentinels: Vec<Instance>,
     /// The replicas that it knows.
     pub replicas: Vec<Instance>,
+    /// The same replicas, as far as they could be failed over to; `None` where the ACL user may not ask for them.
+    pub standbys: Option<Vec<Standby>>,
     /// Why the list of Sentinels is empty: the ACL user may not ask for it.
     pub withheld: Option<NoAnswer>,
     /// The run id of [`View::master`], once Sentinel knows it.
@@ -304,6 +307,10 @@ pub fn view(answers: [Result<Value, NoAnswer>; 4]) -> Result<View, NoAnswer> {
         Err(no @ NoAnswer::NotAllowed(_)) => Ok((Vec::new(), Some(no))),
         Err(no) => Err(no),
     };
+    let standbys = match &replicas {
+        Ok(Value::Array(rows)) => Some(rows.iter().map(standby).collect()),
+        _ => None,
+    };
     let (sentinels, withheld) = list(sentinels)?;
     let replicas = list(replicas)?.0;
     Ok(View {
@@ -316,6 +323,7 @@ pub fn view(answers: [Result<Value, NoAnswer>; 4]) -> Result<View, NoAnswer> {
         flags: flags(&described),
         sentinels,
         replicas,
+        standbys,
         withheld,
     })
 }
@@ -347,6 +355,18 @@ pub fn instances(answer: &Value) -> Result<Vec<Instance>, NoAnswer> {
     };
     let read = |one| instance(one).ok_or_else(|| unexpected(one));
     list.iter().map(read).collect()
+}
+
+/// Reads a row of `SENTINEL SLAVES`.
+pub fn standby(described: &Value) -> Standby {
+    let is = |name: &str, value: &str| field(described, name).as_deref() == Some(value);
+    let is_down = |flag: &String| flag == "s_down";
+    Standby {
+        name: field(described, "name").unwrap_or_default(),
+        is_up: !flags(described).iter().any(is_down),
+        is_linked: is("master-link-status", "ok"),
+        may_lead: !is("slave-priority", "0"),
+    }
 }
 
 fn instance(described: &Value) -> Option<Instance> {

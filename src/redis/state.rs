@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::no_answer::NoAnswer;
 use super::reply::{Value, text};
 use super::role::{line, of_info, of_role};
-use super::{Answers, Words};
+use super::{Answers, words};
 use crate::evidence::Role;
 
 /// The most replicas that are kept of an answer; a master has a handful.
@@ -103,10 +103,6 @@ fn is_before_6_2(version: &str) -> bool {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < (6, 2),
         _ => false,
     }
-}
-
-fn words(words: &[&str]) -> Words {
-    words.iter().map(|&word| word.to_owned()).collect()
 }
 
 fn of_answers(answers: Answers) -> Result<State, NoAnswer> {

@@ -64,10 +64,6 @@ async fn hear(stream: &mut (impl AsyncRead + Unpin)) {
     assert!(heard > 0);
 }
 
-fn words(words: &[&str]) -> Words {
-    words.iter().map(|&word| word.to_owned()).collect()
-}
-
 async fn ask_role(server: &Server, within: Duration) -> Answers {
     ask(server, &Lines::default(), &[words(&["ROLE"])], within).await
 }

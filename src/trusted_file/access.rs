@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
 
+use crate::privilege::Process;
+
 /// The user of a process.
 #[derive(Clone, Debug, Default)]
 pub struct User {
@@ -16,6 +18,16 @@ pub struct User {
     pub uid: u32,
     /// Its effective group, then the supplementary ones.
     pub gids: Vec<u32>,
+}
+
+impl From<&Process> for User {
+    fn from(of: &Process) -> User {
+        User {
+            pid: of.pid,
+            uid: of.uid,
+            gids: of.gids.clone(),
+        }
+    }
 }
 
 /// What is wanted of a file: the bit of its mode.

@@ -311,8 +311,7 @@ fn status_shows_the_announcer_at_work_and_its_last_result() {
     eventually("it is confirmed", || {
         status().contains("it is being announced, confirmed by 192.168.56.103 after ")
     });
-    let object =
-        || -> serde_json::Value { serde_json::from_str(&server.ok("status --json")).unwrap() };
+    let object = || server.status().remove(0);
     assert_eq!(object()["announcer"]["at_work"], true);
     server.run("sh", ["-c", "pkill -TERM -f '[a]nnouncer --job'"]);
     eventually("its result is left", || {

@@ -22,6 +22,7 @@ mod agent_requests;
 mod agent_silent_vip;
 mod agent_tls;
 mod agent_watch;
+mod alone;
 mod announcer;
 mod check;
 mod check_rights;

@@ -430,23 +430,82 @@ fn a_host_that_forwards_refuses_all_the_same() {
 fn the_kernel_tells_that_the_address_is_gone_before_it_removes_the_route() {
     let lab = lab();
     let (server, client) = (lab.host("server1"), lab.host("client"));
-    // A second route stands for the one that the kernel has not removed yet, as when it is busy in between.
-    let routes = [V4, V6].map(|vip| format!("route VERB local {vip} dev lo table local metric 9"));
+    // A second route stands for the one that the kernel has not removed yet, as when it is busy in between. It says
+    // that the kernel made it, as that one does.
+    let routes = routes("proto kernel");
     for route in &routes {
         server.ip(&route.replace("VERB", "add"));
     }
-    let _refuser = Refuser::start(&server, &[V4, V6]);
+    for vip in [V4, V6] {
+        // For a route alone the kernel answers no neighbor solicitation.
+        know(&client, vip, &server);
+    }
+    server.ip("addr add 192.168.56.251/32 dev eth1");
+    assert_eq!(
+        connect(&client, "192.168.56.251", 1),
+        "connected to server1"
+    );
+    let mut clients = [V4, V6].map(|vip| Client::start(&client, vip));
+    let _refuser = Refuser::start(&server, &[V4, V6, "192.168.56.251"]);
     bind(&server, "del");
-    // Time for the refuser to hear of it. What the client meets meanwhile depends on what it still knows.
-    connect(&client, V4, 1);
+    // The refuser hears of this one last, so that it knows of the others, too.
+    server.ip("addr del 192.168.56.251/32 dev eth1");
+    eventually("the refuser is at work", || {
+        connect(&client, "192.168.56.251", 1) == "refused"
+    });
+    for (vip, other) in [V4, V6].iter().zip(&mut clients) {
+        for _ in 0..20 {
+            let reached = connect(&client, vip, 1);
+            assert_eq!(
+                reached, "connected to server1",
+                "{vip}: the kernel answers alone"
+            );
+        }
+        // A reset would have come before the answers to those connects.
+        other.send();
+        other.send();
+    }
     for route in &routes {
         server.ip(&route.replace("VERB", "del"));
     }
-    for vip in [V4, V6] {
+    for (vip, other) in [V4, V6].iter().zip(&mut clients) {
         eventually("clients are refused", || {
             connect(&client, vip, 1) == "refused"
         });
+        assert_eq!(other.ask(), "Connection reset by peer");
     }
+}
+
+#[test]
+fn a_route_of_the_sites_own_keeps_no_client_here() {
+    let lab = lab();
+    let (server, client) = (lab.host("server1"), lab.host("client"));
+    for route in routes("proto static") {
+        server.ip(&route.replace("VERB", "add"));
+    }
+    for vip in [V4, V6] {
+        know(&client, vip, &server);
+    }
+    let mut clients = [V4, V6].map(|vip| Client::start(&client, vip));
+    let _refuser = Refuser::start(&server, &[V4, V6]);
+    bind(&server, "del");
+    // The kernel answers, too: whoever connects is connected for a moment.
+    for client in &mut clients {
+        assert_eq!(client.ask(), "Connection reset by peer");
+    }
+}
+
+/// Returns the words that add or delete a local route to each VIP beside that of its address.
+fn routes(more: &str) -> [String; 2] {
+    [V4, V6].map(|vip| format!("route VERB local {vip} dev lo table local metric 9 {more}"))
+}
+
+/// Has a client know for good where an address is.
+fn know(client: &Host, address: &str, server: &Host) {
+    let mac = server.mac("eth1");
+    client.ip(&format!(
+        "neigh replace {address} lladdr {mac} nud permanent dev eth1"
+    ));
 }
 
 #[test]

@@ -134,10 +134,10 @@ fn routes_with_the_vip_as_their_source_outlive_it() {
         }
         server.ip("-6 route add fd01::/64 via fd00::103 src fd00::250");
         server.ip("-6 route add default via fd00::103 src fd00::250 table 100");
-        let before = routes(&server);
+        let before = routes(&server, &["eth1", "eth2"]);
         let dry = server.ok("unbind --dry-run");
         assert!(dry.contains("would release"), "{dry}");
-        assert_eq!(routes(&server), before);
+        assert_eq!(routes(&server, &["eth1", "eth2"]), before);
         match call {
             "unbind" => drop(server.ok("unbind")),
             _ => drop(server.hook("m", "192.168.56.102").success()),
@@ -267,14 +267,18 @@ fn a_primary_address_of_the_hosts_own_is_not_removed_unless_we_have_bound_it() {
     assert!(server.has("192.168.56.101/24@eth1"));
 }
 
-/// Returns the routes of all tables, without those to the interfaces' link-local addresses: these come once the kernel
-/// has made sure that nobody else has them.
-fn routes(host: &Host) -> Vec<String> {
-    let text = host.ip("route show table all");
-    let lines = text.lines().filter(|line| !line.contains(" fe80::"));
-    let mut lines: Vec<String> = lines.map(str::to_owned).collect();
-    lines.sort();
-    lines
+/// Returns the routes of all tables, once those are there that come of their own: to an interface's link-local address
+/// there is none until the kernel has made sure that nobody else has it.
+#[track_caller]
+fn routes(host: &Host, interfaces: &[&str]) -> String {
+    let has_its_own = |interface: &str| {
+        let local = format!("-6 route show table local type local dev {interface}");
+        host.ip(&local).contains("fe80::")
+    };
+    eventually("the interfaces have their link-local addresses", || {
+        interfaces.iter().all(|interface| has_its_own(interface))
+    });
+    host.ip("route show table all")
 }
 
 #[test]
@@ -290,7 +294,7 @@ fn routes_stay_as_they_are_while_the_vip_cannot_be_removed() {
         server.ip(&format!("route add {route}"));
     }
     server.ip("route append 10.3.0.0/16 via 192.168.56.103 src 192.168.56.250");
-    let before = routes(&server);
+    let before = routes(&server, &["eth1"]);
     // A run that has to wait for the interface before it removes the VIP.
     let ifindex = server.json("link show dev eth1")[0]["ifindex"].clone();
     let holder = NameHolder::start(&server, &format!("interface/{ifindex}"));
@@ -310,7 +314,7 @@ fn routes_stay_as_they_are_while_the_vip_cannot_be_removed() {
         calls.contains("vipswitch/interface/")
     });
     assert!(server.has("192.168.56.250/32@eth1"));
-    assert_eq!(routes(&server), before);
+    assert_eq!(routes(&server, &["eth1"]), before);
     unbind.kill().unwrap();
     unbind.wait().unwrap();
     holder.release();

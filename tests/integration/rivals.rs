@@ -47,6 +47,8 @@ while (my $question = question($client)) {
         : $question =~ /get-master/ ? list($ip, 8000)
         : $question =~ /\r\nmaster\r\n/i ? list("name", "m", "quorum", 1, "config-epoch", $epoch)
         : $question =~ /\r\nsentinels\r\n/i && $host ? "*1\r\n" . list("ip", $host, "port", $port)
+        : $question =~ /\r\nslaves\r\n/i
+            ? "*1\r\n" . list("ip", "192.168.56.190", "port", 8000, "flags", "slave", "master-link-status", "ok")
         : "*0\r\n";
 }
 "#;

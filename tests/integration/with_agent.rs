@@ -304,7 +304,7 @@ fn status_tells_what_the_agent_knows() {
 }
 
 #[test]
-fn an_agent_that_hangs_is_a_problem_and_a_missing_one_is_none() {
+fn an_agent_that_hangs_or_was_killed_is_a_problem_and_one_that_is_not_meant_is_none() {
     let lab = guides_lab(ONLY_V4);
     let server = lab.host("server1");
     let agent = Agent::start(&lab, &server, None);
@@ -314,8 +314,26 @@ fn an_agent_that_hangs_is_a_problem_and_a_missing_one_is_none() {
     let problem = last["problem"].as_str().unwrap();
     assert!(problem.contains("the agent does not answer"), "{run}");
     assert_ne!(run.code(), 0, "{run}");
-    let missing = server.ok("status --json");
-    assert!(!missing.contains("\"agent\""), "{missing}");
+    // Where none is meant to run that is told, and no problem.
+    let missing = server.vipswitch(["status", "--json"]).success();
+    let last: Value = serde_json::from_str(missing.lines().last().unwrap()).unwrap();
+    let told = [&last["agent"], &last["problem"]];
+    assert_eq!(told, [&Value::Null; 2], "{missing}");
+    let note = last["note"].as_str().unwrap();
+    assert!(note.contains("about 1 s later than an agent"), "{missing}");
+    let text = server.ok("status");
+    assert!(text.contains("agent: none runs on this host: "), "{text}");
+    // An agent that was killed leaves its socket.
+    let mut killed = server.command(executable());
+    let socket = lab.dir().join("killed.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    killed
+        .args(["status", "--exit-code", "--quiet"])
+        .env("VIPSWITCH_AGENT_SOCKET", &socket);
+    let run = finish(killed);
+    let problem = "agent: PROBLEM: none runs on this host, although one has left its socket";
+    assert!(run.stdout.contains(problem), "{run}");
+    assert_ne!(run.code(), 0, "{run}");
 }
 
 #[test]

@@ -482,6 +482,7 @@ fn view(of: &Sentinel, on: Host) -> View {
         replicas: others(of.saved.master)
             .map(|host| instance(host, 6_379, 'r'))
             .collect(),
+        standbys: None,
         withheld: None,
         run_id: None,
     }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Key, World, complain, remedy, vips};
 use crate::agent::backoff::Backoff;
 use crate::agent::clients::channel;
-use crate::redis::{Connection, NoAnswer, Server, Value, Words, text};
+use crate::redis::{Connection, NoAnswer, Server, Value, text};
 
 /// How long it may take to connect and to subscribe.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -50,15 +50,8 @@ async fn listen_once(
     let of: Vec<(String, IpAddr)> = vips(world, &key.0).map(|vip| (channel(vip), vip)).collect();
     let until = Instant::now() + PATIENCE;
     let mut connection = Connection::open(server, until).await?;
-    let channels = of.iter().map(|(channel, _)| channel.clone());
-    let question: Words = std::iter::once("SUBSCRIBE".to_owned())
-        .chain(channels)
-        .collect();
-    // The first channel's answer. Those of the others come as if they were messages.
-    let mut answers = connection.ask(&[question], until).await?;
-    answers
-        .pop()
-        .unwrap_or_else(|| Err(NoAnswer::Unexpected("none".into())))?;
+    let channels: Vec<&String> = of.iter().map(|(channel, _)| channel).collect();
+    connection.subscribe(&channels, until).await?;
     backoff.reset();
     loop {
         let next = timeout(SILENCE, connection.next()).await;

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::clients::{MOST, Peer};
+use super::clients::{MOST, Peer, RIGHTS, WITHOUT_LIST};
 use super::core::Stands;
 use super::journal::say_of;
 use super::world::World;
@@ -159,21 +159,17 @@ async fn complain(world: &World, (name, _): &Key, no: &NoAnswer) {
     if !world.without_channel.borrow_mut().insert(name.clone()) {
         return;
     }
-    let sentence = format!(
-        "the agents cannot tell each other who is connected, so that clients of a host that dies may hang: {no}. \
-         {remedy}, or `tell_clients = false` set for this master."
-    );
+    let sentence =
+        format!("{WITHOUT_LIST}: {no}. {remedy}, or `tell_clients = false` set for this master.");
     say_of(name, Level::Warning, &sentence).await;
 }
 
 /// Returns what is to be done about a refusal, after which another try is of no use for a while.
-fn remedy(no: &NoAnswer) -> Option<&'static str> {
+fn remedy(no: &NoAnswer) -> Option<String> {
     match no {
-        NoAnswer::NotAllowed(_) => {
-            Some("The redis_username needs +publish +subscribe &vipswitch:* there")
-        }
+        NoAnswer::NotAllowed(_) => Some(format!("The redis_username needs {RIGHTS} there")),
         NoAnswer::UnknownCommand(_) => {
-            Some("PUBLISH and SUBSCRIBE must have their own names there (rename-command)")
+            Some("PUBLISH and SUBSCRIBE must have their own names there (rename-command)".into())
         }
         _ => None,
     }

@@ -16,6 +16,12 @@ pub use list::List;
 pub use published::Published;
 pub use wire::{Message, Peer, channel};
 
+/// What it costs that a Redis does not carry the list.
+pub const WITHOUT_LIST: &str = "the agents cannot tell each other who is connected, so that clients of a host that dies may hang";
+
+/// The rights that the list needs at a Redis, as ACL rules.
+pub const RIGHTS: &str = "+publish +subscribe &vipswitch:*";
+
 /// How many clients of a VIP are known, or published, at most.
 pub const MOST: usize = 100_000;
 

@@ -36,8 +36,11 @@ pub(super) struct Alive {
     /// Its replicas that have nearly all.
     near: Vec<String>,
     run_id: Option<String>,
+    heard: Time,
     /// When its connection ended, if it has.
     ended: Option<Time>,
+    /// Whether this agent was stopped since.
+    was_late: bool,
 }
 
 impl Alive {
@@ -46,7 +49,8 @@ impl Alive {
     pub(super) fn replaced_by(&self, other: &Alive, now: Time) -> Option<Died> {
         let ids = self.run_id.as_ref().zip(other.run_id.as_ref());
         let is_another = self.at == other.at && ids.is_some_and(|(before, after)| before != after);
-        is_another.then(|| Died {
+        // It has served its clients while this agent was stopped, nobody knows for how long.
+        (is_another && !self.was_late).then(|| Died {
             at: self.at,
             since: self.ended.unwrap_or(now),
             near: self.near.clone(),
@@ -54,7 +58,7 @@ impl Alive {
     }
 
     /// Returns what is kept of a Redis's words, if it says that it is the master.
-    pub(super) fn of(at: SocketAddr, own: &Own) -> Option<Alive> {
+    pub(super) fn of(at: SocketAddr, own: &Own, now: Time) -> Option<Alive> {
         let is_near = |replica: &&Replica| {
             replica.lag.is_none_or(|lag| lag <= LAG) && replica.behind <= LITTLE
         };
@@ -67,8 +71,16 @@ impl Alive {
                 .map(|replica| replica.at.clone())
                 .collect(),
             run_id: own.run_id.clone(),
+            heard: now,
             ended: None,
+            was_late: false,
         })
+    }
+
+    /// Notes that this agent was stopped: it may have died at any moment since it was heard last.
+    pub(super) fn was_late(&mut self) {
+        self.was_late = true;
+        self.ended.get_or_insert(self.heard);
     }
 
     /// Notes that it says nothing any more. Returns its death, if it is one.

@@ -47,6 +47,15 @@ impl Promoting {
         }
     }
 
+    /// Returns it with what is known from another leader's promotion of the same one.
+    pub(super) fn after(mut self, before: Option<Promoting>) -> Promoting {
+        if let Some(before) = before {
+            self.by.extend(before.by);
+            self.role = before.role;
+        }
+        self
+    }
+
     /// Returns it as evidence: with the role that the Redis of this host says, if that is the chosen one.
     pub(super) fn evidence(&self, of: &Evidence, now: Time) -> Promotion {
         let to = site(&self.to, &of.known_redis);

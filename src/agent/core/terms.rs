@@ -68,6 +68,8 @@ pub struct Facts {
     pub evidence: Evidence,
     /// How long a master must be silent until it counts as down.
     pub down_after: Option<Duration>,
+    /// After how long the most impatient Sentinel takes a silent master for down.
+    pub soonest_down: Option<Duration>,
     /// How long a leader tries.
     pub failover_timeout: Option<Duration>,
     /// Whether the Sentinels that are out of reach are enough to elect a leader.

@@ -85,6 +85,7 @@ fn facts(says: [&str; 3], role: Role) -> Box<Facts> {
     Box::new(Facts {
         evidence,
         down_after: Some(ms(5000)),
+        soonest_down: Some(ms(5000)),
         failover_timeout: Some(ms(60_000)),
         could_elect_without: false,
         has_replicas: true,

@@ -149,7 +149,7 @@ impl Known {
             has_agent: self.agent.is_some(),
             is_here: self.master.is_here(),
             now,
-            down_after: self.poll.down_after(),
+            down_after: self.poll.soonest_down(),
         }
     }
 

@@ -5,16 +5,13 @@ use std::time::Duration;
 use crate::agent::snapshot::Master;
 use crate::evidence::Role;
 use crate::exit::Fault;
+use crate::judgement::LEAST_DOWN_AFTER;
 use crate::redis::State;
 use crate::text::escape;
 
 /// How many bytes the replica that is to be promoted may lack when it is asked itself: it gets them within the tenth of
 /// a second in which writes are paused.
 pub(super) const FAR: u64 = 1024 * 1024;
-
-/// With less Sentinel takes the new master for down, too, now and then (field notes: 6 of 58 at 1000, 0 of 175 at
-/// 1500 and more).
-const SHORT: Duration = Duration::from_millis(1500);
 
 /// What is known about the master's Redis.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +99,7 @@ pub(super) fn notes(known: &Known<'_>) -> Vec<String> {
             "without an agent on {host} writes are not paused: what is written until its VIP has moved, for about {time} s, is lost"
         ));
     }
-    if let Some(time) = known.down_after.filter(|time| *time < SHORT) {
+    if let Some(time) = known.down_after.filter(|time| *time < LEAST_DOWN_AFTER) {
         notes.push(format!(
             "with down-after-milliseconds {} Sentinel may take the new master for down, too, and fail over a second time: set 2000 or more",
             time.as_millis()

@@ -1,25 +1,29 @@
-//! What `status` tells of the agent: what it knows of each master, or that it does not answer.
+//! What `status` tells of the agent: what it knows of each master, that it does not answer, or what it means that none runs.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
 use super::announcing::ago_in_words;
-use crate::agent::client::Unserved;
-use crate::agent::request::Verb;
+use crate::agent::absence::{MEANWHILE, REMEDY, is_meant};
+use crate::agent::client::{self, Unserved};
 use crate::agent::snapshot::{Maintenance, Master, Redis, Replica, Snapshot, Timeline, Vote};
 use crate::cli::Options;
-use crate::commands::with_agent;
+use crate::commands::config_path;
 use crate::report::to_json;
-use crate::text::{Ink, escape, printable};
+use crate::text::{Ink, printable};
+use crate::units::Units;
 
 /// How long an agent may take to tell.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is known of this host's agent.
+#[derive(Default)]
 pub(super) struct Agent {
     /// What it knows, if it tells.
     snapshot: Option<Snapshot>,
+    /// Why it tells nothing, where that is as it should be.
+    note: Option<String>,
     /// What is wrong with it.
     problem: Option<String>,
 }
@@ -28,41 +32,55 @@ pub(super) struct Agent {
 #[derive(Serialize)]
 struct Row<'a> {
     agent: Option<&'a Snapshot>,
+    note: Option<&'a str>,
     problem: Option<&'a str>,
 }
 
 impl Agent {
-    /// Asks it about these masters, about every one if none is named. `None` where there is none that this
-    /// configuration is about: whether there should be one is `check`'s to say.
-    pub(super) async fn ask(masters: &[String], options: &Options) -> Option<Agent> {
+    /// Asks it about these masters, about every one if none is named.
+    pub(super) async fn ask(masters: &[String], options: &Options) -> Agent {
         let until = Instant::now() + PATIENCE;
-        let problem = match with_agent::ask(Verb::Status, masters, options, until).await {
-            Ok(reply) => match serde_json::from_str::<Snapshot>(&reply.out) {
-                Ok(mut snapshot) => {
-                    let is_meant = |master: &Master| masters.contains(&master.name);
-                    snapshot
-                        .masters
-                        .retain(|master| masters.is_empty() || is_meant(master));
-                    return Some(Agent {
-                        snapshot: Some(snapshot),
-                        problem: None,
-                    });
+        match client::snapshot(masters, &config_path(options), until).await {
+            Ok(mut snapshot) => {
+                let is_meant = |master: &Master| masters.contains(&master.name);
+                snapshot
+                    .masters
+                    .retain(|master| masters.is_empty() || is_meant(master));
+                Agent {
+                    snapshot: Some(snapshot),
+                    ..Agent::default()
                 }
-                Err(error) => format!(
-                    "the agent's answer makes no sense: {}",
-                    escape(&error.to_string())
-                ),
+            }
+            Err(Unserved::NoAgent) => Agent::none(is_meant(Units::ask().await.as_ref())),
+            // Whose agent it is, or who may ask it, is no fault of the VIPs.
+            Err(unserved @ (Unserved::NotAllowed | Unserved::Refused(_))) => Agent {
+                note: Some(unserved.to_string()),
+                ..Agent::default()
             },
-            Err(Unserved::NoAgent | Unserved::NotAllowed | Unserved::Refused(_)) => return None,
-            Err(unserved) => match unserved.remedy() {
-                Some(remedy) => format!("{unserved}. {remedy}"),
-                None => unserved.to_string(),
+            Err(unserved) => Agent {
+                problem: Some(match unserved.remedy() {
+                    Some(remedy) => format!("{unserved}. {remedy}"),
+                    None => unserved.to_string(),
+                }),
+                ..Agent::default()
             },
-        };
-        Some(Agent {
-            snapshot: None,
-            problem: Some(problem),
-        })
+        }
+    }
+
+    /// Returns what is told where none runs; `sign` shows that one is meant to.
+    fn none(sign: Option<&str>) -> Agent {
+        match sign {
+            None => Agent {
+                note: Some(format!("none runs on this host: {MEANWHILE}")),
+                ..Agent::default()
+            },
+            Some(sign) => Agent {
+                problem: Some(format!(
+                    "none runs on this host, although {sign}: until one does, {MEANWHILE}. {REMEDY}"
+                )),
+                ..Agent::default()
+            },
+        }
     }
 
     /// Returns whether it is not as it should be.
@@ -74,6 +92,7 @@ impl Agent {
     pub(super) fn json(&self) -> String {
         to_json(&Row {
             agent: self.snapshot.as_ref(),
+            note: self.note.as_deref(),
             problem: self.problem.as_deref(),
         })
     }
@@ -84,6 +103,9 @@ impl Agent {
         if let Some(problem) = &self.problem {
             let problem = printable(&format!("PROBLEM: {problem}"));
             lines.push(format!("agent: {}", Ink::Red.paint(&problem, colours)));
+        }
+        if let Some(note) = &self.note {
+            lines.push(printable(&format!("agent: {note}")));
         }
         if let Some(snapshot) = &self.snapshot {
             lines.push(printable(&about_itself(snapshot)));
@@ -284,6 +306,20 @@ mod tests {
     }
 
     #[test]
+    fn that_none_runs_is_a_problem_only_where_one_is_meant_to() {
+        let none = Agent::none(None);
+        assert!(!none.is_wrong());
+        assert!(
+            none.text(false)
+                .starts_with("agent: none runs on this host: ")
+        );
+        let killed = Agent::none(Some("its unit is enabled"));
+        assert!(killed.is_wrong());
+        let text = killed.text(false);
+        assert!(text.starts_with("agent: PROBLEM: none runs on this host, although its unit is"));
+    }
+
+    #[test]
     fn nothing_that_it_tells_reaches_the_terminal_unescaped() {
         let name = "m\u{1b}[31m".to_owned();
         let masters = vec![Master {
@@ -296,7 +332,7 @@ mod tests {
         });
         let text = Agent {
             snapshot,
-            problem: None,
+            ..Agent::default()
         }
         .text(false);
         assert!(

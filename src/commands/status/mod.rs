@@ -1,6 +1,7 @@
 //! `status`: who is master, who holds the VIP, does anyone else claim it. Changes nothing.
 
 mod agent;
+mod alone;
 mod announcing;
 mod left_over;
 mod probe;
@@ -24,11 +25,10 @@ use crate::cli::{self, Options};
 use crate::config::{Config, Target};
 use crate::deeds::announcer;
 use crate::exit::{Exit, Fault};
+use crate::gather::vips::Seen;
 use crate::kernel::{Netlink, Snapshot};
-use crate::link::Link;
 use crate::log;
 use crate::report::to_json;
-use crate::vip::{Binding, Candidates, Vip, choose_interface};
 
 /// How often `--watch` prints.
 const EVERY: Duration = Duration::from_secs(1);
@@ -84,7 +84,7 @@ async fn tell(
     let config = load(options, &of.of.masters, started).await?;
     let targets = Target::of(&config, &of.of.masters)?;
     let (looked, agent) = join(look(&config, &targets), Agent::ask(&of.of.masters, options)).await;
-    let (looked, own) = looked?;
+    let (looked, own, alone) = looked?;
     let rows = probe(looked, &own).await;
     let colours = colours();
     let mut text = String::new();
@@ -105,78 +105,57 @@ async fn tell(
         is_left_over = !left_over.is_empty();
         text += &left_over;
     }
-    let wanted = |agent: &&Agent| agent.is_wrong() || !options.quiet || options.json;
-    if let Some(agent) = agent.as_ref().filter(wanted) {
+    if !alone.is_empty() {
+        text += &alone::row(&alone, options.json, colours);
+        text.push('\n');
+    }
+    if agent.is_wrong() || !options.quiet || options.json {
         text += &match options.json {
             true => agent.json(),
             false => agent.text(colours),
         };
         text.push('\n');
     }
-    let is_agent_wrong = agent.is_some_and(|agent| agent.is_wrong());
-    let others = (is_left_over || is_agent_wrong).then_some(Exit::Passing);
+    let is_more_wrong = is_left_over || !alone.is_empty() || agent.is_wrong();
+    let others = is_more_wrong.then_some(Exit::Passing);
     let each = rows.iter().map(Status::exit).chain(others);
     let worst = each.max_by_key(|exit| exit.code());
     Ok((text, worst.unwrap_or(Exit::Done)))
 }
 
-/// What the kernel says of a VIP.
-type Seen = (Vec<(Link, Option<Binding>)>, Result<u32, Fault>);
+/// What is known of each VIP before the network is asked, this host's hardware addresses, and the masters without a
+/// replica.
+type Look<'a> = (Vec<Looked>, Vec<MacAddr>, Vec<&'a str>);
 
-async fn look(
-    config: &Config,
-    targets: &[Target<'_>],
-) -> Result<(Vec<Looked>, Vec<MacAddr>), Fault> {
+async fn look<'a>(config: &Config, targets: &[Target<'a>]) -> Result<Look<'a>, Fault> {
     let netlink = Netlink::open()?;
     let vips = config.vips().map(|vip| vip.address).collect();
     let kernel = Snapshot::knowing(&netlink, vips);
     let truths = truth::ask(config, targets, &kernel).await;
+    let links = netlink.links().await?;
     let mut all_seen: Vec<Seen> = Vec::new();
     for target in targets {
-        let interface = target.master.interface.as_deref();
-        let seen = kernel.see(target.vip.address, interface).await?;
-        let belongs_on = choose_interface(&target.vip, &seen, None).map(|(ifindex, _)| ifindex);
-        all_seen.push((places(&netlink, &target.vip, &seen).await?, belongs_on));
+        all_seen.push(Seen::of(target, (&kernel, &links), None).await?);
     }
     // At once: an announcer that is stopped takes a second.
-    let announcers = targets.iter().zip(&all_seen).map(|(target, (places, _))| {
+    let announcers = all_seen.iter().map(|seen| {
+        let places = seen.places();
         announcer::latest(
-            target.vip.address,
-            places.iter().map(|(link, _)| link.index),
+            seen.vip.address,
+            places.into_iter().map(|(link, _)| link.index),
         )
     });
     let announcers = join_all(announcers).await;
     let mut looked = Vec::new();
-    for ((target, (places, belongs_on)), announcer) in targets.iter().zip(all_seen).zip(announcers)
-    {
-        let mut row = Status::new(target, &places, &config.sentinel, announcer);
+    for ((target, seen), announcer) in targets.iter().zip(&all_seen).zip(announcers) {
+        let mut row = Status::new(target, &seen.places(), &config.sentinel, announcer);
         let truth = truths.get(target.name);
         if let Some(truth) = truth {
             row.add_truth(truth);
         }
-        looked.push(Looked::new(row, places, belongs_on, truth));
+        looked.push(Looked::new(row, seen, truth));
     }
     // Linux answers for its addresses on every interface (arp_ignore 0): no rival.
-    let links = netlink.links().await?;
     let own = links.iter().filter_map(|link| link.mac).collect();
-    Ok((looked, own))
-}
-
-/// Returns the interfaces that have the VIP, with the prefix length of each; else the one that
-/// it belongs on, without.
-async fn places(
-    netlink: &Netlink,
-    vip: &Vip,
-    seen: &Candidates<'_>,
-) -> Result<Vec<(Link, Option<Binding>)>, Fault> {
-    let mut places = Vec::new();
-    for binding in &seen.bound {
-        if let Some(link) = netlink.link(binding.ifindex).await? {
-            places.push((link, Some(*binding)));
-        }
-    }
-    if let ([], Ok((ifindex, _))) = (places.as_slice(), choose_interface(vip, seen, None)) {
-        places.extend(netlink.link(ifindex).await?.map(|link| (link, None)));
-    }
-    Ok(places)
+    Ok((looked, own, alone::masters(&truths)))
 }

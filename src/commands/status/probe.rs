@@ -1,7 +1,6 @@
 //! Asks the network about the VIPs, and judges what is known of each then.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use pnet_base::MacAddr;
 
@@ -9,13 +8,9 @@ use super::row::Status;
 use super::truth::Truth;
 use crate::exit::Fault;
 use crate::frames::{Question, claimants};
+use crate::gather::vips::{PROBE, Seen, question};
 use crate::judgement::{Known, problems};
 use crate::link::Link;
-use crate::vip::Binding;
-
-/// How long others may take to answer the probe. A neighbour answers in well under a
-/// millisecond, a sleeping or busy neighbour in some hundred.
-const PROBE: Duration = Duration::from_millis(500);
 
 /// A row, and what its problem is judged by.
 pub(super) struct Looked {
@@ -23,7 +18,8 @@ pub(super) struct Looked {
     /// Where the VIP's holder can be asked for.
     link: Option<Link>,
     belongs_on: Result<u32, Fault>,
-    bound: Vec<Link>,
+    /// The number and the name of each interface that has it.
+    bound: Vec<(u32, String)>,
     /// Whether the VIP belongs here, if that is known.
     master_is_here: Option<bool>,
     /// Why `sync` could decide nothing.
@@ -40,14 +36,12 @@ type Claims = Vec<(u32, IpAddr, Result<Vec<MacAddr>, Fault>)>;
 pub(super) async fn probe(mut looked: Vec<Looked>, own: &[MacAddr]) -> Vec<Status> {
     let mut questions: Vec<Question> = Vec::new();
     for one in &looked {
-        let with_neighbours = |link: &&Link| link.mac.is_some() && link.carrier;
-        let Some(link) = one.link.as_ref().filter(with_neighbours) else {
-            continue;
-        };
-        for &vip in [&one.row.vip].into_iter().chain(&one.master_at) {
-            let is_it = |asked: &Question| (asked.vip, asked.link.index) == (vip, link.index);
-            if !questions.iter().any(is_it) {
-                questions.push(Question { vip, link });
+        let Some(link) = &one.link else { continue };
+        let addresses = [&one.row.vip].into_iter().chain(&one.master_at);
+        for question in addresses.filter_map(|address| question(*address, link)) {
+            let key = |of: &Question| (of.vip, of.link.index);
+            if !questions.iter().any(|asked| key(asked) == key(&question)) {
+                questions.push(question);
             }
         }
     }
@@ -64,21 +58,20 @@ pub(super) async fn probe(mut looked: Vec<Looked>, own: &[MacAddr]) -> Vec<Statu
 
 impl Looked {
     /// Returns what is known of a VIP before the network is asked.
-    pub(super) fn new(
-        row: Status,
-        places: Vec<(Link, Option<Binding>)>,
-        belongs_on: Result<u32, Fault>,
-        truth: Option<&Truth>,
-    ) -> Looked {
+    pub(super) fn new(row: Status, seen: &Seen<'_>, truth: Option<&Truth>) -> Looked {
         let master_is_here = truth.and_then(Truth::is_here).or(row.redis_master_is_here);
         let is_elsewhere = master_is_here == Some(false) && row.redis_master_is_here == Some(false);
         let master_at = truth.filter(|_| is_elsewhere);
-        let bound = places.iter().filter(|(_, binding)| binding.is_some());
+        let place = seen.places().into_iter().next();
+        let bound = seen.bound_on().into_iter();
+        let belongs_on = seen.belongs_on.as_ref();
         Looked {
             row,
-            link: places.first().map(|(link, _)| link.clone()),
-            belongs_on,
-            bound: bound.map(|(link, _)| link.clone()).collect(),
+            link: place.map(|(link, _)| link.clone()),
+            belongs_on: belongs_on.map(|link| link.index).map_err(Clone::clone),
+            bound: bound
+                .map(|(index, name)| (index, name.to_owned()))
+                .collect(),
             master_is_here,
             undecided: truth.and_then(Truth::undecided).cloned(),
             master_at: master_at
@@ -122,7 +115,7 @@ impl Looked {
         let names = self.bound.iter();
         let known = Known {
             belongs_on: self.belongs_on.as_ref().copied(),
-            bound: names.map(|link| (link.index, link.name.as_str())).collect(),
+            bound: names.map(|(index, name)| (*index, name.as_str())).collect(),
             master_is_here: self.master_is_here,
             redis_is_here: None,
             claimed_by: claimed_by.as_deref(),

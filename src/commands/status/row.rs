@@ -82,7 +82,7 @@ impl Status {
     /// Returns what the kernel and the announcer's record say of a VIP.
     pub(super) fn new(
         target: &Target<'_>,
-        places: &[(Link, Option<Binding>)],
+        places: &[(&Link, Option<Binding>)],
         sentinel: &Sentinel,
         announcer: Option<Known>,
     ) -> Status {

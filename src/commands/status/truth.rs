@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 
 use crate::config::{Config, Target};
-use crate::evidence::Site;
+use crate::evidence::{Site, Standby};
 use crate::exit::Fault;
 use crate::gather::remembered::Memory;
 use crate::gather::{self, Patience, Poll};
@@ -24,6 +24,8 @@ pub(super) struct Truth {
     pub(super) said: Result<Option<Site>, Fault>,
     /// The master that a majority of the others names where this host's Sentinel says nothing.
     pub(super) named: Option<Site>,
+    /// The replicas, as far as they could be failed over to, if that was told.
+    pub(super) standbys: Option<Vec<Standby>>,
     /// What `sync` would act on.
     verdict: Result<Verdict, Fault>,
     /// The addresses of the master's host, as far as they are known.
@@ -74,8 +76,10 @@ async fn of_master(
     poll: Result<Poll, Fault>,
     kernel: &Snapshot<'_>,
 ) -> Truth {
+    let mut standbys = None;
     let evidence = match poll {
         Ok(poll) => {
+            standbys = poll.standbys().map(<[Standby]>::to_vec);
             let lines = Lines::default();
             let said = gather::master_of(config, &lines, name);
             gather::of_poll(config, name, &poll, Duration::ZERO, said, (&lines, kernel)).await
@@ -98,6 +102,7 @@ async fn of_master(
                     ))),
                 },
                 named: named.cloned(),
+                standbys,
                 addresses: known.map(|site| site.addresses.clone()).unwrap_or_default(),
                 verdict: Ok(verdict(&evidence)),
             }
@@ -106,6 +111,7 @@ async fn of_master(
         Err(fault) => Truth {
             said: gather::master_site(config, name, kernel).await,
             named: None,
+            standbys,
             addresses: Vec::new(),
             verdict: Err(fault),
         },

@@ -126,8 +126,9 @@ impl StandIn {
         Ok(!now.bindings(self.job.vip).await?.is_empty())
     }
 
-    /// Returns whether the kernel answers for the VIP although no interface has it, for a moment or by a route of the
-    /// site's own.
+    /// Returns whether the kernel's own route to the VIP still stands although no interface has it, which it does for a
+    /// moment: until then it answers. A route of the site's own (AnyIP) does not count, although the kernel answers by
+    /// that one as well: clients are to be refused all the same.
     async fn has_route(&self) -> Result<bool, Fault> {
         let route = self.netlink.route(self.job.vip).await?;
         Ok(matches!(route, Route::Local(_)))

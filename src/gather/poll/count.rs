@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::others::is_same;
 use crate::config::Config;
-use crate::evidence::{Ballot, Evidence, Site, Vote};
+use crate::evidence::{Ballot, Evidence, Site, Standby, Vote};
 use crate::exit::Fault;
 use crate::failover::Endpoint;
 use crate::gather::remembered::{Known, Listed, Memory};
@@ -38,7 +38,10 @@ pub struct Poll {
     vouched_for: Vec<Endpoint>,
     /// The other Sentinels, in the order of their votes.
     sentinels: Vec<Instance>,
+    /// The replicas, as far as they could be failed over to; `None` where that was not told.
+    standbys: Option<Vec<Standby>>,
     down_after: Option<Duration>,
+    soonest_down: Option<Duration>,
     failover_timeout: Option<Duration>,
     /// Whether a Sentinel fails over.
     fails_over: bool,
@@ -153,7 +156,10 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
             .iter()
             .map(|other| other.listed_as[0].clone())
             .collect(),
+        standbys: told.iter().find_map(|view| view.standbys.clone()),
         down_after: told.iter().filter_map(|view| view.down_after).max(),
+        // Each decides by its own: `SENTINEL SET` changes one at a time.
+        soonest_down: answering.iter().filter_map(|view| view.down_after).min(),
         failover_timeout: told.iter().filter_map(|view| view.failover_timeout).max(),
         fails_over: answering
             .iter()
@@ -280,6 +286,11 @@ impl Poll {
         self.down_after
     }
 
+    /// Returns after how long the most impatient Sentinel takes a silent master for down.
+    pub fn soonest_down(&self) -> Option<Duration> {
+        self.soonest_down
+    }
+
     /// Returns how long a leader tries.
     pub fn failover_timeout(&self) -> Option<Duration> {
         self.failover_timeout
@@ -288,6 +299,11 @@ impl Poll {
     /// Returns how each Sentinel is asked, the local one first.
     pub fn ways(&self) -> &[Server] {
         &self.ways
+    }
+
+    /// Returns the replicas, as far as they could be failed over to, if that was told.
+    pub fn standbys(&self) -> Option<&[Standby]> {
+        self.standbys.as_deref()
     }
 
     /// Returns whether a Sentinel says that it fails over.

@@ -90,7 +90,7 @@ pub async fn poll(
         None => config.sentinel.address.to_string(),
     };
     let has_password = config.sentinel.password.is_some();
-    let has_certificate = config.tls.as_ref().is_some_and(|tls| tls.client.is_some());
+    let has_certificate = config.has_client_certificate();
     let count = |(name, own): (&&str, Result<Own, Fault>)| {
         let asked = of_one(&others, name, (has_password, has_certificate));
         let ways = others

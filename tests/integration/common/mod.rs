@@ -331,11 +331,12 @@ impl Host<'_> {
         self.vipswitch(words.split(' ')).success()
     }
 
-    /// Returns the objects of `vipswitch status --json`.
+    /// Returns the objects of `vipswitch status --json` that are about a VIP.
     pub fn status(&self) -> Vec<Value> {
         let text = self.ok("status --json");
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
+        let objects = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        objects
+            .filter(|object: &Value| object["vip"].is_string())
             .collect()
     }
 

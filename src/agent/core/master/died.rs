@@ -13,7 +13,7 @@ use crate::verdict::{Verdict, Why};
 impl Master {
     /// Notes what a Redis of this host said. Returns its death, if that is news.
     pub(super) fn note_life(&mut self, at: SocketAddr, own: &Own, now: Time) -> Option<Died> {
-        if let Some(alive) = Alive::of(at, own) {
+        if let Some(alive) = Alive::of(at, own, now) {
             let before = self.alive.take();
             let died = before.and_then(|before| before.replaced_by(&alive, now));
             self.alive = Some(alive);
@@ -44,7 +44,7 @@ impl Master {
             winner,
             dead,
             is_promoting: self.promotion.is_some(),
-            down_after: self.down_after(),
+            down_after: self.soonest_down(),
             ago: now.saturating_sub(died.since),
             near: died.near.len(),
             is_quiet: now < self.quiet_until,

@@ -35,10 +35,12 @@ impl Master {
         now: Time,
         actions: &mut Vec<Action>,
     ) {
-        if let Some(known) = self.promotion.as_mut().filter(|known| known.to == to) {
-            known.by.insert(by);
+        let is_same = |known: &&Promoting| known.to == to;
+        let known = self.promotion.as_ref().filter(is_same);
+        if known.is_some_and(|known| known.by.contains(&by)) {
             return;
         }
+        let is_again = known.is_some();
         let asked = self.asked();
         let winner = asked.ballot.as_ref().and_then(Ballot::winner);
         if winner.is_some_and(|winner| winner.is_same(&site(&to, &asked.known_redis))) {
@@ -47,11 +49,13 @@ impl Master {
         }
         let has_to_release =
             Stands::of(&self.verdict) == Some(Stands::Elsewhere) && !self.is_settled();
-        if !has_to_release {
-            self.unpause(None, now, actions);
-        }
-        if let Some(hand_over) = &mut self.hand_over {
-            hand_over.heir = None;
+        if !is_again {
+            if !has_to_release {
+                self.unpause(None, now, actions);
+            }
+            if let Some(hand_over) = &mut self.hand_over {
+                hand_over.heir = None;
+            }
         }
         // Sentinel calls after its events: a call about another Redis is about an earlier failover.
         let chosen = site(&to, &self.asked().known_redis);
@@ -59,7 +63,9 @@ impl Master {
         self.call = self.call.take().filter(is_about_it);
         let lasts = self.facts.as_ref().and_then(|facts| facts.failover_timeout);
         let begun = self.timeline.take();
-        let begun = begun.filter(|it| self.death.is_some() && it.ended.is_empty());
+        let has_come = |it: &Timeline| it.released.is_some() || self.is_pausing();
+        let is_part = |it: &Timeline| self.death.is_some() || is_again && has_come(it);
+        let begun = begun.filter(|it| is_part(it) && it.ended.is_empty());
         self.timeline = Some(Timeline {
             to: to.to_string(),
             event: Some(now),
@@ -68,7 +74,11 @@ impl Master {
         self.note_failover(now);
         self.overdue = None;
         self.asked_before = None;
-        self.promotion = Some(Promoting::new(to, by, &self.asked(), now, lasts));
+        let before = self.promotion.take().filter(|_| is_again);
+        let next = Promoting::new(to, by, &self.asked(), now, lasts);
+        // Its leader may have been killed: then this is another failover to the same one, and all is done again. What that
+        // said last holds until it is asked.
+        self.promotion = Some(next.after(before));
         self.is_begun = false;
     }
 
@@ -168,8 +178,13 @@ impl Master {
             .take_if(|it| it.stage == Stage::Lapsed && !may_come);
     }
 
+    /// Returns whether writes wait, as far as is known.
+    fn is_pausing(&self) -> bool {
+        self.hand_over.as_ref().is_some_and(|it| it.is_in_force)
+    }
+
     fn note_unpaused(&mut self, now: Time) {
-        let was_in_force = self.hand_over.as_ref().is_some_and(|it| it.is_in_force);
+        let was_in_force = self.is_pausing();
         self.count_pause(now);
         if let (true, Some(timeline)) = (was_in_force, &mut self.timeline) {
             timeline.unpaused.get_or_insert(now);
@@ -301,7 +316,7 @@ impl Master {
 
     pub(super) fn pause(&mut self, at: SocketAddr, now: Time, actions: &mut Vec<Action>) {
         self.count_pause(now);
-        let Some(longest) = self.unproven.allows(longest(self.down_after()), now) else {
+        let Some(longest) = self.unproven.allows(longest(self.soonest_down()), now) else {
             let text = "writes are not paused again, as they have waited of late for failovers that nobody has \
                         confirmed, so that some may be lost";
             actions.push(Action::Log(self.name.clone(), false, text.to_owned()));
@@ -377,7 +392,7 @@ impl Master {
         let is_due = matches!(self.verdict, Verdict::Elsewhere(Why::CutOff))
             && self.stands == Some(Stands::Here)
             && self.hand_over.is_none()
-            && (self.unproven.allows(longest(self.down_after()), now)).is_some();
+            && (self.unproven.allows(longest(self.soonest_down()), now)).is_some();
         let mut masters = known.own_redis.iter();
         if is_due && let Some(master) = masters.find(|own| own.role == Ok(Role::Master)) {
             self.pause(master.at, now, actions);

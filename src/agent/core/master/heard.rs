@@ -28,6 +28,10 @@ impl Master {
         let text = "this agent was stopped for a while, and has not asked since";
         self.unasked = Some(Fault::passing(text));
         self.own.clear();
+        if let Some(alive) = &mut self.alive {
+            alive.was_late();
+        }
+        self.died = None;
         // Another Redis that has said that it is the master keeps the VIP away from here, as it does without a stop.
         let says_master = |it: &Promoting| it.role == Some(Role::Master);
         self.promotion = self.promotion.take().filter(says_master);
@@ -64,11 +68,11 @@ impl Master {
         self.own.retain(|at, _| known.contains(at));
         // The lengths are kept where they were not told this time.
         let before = self.facts.take();
-        let before = before.map(|before| (before.down_after, before.failover_timeout));
-        let (down_after, failover_timeout) = before.unwrap_or_default();
+        let before = before.unwrap_or_default();
         self.facts = Some(Facts {
-            down_after: facts.down_after.or(down_after),
-            failover_timeout: facts.failover_timeout.or(failover_timeout),
+            down_after: facts.down_after.or(before.down_after),
+            soonest_down: facts.soonest_down.or(before.soonest_down),
+            failover_timeout: facts.failover_timeout.or(before.failover_timeout),
             ..facts
         });
     }

@@ -275,6 +275,11 @@ impl Master {
         self.facts.as_ref()?.down_after
     }
 
+    /// Returns after how long the most impatient Sentinel takes a silent master for down.
+    fn soonest_down(&self) -> Option<Duration> {
+        self.facts.as_ref()?.soonest_down
+    }
+
     /// Returns an order against the truth that still holds, and the newest failover when it was given.
     pub fn forced(&self) -> Option<(Order, u64)> {
         self.forced

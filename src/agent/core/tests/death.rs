@@ -131,7 +131,7 @@ fn there_is_another_round_of_votes_only_when_nothing_has_come_of_the_first() {
     let mut agent = asked();
     let woken = |agent: &mut Agent, later| elects(&waits(agent, later));
     let mut slow = facts([HERE; 3], Role::Master);
-    slow.down_after = Some(ms(30_000));
+    slow.soonest_down = Some(ms(30_000));
     agent.polled(10, slow);
     agent.on(10, silent(true));
     assert!(!woken(&mut agent, 4_000));
@@ -283,7 +283,7 @@ fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
     );
     let with_down_after = |time: u64| {
         Box::new(Facts {
-            down_after: Some(ms(time)),
+            soonest_down: Some(ms(time)),
             ..*facts([HERE; 3], Role::Master)
         })
     };
@@ -305,6 +305,31 @@ fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
     };
     assert!(!dies(&maintenance(1000)), "it is meant");
     assert!(dies(&maintenance(10)), "it is meant no more");
+}
+
+#[test]
+fn a_redis_that_came_back_while_the_agent_was_stopped_has_not_died_a_moment_ago() {
+    let of = |run_id: &str| Own {
+        run_id: Some(run_id.into()),
+        ..with_replicas(0, 0)
+    };
+    let elects_after = |stopped: u64, now: Event| {
+        let mut agent = master();
+        let actions = agent.on(100, Event::OwnRedis(M.into(), at(), of("a")));
+        assert!(!elects(&actions));
+        let mut actions = agent.on(stopped, Event::Woke);
+        actions.extend(agent.polled(1, facts([HERE; 3], Role::Master)));
+        actions.extend(agent.on(1, now));
+        actions.extend(agent.polled(10, facts([HERE; 3], Role::Master)));
+        elects(&actions)
+    };
+    let back = |id: &str| Event::OwnRedis(M.into(), at(), of(id));
+    assert!(elects_after(100, back("b")), "it was not stopped");
+    assert!(!elects_after(10_000, back("b")));
+    assert!(!elects_after(2_500, back("b")));
+    // One that is dead still may have died at any moment since.
+    assert!(elects_after(2_500, silent(true)));
+    assert!(!elects_after(3_500, silent(true)));
 }
 
 #[test]

@@ -219,6 +219,53 @@ fn writes_are_paused_again_soon_after_a_failover_of_which_nothing_came() {
 }
 
 #[test]
+fn another_leader_that_promotes_the_same_one_begins_another_failover() {
+    let has_begun = |actions: &[Action]| {
+        let is_pause = |it: &Action| matches!(it, Action::Pause(..));
+        let is_ask = |it: &Action| matches!(it, Action::AskChosen(..));
+        actions.iter().any(is_pause) && actions.iter().any(is_ask)
+    };
+    let by = |leader: &str| Event::Promotes(M.into(), endpoint(AWAY), leader.into());
+    let passes = |agent: &mut Agent, seconds: u64| {
+        for _ in 0..seconds {
+            agent.on(1_000, Event::Woke);
+        }
+    };
+    // The first leader was killed.
+    for after in [3, 20, 50] {
+        let mut agent = Agent::standing(true);
+        assert!(has_begun(&agent.on(100, by("10.0.0.2:26379"))));
+        agent.on(1, Event::Paused(M.into(), Ok(())));
+        assert!(
+            !has_begun(&agent.on(50, by("10.0.0.2:26379"))),
+            "its next event"
+        );
+        passes(&mut agent, after);
+        let actions = agent.on(100, by("10.0.0.3:26379"));
+        assert!(has_begun(&actions), "{actions:?}");
+        let began = agent.now;
+        let timeline = agent.master().timeline.as_ref().unwrap();
+        assert_eq!((timeline.began, timeline.paused), (began, None));
+        // Its time counts from its own event.
+        passes(&mut agent, 59);
+        assert!(agent.master().is_promoting());
+        passes(&mut agent, 1);
+        assert!(!agent.master().is_promoting());
+    }
+    // It said that it is the master: nothing is taken back until it says otherwise.
+    let mut agent = Agent::standing(true);
+    agent.on(100, by("10.0.0.2:26379"));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, Some(990));
+    agent.on(50, said(Role::Master));
+    agent.settles(2);
+    agent.on(1, Event::Unpaused(M.into()));
+    let actions = agent.on(10, by("10.0.0.3:26379"));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert!(agent.on(10, said(Role::Replica)).contains(&settle()));
+}
+
+#[test]
 fn the_next_pause_waits_until_the_last_one_has_ended() {
     let is_pause = |action: &Action| matches!(action, Action::Pause(..));
     let mut agent = Agent::standing(true);
