@@ -67,53 +67,7 @@ fn an_order_about_all_masters_is_done_where_a_sentinel_hangs() {
     let one = site.host("server1");
     one.ip("addr del 192.168.57.7/32 dev eth1");
     one.ok("sync");
-    one.ok("announce --all");
+    one.ok("announce");
     assert!(one.has("192.168.57.7/32@eth1"));
     site.go_on(&pid);
-}
-
-#[test]
-fn cost() {
-    let names = std::env::var("MANY").unwrap().parse().unwrap();
-    let site = known_by(names);
-    let pid = site.agent_pid("server1");
-    let ticks = || -> u64 {
-        let text = site
-            .host("server1")
-            .run("cat", [&format!("/proc/{pid}/stat")]);
-        let rest: Vec<&str> = text
-            .rsplit(')')
-            .next()
-            .unwrap()
-            .split_whitespace()
-            .collect();
-        rest[11].parse::<u64>().unwrap() + rest[12].parse::<u64>().unwrap()
-    };
-    site.seconds_pass("server1", 5.0);
-    let before = (
-        std::time::Instant::now(),
-        ticks(),
-        connections(&site, "server1"),
-    );
-    site.seconds_pass("server1", 20.0);
-    let took = before.0.elapsed().as_secs_f64();
-    let cpu = (ticks() - before.1) as f64 / 100.0;
-    let rss = site
-        .host("server1")
-        .run("grep", ["VmRSS", &format!("/proc/{pid}/status")]);
-    eprintln!(
-        "COST {names} masters: {cpu:.2} s CPU in {took:.1} s = {:.2} %; {} connections to server1's Sentinel, {rss}",
-        100.0 * cpu / took,
-        connections(&site, "server1") - before.2
-    );
-    let stopped = site.sentinel_pid("server3");
-    site.signal(&stopped, "STOP");
-    site.seconds_pass("server1", 3.0);
-    let at = std::time::Instant::now();
-    site.host("server1").ok("sync");
-    eprintln!(
-        "COST sync with a Sentinel that hangs: {:.2} s",
-        at.elapsed().as_secs_f64()
-    );
-    site.go_on(&stopped);
 }
