@@ -46,16 +46,17 @@ impl World {
             ways: &ways,
             terms: Terms {
                 needed,
-                leaving: dead.addresses.clone(),
+                leaving: election::leaving(&dead, &ways, &self.config, &self.netlink).await,
                 is_here: true,
                 near: Some(near),
                 ahead: Some(AHEAD),
                 over,
+                taken: self.taken.get(),
             },
             step: QUICK,
         };
         let began = self.now();
-        let asked = election::hold(&request, &self.lines, async |_: Progress| {}).await;
+        let asked = election::hold(&request, &self.lines, async |_: Progress| Ok(())).await;
         let asked = match asked {
             Ok(plan) => {
                 let who = ways[plan.asked].endpoint.to_string();
@@ -73,6 +74,7 @@ impl World {
             }
         };
         let (asked, epoch) = asked;
+        self.taken.set(self.taken.get().max(epoch));
         self.tell(Event::Elected(name, asked, epoch)).await;
     }
 

@@ -225,6 +225,7 @@ fn own(seen: Seen<()>, at: SocketAddr, name: &str) -> Own {
                 at: shown(&replica.host, replica.port),
                 lag: replica.lag_seconds,
                 behind: state.offset.saturating_sub(replica.offset),
+                online: replica.has_data(),
             });
             Own {
                 acknowledged: match (lags.min(), state.replicas.is_empty()) {

@@ -12,6 +12,7 @@ use super::core::Event;
 use super::journal::say_of;
 use super::redis::Watch;
 use super::world::World;
+use crate::election::names::{self, Addresses};
 use crate::evidence::Role;
 use crate::exit::Kind;
 use crate::failover::Endpoint;
@@ -25,6 +26,9 @@ const CLOSELY: Duration = Duration::from_secs(15);
 /// How long a replica that may not be asked counts as promoted after it has left: a majority names it within a
 /// second or two.
 const UNASKED: Duration = Duration::from_secs(3);
+
+/// How long a name server may take to tell where a replica is.
+const LOOK_UP: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether it still follows.
 const LOOK: Duration = Duration::from_millis(10);
@@ -133,6 +137,8 @@ impl World {
     /// have died as well; then the VIP comes back as soon as a majority says so. Returns whether it came to that.
     async fn has_left(&self, name: &str, to: &Endpoint, until: Instant) -> bool {
         let at = to.to_string();
+        // The Redis of this host may know it by another name than the Sentinels.
+        let mut addresses = Addresses::of(std::iter::once(&at), LOOK_UP).await;
         let mut followed = false;
         while Instant::now() < until {
             for (key, watched) in self.watched.borrow().iter() {
@@ -140,13 +146,16 @@ impl World {
                     watched.expect();
                 }
             }
-            let follows = {
+            let replicas: Vec<String> = {
                 let core = self.core.borrow();
                 let master = core.master(name).into_iter();
                 let own = master.flat_map(|master| master.own.values());
-                own.flat_map(|own| &own.replicas)
-                    .any(|replica| replica.at == at)
+                let replicas = own.flat_map(|own| &own.replicas);
+                replicas.map(|replica| replica.at.clone()).collect()
             };
+            let named = replicas.iter().filter_map(|at| names::read(at));
+            addresses.learn(named, LOOK_UP).await;
+            let follows = replicas.iter().any(|one| addresses.are_same(one, &at));
             if followed && !follows {
                 return true;
             }

@@ -113,6 +113,9 @@ pub struct Replica {
     pub lag: Option<u64>,
     /// How many bytes it is behind.
     pub behind: u64,
+    /// Whether it has the master's data and takes what comes: not while a full synchronization goes on.
+    #[serde(default)]
+    pub online: bool,
 }
 
 /// A Sentinel's word.

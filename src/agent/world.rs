@@ -92,6 +92,8 @@ pub(super) struct World {
     pub(super) ways: RefCell<BTreeMap<String, Vec<Server>>>,
     /// One election at a time: the Sentinels have one epoch for all masters.
     pub(super) elections: Semaphore,
+    /// Up to which epoch they have voted in those elections.
+    pub(super) taken: Cell<u64>,
     /// The releases that all else waits for.
     pub(super) urgent: Rc<Urgent>,
     /// Who refuses clients in place of a dead Redis, by the master's name.
@@ -172,6 +174,7 @@ impl World {
             asks: RefCell::default(),
             ways: RefCell::default(),
             elections: Semaphore::new(1),
+            taken: Cell::new(0),
             urgent: Rc::default(),
             refusing: RefCell::default(),
             has_refused_to_follow: RefCell::default(),

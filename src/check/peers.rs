@@ -8,7 +8,7 @@ use super::{Known, NOT_ROOT};
 use crate::evidence::Site;
 use crate::gather::told::at;
 use crate::gather::{Tried, remembered, try_others};
-use crate::redis::NoAnswer;
+use crate::redis::{NoAnswer, SENTINEL_RIGHTS};
 use crate::report::finding::{Findings, Verdict, unknown, warning};
 
 /// Asks every other Sentinel as `sync` and the agent ask it, about the first master that it is listed for. Where
@@ -67,7 +67,7 @@ fn answer(other: &Tried, others: &[Tried], known: &Known) -> Verdict {
         ),
         (NoAnswer::NotAllowed(_), true) => warning(
             format!("the user of the configuration may not ask this Sentinel: {no}"),
-            "It needs +sentinel|get-master-addr-by-name +sentinel|master +sentinel|sentinels there, too.",
+            format!("It needs there, too: {SENTINEL_RIGHTS}"),
         ),
         _ => None,
     }

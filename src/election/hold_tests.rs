@@ -21,6 +21,19 @@ struct Sentinels {
     votes: [Vote; 3],
     /// How often a failover was asked for.
     asked: usize,
+    /// How often a vote was asked for.
+    voted: usize,
+    /// Which question ends the connection before its answer.
+    ends: Option<Ends>,
+    /// What the user may not do.
+    denied: &'static str,
+}
+
+/// A question that is carried out, and not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    Vote,
+    Request,
 }
 
 type Shared = Arc<Mutex<Sentinels>>;
@@ -36,8 +49,21 @@ fn list(parts: &[&str]) -> String {
     format!("*{}\r\n{parts}", parts.matches("\r\n").count() / 2)
 }
 
-/// Answers one question.
-fn answer(words: &[String], place: usize, all: &Shared) -> String {
+/// Answers one question, if the connection does not end.
+fn answer(words: &[String], place: usize, all: &Shared) -> Option<String> {
+    let said = answer_to(words, place, all);
+    let all = all.lock().unwrap();
+    let is_denied = words.iter().any(|word| word == all.denied);
+    let ends = match words[1].as_str() {
+        "FAILOVER" => all.ends == Some(Ends::Request),
+        "IS-MASTER-DOWN-BY-ADDR" => words[4] != "0" && all.ends == Some(Ends::Vote),
+        _ => false,
+    };
+    let denied = || "-NOPERM this user has no permissions\r\n".to_owned();
+    (!ends).then(|| if is_denied { denied() } else { said })
+}
+
+fn answer_to(words: &[String], place: usize, all: &Shared) -> String {
     let mut all = all.lock().unwrap();
     let down_after = all.down_after.to_string();
     let master = list(&[
@@ -85,6 +111,7 @@ fn answer(words: &[String], place: usize, all: &Shared) -> String {
         ["INFO", _] => bulk("sentinel_tilt:0\r\n"),
         ["SENTINEL", "IS-MASTER-DOWN-BY-ADDR", _, _, epoch, run_id] => {
             let epoch: u64 = epoch.parse().unwrap();
+            all.voted += usize::from(epoch > 0);
             let vote = &mut all.votes[place];
             if epoch > vote.epoch {
                 *vote = Vote::new(run_id, epoch);
@@ -106,7 +133,9 @@ async fn serve(mut stream: TcpStream, place: usize, all: Shared) {
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
         heard += str::from_utf8(&buffer[..read]).unwrap();
         while let Some((words, rest)) = question(&heard) {
-            let said = answer(&words, place, &all);
+            let Some(said) = answer(&words, place, &all) else {
+                return;
+            };
             heard = rest;
             let _ = stream.write_all(said.as_bytes()).await;
         }
@@ -133,6 +162,19 @@ fn question(heard: &str) -> Option<(Vec<String>, String)> {
     Some((words.collect(), heard[used..].to_owned()))
 }
 
+/// Three Sentinels that are well.
+fn well() -> Sentinels {
+    Sentinels {
+        flags: "master",
+        down_after: 60_000,
+        votes: [(); 3].map(|()| Vote::new("bb", 4)),
+        asked: 0,
+        voted: 0,
+        ends: None,
+        denied: "",
+    }
+}
+
 /// Holds an election in which this happens after the votes, which takes longer than they are new. Returns what came of
 /// it, and how often a failover was asked for.
 async fn held(
@@ -140,12 +182,26 @@ async fn held(
     ahead: Option<Duration>,
     happens: impl Fn(&mut Sentinels),
 ) -> (Result<Plan, Refusal>, usize) {
-    let all = Arc::new(Mutex::new(Sentinels {
-        flags: "master",
+    let sentinels = Sentinels {
         down_after,
-        votes: [(); 3].map(|()| Vote::new("bb", 4)),
-        asked: 0,
-    }));
+        ..well()
+    };
+    let later = async |all: &Shared| {
+        sleep(STEP + Duration::from_millis(100)).await;
+        happens(&mut all.lock().unwrap());
+        Ok(())
+    };
+    let (came, all) = elect(sentinels, ahead, later).await;
+    (came, all.asked)
+}
+
+/// Holds an election among these, and does this after the votes. Returns what came of it, and of them.
+async fn elect(
+    sentinels: Sentinels,
+    ahead: Option<Duration>,
+    then: impl AsyncFn(&Shared) -> GoOn,
+) -> (Result<Plan, Refusal>, Sentinels) {
+    let all = Arc::new(Mutex::new(sentinels));
     let mut ways = Vec::new();
     for place in 0..3 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -178,19 +234,64 @@ async fn held(
             near: None,
             ahead,
             over: 0,
+            taken: 0,
         },
         step: STEP,
     };
     let lines = Lines::keeping();
-    let came = hold(&request, &lines, async |progress| {
-        if let Progress::Elected(_) = progress {
-            sleep(STEP + Duration::from_millis(100)).await;
-            happens(&mut all.lock().unwrap());
-        }
+    let came = hold(&request, &lines, async |progress| match progress {
+        Progress::Elected(_) => then(&all).await,
+        Progress::Begun => Ok(()),
     });
     let came = came.await.map_err(|failed| failed.why);
-    let asked = all.lock().unwrap().asked;
-    (came, asked)
+    let mut all = all.lock().unwrap();
+    (came, std::mem::replace(&mut *all, well()))
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_request_whose_answer_is_lost_is_not_sent_again() {
+    let sentinels = Sentinels {
+        ends: Some(Ends::Request),
+        ..well()
+    };
+    let (came, all) = elect(sentinels, None, async |_| Ok(())).await;
+    assert!(matches!(came, Err(Refusal::Silent(_))), "{came:?}");
+    assert_eq!(all.asked, 1);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_voter_whose_answer_is_lost_is_not_asked_again_in_that_epoch() {
+    let sentinels = Sentinels {
+        ends: Some(Ends::Vote),
+        ..well()
+    };
+    let (came, all) = elect(sentinels, None, async |_| Ok(())).await;
+    assert!(matches!(came, Err(Refusal::Lost(..))), "{came:?}");
+    // Each of the three in each epoch that is tried.
+    assert_eq!((all.asked, all.voted), (0, 3 * ABOVE.len()));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn one_who_does_not_want_it_any_more_asks_for_nothing() {
+    let no = async |_: &Shared| Err("it lacks too much".to_owned());
+    let (came, all) = elect(well(), None, no).await;
+    assert_eq!(came, Err(Refusal::Unwanted("it lacks too much".into())));
+    assert_eq!(all.asked, 0);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_right_that_is_missing_is_named() {
+    for (denied, right) in [
+        ("IS-MASTER-DOWN-BY-ADDR", "+sentinel|is-master-down-by-addr"),
+        ("SLAVES", "+sentinel|slaves"),
+        ("INFO", "+info"),
+        ("FAILOVER", "NOPERM"),
+    ] {
+        let sentinels = Sentinels { denied, ..well() };
+        let (came, _) = elect(sentinels, None, async |_| Ok(())).await;
+        let no = came.unwrap_err().to_string();
+        assert!(no.contains(right), "{no}");
+    }
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -1,5 +1,6 @@
 //! What a Sentinel says of a master before a failover is asked for, and how it answers a request for its vote.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -105,8 +106,56 @@ pub struct Voted {
     pub config_epoch: u64,
 }
 
-/// How many questions a look has.
-const QUESTIONS: usize = 8;
+/// What all Sentinels said.
+#[derive(Clone, Debug, Default)]
+pub struct Looked {
+    /// What each said; `None` where it did not answer in time, or not all that is needed.
+    pub looks: Vec<Option<Look>>,
+    /// The Sentinels that do not let this user ask, and the right that it lacks there.
+    pub withheld: Vec<(String, &'static str)>,
+}
+
+impl Looked {
+    /// Adds what a Sentinel said, `None` where it did not answer.
+    pub fn add(&mut self, who: String, said: Option<Result<Look, Unread>>) {
+        if let Some(Err(Unread::Withheld(right))) = said {
+            self.withheld.push((who, right));
+        }
+        self.looks.push(said.and_then(Result::ok));
+    }
+
+    /// Returns every replica, as the Sentinels call it.
+    pub fn replicas(&self) -> Vec<String> {
+        let looks = self.looks.iter().flatten();
+        let all = looks.flat_map(|look| look.replicas.iter().map(|one| one.at.clone()));
+        let all: BTreeSet<String> = all.collect();
+        all.into_iter().collect()
+    }
+}
+
+/// Why an answer tells too little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// The user lacks this right, as an ACL names it.
+    Withheld(&'static str),
+    /// It is not what a Sentinel that monitors the master answers.
+    Other,
+}
+
+/// The right that each of the questions of a look needs.
+const RIGHTS: [&str; 8] = [
+    "+sentinel|get-master-addr-by-name",
+    "+sentinel|master",
+    "+sentinel|slaves",
+    "+sentinel|sentinels",
+    "+sentinel|masters",
+    "+sentinel|myid",
+    "+info",
+    "+sentinel|is-master-down-by-addr",
+];
+
+/// Those of them without which there is no election.
+const NEEDED: [usize; 5] = [0, 1, 2, 3, 7];
 
 /// Returns what a Sentinel is asked, all at once.
 pub fn questions(name: &str, master: &Site) -> Vec<Words> {
@@ -175,15 +224,31 @@ pub fn read_voted(who: String, answers: Vec<Result<Value, NoAnswer>>) -> Option<
     })
 }
 
-/// Reads the answers to [`questions`]; `None` where it does not tell what is needed.
+/// Reads the answers to [`questions`].
+///
+/// # Errors
+///
+/// Why they do not tell what is needed.
 pub fn read(
+    from: (String, Option<IpAddr>),
+    master: &Site,
+    answers: Vec<Result<Value, NoAnswer>>,
+) -> Result<Look, Unread> {
+    if answers.len() < RIGHTS.len() {
+        return Err(Unread::Other);
+    }
+    let is_withheld = |place: &usize| matches!(answers[*place], Err(NoAnswer::NotAllowed(_)));
+    if let Some(place) = NEEDED.into_iter().find(is_withheld) {
+        return Err(Unread::Withheld(RIGHTS[place]));
+    }
+    read_all(from, master, answers).ok_or(Unread::Other)
+}
+
+fn read_all(
     (who, address): (String, Option<IpAddr>),
     master: &Site,
     answers: Vec<Result<Value, NoAnswer>>,
 ) -> Option<Look> {
-    if answers.len() < QUESTIONS {
-        return None;
-    }
     let mut answers = answers.into_iter();
     let mut next = || answers.next().and_then(Result::ok);
     let [named, described, replicas, sentinels] = [(); 4].map(|()| next());

@@ -2,7 +2,9 @@
 //! operator wants it. [`rules`] decides each step from what was answered; this asks. Whom the VIP belongs to is
 //! decided elsewhere, by the same evidence as in any failover.
 
+mod leaving;
 pub mod look;
+pub mod names;
 pub mod rights;
 pub mod rules;
 
@@ -13,7 +15,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout_at};
 
-pub use self::look::{Candidate, Look};
+pub use self::leaving::leaving;
+pub use self::look::{Candidate, Look, Looked};
 use self::look::{election_questions, questions, read, read_voted, to_begin};
 use self::rules::ABOVE;
 pub use self::rules::{Plan, Refusal, Round, Terms};
@@ -61,6 +64,9 @@ pub enum Progress {
     Begun,
 }
 
+/// Whether to go on once a Sentinel is elected, or why it is not to be asked after all.
+pub type GoOn = Result<(), String>;
+
 /// An election that came to nothing, or a request that did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
@@ -70,8 +76,22 @@ pub struct Failed {
     pub epoch: u64,
 }
 
-/// Asks every Sentinel how the master stands. `None` stands for a Sentinel that did not answer in time.
-pub async fn look(request: &Request<'_>, lines: &Lines) -> Vec<Option<Look>> {
+impl Looked {
+    /// Returns which Sentinel is to be asked: see [`rules::plan`].
+    ///
+    /// # Errors
+    ///
+    /// Why Sentinel is to decide alone; where too few answered, the right that is missing, if one is.
+    pub fn plan(&self, terms: &Terms) -> Result<Plan, Refusal> {
+        rules::plan(terms, &self.looks).map_err(|no| match (&no, self.withheld.first()) {
+            (Refusal::TooFew(..), Some((who, right))) => Refusal::Withheld(who.clone(), right),
+            _ => no,
+        })
+    }
+}
+
+/// Asks every Sentinel how the master stands.
+pub async fn look(request: &Request<'_>, lines: &Lines) -> Looked {
     let until = Instant::now() + request.step;
     let questions = questions(request.name, request.master);
     let all = request
@@ -79,14 +99,17 @@ pub async fn look(request: &Request<'_>, lines: &Lines) -> Vec<Option<Look>> {
         .iter()
         .map(|server| Some((server, questions.clone())));
     let answers = ask_all(all, lines, (until, request), None).await;
-    let each = request.ways.iter().zip(answers);
-    each.map(|(server, answers)| read(named(server), request.master, answers?))
-        .collect()
+    let mut looked = Looked::default();
+    for (server, answers) in request.ways.iter().zip(answers) {
+        let read = |answers| read(named(server), request.master, answers);
+        looked.add(server.endpoint.to_string(), answers.map(read));
+    }
+    looked
 }
 
 /// Holds the election, and has the elected Sentinel begin the failover. Returns the plan that was carried out. What is
 /// done about its progress is waited for: the votes hold until another failover, so that the request may come a moment
-/// later.
+/// later, or not at all.
 ///
 /// # Errors
 ///
@@ -94,12 +117,15 @@ pub async fn look(request: &Request<'_>, lines: &Lines) -> Vec<Option<Look>> {
 pub async fn hold(
     request: &Request<'_>,
     lines: &Lines,
-    mut progress: impl AsyncFnMut(Progress),
+    mut progress: impl AsyncFnMut(Progress) -> GoOn,
 ) -> Result<Plan, Failed> {
     let began = Instant::now();
-    let looks = look(request, lines).await;
+    let looked = look(request, lines).await;
+    let terms = with_names(&request.terms, &looked, request.step).await;
+    let request = &Request { terms, ..*request };
     let failed = |epoch: u64| move |why: Refusal| Failed { why, epoch };
-    let mut plan = rules::plan(&request.terms, &looks).map_err(failed(0))?;
+    let mut plan = looked.plan(&request.terms).map_err(failed(0))?;
+    let looks = looked.looks;
     let server = &request.ways[plan.asked];
     let known = plan.epoch;
     let mut first = Err(Refusal::Lost(0, request.terms.needed));
@@ -116,7 +142,8 @@ pub async fn hold(
     let mut voted = Instant::now();
     let second = votes(request, (&plan, Round::Second), &looks, lines).await;
     rules::is_elected(&request.terms, &plan, Round::Second, &second).map_err(failed)?;
-    progress(Progress::Elected(plan.clone())).await;
+    let goes_on = progress(Progress::Elected(plan.clone())).await;
+    goes_on.map_err(|why| failed(Refusal::Unwanted(why)))?;
     // The moment was waited for, or this process was stopped: Sentinel may have decided meanwhile.
     let fresh = FRESH.max(request.step);
     for _ in 0..TRIES {
@@ -135,8 +162,21 @@ pub async fn hold(
         return Err(failed(Refusal::TooLate(who)));
     }
     begin(request, server, lines).await.map_err(failed)?;
-    progress(Progress::Begun).await;
+    // It has begun, whatever is thought of it now.
+    let _ = progress(Progress::Begun).await;
     Ok(plan)
+}
+
+/// Returns the terms with the replicas by the Sentinels' names for them.
+async fn with_names(terms: &Terms, looked: &Looked, within: Duration) -> Terms {
+    let Some(near) = &terms.near else {
+        return terms.clone();
+    };
+    let named = looked.replicas();
+    Terms {
+        near: Some(names::as_named(near, &named, within).await),
+        ..terms.clone()
+    }
 }
 
 async fn votes(
@@ -165,11 +205,12 @@ async fn votes(
         .collect()
 }
 
-/// Asks once, and nobody else whatever comes of it. The answer is waited for longer than a step: it decides nothing any
+/// Asks once, and nobody else whatever comes of it: it may have begun where the connection ends before an answer. The
+/// answer is waited for longer than a step: it decides nothing any
 /// more, and tells what is written to the log.
 async fn begin(request: &Request<'_>, server: &Server, lines: &Lines) -> Result<(), Refusal> {
     let question = [to_begin(request.name)];
-    match redis::ask(server, lines, &question, request.step.max(PATIENT)).await {
+    match redis::ask_once(server, lines, &question, request.step.max(PATIENT)).await {
         Ok(mut answers) => match answers.pop() {
             Some(Ok(_)) => Ok(()),
             Some(Err(no)) => Err(Refusal::Refused(no.to_string())),
@@ -182,7 +223,7 @@ async fn begin(request: &Request<'_>, server: &Server, lines: &Lines) -> Result<
 type Answers = Vec<Result<Value, NoAnswer>>;
 
 /// Asks all at once. Waits for every one until then, and only a moment longer than it takes so many to answer as are
-/// needed, this one among them if there is one: without its own vote none is elected.
+/// needed, this one among them if there is one, for which they vote: without its own vote none is elected.
 async fn ask_all<'a>(
     all: impl Iterator<Item = Option<(&'a Server, Vec<Words>)>>,
     lines: &Lines,
@@ -198,7 +239,12 @@ async fn ask_all<'a>(
         };
         asked.push(async move {
             let within = until.saturating_duration_since(Instant::now());
-            (place, redis::ask(server, lines, &questions, within).await)
+            let said = match this {
+                None => redis::ask(server, lines, &questions, within).await,
+                // A voter that is asked again has voted: whom it had voted for before is lost with the first answer.
+                Some(_) => redis::ask_once(server, lines, &questions, within).await,
+            };
+            (place, said)
         });
     }
     let (mut answered, mut until) = (0, until);

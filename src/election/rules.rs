@@ -13,6 +13,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::look::{Candidate, Look, Vote, Voted};
+use super::names;
+use crate::failover::Host;
 use crate::text::escape;
 
 /// What a replica that is selected must have (`sentinelSelectSlave` in sentinel.c): a PING answered in the last five
@@ -28,17 +30,20 @@ const BUSY: [&str; 3] = ["failover_in_progress", "s_down", "o_down"];
 pub struct Terms {
     /// How many Sentinels must agree: more than half of the members, and no fewer than the quorum.
     pub needed: usize,
-    /// The addresses of the master's host. Its own Sentinel works, but that host may be going down, and would take a
+    /// The addresses of the master's host, as far as they are known. Its own Sentinel works, but that host may be going down, and would take a
     /// failover that has begun with it: it is asked only where there is no other.
     pub leaving: Vec<IpAddr>,
     /// Whether that is this host.
     pub is_here: bool,
-    /// The replicas that lack little of what the master has, as both name them; `None` where any will do.
+    /// The replicas that lack little of what the master has, as the Sentinels name them; `None` where any will do.
     pub near: Option<Vec<String>>,
     /// How long at least every Sentinel must have until it decides itself, where that counts.
     pub ahead: Option<Duration>,
     /// Votes up to this epoch belong to an election that is known to be over.
     pub over: u64,
+    /// The highest epoch in which this requester has had votes about any master: the Sentinels have one epoch for all
+    /// of them, and tell it only once a failover has come of it, about 0.2 s later.
+    pub taken: u64,
 }
 
 /// The Sentinel that is to be asked, and the epoch in which it is elected.
@@ -89,6 +94,8 @@ pub enum Round {
 pub enum Refusal {
     /// So many of so many answered in time.
     TooFew(usize, usize),
+    /// Too few tell what is needed, as this one does not let the user of the configuration ask: the right that is missing.
+    Withheld(String, &'static str),
     /// A majority does not name this master.
     OtherMaster,
     /// A Sentinel has this flag for the master.
@@ -103,6 +110,8 @@ pub enum Refusal {
     Lost(usize, usize),
     /// This process was stopped again and again since the votes: it is not known whether they stand.
     Stopped,
+    /// Whoever wanted the failover does not want this one.
+    Unwanted(String),
     /// It was elected and asked, and refused.
     Refused(String),
     /// It was elected and asked, and did not answer in time: it may have begun.
@@ -123,6 +132,11 @@ impl fmt::Display for Refusal {
                 f,
                 "{answered} Sentinels answered in time, and {needed} are needed"
             ),
+            Refusal::Withheld(who, right) => write!(
+                f,
+                "the user of the configuration lacks {right} at the Sentinel at {who}"
+            ),
+            Refusal::Unwanted(why) => f.write_str(why),
             Refusal::OtherMaster => f.write_str("a majority of the Sentinels names another master"),
             Refusal::Busy(who, flag) => {
                 write!(
@@ -193,7 +207,7 @@ pub fn plan(terms: &Terms, looks: &[Option<Look>]) -> Result<Plan, Refusal> {
         return Err(Refusal::Voted(newest_vote));
     }
     // Of every master: a Sentinel has one current epoch for all.
-    let highest = newest(|look| look.highest_epoch);
+    let highest = newest(|look| look.highest_epoch).max(terms.taken);
     let epoch = 1 + highest.max(newest_vote).max(config_epoch).max(terms.over);
     let (asked, run_id, replica) = choose(terms, &answered)?;
     Ok(Plan {
@@ -218,19 +232,32 @@ pub fn first_to_decide(terms: &Terms, looks: &[Option<Look>]) -> Option<(Duratio
 /// harm.
 fn choose(terms: &Terms, answered: &[(usize, &Look)]) -> Result<(usize, String, String), Refusal> {
     let mut why = String::new();
+    let is_leaving = |at: IpAddr| terms.leaving.contains(&at) || terms.is_here && at.is_loopback();
+    // A Sentinel may be asked on another address of its host than where the master, or the others, know that host.
+    let is_known_there = |run_id: &str| {
+        let listed = answered.iter().flat_map(|(_, look)| &look.sentinels);
+        let mut listed = listed.filter(|one| one.run_id.as_deref() == Some(run_id));
+        let mut asked = answered.iter().map(|(_, look)| look);
+        listed.any(|one| match names::read(&one.at).map(|at| at.host) {
+            Some(Host::Address(at)) => is_leaving(at),
+            Some(Host::Name(_)) | None => false,
+        }) || asked.any(|look| {
+            look.run_id.as_deref() == Some(run_id) && look.address.map_or(terms.is_here, is_leaving)
+        })
+    };
     let mut able: Vec<(bool, String, (usize, String))> = Vec::new();
     for (place, look) in answered {
         let who = &look.who;
         match (look.tilt, selected(terms, look), run_id(look, answered)) {
-            (None, ..) => why = format!("{who} does not tell whether it is in TILT mode"),
+            (None, ..) => {
+                why = format!("{who} does not tell whether it is in TILT mode (+info)");
+            }
             (_, Err(reason), _) => why = format!("{who}: {reason}"),
             (_, _, None) => why = format!("nobody tells the run id of {who}"),
             (_, Ok(replica), Some(run_id)) => {
-                let is_leaving = match look.address {
-                    Some(at) => terms.leaving.contains(&at) || terms.is_here && at.is_loopback(),
-                    None => terms.is_here,
-                };
-                able.push((is_leaving, run_id, (*place, replica)));
+                let is_asked_there = look.address.map_or(terms.is_here, is_leaving);
+                let leaves = is_asked_there || is_known_there(&run_id);
+                able.push((leaves, run_id, (*place, replica)));
             }
         }
     }

@@ -15,6 +15,7 @@ fn terms() -> Terms {
         near: Some(vec!["10.0.0.1:6379".into(), "10.0.0.3:6379".into()]),
         ahead: Some(Duration::from_millis(500)),
         over: 0,
+        taken: 0,
     }
 }
 
@@ -93,6 +94,36 @@ fn a_sentinel_of_another_host_is_elected_in_an_epoch_that_is_new_to_all() {
         looks[2].as_mut().unwrap().address = None;
     });
     assert_eq!(here.unwrap().run_id, "cc");
+}
+
+#[test]
+fn the_sentinel_of_the_masters_host_is_known_by_any_address_of_that_host() {
+    // Each host has two addresses; the Sentinels are asked on the second, and "bb" is on the master's host.
+    let second = |look: &mut Look| {
+        let at = |text: &str| text.replace("10.0.0.", "10.9.0.");
+        look.address = Some(at(&look.address.unwrap().to_string()).parse().unwrap());
+        look.who = at(&look.who);
+    };
+    let elected = |leaving: &[&str], listed: &str| {
+        let plan = with(|terms, looks| {
+            terms.leaving = leaving.iter().map(|at| at.parse().unwrap()).collect();
+            each(looks, |look| {
+                second(look);
+                for one in &mut look.sentinels {
+                    one.at = match one.run_id.as_deref() {
+                        Some("aa") => listed.to_owned(),
+                        _ => one.at.replace("10.0.0.", "10.9.0."),
+                    };
+                }
+            });
+        });
+        plan.unwrap().run_id
+    };
+    // Nothing tells that it is there.
+    assert_eq!(elected(&["10.0.0.2"], "10.9.0.2:26379"), "aa");
+    // The kernel or the configuration does, or the others know it by the first address.
+    assert_eq!(elected(&["10.0.0.2", "10.9.0.2"], "10.9.0.2:26379"), "bb");
+    assert_eq!(elected(&["10.0.0.2"], "10.0.0.2:26379"), "bb");
 }
 
 #[test]
@@ -260,4 +291,11 @@ fn a_majority_must_vote_twice_for_the_one_that_is_asked_and_so_must_that_one() {
             Err(Refusal::OtherMaster)
         );
     }
+}
+
+#[test]
+fn an_epoch_that_this_requester_has_taken_for_another_master_is_not_tried_again() {
+    // No failover has come of it yet, so that no Sentinel tells it.
+    let of = |taken: u64| with(|terms, _| terms.taken = taken).unwrap().epoch;
+    assert_eq!((of(5), of(9)), (7, 10));
 }

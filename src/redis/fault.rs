@@ -6,6 +6,16 @@ use super::no_answer::NoAnswer;
 use crate::exit::Fault;
 use crate::text::escape;
 
+/// What a user needs at every Sentinel, as docs/configuration.md has it, too.
+macro_rules! sentinel_rights {
+    () => {
+        "+sentinel|get-master-addr-by-name +sentinel|master +sentinel|sentinels +sentinel|slaves; with an agent also +sentinel|masters +sentinel|myid +sentinel|is-master-down-by-addr +sentinel|failover +info +subscribe +ping allchannels."
+    };
+}
+
+/// What a user needs at every Sentinel, in words.
+pub const SENTINEL_RIGHTS: &str = sentinel_rights!();
+
 /// Returns the fault of a Sentinel that gave no answer. For [`NoAnswer::NoSuchMaster`],
 /// [`not_monitored`] has the master's name, too.
 pub fn sentinel_fault(no: &NoAnswer, at: impl fmt::Display) -> Fault {
@@ -30,7 +40,10 @@ fn sentinel_remedy(no: &NoAnswer) -> &'static str {
             "Set username and password_file under [sentinel] in the configuration."
         }
         NoAnswer::NotAllowed(_) => {
-            "The user under [sentinel] in the configuration needs +sentinel|get-master-addr-by-name +sentinel|master +sentinel|sentinels at this Sentinel."
+            concat!(
+                "The user under [sentinel] in the configuration needs at this Sentinel ",
+                sentinel_rights!()
+            )
         }
         NoAnswer::UnknownCommand(_) => {
             "vipswitch needs the commands of Sentinel in Redis 3.2 or later."

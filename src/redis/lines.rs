@@ -130,7 +130,8 @@ impl Lines {
         idle.drain(..surplus);
     }
 
-    /// Connects, asks all questions at once, and hands each answer to `take` as it comes. Returns why not all were
+    /// Connects, asks all questions at once, and hands each answer to `take` as it comes; on a new connection again
+    /// where a kept one turns out to have ended, so that nothing is to be asked here that changes something. Returns why not all were
     /// answered until then, if they were not.
     ///
     /// # Errors
@@ -156,6 +157,24 @@ impl Lines {
             drop(mem::replace(&mut connection, new));
             end = connection.converse_partly(questions, deadline, take).await;
         }
+        self.keep(server, connection);
+        Ok(end)
+    }
+
+    /// [`Lines::ask`] that never asks again.
+    ///
+    /// # Errors
+    ///
+    /// No connection.
+    pub(super) async fn ask_once(
+        &self,
+        server: &Server,
+        questions: &[Words],
+        deadline: Deadline,
+        take: impl FnMut(Result<Value, NoAnswer>),
+    ) -> Result<Result<(), NoAnswer>, NoAnswer> {
+        let (mut connection, _) = self.take(server, deadline).await?;
+        let end = connection.converse_partly(questions, deadline, take).await;
         self.keep(server, connection);
         Ok(end)
     }

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub use connection::Connection;
 use connection::Deadline;
-pub use fault::{not_monitored, redis_fault, sentinel_fault};
+pub use fault::{SENTINEL_RIGHTS, not_monitored, redis_fault, sentinel_fault};
 pub use lines::Lines;
 pub use no_answer::NoAnswer;
 pub use reply::{Value, field, is_pushed, text};
@@ -65,6 +65,26 @@ pub async fn ask(server: &Server, lines: &Lines, questions: &[Words], within: Du
     let take = |answer| answers.push(answer);
     lines
         .ask(server, questions, Deadline::within(within), take)
+        .await??;
+    Ok(answers)
+}
+
+/// [`ask`], for what changes something: a connection that was kept and ends before an answer is not made anew, as the
+/// server may have done what it was asked for.
+///
+/// # Errors
+///
+/// A conversation that did not come to its end.
+pub async fn ask_once(
+    server: &Server,
+    lines: &Lines,
+    questions: &[Words],
+    within: Duration,
+) -> Answers {
+    let mut answers = Vec::with_capacity(questions.len());
+    let take = |answer| answers.push(answer);
+    lines
+        .ask_once(server, questions, Deadline::within(within), take)
         .await??;
     Ok(answers)
 }

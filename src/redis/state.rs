@@ -49,6 +49,14 @@ pub struct Replica {
     pub lag_seconds: Option<u64>,
 }
 
+impl Replica {
+    /// Returns whether it has loaded the master's data. A master calls it online as soon as it has sent that, and takes
+    /// the newlines that come while it loads for a sign of life, so that its lag is 0 s; it acknowledges after that.
+    pub fn has_data(&self) -> bool {
+        self.online && self.offset > 0
+    }
+}
+
 /// The master that a replica follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Follows {

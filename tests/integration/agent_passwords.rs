@@ -17,7 +17,7 @@ fn password(site: &Site, name: &str, word: &str) {
 }
 
 /// A site whose Redis and Sentinels want passwords, in files of these names with these words.
-fn site(redis: &str, sentinel: &str) -> Site {
+pub fn site(redis: &str, sentinel: &str) -> Site {
     let mut site = Site::unstarted();
     // The test knows them, whatever the agents do.
     let cli = "#!/bin/sh\nfor word in $(cat \"$(dirname \"$0\")/words\"); do\n\

@@ -1,12 +1,10 @@
 //! The master's Redis dies, and the agent of its host has the failover begun at once.
 
-use crate::common::redis::{MASTER_8000, Master, Site};
-use crate::common::{eventually, wait_for};
+use crate::common::eventually;
+use crate::common::redis::deaths::NEVER;
+use crate::common::redis::{MASTER_8000, Master, Site, address};
 
 const M: Master = MASTER_8000;
-
-/// So long that no failover within the patience of a test is Sentinel's own.
-const NEVER: u32 = 300_000;
 
 /// Long enough that a failover within the patience of a test was asked for.
 fn with_slow_sentinels() -> Site {
@@ -17,30 +15,6 @@ fn slow(site: Site) -> Site {
     site.down_after(NEVER);
     eventually("the agents know that", || site.agent("server1").is_some());
     site
-}
-
-/// Waits until an agent has told why Sentinel decides.
-#[track_caller]
-fn sentinel_decides(site: &Site, why: &str) {
-    site.lab().logged(&["Sentinel decides: ", why]);
-}
-
-/// Returns the servers whose Redis says that it is the master.
-fn masters(site: &Site) -> Vec<&'static str> {
-    let all = crate::common::redis::SERVERS.into_iter();
-    all.filter(|server| site.role(&M, server).as_deref() == Some("master"))
-        .collect()
-}
-
-/// Waits until another one than those is the master, and returns it.
-#[track_caller]
-fn heir(site: &Site, but: &[&str]) -> &'static str {
-    let other = || {
-        masters(site)
-            .into_iter()
-            .find(|server| !but.contains(server))
-    };
-    wait_for(crate::common::PATIENCE, other).expect("another Redis is the master")
 }
 
 #[test]
@@ -59,7 +33,7 @@ fn a_redis_without_memory_refuses_writes_and_is_left_alone_until_the_kernel_kill
     assert_eq!((site.promotions(), site.asked()), (0, 0));
     // As the kernel does at last.
     site.kill_redis(&M, "server1");
-    let heir = heir(&site, &[]);
+    let heir = site.heir(&M, &[]);
     site.settles(&M, heir);
     assert_eq!((site.promotions(), site.asked()), (1, 1));
 }
@@ -70,7 +44,7 @@ fn a_sentinel_fails_over_long_before_it_would_by_itself() {
     let writers = site.writers(&M, 2);
     writers.wait_for(100);
     site.kill_redis(&M, "server1");
-    let heir = heir(&site, &[]);
+    let heir = site.heir(&M, &[]);
     site.settles(&M, heir);
     writers.wait_for(100);
     assert_eq!((site.promotions(), site.asked()), (1, 1));
@@ -91,10 +65,42 @@ fn a_redis_that_is_killed_while_a_child_of_it_saves_is_failed_over_and_its_clien
     }
     // The child keeps all connections open, and ends with the lab.
     site.kill_redis(&M, "server1");
-    let heir = heir(&site, &[]);
+    let heir = site.heir(&M, &[]);
     site.settles(&M, heir);
     assert_eq!(blocked.end(), "Connection reset by peer");
     assert_eq!((site.promotions(), site.asked()), (1, 1));
+}
+
+#[test]
+fn replicas_without_data_are_not_promoted_in_its_place() {
+    let site = with_slow_sentinels();
+    // It sends them nothing for as long as this lasts.
+    let slowly = ["config", "set", "rdb-key-save-delay", "100000000"];
+    let to_disk = ["config", "set", "repl-diskless-sync", "no"];
+    for words in [&slowly[..], &to_disk, &["set", "key", "value"]] {
+        site.ask("server1", M.port, words).unwrap();
+    }
+    for server in ["server2", "server3"] {
+        site.kill_redis(&M, server);
+        // With what it got at first it would need the rest only.
+        std::fs::remove_file(site.dir().join(format!("{server}-8000/dump.rdb"))).unwrap();
+        site.restart(&M, server);
+    }
+    let waits = |server: &str| {
+        let info = ["-p", "8000", "info", "replication"];
+        let said = site.host("server1").run("redis-cli", info);
+        let listed = format!("ip={},port=8000,state=wait_bgsave", address(server));
+        said.contains(&listed)
+    };
+    eventually("both wait for their data", || {
+        let known = site.agent("server1").unwrap();
+        let replicas = known["masters"][0]["replicas"].as_array().unwrap();
+        let mut replicas = replicas.iter();
+        waits("server2") && waits("server3") && replicas.all(|one| one["online"] == false)
+    });
+    site.kill_redis(&M, "server1");
+    site.sentinel_decides("no replica was connected that had nearly all");
+    assert_eq!((site.promotions(), site.asked()), (0, 0));
 }
 
 #[test]
@@ -114,13 +120,13 @@ fn a_redis_that_is_stopped_has_not_died() {
 fn a_new_master_that_dies_at_once_is_left_to_sentinel() {
     let site = slow(Site::of_equals(M));
     site.kill_redis(&M, "server1");
-    let second = heir(&site, &[]);
+    let second = site.heir(&M, &[]);
     site.kill_redis(&M, second);
     // As the last failover was less than 60 s ago, or as the Sentinels do not name it yet.
-    sentinel_decides(&site, "");
+    site.sentinel_decides("");
     assert_eq!(site.asked(), 1);
     site.down_after(5_000);
-    let third = heir(&site, &[]);
+    let third = site.heir(&M, &[]);
     site.settles(&M, third);
     assert_eq!(site.asked(), 1);
 }
@@ -137,7 +143,7 @@ fn a_command_that_kills_every_master_does_not_kill_all_of_them() {
     // It ends with the lab, whose first process reaps it.
     std::mem::forget(client.spawn().unwrap());
     // As the last failover was less than 60 s ago, or as the Sentinels do not name it yet.
-    sentinel_decides(&site, "");
+    site.sentinel_decides("");
     let dead = || {
         let all = crate::common::redis::SERVERS.into_iter();
         all.filter(|server| !site.listens(&M, server)).count()
@@ -154,7 +160,7 @@ fn an_agent_that_is_stopped_asks_for_nothing_when_it_goes_on_too_late() {
     let pid = site.agent_pid("server1");
     site.signal(&pid, "STOP");
     site.kill_redis(&M, "server1");
-    let heir = heir(&site, &[]);
+    let heir = site.heir(&M, &[]);
     site.go_on(&pid);
     site.settles(&M, heir);
     assert_eq!((site.promotions(), site.asked()), (1, 0));
@@ -171,7 +177,7 @@ fn an_agent_that_is_killed_just_after_its_redis_leaves_one_master() {
         site.lab().run("sh", ["-c", script, &redis, &agent, &after]);
         site.forget("server1-agent");
         site.forget("server1-8000");
-        let heir = heir(&site, &[]);
+        let heir = site.heir(&M, &[]);
         site.start_agent("server1");
         site.settles(&M, heir);
         assert_eq!(site.promotions(), 1, "{after}");
@@ -187,12 +193,12 @@ fn a_second_failover_that_is_asked_for_by_hand_at_the_same_moment_leaves_one_mas
     site.host("server3")
         .run("sh", ["-c", script, &redis, &by_hand]);
     site.forget("server1-8000");
-    let heir = heir(&site, &[]);
+    let heir = site.heir(&M, &[]);
     site.settles(&M, heir);
     site.restart(&M, "server1");
     site.wait_until_follows(&M, "server1", heir);
     site.settles(&M, heir);
-    assert_eq!(masters(&site), [heir]);
+    assert_eq!(site.masters(&M), [heir]);
 }
 
 #[test]
@@ -201,9 +207,9 @@ fn where_the_configuration_says_so_sentinel_decides_alone() {
         "[masters.master8000]\nvip = \"192.168.56.250/24\"\non_redis_death = \"wait\"\n",
     );
     site.kill_redis(&M, "server1");
-    sentinel_decides(&site, "on_redis_death is 'wait'");
+    site.sentinel_decides("on_redis_death is 'wait'");
     site.down_after(2_000);
-    let heir = heir(&site, &[]);
+    let heir = site.heir(&M, &[]);
     site.settles(&M, heir);
     assert_eq!((site.promotions(), site.asked()), (1, 0));
 }
@@ -215,8 +221,8 @@ fn with_a_short_down_after_sentinel_decides_alone() {
     // The agent asks anew each second.
     site.seconds_pass("server1", 3.0);
     site.kill_redis(&M, "server1");
-    sentinel_decides(&site, "down-after-milliseconds is less than 2000");
-    let heir = heir(&site, &[]);
+    site.sentinel_decides("down-after-milliseconds is less than 2000");
+    let heir = site.heir(&M, &[]);
     site.settles(&M, heir);
     assert_eq!(site.asked(), 0);
 }
@@ -225,7 +231,7 @@ fn with_a_short_down_after_sentinel_decides_alone() {
 fn a_redis_that_ends_because_it_is_told_to_is_failed_over_too() {
     let site = with_slow_sentinels();
     site.end_service("server1", "8000", "TERM");
-    let heir = heir(&site, &[]);
+    let heir = site.heir(&M, &[]);
     site.settles(&M, heir);
     assert_eq!((site.promotions(), site.asked()), (1, 1));
 }
@@ -236,7 +242,7 @@ fn in_maintenance_a_redis_may_stop_and_start_and_keeps_its_vip() {
     let server = site.host("server1");
     server.ok("maintenance master8000 on");
     site.end_service("server1", "8000", "TERM");
-    sentinel_decides(&site, "it is under maintenance");
+    site.sentinel_decides("it is under maintenance");
     site.restart(&M, "server1");
     site.settles(&M, "server1");
     site.wait_until_follows(&M, "server2", "server1");
@@ -244,7 +250,7 @@ fn in_maintenance_a_redis_may_stop_and_start_and_keeps_its_vip() {
     server.ok("maintenance master8000 off");
     site.wait_until_well(&M, "server1");
     site.kill_redis(&M, "server1");
-    let heir = heir(&site, &[]);
+    let heir = site.heir(&M, &[]);
     site.settles(&M, heir);
     assert_eq!(site.promotions(), 1);
 }

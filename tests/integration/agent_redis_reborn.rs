@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::common::eventually;
-use crate::common::redis::deaths::{KEYS, Keeps};
-use crate::common::redis::{MASTER_8000, Master, Site};
+use crate::common::redis::deaths::{KEYS, Keeps, NEVER};
+use crate::common::redis::{MASTER_8000, Master, SENTINEL_PORT, SERVERS, Site};
 
 const M: Master = MASTER_8000;
 
@@ -88,6 +88,43 @@ fn where_no_replica_may_be_promoted_a_master_that_is_back_gets_its_vip_again() {
     writers.wait_for(BETWEEN);
     site.settles(&M, "server1");
     assert_eq!((site.promotions(), site.asked()), (0, 0));
+}
+
+/// Sentinel would select it: it answers, and nothing tells Sentinel that it has nothing yet.
+#[test]
+fn a_replica_that_waits_for_its_data_is_not_promoted() {
+    let site = Site::with_agents(&[M]);
+    site.down_after(NEVER);
+    site.fill(&M, "server1", Keeps::Snapshot);
+    assert_eq!(site.ask("server1", M.port, &["save"]).unwrap(), "OK");
+    let late = ["config", "set", "repl-diskless-sync-delay", "600"];
+    assert_eq!(site.ask("server1", M.port, &late).unwrap(), "OK");
+    site.end_service("server2", "8000", "KILL");
+    // Else it goes on where it was.
+    std::fs::remove_file(site.dir().join("server2-8000/dump.rdb")).unwrap();
+    site.restart(&M, "server2");
+    eventually("it waits for its data", || {
+        let says = ["-p", "8000", "info", "replication"];
+        let says = site.host("server1").run("redis-cli", says);
+        says.contains("state=wait_bgsave")
+    });
+    eventually("the Sentinels see it", || {
+        SERVERS.iter().all(|sentinel| {
+            let words = ["sentinel", "replicas", M.name];
+            let replicas = site.ask(sentinel, SENTINEL_PORT, &words).unwrap();
+            let mut replicas = replicas.as_array().unwrap().iter();
+            replicas.all(|one| one["flags"] == "slave")
+        })
+    });
+    site.seconds_pass("server1", 2.0);
+    assert_eq!(site.ask("server2", M.port, &["dbsize"]).unwrap(), 0);
+    site.kill_and_restart(&M, "server1", Duration::from_millis(300));
+    assert!(!site.was_asked());
+    site.settles(&M, "server1");
+    assert_eq!((site.promotions(), site.asked()), (0, 0));
+    let kept = site.written(&M, "server1");
+    let base = kept.iter().filter(|key| key.starts_with("wbase")).count();
+    assert_eq!(base, KEYS);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::redis_client::make_certificates;
 
 const M: Master = MASTER_8000;
 
-fn site() -> Site {
+pub fn site() -> Site {
     let mut site = Site::unstarted();
     make_certificates(site.dir());
     let dir = site.dir().display().to_string();

@@ -37,7 +37,7 @@ fn documented() -> [Vec<&'static str>; 2] {
 }
 
 /// A site whose agents ask as users with the documented rights.
-fn site(more: &str) -> Site {
+pub fn site(more: &str) -> Site {
     let site = Site::with_agents_on(&[], Path::new("/bin/true"));
     let [at_sentinel, at_redis] = documented();
     for server in SERVERS {

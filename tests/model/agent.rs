@@ -73,6 +73,7 @@ fn replica(host: Host) -> Replica {
         at: endpoint(host).to_string(),
         lag: Some(0),
         behind: 0,
+        online: true,
     }
 }
 

@@ -139,6 +139,7 @@ impl Elections {
             near: None,
             ahead: None,
             over: 0,
+            taken: 0,
         }
     }
 

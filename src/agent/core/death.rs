@@ -24,8 +24,9 @@ pub const APART: Duration = Duration::from_secs(60);
 /// How long it is waited for what comes of a request, or of a round of votes, until there may be another round.
 const NOTHING_CAME: Duration = Duration::from_secs(5);
 
-/// A replica is near that acknowledged within 2 s (Redis tells whole seconds) and lacks less than this, in bytes: what
-/// a busy master sends from one acknowledgement to the next, a second later.
+/// A replica is near that has the master's data, acknowledged within 2 s (Redis tells whole seconds) and lacks less than
+/// this, in bytes: what a busy master sends from one acknowledgement to the next, a second later. One in its full
+/// synchronization has nothing, and may be silent for no time and lack few bytes all the same.
 const LAG: u64 = 2;
 const LITTLE: u64 = 16 << 20;
 
@@ -59,8 +60,10 @@ impl Alive {
 
     /// Returns what is kept of a Redis's words, if it says that it is the master.
     pub(super) fn of(at: SocketAddr, own: &Own, now: Time) -> Option<Alive> {
+        // One that has no data yet lacks little of a small stream, and never is late.
         let is_near = |replica: &&Replica| {
-            replica.lag.is_none_or(|lag| lag <= LAG) && replica.behind <= LITTLE
+            let is_late = replica.lag.is_some_and(|lag| lag > LAG);
+            replica.online && !is_late && replica.behind <= LITTLE
         };
         (own.role == Ok(Role::Master)).then(|| Alive {
             at,

@@ -239,6 +239,41 @@ fn an_order_against_the_truth_lasts_until_the_next_failover() {
     assert!(actions.contains(&settle()), "{actions:?}");
 }
 
+const THIRD: &str = "10.0.0.3";
+
+/// The VIP is here by order, the master elsewhere, and a third host's Redis may be promoted.
+fn bound_by_order() -> Agent {
+    let mut agent = Agent::standing(false);
+    let mut known = facts([AWAY; 3], Role::Replica);
+    known.evidence.known_redis.push(site(THIRD));
+    agent.polled(10, known);
+    agent.on(10, Event::Forced(M.into(), Some(Order::Bind)));
+    agent.settles(1);
+    agent
+}
+
+#[test]
+fn an_order_against_the_truth_ends_with_the_promotion_and_not_a_second_later() {
+    let mut agent = bound_by_order();
+    let actions = agent.on(1000, promotes(THIRD));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let says_master = || Event::Chosen(M.into(), endpoint(THIRD), Role::Master, None);
+    let actions = agent.on(100, says_master());
+    assert!(actions.contains(&settle()), "{actions:?}");
+    assert!(matches!(agent.master().verdict, Verdict::Elsewhere(_)));
+    // One that was given in the midst of it is about what the operator sees.
+    let mut agent = bound_by_order();
+    agent.on(1000, promotes(THIRD));
+    agent.on(10, Event::Forced(M.into(), Some(Order::Bind)));
+    agent.settles(1);
+    let actions = agent.on(100, says_master());
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Here(_, Why::Ordered)
+    ));
+}
+
 #[test]
 fn the_sentinels_are_asked_every_second_and_often_while_something_goes_on() {
     let mut agent = Agent::standing(false);

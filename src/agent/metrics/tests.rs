@@ -27,6 +27,7 @@ fn snapshot() -> Snapshot {
                 at: "192.0.2.9:6379".into(),
                 lag: Some(3),
                 behind: 70,
+                online: true,
             }],
             failovers: 2,
             paused_seconds: 0.25,

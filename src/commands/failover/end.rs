@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::course::Course;
 use super::faults::{given_up, not_promoted};
-use super::known::Known;
+use super::known::{self, Known};
 use super::signs::Signs;
 use super::told::Told;
 use super::{PROMOTION, Verb};
@@ -58,6 +58,11 @@ impl Verb<'_> {
             told.tell_steps(milliseconds(at) - late).await;
             if course.is_aborted {
                 return Err(given_up(told).into());
+            }
+            // Its INFO may have come anew since the Sentinel was elected: another one may be the best.
+            if let Some(to) = course.to.clone().filter(|to| !signs.asks(to)) {
+                let way = known::way_to(self.config, self.name, &to).await;
+                signs.ask_heir(way, to);
             }
             let has_new = course.times.master.is_some() || !course.named.is_empty();
             if has_new && matches!(stage, Stage::Begun) {

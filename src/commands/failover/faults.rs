@@ -17,6 +17,11 @@ pub(super) fn refusal(no: &Refusal) -> Fault {
         Refusal::Busy(..) | Refusal::TooLate(_) | Refusal::Voted(_) | Refusal::Lost(..) | Refusal::Stopped => refused(no).remedy(
             "Another failover goes on, or is about to. Wait until it is over: vipswitch status",
         ),
+        Refusal::Withheld(..) => Fault::permanent(format!("no failover was asked for: {no}"))
+            .remedy("docs/configuration.md lists all rights that it needs, at every Sentinel."),
+        Refusal::Unwanted(_) => refused(no).remedy(
+            "Wait until it has caught up, or until fewer writes come. With --force it is done all the same.",
+        ),
         Refusal::TooFew(..) | Refusal::OtherMaster => {
             refused(no).remedy("Look at the Sentinels: vipswitch status")
         }

@@ -1,9 +1,8 @@
 //! What is looked at before a planned failover: the Sentinels, the master's Redis and its replicas, this host's agent.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::rules;
@@ -12,10 +11,11 @@ use crate::agent::snapshot;
 use crate::cli::Options;
 use crate::commands::with_agent;
 use crate::config::Config;
-use crate::election::{self, Look, Request, Terms};
+use crate::election::names;
+use crate::election::{self, Looked, Request, Terms};
 use crate::evidence::{Ballot, Evidence, Site};
 use crate::exit::Fault;
-use crate::failover::{Endpoint, Host};
+use crate::failover::Endpoint;
 use crate::gather::remembered::Memory;
 use crate::gather::sites::endpoint;
 use crate::gather::{self, Patience, Poll};
@@ -54,8 +54,10 @@ pub(super) struct Known {
     pub(super) over: u64,
     /// The replicas that have caught up, as the Sentinels name them.
     pub(super) near: Vec<String>,
-    /// What each Sentinel says; `None` where it did not answer.
-    pub(super) looks: Vec<Option<Look>>,
+    /// What each Sentinel says.
+    pub(super) looked: Looked,
+    /// The addresses of the master's host.
+    leaving: Vec<IpAddr>,
     /// What this host's agent knows of this master.
     pub(super) agent: Option<snapshot::Master>,
 }
@@ -89,11 +91,14 @@ impl Known {
             state: Err(format!("the address of {} is not known", master.endpoint)),
             over: 0,
             near: Vec::new(),
-            looks: Vec::new(),
+            looked: Looked::default(),
+            leaving: Vec::new(),
             agent: agent(name, options).await,
             master,
         };
-        known.looks = election::look(&known.request(name, None), lines).await;
+        let ways = known.poll.ways();
+        known.leaving = election::leaving(&known.master, ways, config, netlink).await;
+        known.looked = election::look(&known.request(name, None), lines).await;
         if let Some(way) = known.way.clone() {
             let (state, near) = known.caught_up(&way, name).await;
             (known.state, known.near) = (state, near);
@@ -109,11 +114,12 @@ impl Known {
             ways: self.poll.ways(),
             terms: Terms {
                 needed: self.needed,
-                leaving: self.master.addresses.clone(),
+                leaving: self.leaving.clone(),
                 is_here: self.master.is_here(),
                 near,
                 ahead: None,
                 over: self.over,
+                taken: 0,
             },
             step: election::PATIENT,
         }
@@ -124,8 +130,8 @@ impl Known {
         let until = Instant::now() + NOTHING_CAME;
         while Instant::now() < until {
             sleep(PAUSE).await;
-            self.looks = election::look(&self.request(name, None), lines).await;
-            let looks = self.looks.iter().flatten();
+            self.looked = election::look(&self.request(name, None), lines).await;
+            let looks = self.looked.looks.iter().flatten();
             let newest = looks
                 .map(|look| look.vote.epoch.max(look.config_epoch))
                 .max();
@@ -137,7 +143,12 @@ impl Known {
     }
 
     fn has_begun(&self) -> bool {
-        let mut flags = self.looks.iter().flatten().flat_map(|look| &look.flags);
+        let mut flags = self
+            .looked
+            .looks
+            .iter()
+            .flatten()
+            .flat_map(|look| &look.flags);
         flags.any(|flag| flag == "failover_in_progress")
     }
 
@@ -168,7 +179,7 @@ impl Known {
                 }
             };
             let at_first = first.get_or_insert_with(|| state.clone()).offset;
-            let has_it = |one: &&Replica| one.online && one.offset >= at_first;
+            let has_it = |one: &&Replica| one.has_data() && one.offset >= at_first;
             let near: Vec<&Replica> = state.replicas.iter().filter(has_it).collect();
             let is_over = began.elapsed() >= CATCH_UP;
             if is_over || near.len() == state.replicas.len() && !near.is_empty() {
@@ -179,28 +190,14 @@ impl Known {
         }
     }
 
-    /// Returns how the Sentinels name these replicas of the master, which knows their addresses only.
+    /// Returns how the Sentinels name these replicas of the master.
     async fn named(&self, replicas: &[&Replica]) -> Vec<String> {
-        let looks = self.looks.iter().flatten();
-        let mut named: Vec<String> = looks
-            .flat_map(|look| look.replicas.iter().map(|one| one.at.clone()))
-            .collect();
-        named.sort();
-        named.dedup();
-        let each = named.into_iter().map(async |at| {
-            let endpoint = read(&at)?;
-            let addresses = hosts::addresses(&endpoint.host).await.unwrap_or_default();
-            let is_it = |one: &&&Replica| {
-                let host = Host::read(&one.host);
-                let is_its = match &host {
-                    Some(Host::Address(address)) => addresses.contains(address),
-                    _ => false,
-                };
-                one.port == endpoint.port && (is_its || host.as_ref() == Some(&endpoint.host))
-            };
-            replicas.iter().any(|one| is_it(&one)).then_some(at)
+        let these = replicas.iter().filter_map(|one| {
+            let at = endpoint(&one.host, one.port).ok()?;
+            Some(at.to_string())
         });
-        join_all(each).await.into_iter().flatten().collect()
+        let these: Vec<String> = these.collect();
+        names::as_named(&these, &self.looked.replicas(), REDIS).await
     }
 
     /// Returns how many bytes a replica lacks that can be asked itself.
@@ -267,28 +264,8 @@ pub(super) async fn tell(way: &Server, until: Instant) -> Result<State, crate::r
     State::ask(&mut connection, None, until).await
 }
 
-/// Reads an endpoint as it is shown: `ADDRESS:PORT`, with brackets around an IPv6 address.
-pub(super) fn read(at: &str) -> Option<Endpoint> {
-    let (host, port) = at.rsplit_once(':')?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    endpoint(host, port.parse().ok()?).ok()
-}
-
 /// Returns what this host's agent knows of a master, if an agent answers.
 pub(super) async fn agent(name: &str, options: &Options) -> Option<snapshot::Master> {
     let told = with_agent::known(&[name.to_owned()], options).await?;
     told.masters.into_iter().find(|master| master.name == name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endpoint_is_read_as_it_is_shown() {
-        for at in ["10.0.0.2:6379", "[fd00::2]:6379", "redis-2.example:6379"] {
-            assert_eq!(read(at).unwrap().to_string(), at);
-        }
-        assert_eq!(read("10.0.0.2"), None);
-    }
 }

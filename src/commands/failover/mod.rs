@@ -25,7 +25,7 @@ use self::told::Told;
 use super::load;
 use crate::cli::{Options, Planned};
 use crate::config::Config;
-use crate::election::{self, Failed, Plan, Progress, Refusal};
+use crate::election::{self, Failed, GoOn, Plan, Progress, Refusal, names};
 use crate::exit::{Exit, Fault};
 use crate::kernel::Netlink;
 use crate::redis::Lines;
@@ -146,7 +146,7 @@ impl Verb<'_> {
 
     /// Looks how many bytes the replica lacks that would be promoted, where it can be asked itself.
     async fn look_at_heir(&self, known: &Known, plan: &Plan) -> Result<Option<u64>, Fault> {
-        let lacks = match known::read(&plan.replica) {
+        let lacks = match names::read(&plan.replica) {
             Some(heir) => known.lacks(self.config, self.name, &heir).await,
             None => None,
         };
@@ -165,7 +165,7 @@ impl Verb<'_> {
     ) -> anyhow::Result<Plan> {
         let plan = |known: &Known| {
             let terms = known.request(self.name, near.clone()).terms;
-            election::rules::plan(&terms, &known.looks)
+            known.looked.plan(&terms)
         };
         let planned = match plan(known) {
             Err(no @ Refusal::Voted(epoch)) => {
@@ -184,42 +184,36 @@ impl Verb<'_> {
     async fn begin(
         &self,
         known: &Known,
-        (plan, request): (Plan, election::Request<'_>),
+        (seen, request): (Plan, election::Request<'_>),
         signs: &mut Signs,
         told: &mut Told,
     ) -> anyhow::Result<()> {
         let places = signs.ask_sentinels(known, self.name);
-        let heir = known::read(&plan.replica);
         let vips = self.config.master(self.name)?.vips.iter();
         signs.look_for_vips(vips.map(|vip| vip.address).collect());
         let (began, at) = (Instant::now(), SystemTime::now());
         let mut steps = Vec::new();
-        let asked = &mut told.asked;
+        let mut elected = None;
         let held = election::hold(&request, &self.lines, async |progress| match progress {
             Progress::Elected(plan) => {
                 steps.push((Seen::Voted, began.elapsed()));
-                // A server that shuts down does not wait.
-                if !self.of.now && !self.of.from_this_host {
-                    moment::wait(Moment::Request, (&request, &plan), &self.lines).await;
-                }
-                // Where nobody waits for the answer any more, it may have begun.
-                *asked = true;
+                elected = Some(plan.clone());
+                self.go_on(known, (&seen, &plan), &request, told).await
             }
-            Progress::Begun => steps.push((Seen::Asked, began.elapsed())),
+            Progress::Begun => {
+                steps.push((Seen::Asked, began.elapsed()));
+                Ok(())
+            }
         });
         let held = held.await;
-        let plan = match held {
-            Ok(plan) => plan,
+        let plan = match (held, elected) {
+            (Ok(plan), _) => plan,
             // It may have begun all the same.
-            Err(Failed {
-                why: Refusal::Silent(why),
-                ..
-            }) => {
-                told.note(format!("the Sentinel did not answer in time: {why}"))
-                    .await;
+            (Err(failed), Some(plan)) if matches!(failed.why, Refusal::Silent(_)) => {
+                told.note(failed.why.to_string()).await;
                 plan
             }
-            Err(Failed { why: no, .. }) => {
+            (Err(Failed { why: no, .. }), _) => {
                 told.asked = no.was_asked();
                 return Err(refusal(&no).into());
             }
@@ -227,9 +221,10 @@ impl Verb<'_> {
         told.asked = true;
         told.epoch = Some(plan.epoch + 1);
         told.sentinel = Some(request.ways[plan.asked].endpoint.to_string());
-        if let Some(heir) = heir {
+        if let Some(heir) = names::read(&plan.replica) {
             let new = known::way_to(self.config, self.name, &heir).await;
-            signs.ask_redis((known.way.clone(), new), heir);
+            signs.ask_heir(new, heir);
+            signs.ask_old(known.way.clone());
         }
         if known.agent.is_some() {
             signs.ask_agent(self.name, self.options, at);
@@ -245,6 +240,29 @@ impl Verb<'_> {
         ended?;
         told.done = true;
         self.tell_end(&course, known, told).await;
+        Ok(())
+    }
+
+    /// Looks at the replica that the elected Sentinel will select, where that is another one than was looked at, and
+    /// waits for the moment. Returns whether the failover is to be asked for.
+    async fn go_on(
+        &self,
+        known: &Known,
+        (seen, elected): (&Plan, &Plan),
+        request: &election::Request<'_>,
+        told: &mut Told,
+    ) -> GoOn {
+        if elected.replica != seen.replica {
+            let lacks = self.look_at_heir(known, elected).await;
+            lacks.map_err(|fault| fault.cause().to_owned())?;
+            told.to = Some(elected.replica.clone());
+        }
+        // A server that shuts down does not wait.
+        if !self.of.now && !self.of.from_this_host {
+            moment::wait(Moment::Request, (request, elected), &self.lines).await;
+        }
+        // Where nobody waits for the answer any more, it may have begun.
+        told.asked = true;
         Ok(())
     }
 }

@@ -71,8 +71,9 @@ pub(super) async fn wait(
     };
     let mut ages = Ages::default();
     while began.elapsed() < LONGEST {
-        let looks = election::look(&one, lines).await;
-        let replicas = looks.into_iter().flatten().flat_map(|look| look.replicas);
+        let looked = election::look(&one, lines).await;
+        let looks = looked.looks.into_iter().flatten();
+        let replicas = looks.flat_map(|look| look.replicas);
         let mut replicas = replicas.filter(|replica| replica.at == plan.replica);
         match replicas.next() {
             Some(replica) if !ages.is_time(moment, replica.told) => sleep(PAUSE).await,

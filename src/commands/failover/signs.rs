@@ -53,11 +53,14 @@ pub(super) struct Signs {
     to: mpsc::Sender<Sign>,
     from: mpsc::Receiver<Sign>,
     tasks: Vec<AbortHandle>,
+    /// The replica that is asked whether it is the master, and who asks it.
+    heir: Option<(Endpoint, AbortHandle)>,
 }
 
 impl Drop for Signs {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        let heir = self.heir.iter().map(|(_, task)| task);
+        self.tasks.iter().chain(heir).for_each(AbortHandle::abort);
     }
 }
 
@@ -68,7 +71,12 @@ impl Signs {
         let each = ways.iter().enumerate();
         let each = each.map(|(place, way)| spawn_local(follow(way.clone(), place, to.clone())));
         let tasks = each.map(|task| task.abort_handle()).collect();
-        Signs { to, from, tasks }
+        Signs {
+            to,
+            from,
+            tasks,
+            heir: None,
+        }
     }
 
     fn spawn(&mut self, task: impl Future<Output = ()> + 'static) {
@@ -82,7 +90,12 @@ impl Signs {
 
     /// Asks every Sentinel that has answered until it names another master than before. Returns their places.
     pub(super) fn ask_sentinels(&mut self, known: &Known, name: &str) -> Vec<usize> {
-        let each = known.poll.ways().iter().zip(&known.looks).enumerate();
+        let each = known
+            .poll
+            .ways()
+            .iter()
+            .zip(&known.looked.looks)
+            .enumerate();
         let mut places = Vec::new();
         for (place, (way, look)) in each {
             let Some(look) = look else { continue };
@@ -97,21 +110,30 @@ impl Signs {
         places
     }
 
-    /// Asks the replica that is to be promoted until it says master, and the old master until it says replica.
-    pub(super) fn ask_redis(
-        &mut self,
-        (old, new): (Option<Server>, Option<Server>),
-        heir: Endpoint,
-    ) {
-        let to = self.to.clone();
-        self.spawn(async move {
+    /// Returns whether this is the replica that is asked.
+    pub(super) fn asks(&self, heir: &Endpoint) -> bool {
+        let asked = self.heir.as_ref();
+        asked.is_some_and(|(asked, _)| asked == heir)
+    }
+
+    /// Asks the replica that is to be promoted until it says master, and no other one any more.
+    pub(super) fn ask_heir(&mut self, new: Option<Server>, heir: Endpoint) {
+        let (to, at) = (self.to.clone(), heir.clone());
+        let task = spawn_local(async move {
             let until = Instant::now() + super::PROMOTION;
             let seen = match &new {
-                Some(new) if turned_master(new, until).await.is_ok() => Seen::Turned(heir),
+                Some(new) if turned_master(new, until).await.is_ok() => Seen::Turned(at),
                 _ => Seen::Silent,
             };
             let _ = to.send(seen.into()).await;
         });
+        if let Some((_, before)) = self.heir.replace((heir, task.abort_handle())) {
+            before.abort();
+        }
+    }
+
+    /// Asks the old master until it says replica.
+    pub(super) fn ask_old(&mut self, old: Option<Server>) {
         let to = self.to.clone();
         if let Some(old) = old {
             self.spawn(async move {

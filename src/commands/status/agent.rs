@@ -210,6 +210,7 @@ fn redis(redis: &Redis) -> String {
 
 fn replica(replica: &Replica) -> String {
     let lag = match replica.lag {
+        _ if !replica.online => "has not all of the master's data".to_owned(),
         Some(seconds) => format!("acknowledged {}", ago_in_words(seconds)),
         None => "has not acknowledged yet".to_owned(),
     };

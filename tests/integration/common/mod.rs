@@ -299,7 +299,16 @@ impl Host<'_> {
             .args(["netns", "exec", &self.name])
             .arg(program.as_ref())
             .env("VIPSWITCH_AGENT_SOCKET", self.agent_socket());
+        let own = self.lab.dir().join(format!("{}.toml", self.name));
+        if own.exists() {
+            command.env("VIPSWITCH_CONFIG", own);
+        }
         command
+    }
+
+    /// Writes a configuration that every vipswitch on this host alone reads: the hosts of a lab share all files.
+    pub fn config(&self, text: &str) -> PathBuf {
+        self.lab.file(&format!("{}.toml", self.name), text)
     }
 
     /// Returns where this host's agent listens: the hosts of a lab share /run.

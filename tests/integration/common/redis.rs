@@ -85,8 +85,11 @@ pub const MASTER_8001: Master = Master {
 
 /// Returns a server's own address.
 pub fn address(server: &str) -> String {
-    let place = SERVERS.iter().position(|&one| one == server).unwrap();
-    format!("192.168.56.{}", 101 + place)
+    format!("192.168.56.{}", 101 + place(server))
+}
+
+fn place(server: &str) -> usize {
+    SERVERS.iter().position(|&one| one == server).unwrap()
 }
 
 /// Three servers, all with a Sentinel, and a client. The first master is on server1, with its VIP.
@@ -99,6 +102,7 @@ pub struct Site {
     priorities: [&'static str; 3],
     hook: PathBuf,
     more_conf: [String; 2],
+    known_as: [String; 3],
     writes: Cell<u32>,
 }
 
@@ -140,6 +144,7 @@ impl Site {
             priorities: PRIORITIES,
             hook: executable(),
             more_conf: Default::default(),
+            known_as: SERVERS.map(address),
             writes: Cell::new(0),
         }
     }
@@ -212,9 +217,25 @@ impl Site {
         hook.clone_into(&mut self.hook);
     }
 
-    /// Adds lines to the configurations of each Redis and of each Sentinel that are not started yet.
+    /// Adds lines to the configurations of each Redis and of each Sentinel that are not started yet. `{n}` in them is
+    /// the server's number, and `{host}` how it is known.
     pub fn add_conf(&mut self, redis: &str, sentinel: &str) {
         self.more_conf = [redis, sentinel].map(|lines| format!("{lines}\n"));
+    }
+
+    /// Has the servers that are not started yet be known by these hosts, which is what the Sentinels will tell.
+    pub fn know_as(&mut self, hosts: [&str; 3]) {
+        self.known_as = hosts.map(str::to_owned);
+    }
+
+    fn known_as(&self, server: &str) -> &str {
+        &self.known_as[place(server)]
+    }
+
+    fn more_conf(&self, of: usize, server: &str) -> String {
+        let number = (place(server) + 1).to_string();
+        let lines = self.more_conf[of].replace("{n}", &number);
+        lines.replace("{host}", self.known_as(server))
     }
 
     /// Returns a site with agents, and no hook.
@@ -227,6 +248,7 @@ impl Site {
         for server in SERVERS {
             site.start_agent(server);
         }
+        site.wait_until_replicas_have_data("server1", 2);
         site
     }
 
@@ -235,6 +257,20 @@ impl Site {
     pub fn start_agent(&self, server: &str) {
         self.launch_agent(server);
         self.wait_for_agent(server);
+    }
+
+    /// Waits until a server's agent knows of so many replicas of each master that they have its data: until they
+    /// acknowledge, which they do once a second, none is failed over to at once.
+    #[track_caller]
+    pub fn wait_until_replicas_have_data(&self, server: &str, number: usize) {
+        eventually("the replicas have data", || {
+            let known = self.agent(server).expect("the agent answers");
+            let mut masters = known["masters"].as_array().unwrap().iter();
+            masters.all(|master| {
+                let replicas = master["replicas"].as_array().unwrap().iter();
+                replicas.filter(|one| one["online"] == true).count() >= number
+            })
+        });
     }
 
     /// Waits until a server's agent answers and knows where every VIP belongs.
@@ -461,7 +497,9 @@ print while <$agent>;
     /// Returns which server a Sentinel names.
     pub fn named_by(&self, sentinel: &str, master: &Master) -> Option<&'static str> {
         let answer = self.sentinel(sentinel, "get-master-addr-by-name", master)?;
-        SERVERS.into_iter().find(|one| answer[0] == address(one))
+        SERVERS
+            .into_iter()
+            .find(|one| answer[0] == self.known_as(one))
     }
 
     /// Returns what vipswitch has logged so far, on all servers.
@@ -503,7 +541,7 @@ print while <$agent>;
     }
 
     fn all_name(&self, master: &Master, server: &str) -> bool {
-        let expected = serde_json::json!([address(server), master.port.to_string()]);
+        let expected = serde_json::json!([self.known_as(server), master.port.to_string()]);
         SERVERS.iter().all(|sentinel| {
             self.sentinel(sentinel, "get-master-addr-by-name", master)
                 .is_some_and(|answer| answer == expected)
@@ -527,15 +565,24 @@ print while <$agent>;
             return false;
         };
         let (replicas, others) = (replicas.as_array().unwrap(), others.as_array().unwrap());
-        seen["ip"] == address(on)
+        seen["ip"] == self.known_as(on)
             && seen["flags"] == "master"
             && seen["role-reported"] == "master"
             && replicas.len() == self.with_redis.len() - 1
-            && replicas
-                .iter()
-                .all(|one| is_good_replica(one, on, self.priorities))
+            && replicas.iter().all(|one| self.is_good_replica(one, on))
             && others.len() == SERVERS.len() - 1
             && others.iter().all(|one| one["flags"] == "sentinel")
+    }
+
+    fn is_good_replica(&self, seen: &Value, master_on: &str) -> bool {
+        let server = SERVERS
+            .iter()
+            .position(|one| seen["ip"] == self.known_as(one));
+        server.is_some_and(|place| seen["slave-priority"] == self.priorities[place])
+            && seen["flags"] == "slave"
+            && seen["role-reported"] == "slave"
+            && seen["master-link-status"] == "ok"
+            && seen["master-host"] == self.known_as(master_on)
     }
 
     fn wait_for_replicas(&self, master: &Master, on: &str) {
@@ -553,7 +600,7 @@ print while <$agent>;
         eventually("a Redis follows its master", || {
             let role = self.redis(master, server, &["role"]);
             role.is_some_and(|role| {
-                role[0] == "slave" && role[1] == address(on) && role[3] == "connected"
+                role[0] == "slave" && role[1] == self.known_as(on) && role[3] == "connected"
             })
         });
     }
@@ -615,16 +662,16 @@ print while <$agent>;
     }
 
     fn write_redis_conf(&self, master: &Master, server: &str) {
-        let place = SERVERS.iter().position(|&one| one == server).unwrap();
         let mut conf = format!(
             "port {}\nbind 0.0.0.0\nprotected-mode no\nsave \"\"\nrepl-diskless-sync-delay 0\n\
              repl-ping-replica-period 1\nreplica-priority {}\n",
-            master.port, self.priorities[place]
+            master.port,
+            self.priorities[place(server)]
         );
         if server != "server1" {
-            conf += &format!("replicaof {} {}\n", address("server1"), master.port);
+            conf += &format!("replicaof {} {}\n", self.known_as("server1"), master.port);
         }
-        conf += &self.more_conf[0];
+        conf += &self.more_conf(0, server);
         self.write_conf(&redis_name(master, server), &conf);
     }
 
@@ -639,11 +686,11 @@ print while <$agent>;
                  sentinel down-after-milliseconds {name} {NEVER_DOWN}\n\
                  sentinel failover-timeout {name} 4000\n\
                  sentinel client-reconfig-script {name} {}\n",
-                address("server1"),
+                self.known_as("server1"),
                 self.hook.display()
             );
         }
-        conf += &self.more_conf[1];
+        conf += &self.more_conf(1, server);
         self.write_conf(&format!("{server}-sentinel"), &conf);
     }
 
@@ -768,15 +815,6 @@ impl Drop for Watch<'_> {
 
 fn redis_name(master: &Master, server: &str) -> String {
     format!("{server}-{}", master.port)
-}
-
-fn is_good_replica(seen: &Value, master_on: &str, priorities: [&str; 3]) -> bool {
-    let server = SERVERS.iter().position(|one| seen["ip"] == address(one));
-    server.is_some_and(|place| seen["slave-priority"] == priorities[place])
-        && seen["flags"] == "slave"
-        && seen["role-reported"] == "slave"
-        && seen["master-link-status"] == "ok"
-        && seen["master-host"] == address(master_on)
 }
 
 /// Returns a field of what INFO answers.

@@ -39,6 +39,7 @@ impl Agents {
             near: Some(near),
             ahead: Some(AHEAD),
             over,
+            taken: 0,
         };
         let (mut election, later) = Election::new(host, dead, terms, cluster);
         election.asks_without_votes = self.flaw == Flaw::AsksWithoutVotes;

@@ -80,6 +80,7 @@ impl Master {
         // said last holds until it is asked.
         self.promotion = Some(next.after(before));
         self.is_begun = false;
+        self.ends_order = true;
     }
 
     /// A candidate that was not elected gives up, too: only the leader that has published the promotion ends it.

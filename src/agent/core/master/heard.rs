@@ -136,6 +136,7 @@ impl Master {
     pub(in crate::agent::core) fn force(&mut self, order: Option<Order>) {
         let epoch = self.facts.as_ref().map(|facts| newest(&facts.evidence));
         self.forced = order.map(|order| (order, epoch.unwrap_or(UNKNOWN)));
+        self.ends_order = false;
         self.look();
     }
 

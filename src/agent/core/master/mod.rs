@@ -122,6 +122,8 @@ pub struct Master {
     epoch: u64,
     /// An order against the truth, and the newest failover when it was given.
     forced: Option<(Order, u64)>,
+    /// Whether the promotion that goes on was published after that: it ends it.
+    ends_order: bool,
     /// Until when a Redis that stops is meant to ([`Time::MAX`]: until that is ended).
     pub maintenance: Option<Time>,
     call: Option<Called>,
@@ -181,6 +183,7 @@ impl Master {
             unproven: Unproven::default(),
             cut_off: CutOff::default(),
             forced: None,
+            ends_order: false,
             maintenance: None,
             call: None,
             divided_since: None,

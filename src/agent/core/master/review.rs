@@ -29,6 +29,11 @@ impl Master {
         let mut known = self.evidence(now);
         self.begin_promotion(&known, now, actions);
         self.note_role(&known, now);
+        if self.ends_order && known.promoted().is_some() {
+            // A majority tells of the failover about a second later, and the new master's host has the VIP by then.
+            (self.forced, self.ends_order) = (None, false);
+            known.order = None;
+        }
         if self.confirm(&known, now, actions) {
             known = self.evidence(now);
         }

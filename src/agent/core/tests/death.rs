@@ -9,6 +9,7 @@ fn with_replicas(lag: u64, behind: u64) -> Own {
             at: format!("{AWAY}:6379"),
             lag: Some(lag),
             behind,
+            online: true,
         }],
         ..own(Role::Master)
     }
@@ -266,6 +267,9 @@ fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
     };
     assert!(!dies(&told(own(Role::Master))), "no replica");
     assert!(!dies(&told(with_replicas(3, 0))), "a silent replica");
+    let mut in_full_sync = with_replicas(0, 0);
+    in_full_sync.replicas[0].online = false;
+    assert!(!dies(&told(in_full_sync)), "a replica without data");
     assert!(!dies(&told(with_replicas(0, 17 << 20))), "a late replica");
     assert!(!dies(&told(own(Role::Replica))), "no master");
     let polled = |facts: Box<Facts>| {

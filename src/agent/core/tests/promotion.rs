@@ -208,6 +208,7 @@ fn a_master_that_has_followed_another_since_can_be_promoted_again() {
         at: endpoint(AWAY).to_string(),
         lag: Some(0),
         behind: 0,
+        online: true,
     }];
     agent.on(1000, Event::OwnRedis(M.into(), at(), master));
     agent.on(100, promotes(AWAY));

@@ -24,8 +24,13 @@ impl Site {
 
     /// Returns a site of which nothing runs yet, without hook, to be changed before its [`Site::start`].
     pub fn unstarted() -> Site {
+        Site::unstarted_of(MASTER_8000)
+    }
+
+    /// Returns a site of another master of which nothing runs yet, likewise.
+    pub fn unstarted_of(master: Master) -> Site {
         let lab = Lab::with_hosts(["server1", "server2", "server3", CLIENT]);
-        let mut site = Site::in_lab(lab, &SERVERS, &[MASTER_8000]);
+        let mut site = Site::in_lab(lab, &SERVERS, &[master]);
         site.call(Path::new("/bin/true"));
         site.configure_vips();
         site

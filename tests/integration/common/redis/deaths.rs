@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::agents::Write;
 use super::{Master, Process, SERVERS, Site, field, redis_name};
-use crate::common::{eventually, finish};
+use crate::common::{PATIENCE, eventually, finish, wait_for};
 
 /// What a Redis has left when it starts again.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,9 @@ pub enum Keeps {
 
 /// How long a writer may take to note an answer, in seconds.
 const TOLD: f64 = 1.0;
+
+/// So long, in milliseconds, that no failover within the patience of a test is Sentinel's own.
+pub const NEVER: u32 = 300_000;
 
 /// How many keys every Redis has before one of them dies.
 pub const KEYS: usize = 1000;
@@ -80,6 +83,57 @@ exec "redis-server", "$folder/conf";
         let process = Process::start(perl, folder.join("output"));
         let before = self.processes.borrow_mut().insert(name, process);
         drop(before);
+    }
+
+    /// Kills the Redis of several masters on a server by SIGKILL, all at the same moment.
+    pub fn kill_all(&self, masters: &[Master], server: &str) {
+        let folder = |master: &Master| self.lab.dir().join(redis_name(master, server));
+        let pids = masters.iter().map(|master| {
+            let pid = std::fs::read_to_string(folder(master).join("pid")).unwrap();
+            pid.trim().to_owned()
+        });
+        let words = ["-KILL".to_owned()].into_iter().chain(pids);
+        self.lab.run("kill", words);
+        for master in masters {
+            self.forget(&redis_name(master, server));
+        }
+    }
+
+    /// Has the master's Redis on server1 killed, and waits until a Sentinel that was elected for it has made that on
+    /// server2 the master, once, long before any would by itself.
+    #[track_caller]
+    pub fn is_failed_over_at_once(&self, master: &Master) {
+        self.count_as_down_after(master, NEVER);
+        self.wait_until_well(master, "server1");
+        // The agents ask each second.
+        SERVERS
+            .iter()
+            .for_each(|server| self.seconds_pass(server, 2.0));
+        self.kill_redis(master, "server1");
+        self.settles(master, "server2");
+        assert_eq!((self.promotions(), self.asked()), (1, 1));
+    }
+
+    /// Returns the servers whose Redis says that it is the master.
+    pub fn masters(&self, master: &Master) -> Vec<&'static str> {
+        let says_so = |server: &&str| self.role(master, server).as_deref() == Some("master");
+        SERVERS.into_iter().filter(says_so).collect()
+    }
+
+    /// Waits until another Redis than on those servers is the master, and returns its server.
+    #[track_caller]
+    pub fn heir(&self, master: &Master, but: &[&str]) -> &'static str {
+        let other = || {
+            let mut masters = self.masters(master).into_iter();
+            masters.find(|server| !but.contains(server))
+        };
+        wait_for(PATIENCE, other).expect("another Redis is the master")
+    }
+
+    /// Waits until an agent has told why Sentinel decides.
+    #[track_caller]
+    pub fn sentinel_decides(&self, why: &str) {
+        self.lab.logged(&["Sentinel decides: ", why]);
     }
 
     /// Returns how many replicas the Sentinels have promoted so far.

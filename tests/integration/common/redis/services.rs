@@ -18,6 +18,7 @@ impl Site {
         for server in SERVERS {
             site.start_agent(server);
         }
+        site.wait_until_replicas_have_data("server1", 2);
         site
     }
 
