@@ -204,11 +204,11 @@ impl World {
                     let text = format!("msg={}", crate::report::quote(&reason));
                     log::line(Level::Warning, &text).await;
                 }
-            } else {
-                let over = self.failures.borrow_mut().went_well(&what, self.now());
-                if let Some(over) = over {
-                    say_of(target.name, Level::Notice, &over).await;
-                }
+                continue;
+            }
+            let over = self.failures.borrow_mut().went_well(&what, self.now());
+            if let Some(over) = over {
+                say_of(target.name, Level::Notice, &over).await;
             }
         }
         if let Some(target) = task.targets.first() {

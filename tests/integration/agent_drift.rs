@@ -70,3 +70,23 @@ fn a_bind_against_the_truth_is_refused_and_a_forced_one_lasts_until_the_next_fai
     site.seconds_pass("server2", 3.0);
     assert_eq!(site.holders(M.vip), ["server1"]);
 }
+
+#[test]
+fn a_fault_that_lasts_is_logged_once_and_once_when_it_is_over() {
+    const TIMES: usize = 3;
+    let site = Site::with_agents(&[M]);
+    let one = site.host("server1");
+    let lines = |text: &str| site.log().iter().filter(|it| it.contains(text)).count();
+    for _ in 0..TIMES {
+        one.ip("addr flush dev eth1");
+        site.seconds_pass("server1", 2.0);
+        one.ip("addr add 192.168.56.101/24 dev eth1");
+        site.settles(&M, "server1");
+    }
+    let faults = || lines("has lost its own address");
+    let ends = || lines("that failed");
+    eventually("the end is logged as often as the fault", || {
+        ends() == faults()
+    });
+    assert!((1..=TIMES).contains(&faults()), "{:#?}", site.log());
+}
