@@ -21,8 +21,7 @@ const AHEAD: Duration = Duration::from_millis(500);
 
 impl World {
     /// Has a Sentinel elected and asked to fail over from a master that has died, and tells the core what came of it.
-    /// `near` are the replicas of which one may be selected; of the votes `over` nothing
-    /// came.
+    /// `near` are the replicas of which one may be selected; of the votes `over` nothing came.
     pub(super) async fn elect(
         self: Rc<Self>,
         name: String,

@@ -136,8 +136,9 @@ impl World {
     /// have died as well; then the VIP comes back as soon as a majority says so. Returns whether it came to that.
     async fn has_left(&self, name: &str, to: &Endpoint, until: Instant) -> bool {
         let at = to.to_string();
+        let by = (&self.lines.names, LOOK_UP);
         // The Redis of this host may know it by another name than the Sentinels.
-        let mut addresses = Addresses::of(std::iter::once(&at), LOOK_UP).await;
+        let mut addresses = Addresses::of(std::iter::once(&at), by).await;
         let mut followed = false;
         while Instant::now() < until {
             for (key, watched) in self.watched.borrow().iter() {
@@ -153,7 +154,7 @@ impl World {
                 replicas.map(|replica| replica.at.clone()).collect()
             };
             let named = replicas.iter().filter_map(|at| names::read(at));
-            addresses.learn(named, LOOK_UP).await;
+            addresses.learn(named, by).await;
             let follows = replicas.iter().any(|one| addresses.are_same(one, &at));
             if followed && !follows {
                 return true;

@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long it may take to connect and to subscribe.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long after a refusal it is tried again: the rights of the user may have been mended.
+/// How long after a refusal it is tried again: the user's rights, or the password, may have been mended.
 const REFUSED: Duration = Duration::from_secs(60);
 
 /// What each message costs in time: nobody speaks here, and a user who may PUBLISH must not keep this host busy.
@@ -42,7 +42,8 @@ pub(super) async fn work(world: Rc<World>) {
     loop {
         tick.tick().await;
         let watched = world.watched.borrow();
-        all.retain(|key, _| watched.contains_key(key));
+        // One that was refused has ended, and begins anew with what the files say by then.
+        all.retain(|key, running| watched.contains_key(key) && !running.0.is_finished());
         for key in watched
             .keys()
             .filter(|key| !all.contains_key(key))
@@ -59,13 +60,13 @@ pub(super) async fn work(world: Rc<World>) {
     }
 }
 
-/// Gives the sign, for ever. That the user may not is no fault: `check` tells.
+/// Gives the sign, until some time after a refusal. That the user may not is no fault: `check` tells.
 async fn give(server: Server) {
     let mut backoff = Backoff::default();
     loop {
         let Err(no) = give_once(&server, &mut backoff).await;
         match no.kind() {
-            Kind::Permanent => sleep(REFUSED).await,
+            Kind::Permanent => return sleep(REFUSED).await,
             _ => sleep(backoff.wait()).await,
         }
     }

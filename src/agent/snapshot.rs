@@ -117,8 +117,13 @@ pub struct Replica {
     /// How many bytes it is behind.
     pub behind: u64,
     /// Whether it has the master's data and takes what comes: not while a full synchronization goes on.
-    #[serde(default)]
+    #[serde(default = "as_before")]
     pub online: bool,
+}
+
+/// An agent from before this was told takes every replica for one that has its data.
+fn as_before() -> bool {
+    true
 }
 
 /// A Sentinel's word.

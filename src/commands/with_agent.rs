@@ -17,6 +17,10 @@ use crate::text::{escape, printable};
 /// How long an operator waits for the agent's answer, which takes a minute at most.
 const PATIENCE: Duration = Duration::from_secs(65);
 
+/// What to do where the agent should have decided.
+const UNDECIDED: &str = "Look at the agent, vipswitch status, or start it again: systemctl restart vipswitch-agent. With --force this is done \
+                         without it.";
+
 /// How long the agent may take to tell what it knows.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -55,8 +59,8 @@ pub(super) async fn carry_out(
     if options.dry_run {
         return None;
     }
-    let is_order = matches!(verb, Verb::Bind { .. } | Verb::Unbind { .. });
-    match ask(verb, masters, options, Instant::now() + PATIENCE).await {
+    let is_order = matches!(&verb, Verb::Bind { .. } | Verb::Unbind { .. });
+    match ask(verb.clone(), masters, options, Instant::now() + PATIENCE).await {
         Ok(reply) => Some(tell(&reply).await),
         // What this user may not do is the kernel's to say.
         Err(Unserved::NoAgent | Unserved::NotAllowed) => None,
@@ -67,12 +71,32 @@ pub(super) async fn carry_out(
             {
                 return Some(Err(fault.into()));
             }
+            if is_undecided(&verb, &unserved) {
+                let fault = Fault::passing(format!(
+                    "{unserved}, so that nobody tells whether this is against the truth"
+                ));
+                return Some(Err(fault.remedy(UNDECIDED).into()));
+            }
             if !options.quiet {
                 log::stderr(&format!("{unserved}; going on without it")).await;
             }
             None
         }
     }
+}
+
+/// Returns whether an agent that is there would have to say whether an order is against the truth, and does not. It may
+/// have begun with it.
+fn is_undecided(verb: &Verb, unserved: &Unserved) -> bool {
+    let is_plain = matches!(
+        verb,
+        Verb::Bind { force: false } | Verb::Unbind { force: false }
+    );
+    let is_there = matches!(
+        unserved,
+        Unserved::Hung | Unserved::Late | Unserved::Broken(_)
+    );
+    is_plain && is_there
 }
 
 /// Returns what a living agent knows of these masters, of all if none is named.

@@ -21,6 +21,7 @@ use self::look::{Vote, election_questions, questions, read, read_voted, to_begin
 use self::rules::ABOVE;
 pub use self::rules::{Plan, Refusal, Round, Terms};
 use crate::evidence::Site;
+use crate::hosts::Kept;
 use crate::redis::{self, Endpoint, Lines, NoAnswer, Server, Value, Words};
 
 /// How long each step may take when a Redis has died: Sentinel itself decides after `down-after-milliseconds`.
@@ -125,7 +126,7 @@ pub async fn hold(
 ) -> Result<Plan, Failed> {
     let began = Instant::now();
     let looked = look(request, lines).await;
-    let terms = with_names(&request.terms, &looked, request.step).await;
+    let terms = with_names(&request.terms, &looked, (&lines.names, request.step)).await;
     let request = &Request { terms, ..*request };
     let failed = |votes: &[Vote]| {
         let votes = votes.to_vec();
@@ -193,13 +194,13 @@ pub fn votes_for(plan: &Plan) -> impl Iterator<Item = Vote> + use<> {
 }
 
 /// Returns the terms with the replicas by the Sentinels' names for them.
-async fn with_names(terms: &Terms, looked: &Looked, within: Duration) -> Terms {
+async fn with_names(terms: &Terms, looked: &Looked, by: (&Kept, Duration)) -> Terms {
     let Some(near) = &terms.near else {
         return terms.clone();
     };
     let named = looked.replicas();
     Terms {
-        near: Some(names::as_named(near, &named, within).await),
+        near: Some(names::as_named(near, &named, by).await),
         ..terms.clone()
     }
 }
@@ -231,8 +232,7 @@ async fn votes(
 }
 
 /// Asks once, and nobody else whatever comes of it: it may have begun where the connection ends before an answer. The
-/// answer is waited for longer than a step: it decides nothing any
-/// more, and tells what is written to the log.
+/// answer is waited for longer than a step: it decides nothing any more, and tells what is written to the log.
 async fn begin(request: &Request<'_>, server: &Server, lines: &Lines) -> Result<(), Refusal> {
     let question = [to_begin(request.name)];
     match redis::ask_once(server, lines, &question, request.step.max(PATIENT)).await {

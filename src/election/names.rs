@@ -6,11 +6,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
 
 use crate::failover::{Endpoint, Host};
 use crate::gather::sites::endpoint;
-use crate::hosts;
+use crate::hosts::Kept;
 
 /// Reads an endpoint as it is shown: `ADDRESS:PORT`, with brackets around an IPv6 address.
 pub fn read(at: &str) -> Option<Endpoint> {
@@ -21,11 +20,15 @@ pub fn read(at: &str) -> Option<Endpoint> {
 
 /// Returns how the Sentinels call these Redis: all of `named` that are one of `these`, compared as addresses. A name
 /// that no name server tells within this time is compared as text.
-pub async fn as_named(these: &[String], named: &[String], within: Duration) -> Vec<String> {
+pub async fn as_named(
+    these: &[String],
+    named: &[String],
+    (kept, within): (&Kept, Duration),
+) -> Vec<String> {
     if named.iter().all(|one| these.contains(one)) {
         return named.to_vec();
     }
-    let all = Addresses::of(these.iter().chain(named), within).await;
+    let all = Addresses::of(these.iter().chain(named), (kept, within)).await;
     let is_one = |one: &&String| these.iter().any(|other| all.are_same(one, other));
     named.iter().filter(is_one).cloned().collect()
 }
@@ -36,21 +39,24 @@ pub struct Addresses(BTreeMap<String, Vec<IpAddr>>);
 
 impl Addresses {
     /// Looks up the hosts of these endpoints, all at the same time, for so long.
-    pub async fn of(all: impl Iterator<Item = &String>, within: Duration) -> Addresses {
+    pub async fn of(all: impl Iterator<Item = &String>, by: (&Kept, Duration)) -> Addresses {
         let mut addresses = Addresses::default();
-        addresses.learn(all.filter_map(|at| read(at)), within).await;
+        addresses.learn(all.filter_map(|at| read(at)), by).await;
         addresses
     }
 
     /// Looks up the hosts of these endpoints, as far as they are not known.
-    pub async fn learn(&mut self, all: impl Iterator<Item = Endpoint>, within: Duration) {
+    pub async fn learn(
+        &mut self,
+        all: impl Iterator<Item = Endpoint>,
+        (kept, within): (&Kept, Duration),
+    ) {
         let unknown = all.map(|at| (at.host.to_string(), at.host));
         let unknown: BTreeMap<String, Host> = unknown
             .filter(|(name, _)| !self.0.contains_key(name))
             .collect();
         let found = unknown.into_iter().map(async |(name, host)| {
-            let found = timeout(within, hosts::addresses(&host)).await;
-            let found = found.ok().and_then(Result::ok).unwrap_or_default();
+            let found = kept.look_up(&host, within).await.unwrap_or_default();
             (name, found)
         });
         self.0.extend(join_all(found).await);
@@ -90,9 +96,16 @@ mod tests {
         // /etc/hosts has this name.
         let (name, address) = (text(&["localhost:6379"]), text(&["127.0.0.1:6379"]));
         for (these, named) in [(&name, &address), (&address, &name), (&name, &name)] {
-            assert_eq!(&as_named(these, named, within).await, named);
+            assert_eq!(
+                &as_named(these, named, (&Kept::default(), within)).await,
+                named
+            );
         }
         let others = text(&["127.0.0.1:6380", "10.0.0.2:6379"]);
-        assert!(as_named(&name, &others, within).await.is_empty());
+        assert!(
+            as_named(&name, &others, (&Kept::default(), within))
+                .await
+                .is_empty()
+        );
     }
 }

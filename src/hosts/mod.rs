@@ -32,9 +32,9 @@ const MOMENT: Duration = Duration::from_millis(200);
 /// Why a name has no address.
 #[derive(Clone, Debug)]
 pub enum Unresolved {
-    /// The name servers say that it has none, or there is nobody who could be asked.
+    /// The name servers say that it has none.
     Unknown(Fault),
-    /// No name server has answered, or none could: they may be out of reach.
+    /// No name server has answered, none could, or none is known: they may be out of reach.
     Unanswered(Fault),
 }
 
@@ -141,25 +141,26 @@ pub fn at_hand(host: &Host) -> Vec<IpAddr> {
 /// Why the name servers have told no address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum No {
-    /// They say that there is none, or cannot be asked.
+    /// They say that there is none.
     Unknown(String),
-    /// They did not answer, or could not.
+    /// They did not answer, could not, or are not known.
     Unanswered(String),
 }
 
 async fn ask(name: &str) -> Result<Vec<IpAddr>, No> {
     // Relaxed: the field uses underscores.
     let name = Name::from_str_relaxed(name).map_err(|error| No::Unknown(error.to_string()))?;
-    // Without a readable /etc/resolv.conf it is not known whom to ask.
+    // Without a name server in /etc/resolv.conf it is not known whom to ask: where the link to it goes down, the network's
+    // configuration may take it out of there.
     let mut builder =
-        TokioResolver::builder_tokio().map_err(|error| No::Unknown(error.to_string()))?;
+        TokioResolver::builder_tokio().map_err(|error| No::Unanswered(error.to_string()))?;
     let options = builder.options_mut();
     options.timeout = Duration::from_secs(2);
     options.attempts = 2;
     options.use_hosts_file = ResolveHosts::Never;
     let resolver = builder
         .build()
-        .map_err(|error| No::Unknown(error.to_string()))?;
+        .map_err(|error| No::Unanswered(error.to_string()))?;
     let v4 = async { addresses_in(resolver.lookup(name.clone(), RecordType::A).await) };
     let v6 = async { addresses_in(resolver.lookup(name.clone(), RecordType::AAAA).await) };
     both(v4, v6).await

@@ -152,7 +152,11 @@ fn where_it_is_turned_off_nothing_is_published_and_nobody_told() {
 
 /// Returns the channels of a Redis that somebody listens to, but the crowd's.
 fn channels(site: &Site, server: &str) -> Vec<Value> {
-    let all = site.ask(server, M.port, &["pubsub", "channels", "vipswitch:*"]);
+    let all = site.ask(
+        server,
+        M.port,
+        &["pubsub", "channels", "vipswitch:clients:*"],
+    );
     all.unwrap().as_array().unwrap().clone()
 }
 

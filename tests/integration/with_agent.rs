@@ -139,6 +139,25 @@ fn a_hook_beside_an_agent_that_hangs_does_its_own_work_in_time() {
 }
 
 #[test]
+fn an_order_beside_an_agent_that_hangs_is_done_with_force_only() {
+    let lab = guides_lab(ONLY_V4);
+    let server = lab.host("server1");
+    let agent = Agent::start(&lab, &server, None);
+    for order in ["bind m", "unbind m"] {
+        let run = agent.beside(&server, order);
+        let said = run
+            .fails(1, &["the agent does not answer", "--force"])
+            .stderr;
+        assert!(!said.contains("going on"), "{said}");
+        assert!(!server.has(V4_BOUND));
+    }
+    agent.beside(&server, "bind m --force").success();
+    assert!(server.has(V4_BOUND));
+    agent.beside(&server, "unbind m").fails(1, &[]);
+    assert!(server.has(V4_BOUND));
+}
+
+#[test]
 fn a_hook_without_configuration_is_called_again_while_there_is_an_agent_that_has_one() {
     let lab = guides_lab(ONLY_V4);
     let server = lab.host("server1");
@@ -272,7 +291,7 @@ fn snapshot() -> Value {
             "master": "192.168.56.101:8000", "vips": [], "forced": null, "cut_off": null,
             "known_clients": 0, "maintenance": null, "death": null,
             "redis": [{"at": "127.0.0.1:8000", "role": "master", "run_id": "abc"}],
-            "replicas": [{"at": "192.168.56.102:8000", "lag": 1, "behind": 14}],
+            "replicas": [{"at": "192.168.56.102:8000", "lag": 1, "behind": 14, "online": true}],
             "votes": [{"who": "192.168.56.102:26379", "says": null, "silent": "timed out", "epoch": 0}],
             "last_failover": null, "failovers": 1, "paused_seconds": 0.0, "take_over_seconds": [],
             "take_overs": 1,
@@ -301,6 +320,24 @@ fn status_tells_what_the_agent_knows() {
     let rows = text.lines().map(|line| serde_json::from_str(line).unwrap());
     let row: Option<Value> = { rows }.rfind(|row: &Value| row["agent"].is_object());
     assert_eq!(row.expect(&text)["agent"]["masters"], snapshot()["masters"]);
+}
+
+#[test]
+fn status_tells_what_is_done_about_a_redis_that_has_died_and_which_replica_lacks_its_data() {
+    let lab = guides_lab(ONLY_V4);
+    let server = lab.host("server1");
+    let mut known = snapshot();
+    known["masters"][0]["death"] = json!("its Redis has died, and Sentinel decides: it is meant");
+    known["masters"][0]["replicas"][0]["online"] = json!(false);
+    let answer = json!({"exit": 0, "out": known.to_string()});
+    let agent = Agent::start(&lab, &server, Some(answer));
+    let text = agent.beside(&server, "status").success();
+    for part in [
+        "DEATH: its Redis has died, and Sentinel decides: it is meant",
+        "192.168.56.102:8000 has not all of the master's data, 14 bytes behind",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// anew costs nothing.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// How long after a refusal it is tried again: the rights of the user may have been mended.
+/// How long after a refusal it is tried again: the user's rights, or the password, may have been mended.
 const REFUSED: Duration = Duration::from_secs(60);
 
 /// What each message costs at least in time, and how many bytes are read in a millisecond beyond that. A holder needs
@@ -27,14 +27,14 @@ const REFUSED: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(1);
 const IN_A_MILLISECOND: usize = 1 << 13;
 
-/// Listens, for ever.
+/// Listens, until some time after a refusal.
 pub(super) async fn listen(world: Rc<World>, server: Server, key: Key) {
     let mut backoff = Backoff::default();
     loop {
         let Err(no) = listen_once(&world, &server, &key, &mut backoff).await;
         complain(&world, &key, &no).await;
         match remedy(&no).is_some() {
-            true => sleep(REFUSED).await,
+            true => return sleep(REFUSED).await,
             false => sleep(backoff.wait()).await,
         }
     }

@@ -84,8 +84,10 @@ impl Staff {
                 Some(Stands::Elsewhere) | None => elsewhere.insert(key.clone()),
             };
         }
-        self.speakers.retain(|key, _| here.contains(key));
-        self.listeners.retain(|key, _| elsewhere.contains(key));
+        // One that was refused has ended, and begins anew with what the files say by then.
+        let goes_on = |running: &Running| !running.0.is_finished();
+        (self.speakers).retain(|key, (_, running)| here.contains(key) && goes_on(running));
+        (self.listeners).retain(|key, running| elsewhere.contains(key) && goes_on(running));
         for key in here {
             if !self.speakers.contains_key(&key)
                 && let Some(server) = server(world, &key)

@@ -17,10 +17,10 @@ use crate::redis::{Connection, NoAnswer, Server, Words};
 /// How long Redis may take for what a second has brought: a pause of writes is shorter.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long after a refusal it is tried again: the rights of the user may have been mended.
+/// How long after a refusal it is tried again: the user's rights, or the password, may have been mended.
 const REFUSED: Duration = Duration::from_secs(60);
 
-/// Publishes what each second brings, until nobody sends that any more.
+/// Publishes what each second brings, until nobody sends that any more, or some time after a refusal.
 pub(super) async fn publish(
     world: Rc<World>,
     server: Server,
@@ -42,7 +42,7 @@ pub(super) async fn publish(
                 // Nobody knows what has arrived: it begins anew.
                 speaker.published.clear();
                 match remedy(&no).is_some() {
-                    true => sleep(REFUSED).await,
+                    true => return sleep(REFUSED).await,
                     false => sleep(backoff.wait()).await,
                 }
             }

@@ -40,6 +40,8 @@ pub(super) struct HandOver {
     pub(super) had: Option<u64>,
     /// Whether writes wait, as far as is known.
     pub(super) is_in_force: bool,
+    /// Whether a majority has confirmed the promotion.
+    pub(super) is_proven: bool,
     /// The new master, once it said itself that it is that.
     pub(super) heir: Option<Endpoint>,
 }
@@ -53,7 +55,7 @@ pub(super) enum Stage {
     Paused,
     /// It was refused, or nobody answered.
     Refused,
-    /// It has ended by itself before the promotion.
+    /// It has ended by itself before the promotion, or there could be none.
     Lapsed,
     /// Its end was asked for. Where nobody answers it is over at this time.
     Ending(Time),
@@ -88,6 +90,11 @@ impl HandOver {
     /// Returns when writes are allowed again without anybody's doing.
     pub(super) fn until(&self) -> Time {
         self.since + self.longest
+    }
+
+    /// Returns how long writes have waited until now, if it has been in force.
+    pub(super) fn waited(&self, now: Time) -> Duration {
+        now.min(self.until()).saturating_sub(self.since)
     }
 
     /// Notes that its end was asked for.

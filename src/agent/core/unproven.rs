@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::Time;
+use super::hand_over::HandOver;
 
 /// How long they may wait before the long run counts: twice the longest pause.
 const AT_ONCE: Duration = Duration::from_secs(4);
@@ -20,7 +21,7 @@ const SHORTEST: Duration = Duration::from_millis(200);
 const BREAK: Duration = Duration::from_millis(500);
 
 /// How long they have waited of late.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Unproven {
     spent: Duration,
     /// How long without a break.
@@ -37,11 +38,15 @@ impl Unproven {
         (left >= SHORTEST.min(longest)).then_some(left)
     }
 
-    /// Notes a pause that has ended.
-    pub(super) fn spend(&mut self, since: Time, waited: Duration) {
-        let end = since + waited;
-        self.row = self.row_by(since) + waited;
-        self.spent = self.spent_by(end) + waited;
+    /// Notes a pause that has ended by now.
+    pub(super) fn spend(&mut self, pause: &HandOver, now: Time) {
+        let waited = pause.waited(now);
+        let end = pause.since + waited;
+        self.row = self.row_by(pause.since) + waited;
+        self.spent = self.spent_by(end);
+        if !pause.is_proven {
+            self.spent += waited;
+        }
         self.ended = end;
     }
 

@@ -23,6 +23,7 @@ use crate::gather::remembered::Memory;
 use crate::gather::sites::endpoint;
 use crate::gather::{self, Patience, Poll};
 use crate::hosts;
+use crate::hosts::Kept;
 use crate::kernel::{Netlink, Snapshot};
 use crate::redis::{
     self, Connection, Lines, May, Replica, Server, State, redis_fault, redis_server,
@@ -58,7 +59,7 @@ pub(super) struct Known {
     pub(super) way: Option<Server>,
     /// What it says of itself, or why it says nothing.
     pub(super) state: Result<State, String>,
-    /// Votes up to this epoch belong to an election of which nothing has come.
+    /// Votes of which nothing has come.
     pub(super) over: Vec<Vote>,
     /// The replicas that have caught up, as the Sentinels name them.
     pub(super) near: Vec<String>,
@@ -247,7 +248,7 @@ impl Known {
             Some(at.to_string())
         });
         let these: Vec<String> = these.collect();
-        names::as_named(&these, &self.looked.replicas(), REDIS).await
+        names::as_named(&these, &self.looked.replicas(), (&Kept::default(), REDIS)).await
     }
 
     /// Returns how many bytes a replica lacks that can be asked itself.

@@ -192,15 +192,22 @@ impl Master {
         }
     }
 
+    /// Notes that what writes wait for, or have waited for, was no forged promotion.
+    fn prove(&mut self) {
+        self.unproven.prove();
+        if let Some(hand_over) = &mut self.hand_over {
+            hand_over.is_proven = true;
+        }
+    }
+
     /// Counts how long writes have waited: no longer from now on.
     fn count_pause(&mut self, now: Time) {
         let Some(hand_over) = self.hand_over.as_mut().filter(|it| it.is_in_force) else {
             return;
         };
         hand_over.is_in_force = false;
-        let waited = now.min(hand_over.until()).saturating_sub(hand_over.since);
-        self.paused_for += waited;
-        self.unproven.spend(hand_over.since, waited);
+        self.paused_for += hand_over.waited(now);
+        self.unproven.spend(hand_over, now);
     }
 
     /// Allows writes again. The old master is to follow its heir at once, if it has one: it would be a writable master
@@ -323,24 +330,36 @@ impl Master {
     }
 
     pub(super) fn pause(&mut self, at: SocketAddr, now: Time, actions: &mut Vec<Action>) {
+        let mut spent = self.unproven.clone();
+        if let Some(hand_over) = self.hand_over.as_ref().filter(|it| it.is_in_force) {
+            spent.spend(hand_over, now);
+        }
+        let allowed = spent.allows(longest(self.soonest_down()), now);
+        if allowed.is_none() && self.is_pausing() {
+            // What writes wait for already goes on.
+            return;
+        }
         self.count_pause(now);
-        let Some(longest) = self.unproven.allows(longest(self.soonest_down()), now) else {
+        // Whom the old master is to follow is wanted all the same.
+        self.hand_over = Some(HandOver {
+            at,
+            longest: allowed.unwrap_or_default(),
+            since: now,
+            stage: allowed.map_or(Stage::Lapsed, |_| Stage::Asked),
+            sent: None,
+            had: None,
+            is_in_force: allowed.is_some(),
+            is_proven: false,
+            heir: None,
+        });
+        if let Some(longest) = allowed {
+            actions.push(Action::Pause(self.name.clone(), at, longest));
+        } else if !self.was_pause_refused {
             let text = "writes are not paused again, as they have waited of late for failovers that nobody has \
                         confirmed, so that some may be lost";
             actions.push(Action::Log(self.name.clone(), false, text.to_owned()));
-            return;
-        };
-        self.hand_over = Some(HandOver {
-            at,
-            longest,
-            since: now,
-            stage: Stage::Asked,
-            sent: None,
-            had: None,
-            is_in_force: true,
-            heir: None,
-        });
-        actions.push(Action::Pause(self.name.clone(), at, longest));
+        }
+        self.was_pause_refused = allowed.is_none();
     }
 
     /// Notes when this host's Redis turned master.
@@ -364,7 +383,7 @@ impl Master {
             winner.is_some_and(|winner| winner.is_same(&site(&over.to, &known.known_redis)))
         };
         if self.overdue.take_if(is_named).is_some() {
-            self.unproven.prove();
+            self.prove();
         }
         let Some((promoting, winner)) = self.promotion.as_ref().zip(winner) else {
             return false;
@@ -372,7 +391,7 @@ impl Master {
         let to = site(&promoting.to, &known.known_redis);
         if winner.is_same(&to) {
             self.promotion = None;
-            self.unproven.prove();
+            self.prove();
             let has_released = self
                 .timeline
                 .as_ref()
@@ -399,7 +418,7 @@ impl Master {
     ) {
         let is_due = matches!(self.verdict, Verdict::Elsewhere(Why::CutOff))
             && self.stands == Some(Stands::Here)
-            && self.hand_over.is_none()
+            && (self.hand_over.as_ref()).is_none_or(|it| it.stage == Stage::Lapsed)
             && (self.unproven.allows(longest(self.soonest_down()), now)).is_some();
         let mut masters = known.own_redis.iter();
         if is_due && let Some(master) = masters.find(|own| own.role == Ok(Role::Master)) {

@@ -104,6 +104,8 @@ pub struct Master {
     follower: Option<(SocketAddr, Time)>,
     /// How long writes have waited for events that may be forged.
     unproven: Unproven,
+    /// Whether the last pause could not be, as they have: that is said once.
+    was_pause_refused: bool,
     cut_off: CutOff,
     on_redis_death: OnRedisDeath,
     /// The master of this host, while it lives.
@@ -182,6 +184,7 @@ impl Master {
             hand_over: None,
             follower: None,
             unproven: Unproven::default(),
+            was_pause_refused: false,
             cut_off: CutOff::default(),
             forced: None,
             ends_order: false,

@@ -20,7 +20,13 @@ impl Master {
             self.maintain(None, actions);
         }
         if let Some(died) = self.died.take() {
-            self.begin_death(died, now, actions);
+            match &self.death {
+                // It was back, and has died again: another round is due when nothing has come of the first.
+                Some(death) if death.keeps_the_vip_away() => {
+                    actions.push(Action::Expect(self.name.clone(), died.at));
+                }
+                _ => self.begin_death(died, now, actions),
+            }
         }
         if self.death.is_some() {
             let known = self.evidence(now);

@@ -357,6 +357,28 @@ fn a_redis_that_came_back_while_the_agent_was_stopped_has_not_died_a_moment_ago(
 }
 
 #[test]
+fn one_that_is_back_and_dies_again_is_asked_for_once_until_nothing_has_come_of_it() {
+    let mut agent = asked();
+    let note = agent.master().death_note.clone();
+    let of = |run_id: &str| Own {
+        run_id: Some(run_id.into()),
+        ..with_replicas(0, 0)
+    };
+    agent.on(100, Event::OwnRedis(M.into(), at(), of("b")));
+    let actions = agent.on(100, silent(true));
+    assert!(!elects(&actions), "{actions:?}");
+    let expect = Action::Expect(M.into(), at());
+    assert!(actions.contains(&expect), "{actions:?}");
+    let actions = agent.on(100, Event::OwnRedis(M.into(), at(), of("c")));
+    assert!(!elects(&actions), "{actions:?}");
+    assert_eq!(agent.master().death_note, note);
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Elsewhere(Why::Died)
+    ));
+}
+
+#[test]
 fn a_command_that_kills_every_master_does_not_kill_all_of_them() {
     let mut agent = Agent::standing(false);
     agent.on(100, promotes(HERE));

@@ -265,6 +265,55 @@ fn another_leader_that_promotes_the_same_one_begins_another_failover() {
     assert!(agent.on(10, said(Role::Replica)).contains(&settle()));
 }
 
+/// Two leaders have promoted, and have died before it came to that: no pause is left.
+fn spent() -> Agent {
+    let mut agent = Agent::standing(true);
+    for leader in ["10.0.0.2:26379", "10.0.0.3:26379"] {
+        agent.on(
+            600,
+            Event::Promotes(M.into(), endpoint(AWAY), leader.into()),
+        );
+        agent.on(1, Event::Paused(M.into(), Ok(())));
+        for _ in 0..3 {
+            agent.on(700, Event::Woke);
+        }
+    }
+    agent
+}
+
+#[test]
+fn an_old_master_whose_writes_are_not_paused_any_more_follows_its_heir_all_the_same() {
+    let third = |number: u8| {
+        let leader = format!("10.0.0.{number}:26379");
+        Event::Promotes(M.into(), endpoint(AWAY), leader)
+    };
+    let is_pause = |it: &Action| matches!(it, Action::Pause(..));
+    let is_told = |it: &Action| matches!(it, Action::Log(_, false, text) if text.contains("not paused again"));
+    let mut agent = spent();
+    let actions = agent.on(100, third(4));
+    assert!(!actions.iter().any(is_pause), "{actions:?}");
+    assert_eq!(actions.iter().filter(|it| is_told(it)).count(), 1);
+    // Whoever forges events does not fill the log.
+    assert!(!agent.on(10, third(5)).iter().any(is_told));
+    let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, Some(990));
+    agent.on(50, said(Role::Replica));
+    agent.on(1, said(Role::Master));
+    let followed = heir(&agent.settles(2));
+    assert_eq!(followed, Some(endpoint(AWAY).to_string()));
+}
+
+#[test]
+fn a_host_that_is_cut_off_in_a_failover_that_came_to_nothing_pauses_its_writes() {
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let actions = silence(&mut agent, 9, None);
+    let is_pause = |it: &Action| matches!(it, Action::Pause(..));
+    let paused = actions.iter().position(is_pause);
+    let released = actions.iter().position(|it| *it == settle());
+    assert!(paused.is_some() && paused < released, "{actions:?}");
+}
+
 #[test]
 fn the_next_pause_waits_until_the_last_one_has_ended() {
     let is_pause = |action: &Action| matches!(action, Action::Pause(..));
