@@ -573,14 +573,18 @@ fn a_requester_that_asks_without_votes_or_does_not_look_at_them_is_found() {
         (Flaw::NoVotes, "no two masters of one epoch", (0, 1)),
         (Flaw::BlindVoters, "one failover", (0, 1)),
         (Flaw::AskLate, "one failover", (0, 0)),
-        (Flaw::OverUpTo, "one failover", (2, 0)),
+        (Flaw::OverUpTo, "one failover", (1, 0)),
     ] {
+        // It is found after some 3 million states, where VIPSWITCH_MODEL_SLOW is set.
+        if flaw == Flaw::OverUpTo && !plays_all() {
+            continue;
+        }
         let model = Elections {
             flaw,
             rounds: u8::from(matches!(flaw, Flaw::AskLate | Flaw::OverUpTo)),
             ..of(2, losses, others)
         };
-        let checked = model.checker().spawn_bfs().join();
+        let checked = model.checker().spawn_dfs().join();
         assert!(checked.discovery(what).is_some(), "{flaw:?}");
     }
 }
