@@ -1,26 +1,35 @@
-//! The sign at a Redis that its host has an agent: a subscription to a channel on which nobody speaks. Who asks for a
-//! failover on another server looks there whether writes will be paused.
+//! The sign at a Redis that its host has an agent: a subscription to a channel, and an answer to whoever asks there. Who
+//! asks for a failover on another server looks there whether writes will be paused. The subscription alone tells little:
+//! an agent that was stopped has it still.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::task::spawn_local;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::backoff::Backoff;
-use super::client_channel::Running;
+use super::client_channel::{Running, message};
 use super::world::World;
 use crate::exit::Kind;
-use crate::redis::{Answers, Connection, NoAnswer, Server, Value, Words, redis_server, text};
+use crate::redis::{
+    Answers, Connection, Lines, NoAnswer, Server, Value, Words, ask, redis_server, text, words,
+};
 
 /// The channel. The rights for the channels of clients cover it.
 pub const CHANNEL: &str = "vipswitch:agent";
 
-/// Where subscribes who asks about it, for the same right, and gives no sign by that.
+/// Where the answer comes.
 const ASKING: &str = "vipswitch:asking";
+
+/// How long a question is at most, in bytes: it is sent back as it is.
+const LONGEST: usize = 64;
+
+/// How long an agent may take to answer.
+const ANSWERS: Duration = Duration::from_secs(2);
 
 /// How often it is looked which Redis are this host's.
 const TICK: Duration = Duration::from_secs(1);
@@ -31,8 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long after a refusal it is tried again: the user's rights, or the password, may have been mended.
 const REFUSED: Duration = Duration::from_secs(60);
 
-/// What each message costs in time: nobody speaks here, and a user who may PUBLISH must not keep this host busy.
-const PAUSE: Duration = Duration::from_millis(10);
+/// What each message costs in time: a user who may PUBLISH must not keep this host busy.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Subscribes at every Redis of this host, for ever.
 pub(super) async fn work(world: Rc<World>) {
@@ -80,13 +89,23 @@ async fn give_once(server: &Server, backoff: &mut Backoff) -> Result<Infallible,
     answers.pop().unwrap_or_else(none)?;
     backoff.reset();
     loop {
-        connection.next().await?;
+        let said = message(&connection.next().await?);
+        if let Some((_, question)) = said.filter(|(_, text)| text.len() <= LONGEST) {
+            // Where it does not arrive, the asker takes this for no agent.
+            let _ = ask(
+                server,
+                &Lines::default(),
+                &[publish(ASKING, &question)],
+                PATIENCE,
+            )
+            .await;
+        }
         sleep(PAUSE).await;
     }
 }
 
 fn subscribe(channel: &str) -> Words {
-    vec!["SUBSCRIBE".to_owned(), channel.to_owned()]
+    words(&["SUBSCRIBE", channel])
 }
 
 /// Whether the host of a Redis has an agent.
@@ -96,19 +115,59 @@ pub enum Sign {
     There,
     /// It has none, or one that has just started, or is not connected.
     Absent,
+    /// It has one that does not answer.
+    Silent,
     /// Nobody knows, and why.
     Untold(String),
 }
 
-/// Returns the question about the sign, which costs a Redis nothing, however many clients it has; and one whether the
-/// user may give it: an agent's user is the same.
-pub fn questions() -> [Words; 2] {
-    let asked = ["PUBSUB", "NUMSUB", CHANNEL].map(str::to_owned);
-    [asked.to_vec(), subscribe(ASKING)]
+/// Looks at a Redis whether its host has an agent, within so long for Redis' own answers. It costs that Redis nothing,
+/// however many clients it has.
+pub async fn look(server: &Server, within: Duration) -> Sign {
+    let until = Instant::now() + within;
+    let mut connection = match Connection::open(server, until).await {
+        Ok(connection) => connection,
+        Err(no) => return Sign::Untold(no.to_string()),
+    };
+    let number = words(&["PUBSUB", "NUMSUB", CHANNEL]);
+    // The user of the agent is the same: where it may not subscribe, no agent may.
+    let answers = connection.ask(&[number, subscribe(ASKING)], until).await;
+    let sign = read(answers);
+    if sign != Sign::There {
+        return sign;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let question = format!(
+        "{} {}",
+        std::process::id(),
+        now.unwrap_or_default().as_nanos()
+    );
+    let asked = [publish(CHANNEL, &question)];
+    match ask(server, &Lines::default(), &asked, within).await {
+        Ok(answers) => {
+            if let Some(Err(no)) = answers.into_iter().next() {
+                return Sign::Untold(no.to_string());
+            }
+        }
+        Err(no) => return Sign::Untold(no.to_string()),
+    }
+    let answer = async {
+        while let Ok(said) = connection.next().await {
+            if message(&said).is_some_and(|(channel, text)| channel == ASKING && text == question) {
+                return Sign::There;
+            }
+        }
+        Sign::Untold("the connection ended".into())
+    };
+    timeout(ANSWERS, answer).await.unwrap_or(Sign::Silent)
 }
 
-/// Reads the answers to [`questions`].
-pub fn read(answers: Answers) -> Sign {
+fn publish(channel: &str, text: &str) -> Words {
+    words(&["PUBLISH", channel, text])
+}
+
+/// Reads how many have subscribed, and whether this user may.
+fn read(answers: Answers) -> Sign {
     let mut answers = match answers {
         Ok(answers) => answers.into_iter(),
         Err(no) => return Sign::Untold(no.to_string()),

@@ -67,7 +67,7 @@ async fn listen_once(
 }
 
 /// Returns the channel and the text of what was published.
-fn message(value: &Value) -> Option<(String, String)> {
+pub(in crate::agent) fn message(value: &Value) -> Option<(String, String)> {
     let Value::Array(list) = value else {
         return None;
     };

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval};
 
+pub(super) use self::listener::message;
 use super::clients::{MOST, Peer, RIGHTS, WITHOUT_LIST};
 use super::core::Stands;
 use super::journal::say_of;

@@ -191,16 +191,17 @@ impl Known {
     async fn look_for_agents(&mut self, (config, name): (&Config, &str)) {
         if let Some(way) = &self.way {
             self.write_pause = redis::rights(way, &[], REDIS).await.pause;
-            self.sign = sign(way).await;
+            self.sign = sign::look(way, REDIS).await;
         }
         if self.agent.is_some() && self.master.is_here() {
             self.sign = Sign::There;
         }
-        self.has_agents = self.agent.is_some() || self.sign == Sign::There;
+        let is_seen = matches!(self.sign, Sign::There | Sign::Silent);
+        self.has_agents = self.agent.is_some() || is_seen;
         if !self.has_agents {
             let each = self.looked.replicas().into_iter().map(async |at| {
                 let way = way_to(config, name, &names::read(&at)?).await?;
-                Some(sign(&way).await == Sign::There)
+                Some(sign::look(&way, REDIS).await == Sign::There)
             });
             self.has_agents = join_all(each).await.contains(&Some(true));
         }
@@ -211,7 +212,7 @@ impl Known {
             && Instant::now() < until
         {
             sleep(PAUSE).await;
-            self.sign = sign(way).await;
+            self.sign = sign::look(way, REDIS).await;
         }
     }
 
@@ -309,10 +310,12 @@ pub(super) async fn way_to(config: &Config, name: &str, at: &Endpoint) -> Option
     })
 }
 
-/// Looks at a Redis whether its host has an agent. On a connection of its own, which the question makes a subscriber's.
-async fn sign(way: &Server) -> Sign {
-    let said = redis::ask(way, &Lines::default(), &sign::questions(), REDIS).await;
-    sign::read(said)
+/// Looks at a Redis on any host whether that has an agent.
+pub(super) async fn sign_at(config: &Config, name: &str, at: &Endpoint) -> Sign {
+    match way_to(config, name, at).await {
+        Some(way) => sign::look(&way, REDIS).await,
+        None => Sign::Untold("its address is not known".into()),
+    }
 }
 
 /// Asks a Redis once.

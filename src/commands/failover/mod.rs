@@ -135,11 +135,18 @@ impl Verb<'_> {
 
     /// Looks how many bytes the replica lacks that would be promoted, where it can be asked itself.
     async fn look_at_heir(&self, known: &Known, plan: &Plan) -> Result<Option<u64>, Fault> {
-        let lacks = match names::read(&plan.replica) {
-            Some(heir) => known.lacks(self.config, self.name, &heir).await,
+        let heir = names::read(&plan.replica);
+        let lacks = match &heir {
+            Some(heir) => known.lacks(self.config, self.name, heir).await,
             None => None,
         };
-        match rules::is_far(&plan.replica, lacks).filter(|_| !self.of.force) {
+        let mut against = rules::is_far(&plan.replica, lacks);
+        // A server that shuts down has no time for it, and cannot stay.
+        if let Some(heir) = heir.filter(|_| against.is_none() && !self.of.from_this_host) {
+            let sign = known::sign_at(self.config, self.name, &heir).await;
+            against = rules::takes_over_late(&plan.replica, &sign);
+        }
+        match against.filter(|_| !self.of.force) {
             Some(fault) => Err(fault.within("no failover was asked for")),
             None => Ok(lacks),
         }

@@ -76,6 +76,10 @@ fn cannot_pause(known: &Known<'_>, state: &State) -> Option<Fault> {
             format!("no agent on {host} is connected to the master, and other hosts have one"),
             "Start it there: systemctl start vipswitch-agent.",
         ),
+        (Sign::Silent, _) => (
+            format!("the agent on {host} does not answer, so that it would not pause writes"),
+            "Look at it there: systemctl status vipswitch-agent. To start it again: systemctl restart vipswitch-agent.",
+        ),
         _ if !state.can_pause_writes() => {
             let version = state.version.as_deref().unwrap_or_default();
             let text = format!("Redis {} cannot pause writes", escape(version));
@@ -94,7 +98,7 @@ fn cannot_pause(known: &Known<'_>, state: &State) -> Option<Fault> {
     let lost =
         "What is written while the VIP moves would be lost. With --force it is done all the same.";
     let fault = match known.sign {
-        Sign::Absent => Fault::passing(text),
+        Sign::Absent | Sign::Silent => Fault::passing(text),
         _ => Fault::permanent(text),
     };
     Some(fault.remedy(format!("{remedy} {lost}")))
@@ -127,6 +131,17 @@ pub(super) fn is_far(replica: &str, lacks: Option<u64>) -> Option<Fault> {
     ))
 }
 
+/// Returns the fault of a host whose agent does not answer and would have to take the VIP over: Sentinel's call waits for
+/// that agent first.
+pub(super) fn takes_over_late(replica: &str, sign: &Sign) -> Option<Fault> {
+    (*sign == Sign::Silent).then(|| {
+        let text = format!("the agent beside {replica}, which would be promoted, does not answer, so that nobody would have the VIP for 5 s");
+        Fault::passing(text).remedy(
+            "Look at it there: systemctl status vipswitch-agent. With --force it is done all the same.",
+        )
+    })
+}
+
 /// Returns what an operator is to know, one sentence each.
 pub(super) fn notes(known: &Known<'_>) -> Vec<String> {
     let mut notes = Vec::new();
@@ -136,6 +151,9 @@ pub(super) fn notes(known: &Known<'_>) -> Vec<String> {
         Sign::There => {}
         Sign::Absent => notes.push(format!(
             "without an agent on {host} writes are not paused: {until}"
+        )),
+        Sign::Silent => notes.push(format!(
+            "the agent on {host} does not answer, so that writes are not paused: {until}"
         )),
         Sign::Untold(why) => notes.push(format!(
             "not known whether {host} has an agent that pauses writes ({}): if not, {until}",
