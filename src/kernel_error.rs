@@ -22,8 +22,16 @@ pub fn netlink(tried: &str, error: &rtnetlink::Error) -> Fault {
     match number(error) {
         Some(Errno::EPERM) => privilege::missing(tried, Capability::NetAdmin),
         Some(errno) => classify(tried, errno),
-        // The connection to the kernel broke, or it sent what makes no sense.
-        None => Fault::passing(format!("cannot {tried}: {error}")),
+        // Not the library's own words, which tell each kind of message in full: they are 0.1 MB of the executable.
+        None => Fault::passing(format!("cannot {tried}: {}", without_number(error))),
+    }
+}
+
+fn without_number(error: &rtnetlink::Error) -> &'static str {
+    match error {
+        rtnetlink::Error::RequestFailed => "the connection to the kernel broke",
+        rtnetlink::Error::UnexpectedMessage(_) => "the kernel sent what was not asked for",
+        _ => "the kernel's answer makes no sense",
     }
 }
 
