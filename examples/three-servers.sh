@@ -35,7 +35,7 @@ export LC_ALL=C TZ=UTC
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 
 bold='' dim='' green='' red='' plain=''
-if [[ -t 1 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
+if [[ (-t 1 || -n ${ON_TERMINAL:-}) && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
     bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
 fi
 
@@ -126,19 +126,27 @@ outside() {
 # Runs the sandbox in a session of its own, which outlives this process and the terminal, and tells
 # how to look into it once all is done.
 keep_up() {
-    local folder line='' status=0 user=''
-    # By a pipe without a name the sandbox says that it is done.
+    local folder line='' status=0 user='' on_terminal=''
+    # By pipes without a name the sandbox says that it is done, and what there is to read: its processes must not have this
+    # one's output, or whoever reads that waits until the servers are removed.
     folder=$(mktemp -d)
-    mkfifo "$folder/done"
-    exec 4<>"$folder/done"
+    mkfifo "$folder/done" "$folder/said"
+    exec 4<>"$folder/done" 5<>"$folder/said"
     rm -r "$folder"
-    setsid "$@" &
+    local -r end="end of $$"
+    while IFS= read -r -u 5 line && [[ $line != "$end" ]]; do printf '%s\n' "$line"; done &
+    local -r reader=$!
+    [[ ! -t 1 ]] || on_terminal=yes
+    ON_TERMINAL=$on_terminal setsid "$@" >&5 2>&5 5>&- &
     sandbox=$!
     until read -r -t 0.2 -u 4 line; do
         kill -0 "$sandbox" 2>/dev/null && continue
         wait "$sandbox" || status=$?
-        exit "$status"
+        break
     done
+    printf '%s\n' "$end" >&5
+    wait "$reader"
+    [[ -n $line ]] || exit "$status"
     [[ $(id -u) == 0 ]] || user=' --user --preserve-credentials'
     heading 'To look into it:'
     say "  look() { nsenter --target $sandbox$user --mount --net --pid=/proc/$sandbox/ns/pid_for_children /run/on \"\$@\"; }"

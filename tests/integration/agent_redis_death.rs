@@ -249,6 +249,7 @@ fn in_maintenance_a_redis_may_stop_and_start_and_keeps_its_vip() {
     assert_eq!((site.promotions(), site.asked()), (0, 0));
     server.ok("maintenance master8000 off");
     site.wait_until_well(&M, "server1");
+    site.wait_until_replicas_have_data("server1", 2);
     site.kill_redis(&M, "server1");
     let heir = site.heir(&M, &[]);
     site.settles(&M, heir);

@@ -14,6 +14,7 @@ fn ends(more_conf: &str, end: impl Fn(&Site)) {
     SERVERS.iter().for_each(|server| site.start_agent(server));
     site.down_after(NEVER);
     site.wait_until_well(&M, "server1");
+    site.wait_until_replicas_have_data("server1", 2);
     end(&site);
     site.forget("server1-8000");
     site.settles(&M, "server2");

@@ -218,6 +218,27 @@ fn where_others_have_an_agent_and_the_masters_host_has_none_it_has_to_be_forced(
     );
 }
 
+#[test]
+fn an_agent_that_has_its_connection_and_does_not_answer_has_to_be_forced() {
+    let site = Site::with_agents(&[M]);
+    eventually("its agent answers", || notes(&site, "server3").is_empty());
+    let pauses = "on the master's host does not answer, so that it would not pause writes";
+    let takes_over = "which would be promoted, does not answer";
+    for (stopped, why) in [("server1", pauses), ("server2", takes_over)] {
+        let pid = site.agent_pid(stopped);
+        site.signal(&pid, "STOP");
+        is_refused(
+            &site,
+            "server3",
+            "failover",
+            &[why, "systemctl status", "--force"],
+        );
+        site.go_on(&pid);
+        assert_eq!(site.role(&M, "server1").as_deref(), Some("master"));
+    }
+    fail_over(&site, "server3", "--now");
+}
+
 /// What a Sentinel has to say of elections: the newest failover, and its last vote.
 fn elections(site: &Site) -> Vec<Value> {
     let of = |server: &&str| {

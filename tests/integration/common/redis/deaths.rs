@@ -109,6 +109,7 @@ exec "redis-server", "$folder/conf";
         SERVERS
             .iter()
             .for_each(|server| self.seconds_pass(server, 2.0));
+        self.wait_until_replicas_have_data("server1", 2);
         self.kill_redis(master, "server1");
         self.settles(master, "server2");
         assert_eq!((self.promotions(), self.asked()), (1, 1));
