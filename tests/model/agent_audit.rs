@@ -18,7 +18,8 @@ const AWAKE: Duration = ms(1_500);
 /// waited for for 6 s.
 pub const CONVERGES: Duration = ms(12_000);
 
-/// How long all must have been well before a planned failover: an agent pauses no more often than every 20 s.
+/// How long all must have been well before a planned failover: what pauses have cost that nobody confirmed is forgotten
+/// bit by bit, and what a fault left behind is over.
 const CALM: Duration = ms(25_000);
 
 /// How long the VIP of a Redis that was started again may lead to it: a reset that the agent missed, and the next look.
