@@ -5,6 +5,7 @@
 mod announcements;
 pub mod left_over;
 mod owed_command;
+mod polls;
 mod site_commands;
 
 use std::cell::RefCell;
@@ -18,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout_at};
 
 use self::announcements::Announcements;
+use self::polls::Rounds;
 use self::site_commands::Queue;
 use crate::config::{Config, Target};
 use crate::engine::{Engine, Expected, Task};
@@ -91,6 +93,8 @@ struct Shared<'a> {
     commands: Semaphore,
     /// Who is asked where this host's Sentinel is silent.
     memory: RefCell<Memory>,
+    /// What later tries are told.
+    rounds: Rounds,
 }
 
 /// What the tries of one task have met so far.
@@ -163,6 +167,7 @@ impl<'a> Run<'a> {
                 turns: Semaphore::new(AT_ONCE),
                 commands: Semaphore::new(COMMANDS),
                 memory: RefCell::default(),
+                rounds: Rounds::default(),
             },
             tasks,
         }
@@ -180,7 +185,7 @@ impl<'a> Run<'a> {
         let polls = match shared.entry {
             Entry::Sync => {
                 shared.memory.replace(Memory::read());
-                let polls = shared.poll(tasks, Patience::Full).await;
+                let polls = shared.poll(tasks).await;
                 if !shared.dry_run {
                     // Before commands that may take long; `check` says where this cannot be.
                     let _ = shared.memory.borrow_mut().write(shared.config);
@@ -316,35 +321,6 @@ impl Shared<'_> {
         }
     }
 
-    /// Asks the Sentinels about every master that is still to be tried. Not under the lock: a hook must not
-    /// have to wait until a Sentinel that is out of reach is given up.
-    async fn poll(
-        &self,
-        tasks: &[Task<'_>],
-        patience: Patience,
-    ) -> Vec<Option<Result<Poll, Fault>>> {
-        let names = tasks
-            .iter()
-            .map(|task| task.pending().map(|outcome| outcome.master.as_str()));
-        let names: Vec<Option<&str>> = names.collect();
-        let wanted: Vec<&str> = names.iter().flatten().copied().collect();
-        let memory = self.memory.borrow().clone();
-        let polls =
-            match gather::poll(self.config, &wanted, &memory, patience, &Lines::default()).await {
-                Ok(polls) => polls,
-                Err(fault) => vec![Err(fault); wanted.len()],
-            };
-        let known = |poll: &Result<Poll, Fault>| poll.as_ref().ok().and_then(Poll::known);
-        let found = wanted.iter().zip(&polls);
-        let found = found.filter_map(|(name, poll)| Some((*name, known(poll)?)));
-        self.memory.borrow_mut().learn(found, self.config);
-        let mut polls = polls.into_iter();
-        names
-            .iter()
-            .map(|name| name.and_then(|_| polls.next()))
-            .collect()
-    }
-
     /// Tries once what is not done yet.
     async fn attempt(
         &self,
@@ -373,14 +349,9 @@ impl Shared<'_> {
             }
             Entry::Sync => {
                 let polled = match polled {
-                    Some(polled) => Some(polled),
-                    None => {
-                        let task = std::slice::from_ref(task);
-                        self.poll(task, tries.patience).await.pop().flatten()
-                    }
+                    Some(polled) => polled?,
+                    None => self.poll_again(task, tries.patience).await?,
                 };
-                let not_asked = || Err(Fault::passing("the Sentinels were not asked"));
-                let polled = polled.unwrap_or_else(not_asked)?;
                 let name = task
                     .targets
                     .first()

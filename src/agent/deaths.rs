@@ -11,7 +11,7 @@ use super::journal::say_of;
 use super::world::World;
 use crate::deeds::refuse::{Job, refuse};
 use crate::election::look::Vote;
-use crate::election::{self, Progress, QUICK, Request, Terms, votes_for};
+use crate::election::{self, Progress, QUICK, Request, Terms};
 use crate::evidence::{Ballot, Site};
 use crate::kernel::Snapshot;
 use crate::log::Level;
@@ -34,12 +34,16 @@ impl World {
         let _turn = self.elections.acquire().await;
         let ways = self.ways.borrow().get(&name).cloned().unwrap_or_default();
         let known = self.core.borrow().evidence(&name, self.now());
-        let Some(needed) = known.ballot.as_ref().map(Ballot::needed) else {
-            // How many votes would be a majority is not known any more: one alone must not be.
-            let why = "the Sentinels could not be asked meanwhile".to_owned();
-            self.tell(Event::Elected(name, Err((why, false)), Vec::new()))
-                .await;
-            return;
+        let needed = known.ballot.as_ref().map(Ballot::needed);
+        // How many votes would be a majority is not known any more: one alone must not be.
+        let needed = needed.ok_or_else(|| "the Sentinels could not be asked meanwhile".to_owned());
+        let too_late = self.is_too_late(&name);
+        let needed = match needed.and_then(|needed| too_late.map_or(Ok(needed), Err)) {
+            Ok(needed) => needed,
+            Err(why) => {
+                let told = Event::Elected(name, Err((why, false)), Vec::new());
+                return self.tell(told).await;
+            }
         };
         let request = Request {
             name: &name,
@@ -59,7 +63,7 @@ impl World {
         let began = self.now();
         let asked = election::hold(&request, &self.lines, async |_: Progress| Ok(())).await;
         let asked = match asked {
-            Ok(plan) => {
+            Ok((plan, votes)) => {
                 let who = ways[plan.asked].endpoint.to_string();
                 let took = (self.now() - began).as_secs_f64() * 1000.0;
                 let text = format!(
@@ -67,7 +71,7 @@ impl World {
                     plan.epoch
                 );
                 say_of(&name, Level::Notice, &text).await;
-                (Ok(who), votes_for(&plan).collect())
+                (Ok(who), votes)
             }
             Err(failed) => {
                 let was_asked = failed.why.was_asked();
@@ -78,6 +82,11 @@ impl World {
         let epochs = votes.iter().map(|vote| vote.epoch);
         self.taken.set(epochs.fold(self.taken.get(), u64::max));
         self.tell(Event::Elected(name, asked, votes)).await;
+    }
+
+    fn is_too_late(&self, name: &str) -> Option<String> {
+        let core = self.core.borrow();
+        core.master(name)?.is_too_late(self.now())
     }
 
     /// Has clients refused in place of a dead Redis whose VIP is not bound here any more, or ends that.

@@ -180,13 +180,11 @@ fn read(answers: Answers) -> Sign {
     let (number, may_give) = (next(), next());
     match number {
         Ok(Value::Array(list)) => match (list.get(1), may_give) {
-            (Some(number), may_give) => match (text(number).as_deref(), may_give) {
-                (Some("0"), Ok(_)) => Sign::Absent,
-                // Where no agent may give it.
-                (Some("0"), Err(no)) => Sign::Untold(no.to_string()),
-                _ => Sign::There,
-            },
             (None, _) => Sign::Untold("it does not tell".into()),
+            // No agent may give it, nor hear its answer.
+            (Some(_), Err(no)) => Sign::Untold(no.to_string()),
+            (Some(number), Ok(_)) if text(number).as_deref() == Some("0") => Sign::Absent,
+            (Some(_), Ok(_)) => Sign::There,
         },
         Ok(_) => Sign::Untold("it does not tell".into()),
         Err(no) => Sign::Untold(no.to_string()),

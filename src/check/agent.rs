@@ -108,19 +108,19 @@ fn without(why: &Unserved, known: &Known, findings: &mut Findings) {
         let verdict = error(why.to_string(), remedy).filter(|_| known.is_root);
         return findings.add("agent", "", verdict.or_else(|| unknown(why.to_string())));
     }
+    let is_missed = || {
+        let sign = is_meant(known.units.as_ref())?;
+        let text = format!("no agent answers, although {sign}: {MEANWHILE}");
+        warning(text, REMEDY)
+    };
     let Some(process) = &known.process else {
+        findings.add("agent", "", is_missed());
         // A Sentinel that does not run starts no hook.
         let not_seen = unknown(NOT_SEEN).filter(|_| known.sentinel.is_ok());
         return findings.add("privileges", "", not_seen);
     };
     let Some(lacks) = process.lacks() else {
-        let killed = is_meant(known.units.as_ref()).and_then(|sign| {
-            warning(
-                format!("no agent answers, although {sign}: {MEANWHILE}"),
-                REMEDY,
-            )
-        });
-        findings.add("agent", "", killed);
+        findings.add("agent", "", is_missed());
         return findings.add("privileges", "", None);
     };
     let (own, scripts) = (identity(&known.program), scripts(known));

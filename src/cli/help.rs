@@ -49,7 +49,8 @@ Example:
   vipswitch failover --dry-run      whether it would, and to which replica
   vipswitch failover master8000
 
-It refuses where writes could be lost, unless --force is given; never while a failover goes on.
+It refuses where writes could be lost, unless --force is given; never while a failover goes on,
+for whose end it waits 10 s.
 
 Exit codes: 0 done, 1 it may work later or is not at its end, 2 it cannot as it stands.";
 

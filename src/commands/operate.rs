@@ -8,7 +8,7 @@ use crate::cli::{Options, Ordered};
 use crate::config::{Config, Target};
 use crate::engine::Task;
 use crate::evidence::Order;
-use crate::exit::{Exit, Fault};
+use crate::exit::{self, Exit, Fault};
 use crate::log;
 use crate::once::left_over::release_left_over;
 use crate::once::{self, Entry, PATIENCE, Run};
@@ -109,7 +109,7 @@ pub(super) async fn run(
     };
     let ended = async |task: &Task<'_>| write_log(task, entry, options).await;
     let exit = run.carry_out(waiting, ended).await;
-    tell(&run.tasks, options).await;
+    let exit = Exit::worst([exit, tell(&run.tasks, options).await]);
     let exit = match entry {
         Entry::Sync if masters.is_empty() => {
             Exit::worst([exit, let_go(&config, options, started).await])
@@ -162,8 +162,7 @@ async fn let_go(config: &Config, options: &Options, started: Instant) -> Exit {
         log::stderr(&line).await;
     }
     let each = outcomes.iter().map(|outcome| (outcome, phases.done));
-    tell_each(each, options).await;
-    exit
+    Exit::worst([exit, tell_each(each, options).await])
 }
 
 /// Writes the log line of a task; on demand to stderr, too.
@@ -182,19 +181,19 @@ async fn write_log(task: &Task<'_>, entry: Entry<'_>, options: &Options) {
     }
 }
 
-/// The VIPs are as they should be even where nobody can be told, so that failing to print does
-/// not change how the run ends.
-async fn tell(tasks: &[Task<'_>], options: &Options) {
+/// Tells what came of a run. Returns how that ended.
+async fn tell(tasks: &[Task<'_>], options: &Options) -> Exit {
     let of_task = |task: &'_ Task<'_>| task.phases.done;
     let each = tasks.iter().flat_map(|task| {
         let outcomes = task.outcomes.iter();
         outcomes.map(move |outcome| (outcome, of_task(task)))
     });
-    tell_each(each, options).await;
+    tell_each(each, options).await
 }
 
-/// Tells what came of each VIP, and how long it took.
-async fn tell_each(each: impl Iterator<Item = (&Outcome, Duration)>, options: &Options) {
+/// Tells what came of each VIP, and how long it took. Returns how that ended: the VIPs are as they should be even where
+/// nobody can be told, and a dry run is for what it tells alone.
+async fn tell_each(each: impl Iterator<Item = (&Outcome, Duration)>, options: &Options) -> Exit {
     let mut text = String::new();
     for (outcome, done) in each {
         let master = &outcome.master;
@@ -211,7 +210,12 @@ async fn tell_each(each: impl Iterator<Item = (&Outcome, Duration)>, options: &O
             log::stderr(&format!("{master}: {}: {fault}", outcome.vip)).await;
         }
     }
-    if let Err(error) = print(&text).await {
-        log::stderr(&format!("{error:#}")).await;
+    let Err(error) = print(&text).await else {
+        return Exit::Done;
+    };
+    log::stderr(&format!("{error:#}")).await;
+    match options.dry_run {
+        true => exit::of(&error),
+        false => Exit::Done,
     }
 }

@@ -11,8 +11,8 @@ use super::*;
 use crate::failover::{self, Host};
 use crate::place::Place;
 
-/// No machine is so busy that these Sentinels are late.
-const STEP: Duration = Duration::from_secs(3);
+/// No machine is so busy that these Sentinels are late, nor that all takes longer than [`WITHIN`] where a step is waited.
+const STEP: Duration = Duration::from_secs(2);
 
 /// What the three have in common, and the vote of each.
 struct Sentinels {
@@ -27,6 +27,12 @@ struct Sentinels {
     ends: Option<Ends>,
     /// What the user may not do.
     denied: &'static str,
+    /// Where that is so.
+    denies: std::ops::Range<usize>,
+    /// How late the third one answers.
+    late: Duration,
+    /// The epoch of the second one, which gives no vote in an older one.
+    epoch: u64,
 }
 
 /// A question that is carried out, and not answered.
@@ -53,7 +59,7 @@ fn list(parts: &[&str]) -> String {
 fn answer(words: &[String], place: usize, all: &Shared) -> Option<String> {
     let said = answer_to(words, place, all);
     let all = all.lock().unwrap();
-    let is_denied = words.iter().any(|word| word == all.denied);
+    let is_denied = all.denies.contains(&place) && words.iter().any(|word| word == all.denied);
     let ends = match words[1].as_str() {
         "FAILOVER" => all.ends == Some(Ends::Request),
         "IS-MASTER-DOWN-BY-ADDR" => words[4] != "0" && all.ends == Some(Ends::Vote),
@@ -116,8 +122,9 @@ fn answer_to(words: &[String], place: usize, all: &Shared) -> String {
         ["SENTINEL", "IS-MASTER-DOWN-BY-ADDR", _, _, epoch, run_id] => {
             let epoch: u64 = epoch.parse().unwrap();
             all.voted += usize::from(epoch > 0);
+            let oldest = if place == 1 { all.epoch } else { 0 };
             let vote = &mut all.votes[place];
-            if epoch > vote.epoch {
+            if epoch > vote.epoch && epoch >= oldest {
                 *vote = Vote::new(run_id, epoch);
             }
             format!("*3\r\n:0\r\n{}:{}\r\n", bulk(&vote.leader), vote.epoch)
@@ -141,6 +148,12 @@ async fn serve(mut stream: TcpStream, place: usize, all: Shared) {
                 return;
             };
             heard = rest;
+            let late = if place == 2 {
+                all.lock().unwrap().late
+            } else {
+                Duration::ZERO
+            };
+            sleep(late).await;
             let _ = stream.write_all(said.as_bytes()).await;
         }
     }
@@ -176,6 +189,9 @@ fn well() -> Sentinels {
         voted: 0,
         ends: None,
         denied: "",
+        denies: 0..3,
+        late: Duration::ZERO,
+        epoch: 0,
     }
 }
 
@@ -196,7 +212,7 @@ async fn held(
         Ok(())
     };
     let (came, all) = elect(sentinels, ahead, later).await;
-    (came, all.asked)
+    (came.map(|(plan, _)| plan), all.asked)
 }
 
 /// Holds an election among these, and does this after the votes. Returns what came of it, and of them.
@@ -204,7 +220,7 @@ async fn elect(
     sentinels: Sentinels,
     ahead: Option<Duration>,
     then: impl AsyncFn(&Shared) -> GoOn,
-) -> (Result<Plan, Refusal>, Sentinels) {
+) -> (Result<(Plan, Vec<Vote>), Refusal>, Sentinels) {
     let all = Arc::new(Mutex::new(sentinels));
     let mut ways = Vec::new();
     for place in 0..3 {
@@ -296,6 +312,35 @@ async fn a_right_that_is_missing_is_named() {
         let no = came.unwrap_err().to_string();
         assert!(no.contains(right), "{no}");
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_sentinel_that_may_not_be_asked_does_not_end_the_wait_for_one_that_may() {
+    let sentinels = Sentinels {
+        denied: "IS-MASTER-DOWN-BY-ADDR",
+        denies: 1..2,
+        late: 5 * OTHERS,
+        ..well()
+    };
+    let (came, all) = elect(sentinels, None, async |_| Ok(())).await;
+    assert!(came.is_ok(), "{came:?}");
+    assert_eq!(all.asked, 1);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn every_vote_that_may_have_been_given_is_told_to_whoever_holds_the_next_election() {
+    // Others vote in the first epoch that is tried, and the one to be asked only in a later one.
+    let sentinels = Sentinels {
+        epoch: 20,
+        denied: "INFO",
+        denies: 0..1,
+        ..well()
+    };
+    let (came, _) = elect(sentinels, None, async |_| Ok(())).await;
+    let (plan, votes) = came.unwrap();
+    assert_eq!(plan.run_id, "bb");
+    let epochs: Vec<u64> = votes.iter().map(|vote| vote.epoch).collect();
+    assert_eq!(epochs, [5, 21, 22]);
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -103,17 +103,17 @@ pub async fn look(request: &Request<'_>, lines: &Lines) -> Looked {
         .ways
         .iter()
         .map(|server| Some((server, questions.clone())));
-    let answers = ask_all(all, lines, (until, request), None).await;
+    let read = |server: &Server, answers| read(named(server), request.master, answers);
+    let said = ask_all(all, lines, (until, request), None, (read, Result::is_ok)).await;
     let mut looked = Looked::default();
-    for (server, answers) in request.ways.iter().zip(answers) {
-        let read = |answers| read(named(server), request.master, answers);
-        looked.add(server.endpoint.to_string(), answers.map(read));
+    for (server, said) in request.ways.iter().zip(said) {
+        looked.add(server.endpoint.to_string(), said);
     }
     looked
 }
 
-/// Holds the election, and has the elected Sentinel begin the failover. Returns the plan that was carried out. What is
-/// done about its progress is waited for: the votes hold until another failover, so that the request may come a moment
+/// Holds the election, and has the elected Sentinel begin the failover. Returns the plan that was carried out, and every
+/// vote that may have been given for it. What is done about its progress is waited for: the votes hold until another failover, so that the request may come a moment
 /// later, or not at all.
 ///
 /// # Errors
@@ -123,7 +123,7 @@ pub async fn hold(
     request: &Request<'_>,
     lines: &Lines,
     mut progress: impl AsyncFnMut(Progress) -> GoOn,
-) -> Result<Plan, Failed> {
+) -> Result<(Plan, Vec<Vote>), Failed> {
     let began = Instant::now();
     let looked = look(request, lines).await;
     let terms = with_names(&request.terms, &looked, (&lines.names, request.step)).await;
@@ -145,7 +145,8 @@ pub async fn hold(
         asked_for.push(Vote::new(&plan.run_id, plan.epoch));
         let votes = votes(request, (&plan, Round::First), &looks, lines).await;
         first = rules::is_elected(&request.terms, &plan, Round::First, &votes);
-        if first.is_ok() || !rules::is_too_old(&request.terms, &plan, &votes) {
+        let is_lost = matches!(first, Err(Refusal::Lost(..)));
+        if !is_lost || !rules::is_too_old(&request.terms, &plan, &votes) {
             break;
         }
     }
@@ -154,7 +155,8 @@ pub async fn hold(
     if voted.elapsed() > FRESH.max(WRITTEN * request.step) {
         return Err(failed(&asked_for)(Refusal::Stopped));
     }
-    asked_for.extend(votes_for(&plan).skip(1));
+    // Its own as it begins, too.
+    asked_for.push(Vote::new(&plan.run_id, plan.epoch + 1));
     let failed = |why: Refusal| failed(&asked_for)(why);
     voted = Instant::now();
     let second = votes(request, (&plan, Round::Second), &looks, lines).await;
@@ -170,27 +172,21 @@ pub async fn hold(
             rules::is_elected(&request.terms, &plan, Round::Still, &still).map_err(failed)?;
         }
     }
-    if voted.elapsed() > fresh || began.elapsed() > WITHIN {
+    if voted.elapsed() > fresh {
         return Err(failed(Refusal::Stopped));
+    }
+    if began.elapsed() > WITHIN {
+        return Err(failed(Refusal::TooSlow(WITHIN)));
     }
     if let Some((left, who)) = rules::first_to_decide(&request.terms, &looks)
         && began.elapsed() >= left
     {
         return Err(failed(Refusal::TooLate(who)));
     }
-    begin(request, server, lines).await.map_err(failed)?;
+    begin(request, server, lines).await.map_err(&failed)?;
     // It has begun, whatever is thought of it now.
     let _ = progress(Progress::Begun).await;
-    Ok(plan)
-}
-
-/// Returns the votes for a Sentinel that was elected by this plan: in both rounds, and its own as it begins.
-pub fn votes_for(plan: &Plan) -> impl Iterator<Item = Vote> + use<> {
-    let run_id = plan.run_id.clone();
-    let epochs = [plan.epoch, plan.epoch + 1];
-    epochs
-        .into_iter()
-        .map(move |epoch| Vote::new(&run_id, epoch))
+    Ok((plan, asked_for))
 }
 
 /// Returns the terms with the replicas by the Sentinels' names for them.
@@ -225,10 +221,10 @@ async fn votes(
         let wanted = (epoch(place), plan.run_id.as_str());
         Some((server, election_questions(request.name, master, wanted)))
     });
-    let answers = ask_all(each, lines, (until, request), Some(plan.asked)).await;
-    let each = request.ways.iter().zip(answers);
-    each.map(|(server, answers)| read_voted(server.endpoint.to_string(), answers?))
-        .collect()
+    let read = |server: &Server, answers| read_voted(server.endpoint.to_string(), answers);
+    let how = (read, Option::is_some as fn(&_) -> bool);
+    let said = ask_all(each, lines, (until, request), Some(plan.asked), how).await;
+    said.into_iter().map(Option::flatten).collect()
 }
 
 /// Asks once, and nobody else whatever comes of it: it may have begun where the connection ends before an answer. The
@@ -247,18 +243,20 @@ async fn begin(request: &Request<'_>, server: &Server, lines: &Lines) -> Result<
 
 type Answers = Vec<Result<Value, NoAnswer>>;
 
-/// Asks all at once. Waits for every one until then, and only a moment longer than it takes so many to answer as are
-/// needed, this one among them if there is one, for which they vote: without its own vote none is elected.
-async fn ask_all<'a>(
+/// Asks all at once, and has each one's answers read. Waits for every one until then, and only a moment longer than it
+/// takes so many to tell what is wanted as are needed, this one among them if there is one, for which they vote: without
+/// its own vote none is elected.
+async fn ask_all<'a, T>(
     all: impl Iterator<Item = Option<(&'a Server, Vec<Words>)>>,
     lines: &Lines,
     (until, request): (Instant, &Request<'_>),
     this: Option<usize>,
-) -> Vec<Option<Answers>> {
-    let mut answers = Vec::new();
+    (read, tells): (impl Fn(&Server, Answers) -> T, fn(&T) -> bool),
+) -> Vec<Option<T>> {
+    let mut told = Vec::new();
     let mut asked = FuturesUnordered::new();
     for (place, one) in all.enumerate() {
-        answers.push(None);
+        told.push(None);
         let Some((server, questions)) = one else {
             continue;
         };
@@ -269,21 +267,20 @@ async fn ask_all<'a>(
                 // A voter that is asked again has voted: whom it had voted for before is lost with the first answer.
                 Some(_) => redis::ask_once(server, lines, &questions, within).await,
             };
-            (place, said)
+            (place, server, said)
         });
     }
-    let (mut answered, mut until) = (0, until);
-    while let Ok(Some((place, said))) = timeout_at(until, asked.next()).await {
-        if let Ok(said) = said {
-            answers[place] = Some(said);
-            answered += 1;
-            let has_this = this.is_none_or(|this| answers[this].is_some());
-            if answered >= request.terms.needed && has_this {
-                until = until.min(Instant::now() + OTHERS);
-            }
+    let mut until = until;
+    while let Ok(Some((place, server, said))) = timeout_at(until, asked.next()).await {
+        let Ok(said) = said else { continue };
+        told[place] = Some(read(server, said));
+        let has_told = |one: &Option<T>| one.as_ref().is_some_and(tells);
+        let enough = told.iter().filter(|one| has_told(one)).count() >= request.terms.needed;
+        if enough && this.is_none_or(|this| has_told(&told[this])) {
+            until = until.min(Instant::now() + OTHERS);
         }
     }
-    answers
+    told
 }
 
 fn named(server: &Server) -> (String, Option<IpAddr>) {

@@ -116,6 +116,8 @@ pub enum Refusal {
     Lost(usize, usize),
     /// This process was stopped again and again since the votes: it is not known whether they stand.
     Stopped,
+    /// The Sentinels took longer for the look and the votes than the votes are known to stand.
+    TooSlow(Duration),
     /// Whoever wanted the failover does not want this one.
     Unwanted(String),
     /// It was elected and asked, and refused.
@@ -165,6 +167,11 @@ impl fmt::Display for Refusal {
             ),
             Refusal::Stopped => f.write_str(
                 "this process was stopped after the votes, so that it is not known whether they stand",
+            ),
+            Refusal::TooSlow(within) => write!(
+                f,
+                "the Sentinels took more than {} s for it, so that it is not known whether their votes stand",
+                within.as_secs()
             ),
             Refusal::Refused(why) => write!(f, "the elected Sentinel refused: {why}"),
             Refusal::Silent(why) => write!(f, "the elected Sentinel did not answer: {why}"),

@@ -18,7 +18,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join;
 use tokio::sync::OnceCell;
@@ -39,6 +39,11 @@ use crate::vip::Binding;
 
 use left_behind::LeftBehind;
 pub use task::{Expected, Task};
+
+/// How old evidence may be that is acted on: nothing between the two takes so long, and who was stopped there (by SIGSTOP,
+/// or with its machine) does not know who is the master by now.
+const FRESH: Duration = Duration::from_secs(2);
+const STOPPED: &str = "this process was stopped, or the machine very busy, after the evidence was gathered: nothing was done by what may not be true any more";
 
 /// What attempts have in common: packet sockets, and what was looked up once.
 pub struct Engine {
@@ -106,8 +111,9 @@ impl Engine {
         let lock = self.lock(task).await?;
         let netlink = Netlink::open()?;
         let snapshot = Snapshot::knowing(&netlink, self.vips.clone());
-        let (evidence, mut ready) =
-            join(gather(&snapshot), self.get_ready(&netlink, &snapshot, task)).await;
+        let gathered = async { (gather(&snapshot).await, Instant::now()) };
+        let ((evidence, known_at), mut ready) =
+            join(gathered, self.get_ready(&netlink, &snapshot, task)).await;
         let evidence = task.evidence.insert(evidence?);
         let verdict = task.verdict.insert(verdict(evidence)).clone();
         let mut bound = Vec::new();
@@ -118,7 +124,10 @@ impl Engine {
                 Some((seen, _)) if matches!(verdict, Verdict::Here(..)) => Ok(seen.clone()),
                 _ => snapshot.see(vip.address, master.interface.as_deref()).await,
             };
-            let action = seen.and_then(|seen| plan(&verdict, &vip, &seen));
+            let action = match known_at.elapsed() > FRESH {
+                true => Err(Fault::passing(STOPPED)),
+                false => seen.and_then(|seen| plan(&verdict, &vip, &seen)),
+            };
             let result = match (action, &lock) {
                 (Err(fault), _) => Err(fault),
                 (Ok(action), None) => {

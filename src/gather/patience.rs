@@ -72,6 +72,15 @@ impl Patience {
         ALL + self.round() - ROUND
     }
 
+    /// Returns the one that waits longer.
+    #[must_use]
+    pub fn longest(self, other: Patience) -> Patience {
+        match self.times() < other.times() {
+            true => other,
+            false => self,
+        }
+    }
+
     fn times(self) -> u32 {
         match self {
             Patience::Full | Patience::Quick => 1,

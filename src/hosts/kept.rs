@@ -12,6 +12,10 @@ use crate::failover::Host;
 /// How many names are kept at most: the one that was found longest ago goes. A forged hello can name any.
 const MOST: usize = 256;
 
+/// How long name servers are waited for about a name whose address is known: one that is silent must not hold up what a
+/// failover waits for.
+const KNOWN: Duration = Duration::from_millis(100);
+
 /// How many addresses of a name are kept.
 const MOST_ADDRESSES: usize = 16;
 
@@ -31,8 +35,8 @@ impl Kept {
         }
     }
 
-    /// Returns the addresses of a host. Those that it had last where no name server answers within this time; never in
-    /// place of an answer, which may be that it has none any more.
+    /// Returns the addresses of a host. Those that it had last where no name server answers within this time, and within
+    /// 0.1 s; never in place of an answer, which may be that it has none any more.
     ///
     /// # Errors
     ///
@@ -40,6 +44,10 @@ impl Kept {
     pub async fn look_up(&self, host: &Host, within: Duration) -> Result<Vec<IpAddr>, Unresolved> {
         let Host::Name(name) = host else {
             return look_up(host, within).await;
+        };
+        let within = match self.has(host) {
+            true => within.min(KNOWN),
+            false => within,
         };
         let found = look_up(host, within).await;
         self.or_before(name, found, Instant::now())

@@ -134,6 +134,24 @@ fn the_new_masters_agent_may_be_reloaded_after_the_promotion() {
 }
 
 #[test]
+fn an_agent_that_is_started_in_the_midst_of_a_failover_hands_over_before_a_majority_tells() {
+    let site = Site::with_agents(&[M]);
+    site.begin_fail_over(&M, "server3");
+    eventually("the choice", || chosen(&site));
+    let of_others = ["server1", "server2"].map(|server| site.sentinel_pid(server));
+    site.signal(&site.agent_pid("server1"), "KILL");
+    site.forget("server1-agent");
+    // The leader alone tells of it.
+    of_others.iter().for_each(|pid| site.signal(pid, "STOP"));
+    site.launch_agent("server1");
+    eventually("the new master alone has the VIP", || {
+        site.holders(M.vip) == ["server2"]
+    });
+    of_others.iter().for_each(|pid| site.go_on(pid));
+    site.settles(&M, "server2");
+}
+
+#[test]
 fn an_agent_that_was_stopped_does_not_count_that_time_as_a_cut() {
     let site = Site::with_agents(&[M]);
     site.down_after(LONG);

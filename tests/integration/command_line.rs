@@ -60,7 +60,14 @@ fn a_full_or_closed_stdout_and_stderr_change_nothing() {
         assert_eq!(shell(&format!("\"$1\" bnid {into}")).code(), 2, "{into}");
     }
     // What is asked for is the text alone.
-    for ask in ["status", "--help", "--version", "completions bash"] {
+    for ask in [
+        "status",
+        "--help",
+        "--version",
+        "completions bash",
+        "bind master8000 --dry-run",
+        "unbind master8000 --dry-run --json",
+    ] {
         shell(&format!("\"$1\" {ask} >/dev/full")).fails(1, &["cannot write to stdout"]);
     }
     assert_eq!(

@@ -1,10 +1,11 @@
 //! One attempt of the engine, in this process: it may be dropped at any await.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::process::Command;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use vipswitch::config::{self, Config, Target};
 use vipswitch::engine::{Engine, Expected, Task};
@@ -29,6 +30,24 @@ impl<F: Future> Future for Dropped<'_, F> {
         }
         self.polls -= 1;
         self.future.as_mut().poll(context).map(|_| true)
+    }
+}
+
+/// A future whose process is stopped for a while once `known` is set.
+struct Stopped<'a, F> {
+    future: Pin<&'a mut F>,
+    known: &'a Cell<bool>,
+}
+
+impl<F: Future> Future for Stopped<'_, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let polled = self.future.as_mut().poll(context);
+        if polled.is_pending() && self.known.take() {
+            std::thread::sleep(Duration::from_millis(2_100));
+        }
+        polled
     }
 }
 
@@ -65,20 +84,24 @@ fn is_bound() -> bool {
     String::from_utf8_lossy(&output.stdout).contains("192.168.56.250/")
 }
 
+fn make_links() {
+    for words in [
+        "link add eth1 type veth peer name far",
+        "link set eth1 up",
+        "link set far up",
+        "addr add 192.168.56.101/24 dev eth1",
+    ] {
+        let status = Command::new("ip").args(words.split(' ')).status();
+        assert!(status.unwrap().success(), "{words}");
+    }
+}
+
 #[test]
 fn an_attempt_that_is_dropped_at_any_await_is_finished_by_the_next_and_told_as_done() {
     let name =
         "engine::an_attempt_that_is_dropped_at_any_await_is_finished_by_the_next_and_told_as_done";
     inside(name, |_| {
-        for words in [
-            "link add eth1 type veth peer name far",
-            "link set eth1 up",
-            "link set far up",
-            "addr add 192.168.56.101/24 dev eth1",
-        ] {
-            let status = Command::new("ip").args(words.split(' ')).status();
-            assert!(status.unwrap().success(), "{words}");
-        }
+        make_links();
         let text = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
         let config = config::parse(text, Path::new("v.toml")).unwrap();
         let mut has_ended = [false; 2];
@@ -99,5 +122,46 @@ fn an_attempt_that_is_dropped_at_any_await_is_finished_by_the_next_and_told_as_d
                 break;
             }
         }
+    });
+}
+
+/// An attempt that is stopped between the evidence and what follows from it. Returns why it did nothing.
+async fn stopped(config: &Config, order: Order) -> String {
+    let engine = Engine::new(Instant::now(), false, Vec::new());
+    let targets = Target::of(config, &["m"]).unwrap();
+    let mut task = Task::new(targets, Expected::Here);
+    let known = Cell::new(false);
+    let gather = async |_: &Snapshot<'_>| {
+        known.set(true);
+        Ok(Evidence {
+            order: Some(order),
+            ..Evidence::default()
+        })
+    };
+    {
+        let future = pin!(engine.settle(&mut task, gather));
+        let known = &known;
+        Stopped { future, known }.await.unwrap();
+    }
+    let fault = task.outcomes[0].fault();
+    fault
+        .unwrap_or_else(|| panic!("{order:?} was carried out"))
+        .to_string()
+}
+
+#[test]
+fn what_was_known_before_the_process_was_stopped_is_not_acted_on() {
+    let name = "engine::what_was_known_before_the_process_was_stopped_is_not_acted_on";
+    inside(name, |_| {
+        make_links();
+        let text = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
+        let config = config::parse(text, Path::new("v.toml")).unwrap();
+        block_on(async {
+            let why = stopped(&config, Order::Bind).await;
+            assert!(why.contains("was stopped") && !is_bound(), "{why}");
+            twice(&config, Order::Bind, 0).await;
+            let why = stopped(&config, Order::Unbind).await;
+            assert!(why.contains("was stopped") && is_bound(), "{why}");
+        });
     });
 }

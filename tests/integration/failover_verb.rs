@@ -283,25 +283,38 @@ fn a_dry_run_says_what_would_be_done_and_no_sentinel_votes() {
 
 /// It is refused, and nothing was changed.
 #[track_caller]
-fn is_refused(site: &Site, server: &str, words: &str, parts: &[&str]) {
-    run(site, server, words).fails(1, parts);
+fn is_refused(site: &Site, server: &str, words: &str, parts: &[&str]) -> Finished {
+    let told = run(site, server, words).fails(1, parts);
     assert_eq!(site.role(&M, "server1").as_deref(), Some("master"));
+    told
 }
 
 #[test]
 fn it_is_refused_while_another_failover_goes_on() {
     let site = Site::new(&[M]);
+    let longest = ["sentinel", "set", M.name, "failover-timeout", "180000"];
+    site.ask("server3", SENTINEL_PORT, &longest).unwrap();
     // It is chosen, and cannot be promoted.
     let deny = "-p 8000 acl setuser default -slaveof -replicaof";
     site.host("server2").run("redis-cli", deny.split(' '));
     site.begin_fail_over(&M, "server3");
     let words = "failover --force --now";
-    is_refused(
+    let told = is_refused(
         &site,
         "server1",
         words,
         &["failover_in_progress", "Wait until"],
     );
+    assert!(told.stdout.contains("waiting for its end"), "{told}");
+}
+
+#[test]
+fn a_second_one_right_after_the_first_waits_for_its_end() {
+    let site = Site::with_agents(&[M]);
+    for heir in ["server2", "server1"] {
+        run(&site, "server3", "failover --now").success();
+        site.settles(&M, heir);
+    }
 }
 
 #[test]

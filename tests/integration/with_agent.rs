@@ -371,6 +371,12 @@ fn an_agent_that_hangs_or_was_killed_is_a_problem_and_one_that_is_not_meant_is_n
     let problem = "agent: PROBLEM: none runs on this host, although one has left its socket";
     assert!(run.stdout.contains(problem), "{run}");
     assert_ne!(run.code(), 0, "{run}");
+    // Also where the Sentinel has died, too.
+    let mut killed = server.command(executable());
+    killed.arg("check").env("VIPSWITCH_AGENT_SOCKET", &socket);
+    let run = finish(killed);
+    let warning = "no agent answers, although one has left its socket";
+    assert!(run.stdout.contains(warning), "{run}");
 }
 
 #[test]

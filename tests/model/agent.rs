@@ -432,6 +432,7 @@ impl Agents {
                 failover_timeout: poll.failover_timeout(),
                 has_replicas: poll.has_replicas(),
                 fails_over: poll.fails_over(),
+                promoting: poll.promoting().cloned(),
                 evidence,
             })
         });

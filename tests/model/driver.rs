@@ -206,11 +206,11 @@ impl OneShot {
             };
             asked.push(Asked {
                 listed_as: vec![sentinel(other)],
-                asked: Ok(format!("{}:26379", address(other))),
+                asked: Ok(sentinel_at(other)),
                 view,
             });
         }
-        let poll = count(own, &format!("{}:26379", address(at)), &asked);
+        let poll = count(own, &sentinel_at(at), &asked);
         Ok((poll, named, took))
     }
 
@@ -384,6 +384,11 @@ pub fn address(host: Host) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
 }
 
+/// Returns where a host's Sentinel is asked, and its events come from.
+pub fn sentinel_at(host: Host) -> String {
+    format!("{}:26379", address(host))
+}
+
 pub fn endpoint(host: Host) -> Endpoint {
     Endpoint {
         host: Name::Address(address(host)),
@@ -480,7 +485,10 @@ fn view(of: &Sentinel, on: Host) -> View {
         sentinels: others(on).map(sentinel).collect(),
         // Of the address that its table has, which is the old master's while a failover goes on.
         replicas: others(of.saved.master)
-            .map(|host| instance(host, 6_379, 'r'))
+            .map(|host| Instance {
+                flags: Vec::from_iter((of.promoted == Some(host)).then(|| "promoted".to_owned())),
+                ..instance(host, 6_379, 'r')
+            })
             .collect(),
         standbys: None,
         withheld: None,

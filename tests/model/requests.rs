@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vipswitch::election::look::{Look, Vote, Voted};
 use vipswitch::election::rules::{self, ABOVE};
-use vipswitch::election::{Plan, QUICK, Refusal, Round, Terms, votes_for};
+use vipswitch::election::{Plan, QUICK, Refusal, Round, Terms};
 
 use crate::cluster::{Cluster, HOSTS, Host, Link, link, ms};
 use crate::sentinel::votes::place;
@@ -225,7 +225,9 @@ impl Election {
         };
         let tried = ABOVE[..=self.above].iter();
         let tried = tried.map(|above| Vote::new(&plan.run_id, self.known + above));
-        tried.chain(votes_for(plan)).collect()
+        let voted = [plan.epoch, plan.epoch + 1];
+        let voted = voted.map(|epoch| Vote::new(&plan.run_id, epoch));
+        tried.chain(voted).collect()
     }
 
     fn begins(&mut self, cluster: &mut Cluster) -> (Asked, Vec<Vote>) {

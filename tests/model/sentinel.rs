@@ -101,7 +101,7 @@ pub struct Sentinel {
     votes: usize,
     started: Option<Duration>,
     changed: Duration,
-    promoted: Option<Host>,
+    pub promoted: Option<Host>,
     is_down: bool,
     seen: [Seen; HOSTS],
     peers: [Peer; HOSTS],

@@ -216,6 +216,11 @@ impl fmt::Display for Why {
     }
 }
 
+/// Returns whether it died so long ago that Sentinel decides first.
+pub(super) fn is_too_late(ago: Duration, down_after: Duration) -> bool {
+    ago + AHEAD >= down_after
+}
+
 /// Returns why no failover is asked for, `None` where one is: the first row that applies.
 pub(super) fn speaks_against(now: &Situation<'_>) -> Option<Why> {
     let is_named = match (now.winner, now.dead) {
@@ -230,7 +235,7 @@ pub(super) fn speaks_against(now: &Situation<'_>) -> Option<Why> {
         (!is_named, Why::NotNamed),
         (now.is_promoting, Why::Promoting),
         (down_after < SHORTEST, Why::ShortDownAfter),
-        (now.ago + AHEAD >= down_after, Why::TooLate),
+        (is_too_late(now.ago, down_after), Why::TooLate),
         (now.withheld, Why::Withheld),
         (now.near == 0, Why::NoReplica),
         (now.is_quiet, Why::TooSoon),

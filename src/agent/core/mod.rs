@@ -224,7 +224,7 @@ impl Core {
                 (name, false)
             }
             Event::Polled(name, facts) => {
-                self.of(&name, |master| master.polled(*facts, now));
+                self.of(&name, |master| master.polled(*facts, now, actions));
                 (name, false)
             }
             Event::NotPolled(name, fault) => {
@@ -301,9 +301,10 @@ impl Core {
             .max(now)
     }
 
-    /// Returns what is known of a master now.
+    /// Returns what is known of a master now: nothing, where this agent was stopped and no event has told it yet.
     pub fn evidence(&self, name: &str, now: Time) -> Evidence {
-        let master = self.masters.get(name);
+        let is_late = self.expected.is_some_and(|at| now > at + LATE);
+        let master = self.masters.get(name).filter(|_| !is_late);
         master
             .map(|master| master.evidence(now))
             .unwrap_or_default()

@@ -79,6 +79,8 @@ pub struct Facts {
     pub has_replicas: bool,
     /// Whether a Sentinel says that it fails over.
     pub fails_over: bool,
+    /// Which replica it promotes, and that Sentinel, by where its events come from.
+    pub promoting: Option<(Endpoint, String)>,
 }
 
 /// What a Redis of this host says of itself.

@@ -90,6 +90,7 @@ fn facts(says: [&str; 3], role: Role) -> Box<Facts> {
         could_elect_without: false,
         has_replicas: true,
         fails_over: false,
+        promoting: None,
     })
 }
 

@@ -14,7 +14,10 @@ pub(super) fn refusal(no: &Refusal) -> Fault {
         Refusal::Busy(_, flag) if flag == "tilt" => refused(no).remedy(
             "Its clock has jumped, or its machine was stopped: it begins nothing for 30 s. Try again then.",
         ),
-        Refusal::Busy(..) | Refusal::TooLate(_) | Refusal::Voted(_) | Refusal::Lost(..) | Refusal::Stopped => refused(no).remedy(
+        Refusal::Stopped | Refusal::TooSlow(_) => refused(no).remedy(
+            "Try again in 10 s, when those votes are over; where it is so again, look at the load of the Sentinels' machines.",
+        ),
+        Refusal::Busy(..) | Refusal::TooLate(_) | Refusal::Voted(_) | Refusal::Lost(..) => refused(no).remedy(
             "Another failover goes on, or is about to. Wait until it is over: vipswitch status",
         ),
         Refusal::Withheld(..) => Fault::permanent(format!("no failover was asked for: {no}"))

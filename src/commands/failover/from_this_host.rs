@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::elections::Elections;
 use super::known::{self, Known};
 use super::told::Told;
 use super::{Verb, rules};
@@ -31,6 +32,9 @@ const TELLING: Duration = Duration::from_secs(1);
 /// For how long something that may pass is tried again: what is begun then has time to end.
 const TRIES: Duration = Duration::from_secs(5);
 
+/// How long before the end the last election begins: it takes 4 s at most.
+const ELECTION: Duration = Duration::from_secs(5);
+
 /// The pause before that.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -43,6 +47,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) async fn run(of: &Planned, options: &Options, started: Started) -> anyhow::Result<Exit> {
     let config = load_until(options, of.master.as_slice(), started + TRIES).await?;
     let is_meant = |name: &&String| of.master.as_ref().is_none_or(|only| only == *name);
+    let until = Instant::from_std(started + LONGEST) - ELECTION;
+    let elections = Elections::until(Some(until));
     let mut verbs = Vec::new();
     for name in config.masters.keys().filter(is_meant) {
         verbs.push(Verb {
@@ -52,6 +58,7 @@ pub(super) async fn run(of: &Planned, options: &Options, started: Started) -> an
             options,
             netlink: Netlink::open()?,
             lines: Lines::keeping(),
+            elections: &elections,
         });
     }
     let each = verbs.iter().map(|verb| verb.leave(started));
@@ -125,13 +132,12 @@ impl Verb<'_> {
         if let Some(why) = rules::stays(known.agent.as_ref()) {
             return Ok(Some(why.to_owned()));
         }
-        let near = Some(known.near.clone());
-        let plan = self.look(&mut known, near.clone(), told).await?;
+        let plan = self.look(&mut known, told).await?;
         if self.options.dry_run {
             return Ok(None);
         }
         let mut signs = super::Signs::subscribe(known.poll.ways());
-        let request = known.request(self.name, near);
+        let request = known.request(self.name, self.near(&known));
         self.begin(&known, (plan, request), &mut signs, told)
             .await?;
         Ok(None)

@@ -42,6 +42,10 @@ const CONNECTS: Duration = Duration::from_secs(2);
 /// How long nothing has to come of an election until it is over.
 pub(super) const NOTHING_CAME: Duration = Duration::from_secs(5);
 
+/// How long the end of another failover is waited for: its leader learns from INFO, once a second, that the replicas
+/// follow (`sentinelFailoverReconfNextSlave` in sentinel.c). One of which nothing comes takes `failover-timeout`.
+pub(super) const OTHER_ENDS: Duration = Duration::from_secs(10);
+
 /// How often is asked meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -163,7 +167,17 @@ impl Known {
         self.over = votes;
     }
 
-    fn has_begun(&self) -> bool {
+    /// Waits for the end of the failover that goes on.
+    pub(super) async fn outwait_other(&mut self, name: &str, most: Duration, lines: &Lines) {
+        let until = Instant::now() + most;
+        while self.has_begun() && Instant::now() < until {
+            sleep(PAUSE).await;
+            self.looked = election::look(&self.request(name, None), lines).await;
+        }
+    }
+
+    /// Returns whether a Sentinel says that a failover goes on.
+    pub(super) fn has_begun(&self) -> bool {
         let mut flags = self
             .looked
             .looks
@@ -252,19 +266,26 @@ impl Known {
         names::as_named(&these, &self.looked.replicas(), (&Kept::default(), REDIS)).await
     }
 
-    /// Returns how many bytes a replica lacks that can be asked itself.
-    pub(super) async fn lacks(
-        &self,
-        config: &Config,
-        name: &str,
-        replica: &Endpoint,
-    ) -> Option<u64> {
-        let way = self.way.as_ref()?;
-        let other = way_to(config, name, replica).await?;
+    /// Returns how a replica stands, by the Sentinels' name for it.
+    pub(super) async fn heir(&self, (config, name): (&Config, &str), replica: &str) -> rules::Heir {
         let until = Instant::now() + REDIS;
-        let master = tell(way, until).await.ok()?;
-        let follows = tell(&other, until).await.ok()?.follows?;
-        Some(master.offset.saturating_sub(follows.offset))
+        let Some(way) = &self.way else {
+            return rules::Heir::default();
+        };
+        let Ok(master) = tell(way, until).await else {
+            return rules::Heir::default();
+        };
+        let connected: Vec<&Replica> = master.replicas.iter().filter(|it| it.has_data()).collect();
+        let is_connected = self.named(&connected).await.iter().any(|it| it == replica);
+        let lacks = async {
+            let other = way_to(config, name, &names::read(replica)?).await?;
+            let follows = tell(&other, until).await.ok()?.follows?;
+            Some(master.offset.saturating_sub(follows.offset))
+        };
+        rules::Heir {
+            is_connected: Some(is_connected),
+            lacks: lacks.await,
+        }
     }
 }
 

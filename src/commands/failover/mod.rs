@@ -2,6 +2,7 @@
 //! tells what happens, and waits until all Sentinels agree. What moves the VIP is the agents' or the hook's work.
 
 mod course;
+mod elections;
 mod end;
 mod faults;
 mod from_this_host;
@@ -17,6 +18,7 @@ use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use self::course::{Course, Seen};
+use self::elections::Elections;
 use self::faults::refusal;
 use self::known::Known;
 use self::moment::Moment;
@@ -56,6 +58,7 @@ pub(super) async fn run(of: &Planned, options: &Options, started: Started) -> an
         options,
         netlink: Netlink::open()?,
         lines: Lines::keeping(),
+        elections: &Elections::until(None),
     };
     let ended = LocalSet::new().run_until(verb.carry_out(&mut told)).await;
     told.end(ended, (options, started.elapsed())).await
@@ -69,6 +72,7 @@ struct Verb<'a> {
     options: &'a Options,
     netlink: Netlink,
     lines: Lines,
+    elections: &'a Elections,
 }
 
 impl Verb<'_> {
@@ -81,13 +85,12 @@ impl Verb<'_> {
             known.master.endpoint, known.ballot
         ))
         .await;
-        let near = (!self.of.force).then(|| known.near.clone());
-        let plan = self.look(&mut known, near.clone(), told).await?;
+        let plan = self.look(&mut known, told).await?;
         if self.options.dry_run {
             return Ok(());
         }
         let mut signs = Signs::subscribe(known.poll.ways());
-        let request = known.request(self.name, near);
+        let request = known.request(self.name, self.near(&known));
         if !self.of.now {
             let text = "waiting for the moment in which Sentinel decides fastest, 10 s at most (--now: not at all)";
             told.say(text).await;
@@ -99,13 +102,14 @@ impl Verb<'_> {
         self.begin(&known, (plan, request), &mut signs, told).await
     }
 
+    /// Returns the replicas of which one may be promoted, where that is no matter of course.
+    fn near(&self, known: &Known) -> Option<Vec<String>> {
+        (!self.of.force).then(|| known.near.clone())
+    }
+
     /// Looks whether it can be done, and tells what would be.
-    async fn look(
-        &self,
-        known: &mut Known,
-        near: Option<Vec<String>>,
-        told: &mut Told,
-    ) -> anyhow::Result<Plan> {
+    async fn look(&self, known: &mut Known, told: &mut Told) -> anyhow::Result<Plan> {
+        self.outwait(known, told).await?;
         for note in rules::notes(&known.of_redis(self.of.now)) {
             told.note(note).await;
         }
@@ -114,7 +118,7 @@ impl Verb<'_> {
         if let Some(fault) = objection {
             return Err(fault.within("no failover was asked for").into());
         }
-        let plan = self.plan(known, near, told).await?;
+        let plan = self.plan(known).map_err(|no| refusal(&no))?;
         let sentinel = known.poll.ways()[plan.asked].endpoint.to_string();
         let lacks = self.look_at_heir(known, &plan).await?;
         let behind = lacks.map(|bytes| format!(", which lacks {bytes} bytes now"));
@@ -133,47 +137,65 @@ impl Verb<'_> {
         Ok(plan)
     }
 
-    /// Looks how many bytes the replica lacks that would be promoted, where it can be asked itself.
+    /// Looks at the replica that would be promoted. Returns how many bytes it lacks, where it can be asked itself.
     async fn look_at_heir(&self, known: &Known, plan: &Plan) -> Result<Option<u64>, Fault> {
-        let heir = names::read(&plan.replica);
-        let lacks = match &heir {
-            Some(heir) => known.lacks(self.config, self.name, heir).await,
-            None => None,
-        };
-        let mut against = rules::is_far(&plan.replica, lacks);
+        let lacks = self.look_at_data(known, plan).await?;
         // A server that shuts down has no time for it, and cannot stay.
-        if let Some(heir) = heir.filter(|_| against.is_none() && !self.of.from_this_host) {
+        if let Some(heir) = names::read(&plan.replica)
+            && !self.of.from_this_host
+        {
             let sign = known::sign_at(self.config, self.name, &heir).await;
-            against = rules::takes_over_late(&plan.replica, &sign);
+            self.unless_forced(rules::takes_over_late(&plan.replica, &sign))?;
         }
+        Ok(lacks)
+    }
+
+    /// Looks whether it has what the master has, now.
+    async fn look_at_data(&self, known: &Known, plan: &Plan) -> Result<Option<u64>, Fault> {
+        let heir = known.heir((self.config, self.name), &plan.replica).await;
+        self.unless_forced(rules::is_far(&plan.replica, &heir))?;
+        Ok(heir.lacks)
+    }
+
+    fn unless_forced(&self, against: Option<Fault>) -> Result<(), Fault> {
         match against.filter(|_| !self.of.force) {
             Some(fault) => Err(fault.within("no failover was asked for")),
-            None => Ok(lacks),
+            None => Ok(()),
         }
     }
 
-    /// Returns whom it would ask, and for which replica. Where a Sentinel has voted, waits whether anything comes of it.
-    async fn plan(
-        &self,
-        known: &mut Known,
-        near: Option<Vec<String>>,
-        told: &mut Told,
-    ) -> anyhow::Result<Plan> {
-        let plan = |known: &Known| {
-            let terms = known.request(self.name, near.clone()).terms;
-            known.looked.plan(&terms)
-        };
-        let planned = match plan(known) {
+    /// Returns whom it would ask, and for which replica.
+    fn plan(&self, known: &Known) -> Result<Plan, Refusal> {
+        let terms = known.request(self.name, self.near(known)).terms;
+        known.looked.plan(&terms)
+    }
+
+    /// Where a Sentinel has voted, waits whether anything comes of it; and where a failover goes on, whether it ends: the
+    /// last one's leader counts the replicas that follow for some seconds after all agree. Then all is looked at anew.
+    async fn outwait(&self, known: &mut Known, told: &mut Told) -> Result<(), Fault> {
+        match self.plan(known) {
+            Err(no @ Refusal::Busy(..)) if known.has_begun() => {
+                let most = match self.of.from_this_host {
+                    true => known::OTHER_ENDS / 2,
+                    false => known::OTHER_ENDS,
+                };
+                let text = format!("{no}: waiting for its end, {} s at most", most.as_secs());
+                told.say(&text).await;
+                known.outwait_other(self.name, most, &self.lines).await;
+            }
             Err(no @ Refusal::Voted(epoch)) => {
                 let most = known::NOTHING_CAME.as_secs();
                 told.say(&format!("{no}: waiting for it, {most} s at most"))
                     .await;
                 known.outwait(self.name, epoch, &self.lines).await;
-                plan(known)
             }
-            planned => planned,
-        };
-        Ok(planned.map_err(|no| refusal(&no))?)
+            _ => return Ok(()),
+        }
+        let at = (&self.lines, &self.netlink);
+        let mut anew = Known::gather((self.config, self.name), self.options, at).await?;
+        anew.over = std::mem::take(&mut known.over);
+        *known = anew;
+        Ok(())
     }
 
     /// Has it begun, and follows it to its end.
@@ -190,6 +212,8 @@ impl Verb<'_> {
         let (began, at) = (Instant::now(), SystemTime::now());
         let mut steps = Vec::new();
         let mut elected = None;
+        let turn = self.elections.next().await?;
+        let request = turn.request(&request);
         let held = election::hold(&request, &self.lines, async |progress| match progress {
             Progress::Elected(plan) => {
                 steps.push((Seen::Voted, began.elapsed()));
@@ -202,8 +226,13 @@ impl Verb<'_> {
             }
         });
         let held = held.await;
+        turn.note(match &held {
+            Ok((_, votes)) => votes,
+            Err(failed) => &failed.votes,
+        });
+        drop(turn);
         let plan = match (held, elected) {
-            (Ok(plan), _) => plan,
+            (Ok((plan, _)), _) => plan,
             // It may have begun all the same.
             (Err(failed), Some(plan)) if matches!(failed.why, Refusal::Silent(_)) => {
                 told.note(failed.why.to_string()).await;
@@ -248,11 +277,13 @@ impl Verb<'_> {
         request: &election::Request<'_>,
         told: &mut Told,
     ) -> GoOn {
-        if elected.replica != seen.replica {
-            let lacks = self.look_at_heir(known, elected).await;
-            lacks.map_err(|fault| fault.cause().to_owned())?;
-            told.to = Some(elected.replica.clone());
-        }
+        // A moment ago it had all, and its link may have broken since.
+        let lacks = match elected.replica == seen.replica {
+            true => self.look_at_data(known, elected).await,
+            false => self.look_at_heir(known, elected).await,
+        };
+        lacks.map_err(|fault| fault.cause().to_owned())?;
+        told.to = Some(elected.replica.clone());
         // A server that shuts down does not wait.
         if !self.of.now && !self.of.from_this_host {
             moment::wait(Moment::Request, (request, elected), &self.lines).await;

@@ -122,10 +122,23 @@ pub(super) fn stays(agent: Option<&Master>) -> Option<&'static str> {
     }
 }
 
-/// Returns the fault of a replica that lacks so many bytes, if those are many.
-pub(super) fn is_far(replica: &str, lacks: Option<u64>) -> Option<Fault> {
-    let lacks = lacks.filter(|bytes| *bytes > FAR)?;
-    let text = format!("{replica}, which would be promoted, lacks {lacks} bytes");
+/// How the replica stands that would be promoted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heir {
+    /// Whether the master has it as a replica with all data; `None` where the master does not tell.
+    pub(super) is_connected: Option<bool>,
+    /// How many bytes of the master's stream it lacks; `None` where it cannot be asked itself.
+    pub(super) lacks: Option<u64>,
+}
+
+/// Returns the fault of a replica that has not, or soon, what the master has.
+pub(super) fn is_far(replica: &str, heir: &Heir) -> Option<Fault> {
+    let lacks = match (heir.is_connected, heir.lacks) {
+        (Some(false), _) => "is not connected to the master, or has not all data yet".to_owned(),
+        (_, Some(bytes)) if bytes > FAR => format!("lacks {bytes} bytes"),
+        _ => return None,
+    };
+    let text = format!("{replica}, which would be promoted, {lacks}");
     Some(Fault::passing(text).remedy(
         "Wait until it has caught up, or until fewer writes come. With --force it is done all the same.",
     ))
@@ -269,9 +282,25 @@ mod tests {
         };
         assert_eq!(objection(&untold), None);
         assert!(notes(&untold)[0].contains("not known whether this host has an agent"));
-        assert_eq!(is_far("r", Some(FAR)), None);
-        assert_eq!(is_far("r", None), None);
-        assert!(is_far("r", Some(FAR + 1)).is_some());
+        let heir = |is_connected, lacks| Heir {
+            is_connected,
+            lacks,
+        };
+        for well in [
+            heir(Some(true), Some(FAR)),
+            heir(Some(true), None),
+            heir(None, None),
+        ] {
+            assert_eq!(is_far("r", &well), None);
+        }
+        for far in [
+            heir(Some(true), Some(FAR + 1)),
+            heir(None, Some(FAR + 1)),
+            heir(Some(false), Some(0)),
+            heir(Some(false), None),
+        ] {
+            assert!(is_far("r", &far).is_some(), "{far:?}");
+        }
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub struct Poll {
     failover_timeout: Option<Duration>,
     /// Whether a Sentinel fails over.
     fails_over: bool,
+    /// Which replica it promotes, once that is chosen, and where it was asked.
+    promoting: Option<(Endpoint, String)>,
     /// How each Sentinel is asked, the local one first.
     pub(super) ways: Vec<Server>,
     /// How long they were waited for.
@@ -191,6 +193,12 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
             (quorum.unwrap_or(1), servers(&answering), redis)
         }
     };
+    let asked_at = others.iter().filter_map(|other| {
+        let at = other.asked.as_ref().ok()?;
+        Some((at.as_str(), other.view.as_ref().ok()?))
+    });
+    let mut by_place = own.iter().map(|view| (own_name, view)).chain(asked_at);
+    let promoting = by_place.find_map(|(at, view)| Some((promoted(view)?, at.to_owned())));
     // This host's Sentinel decides for this host; in its place the most patient of the others.
     let told = match &own {
         Ok(view) => vec![view],
@@ -206,10 +214,8 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
         // Each decides by its own: `SENTINEL SET` changes one at a time.
         soonest_down: answering.iter().filter_map(|view| view.down_after).min(),
         failover_timeout: told.iter().filter_map(|view| view.failover_timeout).max(),
-        fails_over: answering
-            .iter()
-            .flat_map(|view| &view.flags)
-            .any(|flag| flag == "failover_in_progress"),
+        fails_over: answering.iter().any(|view| fails_over(view)),
+        promoting,
         is_without_local: own.is_err(),
         quorum,
         servers,
@@ -222,6 +228,18 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
         members: Vec::new(),
         addresses: BTreeMap::new(),
     }
+}
+
+fn fails_over(view: &View) -> bool {
+    view.flags.iter().any(|flag| flag == "failover_in_progress")
+}
+
+/// Returns which replica this Sentinel promotes, once it has chosen one (`SRI_PROMOTED` in sentinel.c).
+fn promoted(view: &View) -> Option<Endpoint> {
+    let is_chosen = |one: &&Instance| one.flags.iter().any(|flag| flag == "promoted");
+    let mut replicas = view.replicas.iter().filter(|_| fails_over(view));
+    let chosen = replicas.find(is_chosen)?;
+    endpoint(&chosen.host, chosen.port).ok()
 }
 
 /// Returns what another Sentinel says.
@@ -371,6 +389,11 @@ impl Poll {
     /// Returns whether a Sentinel says that it fails over.
     pub fn fails_over(&self) -> bool {
         self.fails_over
+    }
+
+    /// Returns which replica a Sentinel promotes, and that Sentinel, by where it was asked.
+    pub fn promoting(&self) -> Option<&(Endpoint, String)> {
+        self.promoting.as_ref()
     }
 
     /// Returns whether there is a replica.

@@ -6,7 +6,7 @@ use vipswitch::evidence::{Call as Told, Word};
 use super::{Agents, NAME};
 use crate::audit::Audit;
 use crate::cluster::{Call, Cluster, HOSTS, Host, Link, Process, link, ms};
-use crate::driver::{endpoint, site};
+use crate::driver::{endpoint, sentinel_at, site};
 
 impl Agents {
     /// Somebody has started, stopped, continued or killed the agent of a host.
@@ -34,13 +34,12 @@ impl Agents {
     /// A Sentinel has published an event: everybody who is connected to it hears of it.
     pub(super) fn published(&mut self, by: Host, event: &str, of: Host, cluster: &mut Cluster) {
         let name = || NAME.to_owned();
+        let at = || sentinel_at(by);
         let tells = match event {
             "+selected-slave"
             | "+failover-state-send-slaveof-noone"
-            | "+failover-state-wait-promotion" => {
-                Tells::Promotes(name(), endpoint(of), by.to_string())
-            }
-            _ if event.starts_with("-failover-abort-") => Tells::Aborted(name(), by.to_string()),
+            | "+failover-state-wait-promotion" => Tells::Promotes(name(), endpoint(of), at()),
+            _ if event.starts_with("-failover-abort-") => Tells::Aborted(name(), at()),
             _ => Tells::Changed,
         };
         for host in 0..HOSTS {

@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 
 use super::{Master, Stands};
-use crate::agent::core::death::{APART, Alive, Death, Died, Situation, Stage, speaks_against};
+use crate::agent::core::death::{
+    self, APART, Alive, Death, Died, Situation, Stage, speaks_against,
+};
 use crate::agent::core::promotion::LASTS;
 use crate::agent::core::{Action, Own, Time, Timeline};
 use crate::election::look::Vote;
@@ -90,6 +92,16 @@ impl Master {
             site: dead,
             stage: Stage::Electing,
         });
+    }
+
+    /// Returns why no election is held any more about its death: others came first, or this agent was stopped meanwhile.
+    pub fn is_too_late(&self, now: Time) -> Option<String> {
+        let Some(death) = &self.death else {
+            return Some("the failover is over".into());
+        };
+        let ago = now.saturating_sub(death.died.since);
+        let is_late = death::is_too_late(ago, self.soonest_down().unwrap_or_default());
+        is_late.then(|| death::Why::TooLate.to_string())
     }
 
     fn note_death(&mut self, text: String, actions: &mut Vec<Action>) {

@@ -90,6 +90,9 @@ impl Master {
         now: Time,
         actions: &mut Vec<Action>,
     ) {
+        if let Some(facts) = &mut self.facts {
+            facts.promoting.take_if(|(_, leader)| leader == by);
+        }
         if self
             .promotion
             .take_if(|known| known.by.contains(by))

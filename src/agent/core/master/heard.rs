@@ -8,6 +8,7 @@ use crate::agent::core::promotion::Promoting;
 use crate::agent::core::{Action, Facts, Own, Settled, Time};
 use crate::evidence::{Ballot, Call, Order, Role, Word};
 use crate::exit::{Fault, Kind};
+use crate::failover::Endpoint;
 
 /// For how long the Sentinels are asked often after a Redis of this host has changed its role.
 const AFTER_A_CHANGE: Duration = Duration::from_secs(10);
@@ -39,7 +40,20 @@ impl Master {
         self.is_dirty = true;
     }
 
-    pub(in crate::agent::core) fn polled(&mut self, facts: Facts, now: Time) {
+    pub(in crate::agent::core) fn polled(
+        &mut self,
+        facts: Facts,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
+        // Its event was missed: events are followed only after the first answer, and a connection may have ended. One
+        // answer later may be older than the end of that failover.
+        let is_new = |of: &(Endpoint, String)| {
+            let is_over = self.overdue.as_ref().is_some_and(|over| over.to == of.0);
+            let before = self.facts.as_ref().map(|facts| facts.promoting.as_ref());
+            self.promotion.is_none() && !is_over && before.is_none_or(|before| before == Some(of))
+        };
+        let missed = facts.promoting.clone().filter(is_new);
         self.cut_off
             .polled(facts.could_elect_without && facts.has_replicas, now);
         let ballot = facts.evidence.ballot.as_ref();
@@ -75,6 +89,9 @@ impl Master {
             failover_timeout: facts.failover_timeout.or(before.failover_timeout),
             ..facts
         });
+        if let Some((to, by)) = missed {
+            self.promotes(to, by, now, actions);
+        }
     }
 
     pub(in crate::agent::core) fn round_ended(&mut self) {

@@ -161,7 +161,19 @@ impl Master {
         let death = self.death.as_ref();
         let death = death.and_then(|_| self.next_round(&self.evidence(now)));
         let maintenance = self.maintenance;
-        let all = [retry, pause, promotion, call, death, maintenance, held_back];
+        let cut_off = self.down_after().and_then(|time| self.cut_off.due(time));
+        // Once it is over nothing more is due.
+        let cut_off = cut_off.filter(|due| *due > now);
+        let all = [
+            retry,
+            pause,
+            promotion,
+            call,
+            death,
+            maintenance,
+            held_back,
+            cut_off,
+        ];
         all.into_iter().flatten().min()
     }
 }

@@ -415,6 +415,38 @@ fn an_agent_that_is_started_while_a_failover_goes_on_gives_the_vip_to_nobody_for
 }
 
 #[test]
+fn an_agent_that_is_started_while_a_failover_goes_on_learns_from_the_leader_who_is_chosen() {
+    let told = |promoting: bool| {
+        let facts = Facts {
+            fails_over: true,
+            promoting: promoting.then(|| (endpoint(AWAY), LEADER.to_owned())),
+            ..*facts([HERE; 3], Role::Master)
+        };
+        Box::new(facts)
+    };
+    let asks = Action::AskChosen(M.into(), endpoint(AWAY), ms(60_000));
+    let mut agent = Agent::new();
+    agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    let actions = agent.polled(10, told(true));
+    assert!(actions.contains(&asks), "{actions:?}");
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let turned = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(1000));
+    let actions = agent.on(300, turned);
+    assert!(actions.contains(&settle()), "{actions:?}");
+    assert_eq!(agent.master().verdict, Verdict::Elsewhere(Why::Promoted));
+    // The leader's giving up is heard from the same Sentinel.
+    agent.settles(1);
+    agent.on(1, Event::Aborted(M.into(), LEADER.into()));
+    assert_ne!(agent.master().verdict, Verdict::Elsewhere(Why::Promoted));
+    // Later the events tell of it, and an answer may be older than the last of them.
+    let mut agent = Agent::new();
+    agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.polled(10, told(false));
+    let actions = agent.polled(1_000, told(true));
+    assert!(!actions.contains(&asks), "{actions:?}");
+}
+
+#[test]
 fn the_first_failover_of_a_site_counts_although_its_events_are_lost() {
     let told = |agent: &mut Agent, epoch: u64| {
         let mut facts = facts([HERE; 3], Role::Master);
