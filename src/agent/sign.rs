@@ -190,3 +190,29 @@ fn read(answers: Answers) -> Sign {
         Err(no) => Sign::Untold(no.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_an_agent_answers_is_known_only_where_its_answer_may_be_heard() {
+        let number = |number: &str| {
+            let words = [CHANNEL, number].map(|word| Value::Text(word.to_owned()));
+            Ok(Value::Array(words.to_vec()))
+        };
+        let heard = || Ok(Value::Int(1));
+        let denied = || Err(NoAnswer::NotAllowed("no permissions".into()));
+        assert_eq!(read(Ok(vec![number("0"), heard()])), Sign::Absent);
+        assert_eq!(read(Ok(vec![number("1"), heard()])), Sign::There);
+        for answers in [
+            vec![number("0"), denied()],
+            vec![number("2"), denied()],
+            vec![denied(), heard()],
+            vec![],
+        ] {
+            let sign = read(Ok(answers));
+            assert!(matches!(sign, Sign::Untold(_)), "{sign:?}");
+        }
+    }
+}

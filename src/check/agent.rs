@@ -108,20 +108,15 @@ fn without(why: &Unserved, known: &Known, findings: &mut Findings) {
         let verdict = error(why.to_string(), remedy).filter(|_| known.is_root);
         return findings.add("agent", "", verdict.or_else(|| unknown(why.to_string())));
     }
-    let is_missed = || {
-        let sign = is_meant(known.units.as_ref())?;
-        let text = format!("no agent answers, although {sign}: {MEANWHILE}");
-        warning(text, REMEDY)
-    };
-    let Some(process) = &known.process else {
-        findings.add("agent", "", is_missed());
+    let process = known.process.as_ref();
+    let Some(lacks) = process.and_then(|process| process.lacks()) else {
+        let sign = is_meant(known.units.as_ref());
+        let text = sign.map(|sign| format!("no agent answers, although {sign}: {MEANWHILE}"));
+        findings.add("agent", "", text.and_then(|text| warning(text, REMEDY)));
         // A Sentinel that does not run starts no hook.
-        let not_seen = unknown(NOT_SEEN).filter(|_| known.sentinel.is_ok());
+        let is_hidden = process.is_none() && known.sentinel.is_ok();
+        let not_seen = unknown(NOT_SEEN).filter(|_| is_hidden);
         return findings.add("privileges", "", not_seen);
-    };
-    let Some(lacks) = process.lacks() else {
-        findings.add("agent", "", is_missed());
-        return findings.add("privileges", "", None);
     };
     let (own, scripts) = (identity(&known.program), scripts(known));
     if !scripts.is_empty() && scripts.iter().all(|script| identity(script) != own) {
@@ -129,9 +124,6 @@ fn without(why: &Unserved, known: &Known, findings: &mut Findings) {
         return findings.add("privileges", "", unknown(why));
     }
     let text = format!("no agent answers, and the hook would run without {lacks}");
-    findings.add(
-        "agent",
-        "",
-        error(text, "systemctl enable --now vipswitch-agent"),
-    );
+    let verdict = error(text, "systemctl enable --now vipswitch-agent");
+    findings.add("agent", "", verdict);
 }

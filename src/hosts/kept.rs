@@ -13,8 +13,9 @@ use crate::failover::Host;
 const MOST: usize = 256;
 
 /// How long name servers are waited for about a name whose address is known: one that is silent must not hold up what a
-/// failover waits for.
+/// failover waits for. Once in a while they are waited for in full all the same, as one may always take that long.
 const KNOWN: Duration = Duration::from_millis(100);
+const IN_FULL: Duration = Duration::from_secs(10);
 
 /// How many addresses of a name are kept.
 const MOST_ADDRESSES: usize = 16;
@@ -23,7 +24,16 @@ const MOST_ADDRESSES: usize = 16;
 #[derive(Debug, Default)]
 pub struct Kept {
     keeps: bool,
-    found: RefCell<BTreeMap<String, (Vec<IpAddr>, Instant)>>,
+    found: RefCell<BTreeMap<String, Found>>,
+}
+
+#[derive(Debug)]
+struct Found {
+    addresses: Vec<IpAddr>,
+    /// When that was.
+    since: Instant,
+    /// When name servers were waited for in full last.
+    asked: Instant,
 }
 
 impl Kept {
@@ -35,8 +45,8 @@ impl Kept {
         }
     }
 
-    /// Returns the addresses of a host. Those that it had last where no name server answers within this time, and within
-    /// 0.1 s; never in place of an answer, which may be that it has none any more.
+    /// Returns the addresses of a host. Those that it had last where no name server answers within this time, or mostly
+    /// within 0.1 s; never in place of an answer, which may be that it has none any more.
     ///
     /// # Errors
     ///
@@ -45,12 +55,24 @@ impl Kept {
         let Host::Name(name) = host else {
             return look_up(host, within).await;
         };
-        let within = match self.has(host) {
-            true => within.min(KNOWN),
-            false => within,
-        };
+        let within = self.patience(name, within, Instant::now());
         let found = look_up(host, within).await;
         self.or_before(name, found, Instant::now())
+    }
+
+    /// Returns how long name servers are waited for.
+    fn patience(&self, name: &str, within: Duration, now: Instant) -> Duration {
+        let mut all = self.found.borrow_mut();
+        let Some(found) = all.get_mut(&lower(name)) else {
+            return within;
+        };
+        match now.saturating_duration_since(found.asked) >= IN_FULL {
+            true => {
+                found.asked = now;
+                within
+            }
+            false => within.min(KNOWN),
+        }
     }
 
     /// Returns whether the addresses of a host are known, whatever the name servers do.
@@ -74,7 +96,8 @@ impl Kept {
                 Ok(found)
             }
             Err(unanswered @ Unresolved::Unanswered(_)) => {
-                let before = self.found.borrow().get(&name).map(|(at, _)| at.clone());
+                let all = self.found.borrow();
+                let before = all.get(&name).map(|found| found.addresses.clone());
                 before.ok_or(unanswered)
             }
             Err(unknown @ Unresolved::Unknown(_)) => {
@@ -90,12 +113,17 @@ impl Kept {
         }
         let mut all = self.found.borrow_mut();
         if all.len() >= MOST && !all.contains_key(&name) {
-            let oldest = all.iter().min_by_key(|(_, (_, at))| *at);
+            let oldest = all.iter().min_by_key(|(_, found)| found.since);
             let oldest = oldest.map(|(name, _)| name.clone());
             oldest.and_then(|oldest| all.remove(&oldest));
         }
-        let found = found.iter().take(MOST_ADDRESSES).copied().collect();
-        all.insert(name, (found, now));
+        let addresses = found.iter().take(MOST_ADDRESSES).copied().collect();
+        let found = Found {
+            addresses,
+            since: now,
+            asked: now,
+        };
+        all.insert(name, found);
     }
 }
 
@@ -132,6 +160,20 @@ mod tests {
         let unknown = Err(Unresolved::Unknown(Fault::passing("it has no address")));
         assert!(kept.or_before("redis-2", unknown, now).is_err());
         assert!(kept.or_before("redis-2", unanswered(), now).is_err());
+    }
+
+    #[test]
+    fn a_silent_name_server_holds_up_once_in_a_while_only() {
+        let (kept, now) = (Kept::keeping(), Instant::now());
+        let second = Duration::from_secs(1);
+        let after = |seconds: u32| kept.patience("redis-2", second, now + seconds * second);
+        assert_eq!(after(0), second, "nothing is known");
+        kept.or_before("Redis-2", Ok(at(2)), now).unwrap();
+        assert_eq!([after(1), after(9)], [KNOWN; 2]);
+        assert_eq!([after(10), after(11), after(19)], [second, KNOWN, KNOWN]);
+        assert_eq!(after(20), second);
+        let short = Duration::from_millis(50);
+        assert_eq!(kept.patience("redis-2", short, now), short);
     }
 
     #[test]

@@ -438,12 +438,66 @@ fn an_agent_that_is_started_while_a_failover_goes_on_learns_from_the_leader_who_
     agent.settles(1);
     agent.on(1, Event::Aborted(M.into(), LEADER.into()));
     assert_ne!(agent.master().verdict, Verdict::Elsewhere(Why::Promoted));
-    // Later the events tell of it, and an answer may be older than the last of them.
-    let mut agent = Agent::new();
-    agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
-    agent.polled(10, told(false));
-    let actions = agent.polled(1_000, told(true));
-    assert!(!actions.contains(&asks), "{actions:?}");
+}
+
+#[test]
+fn a_promotion_whose_event_was_lost_is_learnt_from_two_answers_of_the_leader() {
+    let told = |promoting: bool| {
+        let facts = Facts {
+            fails_over: true,
+            promoting: promoting.then(|| (endpoint(AWAY), LEADER.to_owned())),
+            ..*facts([HERE; 3], Role::Master)
+        };
+        Box::new(facts)
+    };
+    let is_ask = |action: &Action| matches!(action, Action::AskChosen(..));
+    let started = || {
+        let mut agent = Agent::new();
+        agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+        agent.polled(10, told(false));
+        // One answer may be older than the failover's end.
+        let actions = agent.polled(1_000, told(true));
+        assert!(!actions.iter().any(is_ask), "{actions:?}");
+        agent
+    };
+    let actions = started().polled(100, told(true));
+    assert!(actions.iter().any(is_ask), "{actions:?}");
+    // Its end was heard of between the two.
+    let mut agent = started();
+    agent.on(10, Event::Aborted(M.into(), LEADER.into()));
+    let actions = agent.polled(100, told(true));
+    assert!(!actions.iter().any(is_ask), "{actions:?}");
+    let actions = agent.polled(100, told(false));
+    assert!(!actions.iter().any(is_ask), "{actions:?}");
+    // What is over by its time is not begun again.
+    let mut agent = started();
+    agent.polled(100, told(true));
+    let actions: Vec<Action> = (0..700)
+        .flat_map(|_| agent.polled(100, told(true)))
+        .collect();
+    assert!(!actions.iter().any(is_ask), "{actions:?}");
+}
+
+#[test]
+fn an_election_whose_turn_comes_late_is_not_held() {
+    let mut agent = master();
+    let begun = agent.now;
+    assert!(elects(&agent.on(1, silent(true))));
+    let master = agent.master();
+    assert_eq!(master.is_too_late(begun + ms(3_400)), None);
+    let late = master.is_too_late(begun + ms(3_600));
+    assert!(late.is_some_and(|why| why.contains("decide itself")));
+}
+
+#[test]
+fn nothing_is_known_to_an_attempt_that_goes_on_before_the_agent_knows_that_it_was_stopped() {
+    let mut agent = master();
+    agent.on(10, Event::Woke);
+    let is_told = |later: u64| {
+        let known = agent.core.evidence(M, agent.now + ms(later));
+        known.ballot.is_some()
+    };
+    assert!(is_told(1_500) && !is_told(5_000));
 }
 
 #[test]
