@@ -171,6 +171,39 @@ fn maintenance_is_shown_outlives_the_agent_and_ends_by_itself_or_when_it_is_ende
 }
 
 #[test]
+fn maintenance_outlives_a_change_of_the_vip() {
+    let site = Site::with_agents(&[MASTER_8000]);
+    let server = site.host("server1");
+    server.ok("maintenance master8000 on");
+    site.configure("[masters.master8000]\nvip = \"192.168.56.249/24\"\n");
+    site.signal(&site.agent_pid("server1"), "HUP");
+    eventually("the agent has the new VIP", || {
+        site.holders("192.168.56.249") == ["server1"]
+    });
+    let status = server.ok("status");
+    assert!(status.contains("MAINTENANCE"), "{status}");
+}
+
+#[test]
+fn what_was_asked_by_somebody_who_has_gone_is_not_done() {
+    let site = Site::with_agents(&[MASTER_8000]);
+    let (server, pid) = (site.host("server1"), site.agent_pid("server1"));
+    site.signal(&pid, "STOP");
+    let run = server.vipswitch(["maintenance", "master8000", "on"]);
+    run.fails(1, &["does not answer"]);
+    site.go_on(&pid);
+    // Its requests are taken one after another.
+    eventually("the agent answers", || {
+        server
+            .vipswitch(["announce", "master8000"])
+            .status
+            .success()
+    });
+    let status = server.ok("status");
+    assert!(!status.contains("MAINTENANCE"), "{status}");
+}
+
+#[test]
 fn maintenance_elsewhere_without_an_agent_or_of_no_master_says_so() {
     let site = Site::new(&[MASTER_8000]);
     let agent = Agent::start(&site, "server2");
