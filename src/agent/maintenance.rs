@@ -22,6 +22,8 @@ struct Kept {
 pub(super) struct Maintenance {
     /// Until when, as the core has it, which is what is compared.
     kept: RefCell<BTreeMap<String, Time>>,
+    /// Why the newest could not be kept, by master-name.
+    unkept: RefCell<BTreeMap<String, String>>,
 }
 
 impl Maintenance {
@@ -40,6 +42,7 @@ impl Maintenance {
         }
         Maintenance {
             kept: RefCell::new(all),
+            unkept: RefCell::default(),
         }
     }
 
@@ -55,17 +58,30 @@ impl Maintenance {
         for master in core.masters() {
             let name = &master.name;
             match (before.get(name), held.get(name)) {
-                (Some(_), None) => runtime_folder::remove(About::Maintenance, name.as_str()),
+                (Some(_), None) => {
+                    self.unkept.borrow_mut().remove(name);
+                    runtime_folder::remove(About::Maintenance, name.as_str());
+                }
                 (old, Some(until)) if old != Some(until) => {
                     let until = (*until < Time::MAX).then(|| end(until.saturating_sub(now)));
-                    // Where it cannot be kept it ends with this agent, and the asker was told so.
+                    // Where it cannot be kept it ends with this agent, and the asker is told so.
                     let kept = Kept { until };
-                    let _ = runtime_folder::write(About::Maintenance, name.as_str(), &kept);
+                    let written = runtime_folder::write(About::Maintenance, name.as_str(), &kept);
+                    let mut unkept = self.unkept.borrow_mut();
+                    unkept.remove(name);
+                    unkept.extend(written.err().map(|error| (name.clone(), error.to_string())));
                 }
                 _ => {}
             }
         }
         *before = held;
+    }
+}
+
+impl Maintenance {
+    /// Returns why the maintenance of this master ends with this agent, if it does.
+    pub(super) fn why_unkept(&self, name: &str) -> Option<String> {
+        self.unkept.borrow().get(name).cloned()
     }
 }
 

@@ -23,6 +23,8 @@ struct Kept {
 /// The orders that are kept, by master-name.
 pub(super) struct Orders {
     kept: RefCell<BTreeMap<String, Kept>>,
+    /// Why the newest could not be kept, by master-name.
+    unkept: RefCell<BTreeMap<String, String>>,
 }
 
 impl Orders {
@@ -43,6 +45,7 @@ impl Orders {
         }
         Orders {
             kept: RefCell::new(kept),
+            unkept: RefCell::default(),
         }
     }
 
@@ -61,14 +64,27 @@ impl Orders {
         for master in core.masters() {
             let name = &master.name;
             match (before.get(name), now.get(name)) {
-                (Some(_), None) => runtime_folder::remove(About::Order, name.as_str()),
+                (Some(_), None) => {
+                    self.unkept.borrow_mut().remove(name);
+                    runtime_folder::remove(About::Order, name.as_str());
+                }
                 (old, Some(new)) if old != Some(new) => {
-                    // Where it cannot be kept it ends with this agent.
-                    let _ = runtime_folder::write(About::Order, name.as_str(), new);
+                    // Where it cannot be kept it ends with this agent, and the asker is told so.
+                    let written = runtime_folder::write(About::Order, name.as_str(), new);
+                    let mut unkept = self.unkept.borrow_mut();
+                    unkept.remove(name);
+                    unkept.extend(written.err().map(|error| (name.clone(), error.to_string())));
                 }
                 _ => {}
             }
         }
         *before = now;
+    }
+}
+
+impl Orders {
+    /// Returns why the order about this master ends with this agent, if it does.
+    pub(super) fn why_unkept(&self, name: &str) -> Option<String> {
+        self.unkept.borrow().get(name).cloned()
     }
 }
