@@ -22,6 +22,7 @@ use self::announcements::Announcements;
 use self::polls::Rounds;
 use self::site_commands::Queue;
 use crate::config::{Config, Target};
+use crate::deeds::stranded::Stranded;
 use crate::engine::{Engine, Expected, Task};
 use crate::evidence::Order;
 use crate::exit::{Exit, Fault};
@@ -29,7 +30,7 @@ use crate::failover::{Failover, Host};
 use crate::gather::remembered::Memory;
 use crate::gather::{self, Patience, Poll};
 use crate::hosts;
-use crate::kernel::{Snapshot, reset_stranded};
+use crate::kernel::Snapshot;
 use crate::outcome::Outcome;
 use crate::redis::Lines;
 use crate::verdict::Verdict;
@@ -95,6 +96,8 @@ struct Shared<'a> {
     memory: RefCell<Memory>,
     /// What later tries are told.
     rounds: Rounds,
+    /// This host's own clients of the VIPs that it takes over.
+    stranded: Stranded,
 }
 
 /// What the tries of one task have met so far.
@@ -168,6 +171,7 @@ impl<'a> Run<'a> {
                 commands: Semaphore::new(COMMANDS),
                 memory: RefCell::default(),
                 rounds: Rounds::default(),
+                stranded: Stranded::default(),
             },
             tasks,
         }
@@ -295,10 +299,7 @@ impl Shared<'_> {
             drop(turn);
             task.phases.done = self.started.elapsed();
             let anew = std::mem::take(&mut task.bound_anew);
-            if !anew.is_empty() {
-                // What cannot be reset hangs as it would without this; `check` names a kernel that cannot.
-                let _ = reset_stranded(&anew).await;
-            }
+            self.stranded.reset(anew).await;
             let left_behind = std::mem::take(&mut task.left_behind);
             let jobs = std::mem::take(&mut task.jobs);
             if let Err(fault) = self.announcements.end(jobs, left_behind) {

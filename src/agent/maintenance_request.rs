@@ -106,9 +106,11 @@ impl World {
         if on && !master_is_here {
             let at = winner.map(|site| format!(", {}", site.endpoint));
             reply.err.push(format!(
-                "the master of {} is on another host{}: what counts is the agent of that host",
+                "the master of {} is on another host{}: what counts is the agent of that host, and this one once its Redis is the \
+                 master. Not meant: vipswitch maintenance {} off",
                 escape(name),
-                at.unwrap_or_default()
+                at.unwrap_or_default(),
+                escape(name)
             ));
         }
         reply

@@ -17,7 +17,7 @@ use crate::deeds::tickle::schedule::LIFE;
 use crate::engine::{Expected, Task};
 use crate::evidence::{Evidence, Order};
 use crate::exit::{Exit, Fault, Kind};
-use crate::kernel::{Snapshot, reset_stranded};
+use crate::kernel::Snapshot;
 use crate::log::{self, Level};
 use crate::once::{self, Entry};
 use crate::outcome::{Did, Outcome, Phases};
@@ -131,10 +131,8 @@ impl World {
             }
         }
         let anew = std::mem::take(&mut task.bound_anew);
-        if !anew.is_empty() {
-            // What cannot be reset hangs as it would without this; `check` names a kernel that cannot.
-            spawn_local(async move { reset_stranded(&anew).await });
-        }
+        let world = Rc::clone(self);
+        spawn_local(async move { world.stranded.reset(anew).await });
         let left_behind = std::mem::take(&mut task.left_behind);
         if !left_behind.is_empty() {
             spawn_local(async move {
