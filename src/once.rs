@@ -29,7 +29,7 @@ use crate::failover::{Failover, Host};
 use crate::gather::remembered::Memory;
 use crate::gather::{self, Patience, Poll};
 use crate::hosts;
-use crate::kernel::Snapshot;
+use crate::kernel::{Snapshot, reset_stranded};
 use crate::outcome::Outcome;
 use crate::redis::Lines;
 use crate::verdict::Verdict;
@@ -294,6 +294,11 @@ impl Shared<'_> {
             }
             drop(turn);
             task.phases.done = self.started.elapsed();
+            let anew = std::mem::take(&mut task.bound_anew);
+            if !anew.is_empty() {
+                // What cannot be reset hangs as it would without this; `check` names a kernel that cannot.
+                let _ = reset_stranded(&anew).await;
+            }
             let left_behind = std::mem::take(&mut task.left_behind);
             let jobs = std::mem::take(&mut task.jobs);
             if let Err(fault) = self.announcements.end(jobs, left_behind) {

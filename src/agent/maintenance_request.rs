@@ -12,7 +12,6 @@ use super::world::World;
 use crate::evidence::Ballot;
 use crate::exit::{Exit, Fault};
 use crate::report::to_json;
-use crate::runtime_folder;
 use crate::text::escape;
 
 /// How long the loop may take to hear of it.
@@ -54,7 +53,7 @@ impl World {
             return Reply::failing(&Fault::passing(text));
         }
         let mut reply = self.told(name, on, seconds, request);
-        if on && let Err(error) = runtime_folder::get_ready() {
+        if on && let Some(error) = self.maintenance.why_unkept(name) {
             reply.add(Exit::Passing);
             let line = format!("it ends with this agent, as it cannot be kept: {error}");
             reply.err.push(line);

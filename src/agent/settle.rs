@@ -17,7 +17,7 @@ use crate::deeds::tickle::schedule::LIFE;
 use crate::engine::{Expected, Task};
 use crate::evidence::{Evidence, Order};
 use crate::exit::{Exit, Fault, Kind};
-use crate::kernel::Snapshot;
+use crate::kernel::{Snapshot, reset_stranded};
 use crate::log::{self, Level};
 use crate::once::{self, Entry};
 use crate::outcome::{Did, Outcome, Phases};
@@ -129,6 +129,11 @@ impl World {
             if target.master.tell_clients && outcome.so_far.is_news() {
                 self.tell_clients(target.name, target.vip.address);
             }
+        }
+        let anew = std::mem::take(&mut task.bound_anew);
+        if !anew.is_empty() {
+            // What cannot be reset hangs as it would without this; `check` names a kernel that cannot.
+            spawn_local(async move { reset_stranded(&anew).await });
         }
         let left_behind = std::mem::take(&mut task.left_behind);
         if !left_behind.is_empty() {

@@ -73,9 +73,9 @@ pub(super) struct World {
     progress: Rc<Progress>,
     /// Something was settled, or asked: who waits for that looks again.
     pub(super) news: Notify,
-    orders: Orders,
+    pub(super) orders: Orders,
     last_failovers: LastFailovers,
-    maintenance: Maintenance,
+    pub(super) maintenance: Maintenance,
     /// How many rounds of questions have ended.
     pub(super) rounds: Cell<u64>,
     /// How many have begun: what the core hears now is answered by the next.

@@ -84,7 +84,10 @@ async fn tell(
     let config = load(options, &of.of.masters, started).await?;
     let targets = Target::of(&config, &of.of.masters)?;
     let (looked, agent) = join(look(&config, &targets), Agent::ask(&of.of.masters, options)).await;
-    let (looked, own, alone) = looked?;
+    let (mut looked, own, alone) = looked?;
+    for one in &mut looked {
+        one.believe(&agent);
+    }
     let rows = probe(looked, &own).await;
     let colours = colours();
     let mut text = String::new();

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use pnet_base::MacAddr;
 
+use super::agent::Agent;
 use super::row::Status;
 use super::truth::Truth;
 use crate::exit::Fault;
@@ -77,6 +78,13 @@ impl Looked {
             master_at: master_at
                 .map(|truth| truth.addresses.clone())
                 .unwrap_or_default(),
+        }
+    }
+
+    /// Has this host's agent say where the VIP belongs, while it knows that before the Sentinels do.
+    pub(super) fn believe(&mut self, agent: &Agent) {
+        if let Some(is_here) = agent.goes_before(&self.row.master) {
+            (self.master_is_here, self.undecided) = (Some(is_here), None);
         }
     }
 

@@ -20,7 +20,7 @@ use crate::vip::Binding;
 /// What is known about one VIP, under the field names that docs/json.md documents.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
-    master: String,
+    pub(super) master: String,
     pub(super) vip: IpAddr,
     prefix: u8,
     pub(super) bound: bool,

@@ -441,6 +441,28 @@ fn an_agent_that_is_started_while_a_failover_goes_on_learns_from_the_leader_who_
 }
 
 #[test]
+fn an_agent_that_is_started_beside_the_promoted_redis_leaves_the_vip_where_it_is() {
+    let started = |promoting: Option<&str>| {
+        let mut agent = Agent::new();
+        agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+        let facts = Facts {
+            fails_over: true,
+            promoting: promoting.map(|to| (endpoint(to), LEADER.to_owned())),
+            ..*facts([AWAY; 3], Role::Master)
+        };
+        agent.polled(10, Box::new(facts));
+        agent.master().verdict.clone()
+    };
+    assert!(matches!(
+        started(Some(HERE)),
+        Verdict::Here(_, Why::Promoted)
+    ));
+    // It may be the old master of an earlier failover.
+    assert_eq!(started(None), Verdict::Elsewhere(Why::Majority));
+    assert_eq!(started(Some(AWAY)), Verdict::Elsewhere(Why::Majority));
+}
+
+#[test]
 fn a_promotion_whose_event_was_lost_is_learnt_from_two_answers_of_the_leader() {
     let told = |promoting: bool| {
         let facts = Facts {
