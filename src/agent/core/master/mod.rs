@@ -117,6 +117,8 @@ pub struct Master {
     pub death_note: Option<String>,
     /// The votes of rounds about it of which nothing came.
     voted: Vec<Vote>,
+    /// The last vote of each Sentinel, and since when it is that.
+    votes: Vec<(Vote, Time)>,
     /// Whether clients are refused in its place.
     refuses: bool,
     /// Until when no failover is asked for, as the last one was not long ago.
@@ -170,6 +172,7 @@ impl Master {
             death: None,
             death_note: None,
             voted: Vec::new(),
+            votes: Vec::new(),
             refuses: false,
             quiet_until: Time::ZERO,
             epoch: 0,
