@@ -378,7 +378,7 @@ fn it_is_refused_without_a_replica_that_has_what_the_master_has() {
         &site,
         "server1",
         "failover --force",
-        &["no Sentinel could be asked"],
+        &["no Sentinel could promote a replica"],
     );
 }
 
