@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::core::Event;
@@ -28,16 +27,14 @@ type Questions = BTreeMap<String, (Server, Vec<(String, Site)>)>;
 pub(super) async fn watch(world: Rc<World>) {
     loop {
         sleep(EVERY).await;
-        let questions = world.about_own_masters().into_values();
-        let each = questions.map(async |(server, masters)| {
+        let mut given: BTreeMap<String, Vec<Vote>> = BTreeMap::new();
+        // One after another: nothing presses.
+        for (server, masters) in world.about_own_masters().into_values() {
             let sites: Vec<&Site> = masters.iter().map(|(_, site)| site).collect();
             let votes = votes_given(&server, &sites, &world.lines, PATIENCE).await;
-            let names = masters.into_iter().map(|(name, _)| name);
-            names.zip(votes).collect::<Vec<_>>()
-        });
-        let mut given: BTreeMap<String, Vec<Vote>> = BTreeMap::new();
-        for (name, vote) in join_all(each).await.into_iter().flatten() {
-            given.entry(name).or_default().extend(vote);
+            for ((name, _), vote) in masters.into_iter().zip(votes) {
+                given.entry(name).or_default().extend(vote);
+            }
         }
         for (name, votes) in given {
             world.tell(Event::Votes(name, votes)).await;

@@ -25,6 +25,7 @@ use tokio::sync::OnceCell;
 
 use crate::config::Target;
 use crate::deeds::release::{self, Leaving};
+use crate::deeds::take_over::Prepared;
 use crate::deeds::tickle;
 use crate::evidence::Evidence;
 use crate::exit::{Fault, Halted};
@@ -35,7 +36,7 @@ use crate::outcome::{Did, State};
 use crate::plan::{Action, plan};
 use crate::site_command::memory;
 use crate::verdict::{Verdict, verdict};
-use crate::vip::Binding;
+use crate::vip::{Binding, Candidates};
 
 use left_behind::LeftBehind;
 pub use task::{Expected, Task};
@@ -44,6 +45,12 @@ pub use task::{Expected, Task};
 /// or with its machine) does not know who is the master by now.
 const FRESH: Duration = Duration::from_secs(2);
 const STOPPED: &str = "this process was stopped, or the machine very busy, after the evidence was gathered: nothing was done by what may not be true any more";
+
+/// The evidence, and when it was there.
+struct Gathered {
+    evidence: Evidence,
+    at: Instant,
+}
 
 /// What attempts have in common: packet sockets, and what was looked up once.
 pub struct Engine {
@@ -112,9 +119,27 @@ impl Engine {
         let netlink = Netlink::open()?;
         let snapshot = Snapshot::knowing(&netlink, self.vips.clone());
         let gathered = async { (gather(&snapshot).await, Instant::now()) };
-        let ((evidence, known_at), mut ready) =
+        let ((evidence, known_at), ready) =
             join(gathered, self.get_ready(&netlink, &snapshot, task)).await;
-        let evidence = task.evidence.insert(evidence?);
+        let known = Gathered {
+            evidence: evidence?,
+            at: known_at,
+        };
+        self.act(task, known, ready, (&netlink, &snapshot), lock)
+            .await;
+        Ok(())
+    }
+
+    /// Does what follows from the evidence. Apart from the above, which is compiled for each kind of evidence.
+    async fn act<'b>(
+        &self,
+        task: &mut Task<'b>,
+        known: Gathered,
+        mut ready: BTreeMap<usize, (Candidates<'b>, Prepared)>,
+        (netlink, snapshot): (&Netlink, &Snapshot<'_>),
+        lock: Option<Lock>,
+    ) {
+        let evidence = task.evidence.insert(known.evidence);
         let verdict = task.verdict.insert(verdict(evidence)).clone();
         let mut bound = Vec::new();
         for place in task.places() {
@@ -124,19 +149,19 @@ impl Engine {
                 Some((seen, _)) if matches!(verdict, Verdict::Here(..)) => Ok(seen.clone()),
                 _ => snapshot.see(vip.address, master.interface.as_deref()).await,
             };
-            let action = match known_at.elapsed() > FRESH {
+            let action = match known.at.elapsed() > FRESH {
                 true => Err(Fault::passing(STOPPED)),
                 false => seen.and_then(|seen| plan(&verdict, &vip, &seen)),
             };
             let result = match (action, &lock) {
                 (Err(fault), _) => Err(fault),
                 (Ok(action), None) => {
-                    self.foresee(&netlink, &verdict, action, &task.targets[place])
+                    self.foresee(netlink, &verdict, action, &task.targets[place])
                         .await
                 }
                 (Ok(Action::TakeOver(goal)), _) => {
                     let prepared = ready.map(|(_, prepared)| prepared);
-                    match self.take_over(&netlink, task, place, goal, prepared).await {
+                    match self.take_over(netlink, task, place, goal, prepared).await {
                         Ok(done) => {
                             bound.push(done);
                             continue;
@@ -144,25 +169,24 @@ impl Engine {
                         Err(fault) => Err(fault),
                     }
                 }
-                (Ok(Action::Announce(at)), _) => self.announce(&netlink, task, place, &at).await,
+                (Ok(Action::Announce(at)), _) => self.announce(netlink, task, place, &at).await,
                 (Ok(Action::Release(from)), Some(lock)) => {
                     memory::before_release(&task.targets[place]);
-                    self.release(&netlink, lock, task, place, &from).await
+                    self.release(netlink, lock, task, place, &from).await
                 }
                 (Ok(Action::Nothing), _) => Ok(self.nothing(&verdict, task, place).await),
             };
             task.outcomes[place].state = result.map_or_else(State::from, State::Done);
         }
         // A dry run has nothing to settle.
-        let Some(lock) = &lock else { return Ok(()) };
+        let Some(lock) = &lock else { return };
         for bound in bound {
             let place = bound.place;
-            let result = self.finish(&netlink, lock, task, bound).await;
+            let result = self.finish(netlink, lock, task, bound).await;
             task.outcomes[place].state = result.map_or_else(State::from, State::Done);
         }
         // What goes wrong here is no VIP's fault, and the next run tries again.
-        let _ = release::mend(&netlink, lock).await;
-        Ok(())
+        let _ = release::mend(netlink, lock).await;
     }
 
     /// Waits until no other run is about what is still to be tried. A dry run changes nothing, and
