@@ -124,10 +124,13 @@ fn holder_problem(known: &Known) -> Option<Problem> {
             others: others.to_vec(),
         });
     }
-    match (master_is_here?, here) {
-        (master_is_here, _) if let Some(by) = kept(known, here) => {
-            Some(Problem::Kept { master_is_here, by })
-        }
+    let master_is_here = master_is_here?;
+    if master_is_here != here
+        && let Some(by) = kept(known, here)
+    {
+        return Some(Problem::Kept { master_is_here, by });
+    }
+    match (master_is_here, here) {
         (true, false) => Some(Problem::NotHere(others.to_vec())),
         (false, true) => Some(Problem::StillHere),
         // Silence means something only where the network was asked.
@@ -436,6 +439,17 @@ mod tests {
             );
             assert!(!what_to_do.contains("sync"), "{what_to_do}");
         }
+        // A VIP that is where its master is needs no reason.
+        let known = Known {
+            belongs_on: Ok(2),
+            bound: vec![(2, "eth2")],
+            master_is_here: Some(true),
+            redis_is_here: Some(true),
+            claimed_by: Some(&[]),
+            undecided: None,
+            kept: Some(Kept::ByOlderConfiguration),
+        };
+        assert_eq!(problems(&known), []);
         // An order of the other kind is not why.
         let (says, _) = told(true, order(false), &[]);
         assert_eq!(says, "the VIP is here and the master is on another host");

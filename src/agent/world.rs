@@ -21,6 +21,7 @@ use super::journal::say_of;
 use super::last_failovers::LastFailovers;
 use super::maintenance::Maintenance;
 use super::orders::Orders;
+use super::probes::Answer;
 use super::progress::Progress;
 use super::remembering::Remembering;
 use super::urgent::Urgent;
@@ -100,8 +101,8 @@ pub(super) struct World {
     pub(super) refusing: RefCell<BTreeMap<String, AbortHandle>>,
     /// Each Redis of this host that may not be told to follow another: that was said.
     pub(super) has_refused_to_follow: RefCell<BTreeSet<SocketAddr>>,
-    /// Who answers for each VIP, when that was asked last, and whether it was to be here then.
-    pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, (Vec<String>, Option<Stands>)>>,
+    /// Who answers for each VIP, when that was asked last.
+    pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Answer>>,
     /// How many commands of the site have not succeeded, by master.
     pub(super) pending_commands: RefCell<BTreeMap<String, u64>>,
     /// The masters whose commands wait until they are run again.
