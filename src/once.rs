@@ -22,6 +22,7 @@ use self::announcements::Announcements;
 use self::polls::Rounds;
 use self::site_commands::Queue;
 use crate::config::{Config, Target};
+use crate::deeds::stranded::Stranded;
 use crate::engine::{Engine, Expected, Task};
 use crate::evidence::Order;
 use crate::exit::{Exit, Fault};
@@ -95,6 +96,8 @@ struct Shared<'a> {
     memory: RefCell<Memory>,
     /// What later tries are told.
     rounds: Rounds,
+    /// This host's own clients of the VIPs that it takes over.
+    stranded: Stranded,
 }
 
 /// What the tries of one task have met so far.
@@ -168,6 +171,7 @@ impl<'a> Run<'a> {
                 commands: Semaphore::new(COMMANDS),
                 memory: RefCell::default(),
                 rounds: Rounds::default(),
+                stranded: Stranded::default(),
             },
             tasks,
         }
@@ -294,6 +298,8 @@ impl Shared<'_> {
             }
             drop(turn);
             task.phases.done = self.started.elapsed();
+            let anew = std::mem::take(&mut task.bound_anew);
+            self.stranded.reset(anew).await;
             let left_behind = std::mem::take(&mut task.left_behind);
             let jobs = std::mem::take(&mut task.jobs);
             if let Err(fault) = self.announcements.end(jobs, left_behind) {

@@ -4,12 +4,15 @@
 
 mod process;
 
+use std::env;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 
 pub use self::process::{Process, is_in_our_user_namespace, lacking};
 
 use crate::exit::Fault;
+use crate::failover::Failover;
 
 /// A capability that moving a VIP needs. The numbers are of include/uapi/linux/capability.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +33,10 @@ impl fmt::Display for Capability {
 }
 
 /// What gives the hook its privileges under systemd.
-const DROP_IN: &str = "Run it as root; under systemd give the Sentinel unit \
-    AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW (and the same CapabilityBoundingSet=).";
+const DROP_IN: &str = "Under systemd give the Sentinel unit CAP_NET_ADMIN and CAP_NET_RAW in AmbientCapabilities= and in CapabilityBoundingSet=.";
+
+/// What gives an operator's command its privileges. It says nothing of Sentinel, which needs none beside an agent.
+const AS_ROOT: &str = "Run it as root.";
 
 /// Returns whether this process has the capability, in its own user namespace.
 pub fn is_there(capability: Capability) -> bool {
@@ -45,19 +50,26 @@ pub fn is_there(capability: Capability) -> bool {
 /// Returns the fault for an operation that the kernel did not permit.
 pub fn missing(tried: &str, capability: Capability) -> Fault {
     let read = |file| fs::read_to_string(file).unwrap_or_default();
-    explain(
-        tried,
-        capability,
-        &read("/proc/self/status"),
-        &read("/proc/self/uid_map"),
-    )
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let remedy = match Failover::is_call(&arguments) {
+        true => DROP_IN,
+        false => AS_ROOT,
+    };
+    let (status, uid_map) = (read("/proc/self/status"), read("/proc/self/uid_map"));
+    explain(tried, (capability, remedy), &status, &uid_map)
 }
 
-fn explain(tried: &str, capability: Capability, status: &str, uid_map: &str) -> Fault {
+/// As [`missing`], with what to do where the capability is not there at all.
+fn explain(
+    tried: &str,
+    (capability, remedy): (Capability, &str),
+    status: &str,
+    uid_map: &str,
+) -> Fault {
     if !has(capability, "CapEff", status) {
         let text = format!("cannot {tried}: not permitted: {capability} is missing");
         return Fault::permanent(text)
-            .remedy(DROP_IN)
+            .remedy(remedy)
             .for_lack_of_privilege();
     }
     if is_initial(uid_map) {
@@ -120,8 +132,12 @@ mod tests {
             (Capability::NetAdmin, without, inner, "PrivateUsers=no"),
             (Capability::NetAdmin, "", "", "CAP_NET_ADMIN is missing"),
         ] {
-            let fault = explain("x", capability, status, uid_map).to_string();
+            let fault = explain("x", (capability, DROP_IN), status, uid_map).to_string();
             assert!(fault.contains(said), "{fault}");
         }
+        // What these tests were called with is no call of Sentinel's.
+        let remedy = missing("x", Capability::NetAdmin);
+        let remedy = remedy.what_to_do().unwrap_or_default().to_owned();
+        assert!(!remedy.contains("AmbientCapabilities"), "{remedy}");
     }
 }

@@ -1,6 +1,7 @@
-//! Small files in /run/vipswitch that outlive a run and no reboot: one of each kind for each VIP and network
-//! namespace. Where the folder cannot be used nothing is kept.
+//! Small files in /run/vipswitch that outlive a run and no reboot: one of each kind for each VIP, or master, and
+//! network namespace. Where the folder cannot be used nothing is kept.
 
+use std::fmt::{self, Write as _};
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
@@ -48,14 +49,55 @@ impl About {
     }
 }
 
-/// An address needs no escaping in a file's name.
-fn path(about: About, vip: IpAddr) -> io::Result<PathBuf> {
+/// Of what a file tells.
+#[derive(Clone, Copy, Debug)]
+pub enum Of<'a> {
+    /// This VIP.
+    Vip(IpAddr),
+    /// The master with this name, whatever its VIPs are.
+    Master(&'a str),
+}
+
+impl From<IpAddr> for Of<'_> {
+    fn from(vip: IpAddr) -> Self {
+        Of::Vip(vip)
+    }
+}
+
+impl<'a> From<&'a str> for Of<'a> {
+    fn from(name: &'a str) -> Self {
+        Of::Master(name)
+    }
+}
+
+impl fmt::Display for Of<'_> {
+    /// An address needs no escaping in a file's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Of::Vip(vip) => return vip.fmt(f),
+            Of::Master(name) => name,
+        };
+        f.write_str("master-")?;
+        for byte in name.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => {
+                    f.write_char(char::from(byte))?;
+                }
+                _ => write!(f, "%{byte:02x}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn path<'a>(about: About, of: impl Into<Of<'a>>) -> io::Result<PathBuf> {
+    let of = of.into();
     // `net:[4026531840]`
     let namespace = fs::read_link("/proc/self/ns/net")?;
     let namespace = namespace.to_string_lossy();
     let number: String = namespace.chars().filter(char::is_ascii_digit).collect();
     let ending = about.ending();
-    Ok(Path::new(FOLDER).join(format!("{number}-{vip}.{ending}")))
+    Ok(Path::new(FOLDER).join(format!("{number}-{of}.{ending}")))
 }
 
 /// Makes sure that files can be kept: makes the folder where it is missing.
@@ -82,9 +124,9 @@ pub fn is_there() -> bool {
 /// # Errors
 ///
 /// As [`get_ready`], and those of writing.
-pub fn write(about: About, vip: IpAddr, value: &impl Serialize) -> io::Result<()> {
+pub fn write<'a>(about: About, of: impl Into<Of<'a>>, value: &impl Serialize) -> io::Result<()> {
     get_ready()?;
-    let path = path(about, vip)?;
+    let path = path(about, of)?;
     // Another file first, so that no reader sees half of it.
     let new = path.with_extension(format!("{}.new", std::process::id()));
     let written = create(&new)
@@ -112,20 +154,20 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 /// Removes a file, if it is there. One system call for each part, as it stands before a VIP's first frame.
-pub fn remove(about: About, vip: IpAddr) {
-    if let Ok(path) = path(about, vip) {
+pub fn remove<'a>(about: About, of: impl Into<Of<'a>>) {
+    if let Ok(path) = path(about, of) {
         let _ = fs::remove_file(path);
     }
 }
 
 /// Returns what a file says, and how long ago it was written, if it is there and can be believed.
-pub fn read<T: DeserializeOwned>(about: About, vip: IpAddr) -> Option<(T, Duration)> {
+pub fn read<'a, T: DeserializeOwned>(about: About, of: impl Into<Of<'a>>) -> Option<(T, Duration)> {
     believe().ok()?;
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
     let file = File::options()
         .read(true)
         .custom_flags(flags)
-        .open(path(about, vip).ok()?)
+        .open(path(about, of).ok()?)
         .ok()?;
     let metadata = file.metadata().ok().filter(Metadata::is_file)?;
     let age = metadata.modified().ok()?.elapsed().unwrap_or_default();
@@ -164,6 +206,21 @@ mod tests {
     use super::*;
     use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt as _, chown};
+
+    #[test]
+    fn no_masters_name_leads_out_of_the_folder_or_to_another_ones_file() {
+        let names = [
+            "m", "..", "../m", "a.b", "a%2eb", "é", "master m", "10.0.0.1", "",
+        ];
+        let all: Vec<String> = names
+            .iter()
+            .map(|name| Of::Master(name).to_string())
+            .collect();
+        assert_eq!(all[2], "master-%2e%2e%2fm");
+        let of_vip = Of::Vip(IpAddr::from([10, 0, 0, 1])).to_string();
+        let distinct: std::collections::BTreeSet<&String> = all.iter().chain([&of_vip]).collect();
+        assert_eq!(distinct.len(), names.len() + 1, "{all:?}");
+    }
 
     #[test]
     fn a_folder_is_believed_that_only_root_can_have_given_to_another_user() {

@@ -36,6 +36,25 @@ pub fn printable(text: &str) -> String {
     safe
 }
 
+/// Returns what was found, one after another: a sentence within that ends with a full stop ends with the semicolon.
+///
+/// ```
+/// use vipswitch::text::joined;
+/// let faults = ["it failed. Run it as root.", "so did this. Try again."];
+/// assert_eq!(joined(&faults), "it failed. Run it as root; so did this. Try again.");
+/// ```
+pub fn joined(texts: &[impl AsRef<str>]) -> String {
+    let mut all = String::new();
+    for text in texts {
+        if !all.is_empty() {
+            all.truncate(all.trim_end_matches('.').len());
+            all += "; ";
+        }
+        all += text.as_ref();
+    }
+    all
+}
+
 /// What a text is shown in on a terminal that has colours: a number of ECMA-48's SGR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ink {

@@ -52,21 +52,23 @@ pub fn read(path: &Path, kind: Kind) -> Result<String, Fault> {
         Kind::Key => "the key file",
         Kind::Memory => "what is remembered in",
     };
-    read_bytes(path, kind).and_then(text).map_err(|refusal| {
-        let text = format!("cannot use {what} {}: {}", path.display(), refusal.why);
-        let fault = match refusal.kind {
-            exit::Kind::Passing => Fault::passing(text),
-            exit::Kind::Permanent => Fault::permanent(text),
-        };
-        let fault = match refusal.error {
-            Some(io::ErrorKind::PermissionDenied) => fault.for_lack_of_privilege(),
-            _ => fault,
-        };
-        match refusal.remedy {
-            Some(remedy) => fault.remedy(remedy),
-            None => fault,
-        }
-    })
+    read_bytes(path, kind)
+        .and_then(|bytes| text(bytes, kind))
+        .map_err(|refusal| {
+            let text = format!("cannot use {what} {}: {}", path.display(), refusal.why);
+            let fault = match refusal.kind {
+                exit::Kind::Passing => Fault::passing(text),
+                exit::Kind::Permanent => Fault::permanent(text),
+            };
+            let fault = match refusal.error {
+                Some(io::ErrorKind::PermissionDenied) => fault.for_lack_of_privilege(),
+                _ => fault,
+            };
+            match refusal.remedy {
+                Some(remedy) => fault.remedy(remedy),
+                None => fault,
+            }
+        })
 }
 
 /// Makes sure that nobody but root and this process's own user can have put a program there. Root is
@@ -181,12 +183,19 @@ fn advised(refusal: Refusal, kind: Kind) -> Refusal {
     refusal.remedy(remedy)
 }
 
-fn text(bytes: Vec<u8>) -> Result<String, Refusal> {
+fn text(bytes: Vec<u8>, kind: Kind) -> Result<String, Refusal> {
     if bytes.len() as u64 > MAX_SIZE {
         return Err(Refusal::new("it is larger than 1 MiB"));
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(Refusal::new("it is empty"));
+        let refusal = Refusal::new("it is empty");
+        return Err(match kind {
+            Kind::Configuration | Kind::Secrets => {
+                refusal.remedy("Add a table [masters.NAME] with `vip = \"ADDRESS/PREFIX\"`.")
+            }
+            Kind::Password => refusal.remedy("Its first line is to be the password."),
+            Kind::Certificate | Kind::Key | Kind::Memory => refusal,
+        });
     }
     String::from_utf8(bytes).map_err(|error| {
         Refusal::new(format!(

@@ -173,7 +173,7 @@ fn cut_off(evidence: &Evidence) -> Option<Verdict> {
 fn without_majority(evidence: &Evidence) -> Option<Verdict> {
     let ballot = evidence.ballot.as_ref()?;
     let text = format!(
-        "no majority of the Sentinels names a master, so that nothing was changed: {ballot}"
+        "no majority of the Sentinels names a master, so that nothing is changed: {ballot}"
     );
     let remedy = "Each Sentinel must reach the others; one that is gone for good is forgotten by SENTINEL RESET.";
     Some(Verdict::Undecided(Fault::passing(text).remedy(remedy)))

@@ -123,10 +123,10 @@ fn options(verb: &Command, wanted: impl Fn(&clap::Arg) -> bool) -> io::Result<St
     Ok(lines.fold(String::new(), |all, line| all + line + "\n"))
 }
 
-/// Writes help text: indented lines as they are, the others as paragraphs.
+/// Writes help text: indented lines as they are, the others as paragraphs, which an empty line or an example ends.
 fn with_examples(help: &str) -> String {
     let mut roff = String::new();
-    let mut inside = false;
+    let (mut inside, mut begins) = (false, true);
     for line in help.lines() {
         let is_example = line.starts_with("  ");
         if is_example != inside {
@@ -139,9 +139,10 @@ fn with_examples(help: &str) -> String {
         match (is_example, line.is_empty()) {
             (true, _) => roff += &format!("{}\n", text(line.trim_start())),
             (false, true) => {}
-            (false, false) => roff += &format!(".PP\n{}\n", text(line)),
+            (false, false) if begins => roff += &format!(".PP\n{}\n", text(line)),
+            (false, false) => roff += &format!("{}\n", text(line)),
         }
-        inside = is_example;
+        (inside, begins) = (is_example, is_example || line.is_empty());
     }
     if inside {
         roff += ".EE\n.RE\n";

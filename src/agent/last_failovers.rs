@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -24,7 +23,6 @@ struct Kept {
 
 /// What is kept, by master-name.
 pub(super) struct LastFailovers {
-    vips: BTreeMap<String, IpAddr>,
     kept: RefCell<BTreeMap<String, (u64, Time)>>,
 }
 
@@ -32,20 +30,16 @@ impl LastFailovers {
     /// Reads what an earlier agent of this host has kept, and has the core go on with it. `now` is the time in the
     /// core.
     pub(super) fn recall(config: &Config, core: &mut Core, now: Time) -> LastFailovers {
-        let first = |(name, master): (&String, &crate::config::Master)| {
-            Some((name.clone(), master.vips.first()?.address))
-        };
-        let vips: BTreeMap<String, IpAddr> = config.masters.iter().filter_map(first).collect();
         let since_boot = since_boot();
-        for (name, vip) in &vips {
-            if let Some((kept, _)) = runtime_folder::read::<Kept>(About::Failover, *vip) {
+        for name in config.masters.keys() {
+            let file = runtime_folder::read::<Kept>(About::Failover, name.as_str());
+            if let Some((kept, _)) = file {
                 let left = Duration::from_millis(kept.quiet_until).saturating_sub(since_boot);
                 let left = left.min(APART);
                 core.go_on_after(name, kept.epoch, now + left);
             }
         }
         LastFailovers {
-            vips,
             kept: RefCell::default(),
         }
     }
@@ -55,9 +49,6 @@ impl LastFailovers {
         let mut kept = self.kept.borrow_mut();
         for master in core.masters() {
             let last = master.last_failover();
-            let Some(vip) = self.vips.get(&master.name) else {
-                continue;
-            };
             if last.0 == 0 || kept.get(&master.name) == Some(&last) {
                 continue;
             }
@@ -68,7 +59,7 @@ impl LastFailovers {
                 quiet_until: u64::try_from(quiet_until).unwrap_or(u64::MAX),
             };
             // Where it cannot be kept it ends with this agent.
-            let _ = runtime_folder::write(About::Failover, *vip, &new);
+            let _ = runtime_folder::write(About::Failover, master.name.as_str(), &new);
             kept.insert(master.name.clone(), last);
         }
     }

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -21,21 +20,19 @@ struct Kept {
 
 /// What is kept, by master-name.
 pub(super) struct Maintenance {
-    vips: BTreeMap<String, IpAddr>,
     /// Until when, as the core has it, which is what is compared.
     kept: RefCell<BTreeMap<String, Time>>,
+    /// Why the newest could not be kept, by master-name.
+    unkept: RefCell<BTreeMap<String, String>>,
 }
 
 impl Maintenance {
     /// Reads what an earlier agent of this host has kept, and has the core go on with it.
     pub(super) fn recall(config: &Config, core: &mut Core, now: Time) -> Maintenance {
-        let first = |(name, master): (&String, &crate::config::Master)| {
-            Some((name.clone(), master.vips.first()?.address))
-        };
-        let vips: BTreeMap<String, IpAddr> = config.masters.iter().filter_map(first).collect();
         let mut all = BTreeMap::new();
-        for (name, vip) in &vips {
-            let Some((kept, _)) = runtime_folder::read::<Kept>(About::Maintenance, *vip) else {
+        for name in config.masters.keys() {
+            let file = runtime_folder::read::<Kept>(About::Maintenance, name.as_str());
+            let Some((kept, _)) = file else {
                 continue;
             };
             // A maintenance that is over by now is ended, and its file removed, by the first look at it.
@@ -44,8 +41,8 @@ impl Maintenance {
             all.insert(name.clone(), until);
         }
         Maintenance {
-            vips,
             kept: RefCell::new(all),
+            unkept: RefCell::default(),
         }
     }
 
@@ -58,18 +55,33 @@ impl Maintenance {
         if *before == held {
             return;
         }
-        for (name, vip) in &self.vips {
+        for master in core.masters() {
+            let name = &master.name;
             match (before.get(name), held.get(name)) {
-                (Some(_), None) => runtime_folder::remove(About::Maintenance, *vip),
+                (Some(_), None) => {
+                    self.unkept.borrow_mut().remove(name);
+                    runtime_folder::remove(About::Maintenance, name.as_str());
+                }
                 (old, Some(until)) if old != Some(until) => {
                     let until = (*until < Time::MAX).then(|| end(until.saturating_sub(now)));
-                    // Where it cannot be kept it ends with this agent, and the asker was told so.
-                    let _ = runtime_folder::write(About::Maintenance, *vip, &Kept { until });
+                    // Where it cannot be kept it ends with this agent, and the asker is told so.
+                    let kept = Kept { until };
+                    let written = runtime_folder::write(About::Maintenance, name.as_str(), &kept);
+                    let mut unkept = self.unkept.borrow_mut();
+                    unkept.remove(name);
+                    unkept.extend(written.err().map(|error| (name.clone(), error.to_string())));
                 }
                 _ => {}
             }
         }
         *before = held;
+    }
+}
+
+impl Maintenance {
+    /// Returns why the maintenance of this master ends with this agent, if it does.
+    pub(super) fn why_unkept(&self, name: &str) -> Option<String> {
+        self.unkept.borrow().get(name).cloned()
     }
 }
 

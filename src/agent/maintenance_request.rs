@@ -12,7 +12,6 @@ use super::world::World;
 use crate::evidence::Ballot;
 use crate::exit::{Exit, Fault};
 use crate::report::to_json;
-use crate::runtime_folder;
 use crate::text::escape;
 
 /// How long the loop may take to hear of it.
@@ -54,7 +53,7 @@ impl World {
             return Reply::failing(&Fault::passing(text));
         }
         let mut reply = self.told(name, on, seconds, request);
-        if on && let Err(error) = runtime_folder::get_ready() {
+        if on && let Some(error) = self.maintenance.why_unkept(name) {
             reply.add(Exit::Passing);
             let line = format!("it ends with this agent, as it cannot be kept: {error}");
             reply.err.push(line);
@@ -107,9 +106,11 @@ impl World {
         if on && !master_is_here {
             let at = winner.map(|site| format!(", {}", site.endpoint));
             reply.err.push(format!(
-                "the master of {} is on another host{}: what counts is the agent of that host",
+                "the master of {} is on another host{}: what counts is the agent of that host, and this one once its Redis is the \
+                 master. Not meant: vipswitch maintenance {} off",
                 escape(name),
-                at.unwrap_or_default()
+                at.unwrap_or_default(),
+                escape(name)
             ));
         }
         reply

@@ -20,6 +20,7 @@ mod last_failovers;
 mod maintenance;
 mod maintenance_request;
 pub mod metrics;
+mod old_votes;
 mod orders;
 mod polls;
 mod probes;
@@ -178,6 +179,7 @@ fn begin(world: &Rc<World>, path: &Path, next: &Next) -> Result<Vec<AbortHandle>
         spawn_local(let_go(Rc::clone(world))),
         spawn_local(client_channel::work(Rc::clone(world))),
         spawn_local(sign::work(Rc::clone(world))),
+        spawn_local(old_votes::watch(Rc::clone(world))),
         spawn_local(tell_systemd(Rc::clone(world))),
     ];
     if let Some(at) = world.config.agent.metrics {

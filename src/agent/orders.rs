@@ -1,9 +1,8 @@
-//! An operator's orders against the truth outlive the agent: an upgrade must not end them. One file for each, in
+//! An operator's orders against the truth outlive the agent: an upgrade must not end them. One file for each master, in
 //! /run/vipswitch; no order outlives a reboot.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,22 +22,19 @@ struct Kept {
 
 /// The orders that are kept, by master-name.
 pub(super) struct Orders {
-    vips: BTreeMap<String, IpAddr>,
     kept: RefCell<BTreeMap<String, Kept>>,
+    /// Why the newest could not be kept, by master-name.
+    unkept: RefCell<BTreeMap<String, String>>,
 }
 
 impl Orders {
     /// Reads the orders that an earlier agent of this host has kept, and has the core go on with them.
     pub(super) fn recall(config: &Config, core: &mut Core) -> Orders {
-        let first = |(name, master): (&String, &crate::config::Master)| {
-            Some((name.clone(), master.vips.first()?.address))
-        };
-        let vips: BTreeMap<String, IpAddr> = config.masters.iter().filter_map(first).collect();
-        let read = |(name, vip): (&String, &IpAddr)| {
-            let (kept, _) = runtime_folder::read::<Kept>(About::Order, *vip)?;
+        let read = |name: &String| {
+            let (kept, _) = runtime_folder::read::<Kept>(About::Order, name.as_str())?;
             Some((name.clone(), kept))
         };
-        let kept: BTreeMap<String, Kept> = vips.iter().filter_map(read).collect();
+        let kept: BTreeMap<String, Kept> = config.masters.keys().filter_map(read).collect();
         for (name, kept) in &kept {
             let order = if kept.bind {
                 Order::Bind
@@ -48,8 +44,8 @@ impl Orders {
             core.go_on_with(name, order, kept.epoch);
         }
         Orders {
-            vips,
             kept: RefCell::new(kept),
+            unkept: RefCell::default(),
         }
     }
 
@@ -65,16 +61,30 @@ impl Orders {
         if *before == now {
             return;
         }
-        for (name, vip) in &self.vips {
+        for master in core.masters() {
+            let name = &master.name;
             match (before.get(name), now.get(name)) {
-                (Some(_), None) => runtime_folder::remove(About::Order, *vip),
+                (Some(_), None) => {
+                    self.unkept.borrow_mut().remove(name);
+                    runtime_folder::remove(About::Order, name.as_str());
+                }
                 (old, Some(new)) if old != Some(new) => {
-                    // Where it cannot be kept it ends with this agent.
-                    let _ = runtime_folder::write(About::Order, *vip, new);
+                    // Where it cannot be kept it ends with this agent, and the asker is told so.
+                    let written = runtime_folder::write(About::Order, name.as_str(), new);
+                    let mut unkept = self.unkept.borrow_mut();
+                    unkept.remove(name);
+                    unkept.extend(written.err().map(|error| (name.clone(), error.to_string())));
                 }
                 _ => {}
             }
         }
         *before = now;
+    }
+}
+
+impl Orders {
+    /// Returns why the order about this master ends with this agent, if it does.
+    pub(super) fn why_unkept(&self, name: &str) -> Option<String> {
+        self.unkept.borrow().get(name).cloned()
     }
 }

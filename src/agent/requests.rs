@@ -152,7 +152,10 @@ impl World {
         let mut reply = Reply::default();
         for done in join_all(each).await {
             match done {
-                Ok(task) => tell(&mut reply, &task, request.telling),
+                Ok(task) => {
+                    tell(&mut reply, &task, request.telling);
+                    self.tell_unkept(&mut reply, &task, order);
+                }
                 Err((name, fault)) => {
                     reply.add(Exit::from(fault.kind));
                     reply.err.push(format!("{}: {fault}", escape(&name)));
@@ -160,6 +163,22 @@ impl World {
             }
         }
         reply
+    }
+
+    /// Tells of a forced order that the next agent will not know of.
+    fn tell_unkept(&self, reply: &mut Reply, task: &Task<'_>, order: Option<(Order, bool)>) {
+        let name = task.targets.first().map(|target| target.name);
+        let is_forced = order.is_some_and(|(_, force)| force);
+        let why = name.filter(|_| is_forced);
+        if let Some((name, why)) = why.and_then(|name| Some((name, self.orders.why_unkept(name)?)))
+        {
+            reply.add(Exit::Passing);
+            let line = format!(
+                "the order about {} ends with this agent, as it cannot be kept: {why}",
+                escape(name)
+            );
+            reply.err.push(line);
+        }
     }
 
     async fn settle_one<'a>(

@@ -130,6 +130,9 @@ impl World {
                 self.tell_clients(target.name, target.vip.address);
             }
         }
+        let anew = std::mem::take(&mut task.bound_anew);
+        let world = Rc::clone(self);
+        spawn_local(async move { world.stranded.reset(anew).await });
         let left_behind = std::mem::take(&mut task.left_behind);
         if !left_behind.is_empty() {
             spawn_local(async move {

@@ -115,9 +115,12 @@ async fn serve_one(mut stream: UnixStream, config: &Path, to: &mpsc::Sender<Aske
         Ok(Ok(request)) => match refusal(&request, &stream, config) {
             Some(reply) => reply,
             None => {
-                // The asker knows now that somebody is there.
-                let _ = timeout(PEER, stream.write_all(b" ")).await;
-                answer(request, to).await
+                // The asker knows now that somebody is there. One that has gone was told that nobody is: this agent was
+                // stopped meanwhile.
+                match timeout(PEER, stream.write_all(b" ")).await {
+                    Ok(Ok(())) => answer(request, to).await,
+                    _ => return,
+                }
             }
         },
         Ok(Err(why)) => Reply::refusing(why),

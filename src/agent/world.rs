@@ -27,6 +27,7 @@ use super::remembering::Remembering;
 use super::urgent::Urgent;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
+use crate::deeds::stranded::Stranded;
 use crate::deeds::tickle::OrphansPace;
 use crate::engine::Engine;
 use crate::evidence::Order;
@@ -74,9 +75,9 @@ pub(super) struct World {
     progress: Rc<Progress>,
     /// Something was settled, or asked: who waits for that looks again.
     pub(super) news: Notify,
-    orders: Orders,
+    pub(super) orders: Orders,
     last_failovers: LastFailovers,
-    maintenance: Maintenance,
+    pub(super) maintenance: Maintenance,
     /// How many rounds of questions have ended.
     pub(super) rounds: Cell<u64>,
     /// How many have begun: what the core hears now is answered by the next.
@@ -111,6 +112,8 @@ pub(super) struct World {
     pub(super) failures: RefCell<Failures>,
     /// Who is connected to the VIPs of other hosts.
     pub(super) clients: RefCell<Known>,
+    /// This host's own clients of the VIPs that it takes over.
+    pub(super) stranded: Stranded,
     /// All VIPs share the pace at which clients are told.
     pub(super) pace: Rc<OrphansPace>,
     /// The masters whose Redis does not let the agent publish that, or hear of it; said once.
@@ -184,6 +187,7 @@ impl World {
             waiting_commands: RefCell::default(),
             failures: RefCell::default(),
             clients: RefCell::default(),
+            stranded: Stranded::default(),
             pace: Rc::default(),
             without_channel: RefCell::default(),
         })

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub use self::detached::{
     ANNOUNCER, Announcer, Detached, SITE_COMMAND, SiteCommand, TICKLER, Tickler,
@@ -172,7 +172,7 @@ pub enum Verb {
     /// Make this host agree with the Sentinels, once (boot, timers)
     #[command(after_help = SYNC)]
     Sync(Masters),
-    /// Make another server the master, so that no write is lost
+    /// Make another server the master; with agents no write is lost
     #[command(after_help = FAILOVER)]
     Failover(Planned),
     /// Let a Redis stop without a failover at once (with agent)
@@ -259,8 +259,30 @@ pub fn parse(arguments: &[OsString]) -> Result<Command, Stop> {
     }
     match Cli::try_parse_from(named) {
         Ok(cli) => Ok(Command::Operator(cli)),
-        Err(error) => Err(meant_as_call(arguments, &error).map_or(Stop::Clap(error), Stop::Call)),
+        Err(error) => Err(match meant_as_call(arguments, &error) {
+            Some(fault) => Stop::Call(fault),
+            None => Stop::Clap(with_usage(arguments, error)),
+        }),
     }
+}
+
+/// Returns the mistake with the command's usage, which clap leaves out where a value is wrong: `maintenance MASTER`
+/// lacks a word, and `on|off` alone does not tell where it goes.
+fn with_usage(arguments: &[OsString], mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    if error.kind() != ErrorKind::InvalidValue || error.get(ContextKind::Usage).is_some() {
+        return error;
+    }
+    let mut cli = Cli::command();
+    cli.build();
+    let verb = arguments
+        .iter()
+        .find_map(|word| cli.find_subcommand(word)?.get_name().to_owned().into());
+    if let Some(verb) = verb.and_then(|verb: String| cli.find_subcommand_mut(verb)) {
+        let usage = ContextValue::StyledStr(verb.render_usage());
+        error.insert(ContextKind::Usage, usage);
+    }
+    error
 }
 
 /// Whether options stand before a call of Sentinel's, as in a try by hand.
@@ -301,7 +323,6 @@ fn meant_as_call(arguments: &[OsString], error: &clap::Error) -> Option<Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
     use proptest::prelude::*;
 
     fn words(line: &str) -> Vec<OsString> {
@@ -413,7 +434,13 @@ mod tests {
             };
             assert_eq!((of.master.as_deref(), of.switch), (name, Switch::On));
         }
-        assert!(parse(&words("maintenance m")).is_err());
+        for line in ["maintenance m", "--json maintenance m --for 1h"] {
+            let Err(Stop::Clap(error)) = parse(&words(line)) else {
+                panic!("{line}")
+            };
+            let said = error.render().to_string();
+            assert!(said.contains("Usage: vipswitch maintenance"), "{said}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::log::{self, Level};
 use crate::once::{self, Entry, Run};
 use crate::privilege::{self, Capability};
 use crate::report::{fault_line, log_line, pair, quote};
-use crate::text::escape;
+use crate::text::{escape, joined};
 
 /// How long a hook that can do the work itself waits for the agent's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ async fn tell(failover: &Failover, reply: &Reply) -> Exit {
     let exit = reply.ending();
     let mut line = match reply.err.is_empty() {
         true => "msg=\"the agent has dealt with the call\"".to_owned(),
-        false => format!("msg={}", quote(&reply.err.join("; "))),
+        false => format!("msg={}", quote(&joined(&reply.err))),
     };
     let mut call = pairs(failover).to_vec();
     call.extend([
@@ -138,7 +138,7 @@ async fn follow(
     let mut texts: Vec<String> = faults().map(ToString::to_string).collect();
     // Two VIPs of one master often share a fault.
     texts.dedup();
-    let mut said = texts.join("; ");
+    let mut said = joined(&texts);
     if is_agents && !said.is_empty() {
         said = and_without_agent(&said, unserved);
     }

@@ -55,6 +55,7 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
         Verb::Status(of) => status::run(of, options, started).await,
         Verb::Failover(of) => failover::run(of, options, started).await,
         Verb::Maintenance(of) => maintenance::run(of, options, started).await,
+        Verb::Agent if options.dry_run => Err(not_dry().into()),
         Verb::Agent => agent::run(&config_path(options), started).await,
         Verb::Check => check::run(options).await,
         Verb::Version => version().await,
@@ -67,6 +68,12 @@ pub async fn dispatch(arguments: &[OsString], started: Instant) -> Exit {
             exit::of(&error)
         }
     }
+}
+
+/// An agent that changes nothing would be none, and one that changes something is not what was asked for.
+fn not_dry() -> Fault {
+    Fault::permanent("an agent has no --dry-run")
+        .remedy("vipswitch sync --dry-run tells what it would do now.")
 }
 
 /// Goes on with what another run has left. Nobody reads what it prints.

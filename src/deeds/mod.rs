@@ -5,5 +5,6 @@ pub mod announcer;
 mod detached;
 pub mod refuse;
 pub mod release;
+pub mod stranded;
 pub mod take_over;
 pub mod tickle;

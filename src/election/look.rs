@@ -169,7 +169,7 @@ pub fn questions(name: &str, master: &Site) -> Vec<Words> {
         words(&["SENTINEL", "MYID"]),
         words(&["INFO", "sentinel"]),
         // In epoch 0 nobody is voted for: it tells the last vote.
-        vote_question(&address_of(master), 0, NOBODY),
+        last_vote(master),
     ]
 }
 
@@ -189,6 +189,11 @@ fn vote_question(master: &MasterAddress, epoch: u64, run_id: &str) -> Words {
     let (port, epoch) = (master.port.to_string(), epoch.to_string());
     let what = "IS-MASTER-DOWN-BY-ADDR";
     words(&["SENTINEL", what, &master.host, &port, &epoch, run_id])
+}
+
+/// Returns the question for a Sentinel's last vote about a master: it votes for nobody.
+pub fn last_vote(master: &Site) -> Words {
+    vote_question(&address_of(master), 0, NOBODY)
 }
 
 /// Returns the questions of an election: the last vote, a vote in this epoch if one is wanted, and how the master stands.
@@ -298,7 +303,8 @@ fn highest(masters: Option<&Value>) -> u64 {
     epochs.max().unwrap_or_default()
 }
 
-fn vote(answer: &Value) -> Option<Vote> {
+/// Reads the answer to [`last_vote`].
+pub fn vote(answer: &Value) -> Option<Vote> {
     let Value::Array(parts) = answer else {
         return None;
     };

@@ -189,6 +189,22 @@ pub async fn hold(
     Ok((plan, asked_for))
 }
 
+/// Returns the last vote of a Sentinel about each of these masters, where it tells.
+pub async fn votes_given(
+    server: &Server,
+    masters: &[&Site],
+    lines: &Lines,
+    within: Duration,
+) -> Vec<Option<Vote>> {
+    let questions: Vec<Words> = masters
+        .iter()
+        .map(|master| look::last_vote(master))
+        .collect();
+    let answers = redis::ask(server, lines, &questions, within).await;
+    let read = |answer: Result<Value, NoAnswer>| look::vote(&answer.ok()?);
+    answers.unwrap_or_default().into_iter().map(read).collect()
+}
+
 /// Returns the terms with the replicas by the Sentinels' names for them.
 async fn with_names(terms: &Terms, looked: &Looked, by: (&Kept, Duration)) -> Terms {
     let Some(near) = &terms.near else {

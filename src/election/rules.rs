@@ -22,6 +22,9 @@ use crate::text::escape;
 const PING: Duration = Duration::from_secs(5);
 const INFO: Duration = Duration::from_secs(30);
 
+/// How many replicas that cannot be promoted are named, each with its reason.
+const NAMED: usize = 4;
+
 /// Flags of a master with which no failover is asked for: Sentinel is about to decide itself, or does already.
 const BUSY: [&str; 3] = ["failover_in_progress", "s_down", "o_down"];
 
@@ -110,7 +113,7 @@ pub enum Refusal {
     TooLate(String),
     /// A Sentinel has voted in this epoch, and no failover has come of it yet.
     Voted(u64),
-    /// No Sentinel on another host could be asked, and why.
+    /// No Sentinel could be asked, or none would find a replica to promote, and why.
     NoSentinel(String),
     /// So many of the votes that were needed came.
     Lost(usize, usize),
@@ -160,7 +163,7 @@ impl fmt::Display for Refusal {
                 f,
                 "a Sentinel has voted in epoch {epoch}, of which no failover has come yet"
             ),
-            Refusal::NoSentinel(why) => write!(f, "no Sentinel could be asked: {why}"),
+            Refusal::NoSentinel(why) => write!(f, "no Sentinel could promote a replica: {why}"),
             Refusal::Lost(votes, needed) => write!(
                 f,
                 "{votes} Sentinels voted for the one to be asked, and {needed} are needed"
@@ -294,12 +297,12 @@ fn run_id(look: &Look, answered: &[(usize, &Look)]) -> Option<String> {
 /// Returns the replica that this Sentinel will select: the lowest priority, then the highest offset, then the smallest
 /// run id (`compareSlavesForPromotion` in sentinel.c).
 fn selected(terms: &Terms, look: &Look) -> Result<String, String> {
-    let mut why = "it knows no replica".to_owned();
+    let mut unfit = Vec::new();
     let mut able: Vec<&Candidate> = Vec::new();
     for one in &look.replicas {
         match cannot_be_selected(one) {
             None => able.push(one),
-            Some(reason) => why = format!("{} {reason}", one.at),
+            Some(reason) => unfit.push(format!("{} {reason}", one.at)),
         }
     }
     able.sort_by(|one, other| {
@@ -308,7 +311,10 @@ fn selected(terms: &Terms, look: &Look) -> Result<String, String> {
             .cmp(&key(other))
             .then_with(|| one.run_id.cmp(&other.run_id))
     });
-    let first = able.first().ok_or(why)?;
+    let first = able.first().ok_or_else(|| match unfit.as_slice() {
+        [] => "it knows no replica".to_owned(),
+        unfit => unfit[..unfit.len().min(NAMED)].join(", "),
+    })?;
     let lacks = match &terms.near {
         Some(near) => (!near.contains(&first.at)).then_some("lacks what the master has"),
         // Sentinel selects one whose link has been down for up to ten times down-after-milliseconds. A link to a master
@@ -327,7 +333,7 @@ fn cannot_be_selected(one: &Candidate) -> Option<String> {
         return Some(format!("has the flag {flag}"));
     }
     if one.priority == 0 {
-        return Some("has priority 0".into());
+        return Some("has priority 0, so that it is never promoted".into());
     }
     if one.answered > PING {
         return Some("has not answered a PING for more than 5 s".into());

@@ -169,6 +169,18 @@ fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
             .push(flag.into()))));
     }
     assert!(no_sentinel(&of_replicas(&|one| one.priority = 0)));
+    // What keeps each of them from it is named.
+    let said = refused(&|_, looks| {
+        each(looks, |look| {
+            look.replicas[0].flags.push("s_down".into());
+            look.replicas[1].priority = 0;
+        });
+    });
+    let said = said.to_string();
+    assert!(
+        said.contains("has the flag s_down, ") && said.contains("has priority 0"),
+        "{said}"
+    );
     assert!(no_sentinel(&of_replicas(
         &|one| one.answered = Duration::from_secs(6)
     )));

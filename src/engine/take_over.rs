@@ -133,6 +133,9 @@ impl Engine {
         // Only a proof of delivery, for which the announcer asks again.
         let peers = self.peers(netlink, link.index, &target, &task.peers).await;
         let asked = prepared.ask(&peers);
+        if goal.adopt.is_none() {
+            task.bound_anew.push(target.vip.address);
+        }
         let changes = &mut task.outcomes[place].so_far;
         let (done, fault) = match take_over::settle(netlink, lock, target.vip, link, &goal).await {
             Ok(done) => (done, None),

@@ -23,7 +23,9 @@ pub use events::{Event, events};
 pub use peers::peers;
 pub use route::Route;
 pub use snapshot::Snapshot;
-pub use sockets::{Connection, connections, listeners, reset_connections, reset_these, try_reset};
+pub use sockets::{
+    Connection, connections, listeners, reset_connections, reset_stranded, reset_these, try_reset,
+};
 pub use source_routes::SourceRoute;
 
 /// How long one request may wait for its answer. The kernel answers in microseconds; a reply

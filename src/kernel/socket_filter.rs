@@ -15,6 +15,8 @@ pub const MOST: usize = 1000;
 const BYTECODE: u16 = 1;
 /// INET_DIAG_BC_S_COND: the socket's own address is compared.
 const SOURCE: u8 = 7;
+/// INET_DIAG_BC_D_COND: the address of the other end is.
+const DESTINATION: u8 = 8;
 /// INET_DIAG_BC_JMP.
 const JUMP: u8 = 1;
 /// The length of an operation without its operand.
@@ -29,19 +31,28 @@ const ANY_PORT: i32 = -1;
 /// these pass, the IPv4-mapped ones of an IPv4 address as well (`inet_diag_bc_run` in
 /// net/ipv4/inet_diag.c). Without an address nothing passes.
 pub fn of_sources(addresses: &[IpAddr]) -> Vec<u8> {
-    of_conditions(addresses.iter().map(|address| (*address, ANY_PORT)))
+    of_conditions(SOURCE, addresses.iter().map(|address| (*address, ANY_PORT)))
+}
+
+/// Returns the same for sockets whose other end has one of these addresses.
+pub fn of_destinations(addresses: &[IpAddr]) -> Vec<u8> {
+    let ends = addresses.iter().map(|address| (*address, ANY_PORT));
+    of_conditions(DESTINATION, ends)
 }
 
 /// Returns the same for sockets whose own address and port are one of these.
 pub fn of_endpoints(endpoints: &[SocketAddr]) -> Vec<u8> {
-    of_conditions(endpoints.iter().map(|at| (at.ip(), at.port().into())))
+    of_conditions(
+        SOURCE,
+        endpoints.iter().map(|at| (at.ip(), at.port().into())),
+    )
 }
 
-fn of_conditions(ends: impl DoubleEndedIterator<Item = (IpAddr, i32)>) -> Vec<u8> {
+fn of_conditions(of: u8, ends: impl DoubleEndedIterator<Item = (IpAddr, i32)>) -> Vec<u8> {
     let mut code = Vec::new();
     // From the end on, as each jump says how far that is.
     for (place, (address, port)) in ends.rev().enumerate() {
-        let mut before = condition(address, port);
+        let mut before = condition(of, address, port);
         if place > 0 {
             before.extend(operation(JUMP, OPERATION, OPERATION + code.len()));
         }
@@ -61,13 +72,13 @@ fn of_conditions(ends: impl DoubleEndedIterator<Item = (IpAddr, i32)>) -> Vec<u8
 
 /// Returns one condition. Met, it goes on at the operation that follows; else behind that one, which
 /// for the last condition is behind the end.
-fn condition(address: IpAddr, port: i32) -> Vec<u8> {
+fn condition(of: u8, address: IpAddr, port: i32) -> Vec<u8> {
     let (family, octets) = match address {
         IpAddr::V4(v4) => (AF_INET, v4.octets().to_vec()),
         IpAddr::V6(v6) => (AF_INET6, v6.octets().to_vec()),
     };
     let length = OPERATION + CONDITION + octets.len();
-    let mut bytes = operation(SOURCE, length, length + OPERATION).to_vec();
+    let mut bytes = operation(of, length, length + OPERATION).to_vec();
     bytes.extend([family, bits(address), 0, 0]);
     bytes.extend(port.to_ne_bytes());
     bytes.extend(octets);
@@ -94,7 +105,7 @@ mod tests {
         assert_eq!(number(attribute), attribute.len());
         let mut code = &attribute[OPERATION..];
         while !code.is_empty() {
-            let is_met = code[0] == SOURCE && {
+            let is_met = [SOURCE, DESTINATION].contains(&code[0]) && {
                 let end = code[1] as usize;
                 let wanted = &code[OPERATION + CONDITION..end];
                 let mapped = [&[0; 10][..], &[0xff; 2], wanted].concat();
@@ -153,6 +164,14 @@ mod tests {
         let v6: std::net::Ipv6Addr = "fd00::2".parse().unwrap();
         assert!(passes_with(&filter, AF_INET6, &v6.octets(), 8000));
         assert!(!passes_with(&filter, AF_INET6, &v6.octets(), 8001));
+    }
+
+    #[test]
+    fn the_other_end_is_compared_where_that_is_meant() {
+        let vip: IpAddr = "10.0.0.250".parse().unwrap();
+        let [own, other] = [of_sources(&[vip]), of_destinations(&[vip])];
+        assert_eq!((own[OPERATION], other[OPERATION]), (SOURCE, DESTINATION));
+        assert_eq!(own[OPERATION + 1..], other[OPERATION + 1..]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! itself that the address went; a reset tells it at once, while the address is still there to
 //! send it from.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr as Endpoint, SocketAddrV6};
 use std::time::Duration;
@@ -91,6 +92,32 @@ impl Connection {
     }
 }
 
+/// Which end of a connection has an address.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Local,
+    Peer,
+}
+
+impl End {
+    fn address(self, of: &SocketId) -> IpAddr {
+        let address = match self {
+            End::Local => of.source_address,
+            End::Peer => of.destination_address,
+        };
+        address.to_canonical()
+    }
+
+    fn states(self) -> StateFlags {
+        let all = StateFlags::all() - StateFlags::LISTEN - StateFlags::TIME_WAIT;
+        match self {
+            End::Local => all,
+            // It is made anew by itself, with whoever is there now.
+            End::Peer => all - StateFlags::SYN_SENT,
+        }
+    }
+}
+
 /// Returns the connections that have one of `addresses` as their local address, IPv4-mapped ones
 /// included. The kernel looks through its sockets once for all addresses and each family.
 ///
@@ -98,6 +125,33 @@ impl Connection {
 ///
 /// Says why not.
 pub async fn connections(addresses: &[IpAddr]) -> Result<Vec<Connection>, String> {
+    connections_by(End::Local, addresses).await
+}
+
+/// Resets this host's own connections to addresses that were another host's until now: the RST of the former holder is
+/// dropped here, as its source is an address of this host, and a client that only listens would hang for ever.
+pub async fn reset_stranded(addresses: &[IpAddr]) -> Reset {
+    let found = async {
+        let towards = connections_by(End::Peer, addresses).await?;
+        // Asked for later: whoever has connected meanwhile has its other end here.
+        let own = connections_by(End::Local, addresses).await?;
+        let own: BTreeSet<(Endpoint, Endpoint)> =
+            own.iter().map(|one| (one.peer, one.local)).collect();
+        let is_stranded = |one: &Connection| !own.contains(&(one.local, one.peer));
+        Ok(towards.into_iter().filter(is_stranded).collect())
+    };
+    let found: Result<Vec<Connection>, String> = found.await;
+    match found {
+        Ok(stranded) if stranded.is_empty() => Reset::default(),
+        Ok(stranded) => reset_these(&stranded).await,
+        Err(why) => Reset {
+            why_not_all: Some(why),
+            ..Reset::default()
+        },
+    }
+}
+
+async fn connections_by(end: End, addresses: &[IpAddr]) -> Result<Vec<Connection>, String> {
     let find_all = async {
         let (connection, mut handle, _) =
             new_connection::<Message>(NETLINK_SOCK_DIAG).map_err(|error| error.to_string())?;
@@ -105,7 +159,7 @@ pub async fn connections(addresses: &[IpAddr]) -> Result<Vec<Connection>, String
         let mut all = Vec::new();
         for some in addresses.chunks(socket_filter::MOST) {
             for family in families(some) {
-                let found = find(&mut handle, family, some).await?;
+                let found = find(&mut handle, family, (end, some)).await?;
                 all.extend(
                     found
                         .into_iter()
@@ -170,7 +224,7 @@ async fn reset_one(from: u16, to: u16) -> Result<(), String> {
         new_connection::<Message>(NETLINK_SOCK_DIAG).map_err(|error| error.to_string())?;
     tokio::spawn(connection);
     let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let found = find(&mut handle, AF_INET, &[localhost]).await?;
+    let found = find(&mut handle, AF_INET, (End::Local, &[localhost])).await?;
     let is_own = |socket: &SocketId| {
         socket.source_port == from
             && socket.destination_port == to
@@ -191,7 +245,7 @@ async fn reset(address: IpAddr, done: &mut Reset) -> Result<bool, String> {
         new_connection::<Message>(NETLINK_SOCK_DIAG).map_err(|error| error.to_string())?;
     let connection = tokio::spawn(connection);
     for family in families(&[address]) {
-        let found = find(&mut handle, family, &[address]).await?;
+        let found = find(&mut handle, family, (End::Local, &[address])).await?;
         let found: Vec<_> = found.into_iter().map(|socket| (family, socket)).collect();
         destroy_all(&handle, &found, done).await;
     }
@@ -223,30 +277,30 @@ async fn destroy_all(
     }
 }
 
-/// Returns the sockets of one family that have one of these addresses as their own. There may be
+/// Returns the sockets of one family that have one of these addresses at this end. There may be
 /// [`socket_filter::MOST`] of them.
 async fn find(
     handle: &mut ConnectionHandle<Message>,
     family: u8,
-    addresses: &[IpAddr],
+    (end, addresses): (End, &[IpAddr]),
 ) -> Result<Vec<SocketId>, String> {
     let socket_id = if family == AF_INET {
         SocketId::new_v4()
     } else {
         SocketId::new_v6()
     };
-    let all = request(
-        family,
-        socket_id,
-        StateFlags::all() - StateFlags::LISTEN - StateFlags::TIME_WAIT,
-    );
-    let find = Message::Find(all, socket_filter::of_sources(addresses));
+    let all = request(family, socket_id, end.states());
+    let filter = match end {
+        End::Local => socket_filter::of_sources(addresses),
+        End::Peer => socket_filter::of_destinations(addresses),
+    };
+    let find = Message::Find(all, filter);
     let mut answer = ask(handle, find, NLM_F_REQUEST | NLM_F_DUMP)?;
     let mut found = Vec::new();
     while let Some(message) = answer.next().await {
         match message.payload {
             NetlinkPayload::InnerMessage(Message::Found(socket))
-                if addresses.contains(&socket.socket_id.source_address.to_canonical()) =>
+                if addresses.contains(&end.address(&socket.socket_id)) =>
             {
                 found.push(socket.socket_id);
             }

@@ -60,11 +60,16 @@ fn sentinel_remedy(no: &NoAnswer) -> &'static str {
         NoAnswer::NotRedis(_) | NoAnswer::TooLong | NoAnswer::Unexpected(_) => {
             "What listens there does not answer as a Sentinel does: correct `address` under [sentinel] in the configuration."
         }
-        NoAnswer::NotAwaited | NoAnswer::Broken(_) | NoAnswer::Tls(_) => {
-            "Is Sentinel running, and is `address` under [sentinel] in the configuration where it listens? If it wants TLS: `tls = true` under [sentinel]."
+        NoAnswer::Tls(_) => {
+            "Is Sentinel running, and is `address` under [sentinel] in the configuration where it listens with TLS?"
         }
         NoAnswer::Refused(text) => refusal(text),
-        NoAnswer::Unreachable(_) | NoAnswer::NoRoute(_) | NoAnswer::Silent(_) => {
+        // A server that wants TLS and was asked in plain text was recognized by then.
+        NoAnswer::Unreachable(_)
+        | NoAnswer::NoRoute(_)
+        | NoAnswer::Silent(_)
+        | NoAnswer::NotAwaited
+        | NoAnswer::Broken(_) => {
             "Is Sentinel running, and is `address` under [sentinel] in the configuration where it listens?"
         }
     }
@@ -135,13 +140,13 @@ fn redis_remedy(no: &NoAnswer, master: &str) -> String {
             "What listens there does not answer as a Redis does: is its port another program's?"
                 .into()
         }
-        NoAnswer::NotAwaited | NoAnswer::Broken(_) | NoAnswer::Tls(_) => format!(
-            "Is it running? If it wants TLS: `tls = true` of master \"{master}\" in the configuration."
-        ),
+        NoAnswer::Tls(_) => "Is it running, and is that its port with TLS?".into(),
         NoAnswer::Refused(text) => refusal(text).into(),
         NoAnswer::Silent(_) => "Is it frozen, or held up by a slow command?".into(),
         NoAnswer::Unreachable(_)
         | NoAnswer::NoRoute(_)
+        | NoAnswer::NotAwaited
+        | NoAnswer::Broken(_)
         | NoAnswer::NotASentinel
         | NoAnswer::NoSuchMaster => "Is it running?".into(),
     }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::milliseconds;
 use crate::exit::Fault;
 use crate::outcome::{Did, Outcome, Phases};
-use crate::text::printable;
+use crate::text::{joined, printable};
 
 /// Returns the log line of a run: a sentence for people, then `key=value` for machines.
 /// `call` holds the pairs that say what was asked.
@@ -20,7 +20,7 @@ pub fn log_line(
         .iter()
         .map(|outcome| outcome.sentence(false))
         .collect();
-    let mut line = format!("msg={}", quote(&sentences.join("; ")));
+    let mut line = format!("msg={}", quote(&joined(&sentences)));
     for (key, value) in call {
         pair(&mut line, key, value);
     }

@@ -46,13 +46,10 @@ impl Outcome {
                 mended,
                 ..
             } => {
-                let there = Vip {
-                    prefix: *prefix,
-                    ..*vip
-                };
                 let mended: String = mended.iter().map(|how| format!(", {how}")).collect();
                 format!(
-                    "{there} was already on {interface}{mended}, announced it again ({sent}){}",
+                    "{vip} was already on {interface}{}{mended}, announced it again ({sent}){}",
+                    bound_as(*prefix, vip),
                     moved(moved_from)
                 )
             }
@@ -146,16 +143,13 @@ fn would(did: &Did, vip: &Vip) -> String {
             mended,
             ..
         } => {
-            let there = Vip {
-                prefix: *prefix,
-                ..*vip
-            };
             let mended: String = mended
                 .iter()
                 .map(|how| format!(", would be {how}"))
                 .collect();
             format!(
-                "{there} is already on {interface}{mended}, would announce it again{}",
+                "{vip} is already on {interface}{}{mended}, would announce it again{}",
+                bound_as(*prefix, vip),
                 would_move(moved_from)
             )
         }
@@ -177,6 +171,14 @@ fn would(did: &Did, vip: &Vip) -> String {
             format!("would release {vip} from {}", interfaces.join(", "))
         }
         Did::Nothing(why) => format!("would leave {vip} as it is: {why}"),
+    }
+}
+
+/// Returns how it is bound, where that is otherwise than as configured.
+fn bound_as(prefix: u8, vip: &Vip) -> String {
+    match prefix == vip.prefix {
+        true => String::new(),
+        false => format!(" as /{prefix}"),
     }
 }
 

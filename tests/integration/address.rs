@@ -94,7 +94,7 @@ fn a_vip_that_is_the_source_address_is_mended_and_no_client_notices() {
         let knob = "/proc/sys/net/ipv4/conf/eth1/promote_secondaries";
         assert_eq!(server.run("cat", [knob]).trim(), promotes);
         lab.logged(&[
-            "192.168.56.250/32 was already on eth1, no longer as /24",
+            "192.168.56.250/24 was already on eth1 as /32, no longer as /24",
             "already_here=",
         ]);
         say("later");

@@ -55,11 +55,14 @@ fn a_client_that_waits_in_a_command_is_reset_by_the_next_holder() {
     let site = Site::with_agents(&[M]);
     let subscriber = site.blocked(&M, "SUBSCRIBE channel");
     let worker = site.blocked(&M, "BLPOP queue 0");
-    wait_until_known(&site, 2);
+    // Nobody but its own kernel can tell this one.
+    let on_the_next = site.blocked_on("server2", &M, "SUBSCRIBE channel");
+    wait_until_known(&site, 3);
     die(&site);
     for client in [subscriber, worker] {
         assert_eq!(client.end(), "Connection reset by peer");
     }
+    assert_eq!(on_the_next.end(), "Software caused connection abort");
     let line = told(&site);
     assert!(line.contains(" clients=2 "), "{line}");
     assert_eq!(known(&site, "server2"), 0, "they are told once");

@@ -117,6 +117,32 @@ fn clients_that_wait_in_a_command_are_reset_in_a_planned_failover() {
 }
 
 #[test]
+fn clients_on_each_server_are_reset_in_a_planned_failover_and_new_ones_stay() {
+    let site = Site::with_agents(&[M]);
+    let command = "SUBSCRIBE channel";
+    let clients = SERVERS.map(|server| site.blocked_on(server, &M, command));
+    site.fail_over(&M, "server3", "server2");
+    for client in clients {
+        let how = client.end();
+        assert!(is_reset(&how), "{how}");
+    }
+    site.settles(&M, "server2");
+    // On the new holder itself, too.
+    let clients = SERVERS.map(|server| site.blocked_on(server, &M, command));
+    site.seconds_pass("server2", 2.0);
+    assert!(clients.iter().all(|client| client.ended().is_none()));
+}
+
+/// By the other end, or by this host's kernel.
+fn is_reset(how: &str) -> bool {
+    [
+        "Connection reset by peer",
+        "Software caused connection abort",
+    ]
+    .contains(&how)
+}
+
+#[test]
 fn writes_go_on_when_a_failover_comes_to_nothing() {
     let site = Site::with_agents(&[M]);
     // Sentinel asks it to be the master, and it never is.

@@ -255,3 +255,15 @@ fn in_maintenance_a_redis_may_stop_and_start_and_keeps_its_vip() {
     site.settles(&M, heir);
     assert_eq!(site.promotions(), 1);
 }
+
+/// Twice `failover-timeout`, which is 4 s here, and twice as long as an agent waits between two looks at the votes.
+const UNTIL_A_VOTE_IS_OLD: f64 = 8.0 + 2.0 * 10.0;
+
+#[test]
+fn an_election_that_came_to_nothing_keeps_none_away_for_ever() {
+    let site = Site::with_agents(&[M]);
+    site.vote_for_nobody(&M, 7);
+    site.seconds_pass("server1", UNTIL_A_VOTE_IS_OLD);
+    site.is_failed_over_at_once(&M);
+    assert!(site.asked_in().iter().all(|epoch| *epoch > 7));
+}

@@ -183,6 +183,56 @@ fn maintenance_is_shown_outlives_the_agent_and_ends_by_itself_or_when_it_is_ende
 }
 
 #[test]
+fn maintenance_outlives_a_change_of_the_vip() {
+    let site = Site::with_agents(&[MASTER_8000]);
+    let server = site.host("server1");
+    server.ok("maintenance master8000 on");
+    site.configure("[masters.master8000]\nvip = \"192.168.56.249/24\"\n");
+    site.signal(&site.agent_pid("server1"), "HUP");
+    eventually("the agent has the new VIP", || {
+        site.holders("192.168.56.249") == ["server1"]
+    });
+    let status = server.ok("status");
+    assert!(status.contains("MAINTENANCE"), "{status}");
+}
+
+#[test]
+fn what_cannot_be_kept_for_the_next_agent_is_said_to_end_with_this_one() {
+    let site = Site::with_agents(&[MASTER_8000]);
+    let server = site.host("server1");
+    // Nothing can be renamed to these.
+    let script = "net=$(readlink /proc/self/ns/net | tr -dc 0-9); \
+                  for what in maintenance order; do mkdir /run/vipswitch/$net-master-master8000.$what.json; done";
+    server.run("sh", ["-c", script]);
+    for words in ["maintenance master8000 on", "unbind master8000 --force"] {
+        let run = server.vipswitch(words.split(' '));
+        run.fails(1, &["ends with this agent", "cannot be kept"]);
+    }
+    server.ok("maintenance master8000 off");
+    server.ok("bind master8000");
+    site.settles(&MASTER_8000, "server1");
+}
+
+#[test]
+fn what_was_asked_by_somebody_who_has_gone_is_not_done() {
+    let site = Site::with_agents(&[MASTER_8000]);
+    let (server, pid) = (site.host("server1"), site.agent_pid("server1"));
+    site.signal(&pid, "STOP");
+    let run = server.vipswitch(["maintenance", "master8000", "on"]);
+    run.fails(1, &["does not answer"]);
+    site.go_on(&pid);
+    // Its requests are taken one after another.
+    eventually("the agent answers", || {
+        server
+            .vipswitch(["announce", "master8000"])
+            .status
+            .success()
+    });
+    let status = server.ok("status");
+    assert!(!status.contains("MAINTENANCE"), "{status}");
+}
+
+#[test]
 fn maintenance_elsewhere_without_an_agent_or_of_no_master_says_so() {
     let site = Site::new(&[MASTER_8000]);
     let agent = Agent::start(&site, "server2");
@@ -289,7 +339,12 @@ fn a_second_agent_is_refused_and_names_the_first() {
     let agent = Agent::start(&site, "server1");
     let second = agent.beside("agent");
     second.fails(2, &["another agent (pid ", "is at work on this host"]);
-    let status = agent.beside("status").success();
+    let mut status = String::new();
+    // A replica may be in its first synchronization.
+    eventually("the replicas have acknowledged", || {
+        status = agent.beside("status").success();
+        status.contains("acknowledged")
+    });
     for part in [
         "master8000: here (",
         "is master",

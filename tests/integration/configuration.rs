@@ -40,7 +40,8 @@ fn the_configuration_is_read_only_from_where_nobody_else_can_write() {
         ],
     );
     config(&lab.dir().join("absent/v.toml")).fails(2, &["No such file"]);
-    config(&lab.file("empty.toml", "")).fails(2, &["empty.toml: it is empty"]);
+    config(&lab.file("empty.toml", ""))
+        .fails(2, &["empty.toml: it is empty. Add a table [masters.NAME]"]);
     config(&lab.file("blank.toml", " \n\n")).fails(2, &["blank.toml: it is empty"]);
     config(&lab.file("latin1.toml", b"# caf\xe9\n")).fails(2, &["it is not valid UTF-8 at byte 5"]);
     config(&lab.file("large.toml", " ".repeat((1 << 20) + 1))).fails(2, &["larger than 1 MiB"]);

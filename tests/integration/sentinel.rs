@@ -29,6 +29,19 @@ fn the_vip_follows_a_planned_failover_and_the_failover_back() {
 }
 
 #[test]
+fn a_client_on_the_next_holders_own_host_is_reset_as_others_are() {
+    let site = Site::new(&[MASTER_8000]);
+    let clients = SERVERS.map(|server| site.blocked_on(server, &MASTER_8000, "SUBSCRIBE none"));
+    site.fail_over(&MASTER_8000, "server3", "server2");
+    for client in clients {
+        let how = client.end();
+        let is_reset = how.contains("reset by peer") || how.contains("caused connection abort");
+        assert!(is_reset, "{how}");
+    }
+    site.check_settled(&MASTER_8000, "server2");
+}
+
+#[test]
 fn the_vip_stays_when_the_old_master_returns() {
     let site = Site::new(&[MASTER_8000]);
     site.kill(&MASTER_8000, "server1", "server2");

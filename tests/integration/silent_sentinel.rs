@@ -128,7 +128,7 @@ fn a_frozen_sentinel_does_not_keep_the_vip_where_the_others_name_another_master(
     one.run("sh", ["-c", "redis-cli -p 8000 shutdown nosave || true"]);
     let said = tries_again(&one);
     for part in [
-        "no majority of the Sentinels names a master, so that nothing was changed",
+        "no majority of the Sentinels names a master, so that nothing is changed",
         "127.0.0.1:6800 does not answer",
         "192.168.56.102:6800 says 192.168.56.102:8000",
         "2 must agree",

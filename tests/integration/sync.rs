@@ -89,7 +89,7 @@ fn a_host_is_made_to_agree_with_the_majority_and_its_own_redis() {
     let before = (sniffer.about(M.vip).len(), logged("why="));
     let said = one.ok("sync");
     assert!(
-        said.contains("192.168.56.250/32 was already on eth1, announced it again"),
+        said.contains("192.168.56.250/24 was already on eth1 as /32, announced it again"),
         "{said}"
     );
     sniffer.wait(M.vip, before.0 + 2);
@@ -118,7 +118,7 @@ fn without_a_majority_nothing_is_changed_and_who_said_what_is_told() {
         one.ip(&format!("route add blackhole {}/32", address(server)));
     }
     let parts = [
-        "no majority of the Sentinels names a master, so that nothing was changed",
+        "no majority of the Sentinels names a master, so that nothing is changed",
         "127.0.0.1:6800 says 192.168.56.101:8000",
         "192.168.56.102:6800 does not answer",
         "192.168.56.103:6800 does not answer",

@@ -350,8 +350,8 @@ fn a_vip_with_another_prefix_length_is_adopted_as_it_is() {
     server.ip("addr add 192.168.56.250/32 dev eth1");
     server.ip("addr add fd00::250/128 dev eth1 nodad preferred_lft 0");
     let said = server.ok("bind");
-    for there in ["192.168.56.250/32", "fd00::250/128"] {
-        let found = format!("{there} was already on eth1, announced it again (");
+    for (vip, there) in [("192.168.56.250/24", "/32"), ("fd00::250/64", "/128")] {
+        let found = format!("{vip} was already on eth1 as {there}, announced it again (");
         assert!(said.contains(&found), "{said}");
     }
     assert!(server.has(V4_BOUND) && server.has("fd00::250/128@eth1") && !server.has(V6_BOUND));

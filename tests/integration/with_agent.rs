@@ -330,6 +330,27 @@ fn status_tells_what_the_agent_knows() {
 }
 
 #[test]
+fn status_believes_the_agent_while_it_knows_of_a_failover_before_the_sentinels() {
+    let lab = guides_lab(ONLY_V4);
+    let server = lab.host("server1");
+    server.ok("bind m");
+    for (reason, problem) in [
+        ("promoted_elsewhere", true),
+        ("redis_has_died", true),
+        ("promoted_here", false),
+        ("majority_here", false),
+    ] {
+        let mut known = snapshot();
+        known["masters"][0]["reason"] = json!(reason);
+        let answer = json!({"exit": 0, "out": known.to_string()});
+        let agent = Agent::start(&lab, &server, Some(answer));
+        let text = agent.beside(&server, "status").success();
+        let told = text.contains("the VIP is here and the master is on another host");
+        assert_eq!(told, problem, "{reason}: {text}");
+    }
+}
+
+#[test]
 fn status_tells_what_is_done_about_a_redis_that_has_died_and_which_replica_lacks_its_data() {
     let lab = guides_lab(ONLY_V4);
     let server = lab.host("server1");

@@ -36,7 +36,7 @@ complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "unbind" -d 'Rel
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "announce" -d 'Announce again what this host holds'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "status" -d 'Tell who is master, who holds the VIP, and who else claims it'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "sync" -d 'Make this host agree with the Sentinels, once (boot, timers)'
-complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "failover" -d 'Make another server the master, so that no write is lost'
+complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "failover" -d 'Make another server the master; with agents no write is lost'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "maintenance" -d 'Let a Redis stop without a failover at once (with agent)'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "agent" -d 'Stay resident and follow every Sentinel (a service runs it)'
 complete -c vipswitch -n "__fish_vipswitch_needs_command" -f -a "check" -d 'Tell whether all is in place for a failover on this host'

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::Own;
 use super::promotion::site;
-use crate::evidence::{Ballot, Evidence, Role, Site};
+use crate::evidence::{Ballot, Evidence, OwnRedis, Role, Site};
 use crate::failover::{Endpoint, Host};
 
 /// How many are kept: one a failover, and each is forgotten once it follows another.
@@ -18,12 +18,13 @@ pub(super) struct Former(Vec<Site>);
 
 impl Former {
     /// Notes whom a majority names. At an agent's start nobody knows what was before: a Redis of this host that is a
-    /// master then may be a former one. (A leader publishes the promotion before it promotes, and its events are
-    /// followed only after this.)
-    pub(super) fn asked(&mut self, told: &Evidence, is_first: bool) {
+    /// master then may be a former one, unless it is the one that a leader promotes at that moment.
+    pub(super) fn asked(&mut self, told: &Evidence, is_first: bool, promoting: Option<&Endpoint>) {
         let winner = told.ballot.as_ref().and_then(Ballot::winner);
+        let chosen = promoting.map(|to| site(to, &told.known_redis));
+        let is_chosen = |own: &OwnRedis| chosen.as_ref().is_some_and(|it| it.is_same(&own.site));
         let own = told.own_redis.iter();
-        let masters = own.filter(|own| is_first && own.role == Ok(Role::Master));
+        let masters = own.filter(|own| is_first && own.role == Ok(Role::Master) && !is_chosen(own));
         for site in winner.into_iter().chain(masters.map(|own| &own.site)) {
             self.follows(site);
             self.0.push(site.clone());

@@ -247,6 +247,10 @@ impl Core {
                 self.of(&name, |master| master.elected((asked, votes), now, actions));
                 (name, true)
             }
+            Event::Votes(name, votes) => {
+                self.of(&name, |master| master.votes_are(votes, now));
+                (name, false)
+            }
             Event::Settled(name, settled) => {
                 self.of(&name, |master| master.settled(*settled, now, actions));
                 (name, false)

@@ -40,6 +40,8 @@ pub enum Event {
     /// What came of an election: the Sentinel that was asked; or why none was, and whether it may have begun all the
     /// same. The votes that were asked for.
     Elected(String, Result<String, (String, bool)>, Vec<Vote>),
+    /// The last vote of each Sentinel about this master, whose Redis is here.
+    Votes(String, Vec<Vote>),
     /// An attempt has ended.
     Settled(String, Box<Settled>),
     /// An address was removed from an interface of this host.

@@ -62,7 +62,7 @@ pub(super) struct Known {
     /// How the master's Redis is asked, where its address is known.
     pub(super) way: Option<Server>,
     /// What it says of itself, or why it says nothing.
-    pub(super) state: Result<State, String>,
+    pub(super) state: Result<State, Fault>,
     /// Votes of which nothing has come.
     pub(super) over: Vec<Vote>,
     /// The replicas that have caught up, as the Sentinels name them.
@@ -107,7 +107,10 @@ impl Known {
             ballot: ballot.to_string(),
             needed: ballot.needed(),
             way,
-            state: Err(format!("the address of {} is not known", master.endpoint)),
+            state: Err(Fault::passing(format!(
+                "the address of {} is not known",
+                master.endpoint
+            ))),
             over: Vec::new(),
             near: Vec::new(),
             looked: Looked::default(),
@@ -190,7 +193,7 @@ impl Known {
     /// Returns the same for the rules.
     pub(super) fn of_redis(&self, now: bool) -> rules::Known<'_> {
         rules::Known {
-            state: self.state.as_ref().map_err(String::as_str),
+            state: self.state.as_ref(),
             near: &self.near,
             sign: &self.sign,
             has_agents: self.has_agents,
@@ -232,7 +235,7 @@ impl Known {
 
     /// Asks the master until every replica has acknowledged what it had at first, or the time is over. Returns what it
     /// said last, and which replicas have.
-    async fn caught_up(&self, way: &Server, name: &str) -> (Result<State, String>, Vec<String>) {
+    async fn caught_up(&self, way: &Server, name: &str) -> (Result<State, Fault>, Vec<String>) {
         let began = Instant::now();
         let mut first: Option<State> = None;
         loop {
@@ -241,7 +244,7 @@ impl Known {
                 Ok(state) => state,
                 Err(no) => {
                     let fault = redis_fault(&no, &self.master.endpoint, name);
-                    return (Err(fault.cause().to_owned()), Vec::new());
+                    return (Err(fault), Vec::new());
                 }
             };
             let at_first = first.get_or_insert_with(|| state.clone()).offset;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::agent::sign::Sign;
 use crate::agent::snapshot::Master;
 use crate::evidence::Role;
-use crate::exit::Fault;
+use crate::exit::{Fault, Kind};
 use crate::judgement::LEAST_DOWN_AFTER;
 use crate::redis::{May, State};
 use crate::text::escape;
@@ -18,7 +18,7 @@ pub(super) const FAR: u64 = 1024 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known<'a> {
     /// What it says of itself, or why it says nothing.
-    pub(super) state: Result<&'a State, &'a str>,
+    pub(super) state: Result<&'a State, &'a Fault>,
     /// The replicas that have caught up.
     pub(super) near: &'a [String],
     /// Whether the master's host has an agent, which pauses writes.
@@ -42,10 +42,13 @@ pub(super) fn objection(known: &Known<'_>) -> Option<Fault> {
     let state = match known.state {
         Ok(state) => state,
         Err(why) => {
-            let text = format!("nobody knows whether a replica has what the master has: {why}");
-            return Some(Fault::passing(text).remedy(
-                "Look whether that Redis hangs. Else run this on the master's server, or name the other servers in `peers` under [sentinel]. With --force it is asked for all the same.",
-            ));
+            let cause = why.cause();
+            let text = format!("nobody knows whether a replica has what the master has: {cause}");
+            let remedy = format!(
+                "{} With --force it is asked for all the same.",
+                to_be_told(why, known.is_here)
+            );
+            return Some(Fault::passing(text).remedy(remedy));
         }
     };
     let online = state.replicas.iter().filter(|one| one.online);
@@ -63,6 +66,21 @@ pub(super) fn objection(known: &Known<'_>) -> Option<Fault> {
         return cannot_pause(known, state);
     };
     Some(Fault::passing(text).remedy(FORCE))
+}
+
+/// Returns what to do so that the master tells of itself. To another host the password is sent only where the
+/// configuration vouches for that host.
+fn to_be_told(why: &Fault, is_here: bool) -> String {
+    let remedy = why.what_to_do().unwrap_or("Look at it there.");
+    match why.kind {
+        Kind::Permanent if !is_here => format!(
+            "Run this on the master's server, or name the other servers in `peers` under [sentinel]. {remedy}"
+        ),
+        Kind::Permanent => remedy.to_owned(),
+        Kind::Passing => {
+            format!("{remedy} If it has died, the Sentinels fail over without being asked.")
+        }
+    }
 }
 
 /// Returns why writes would not be paused, where they are in other failovers of this site.
@@ -228,6 +246,8 @@ mod tests {
         let well = state(&[(true, 1000)], "7.0.15");
         let all_well = known(&well, &near);
         assert_eq!(objection(&all_well), None);
+        let no_password = Fault::permanent("NOAUTH").remedy("Set it.");
+        let dead = Fault::passing("connection refused").remedy("Is it running?");
         let replica = State {
             role: Role::Replica,
             ..well.clone()
@@ -238,10 +258,18 @@ mod tests {
         for (known, part) in [
             (
                 Known {
-                    state: Err("NOAUTH"),
+                    state: Err(&no_password),
+                    is_here: false,
                     ..all_well
                 },
-                "NOAUTH",
+                "NOAUTH. Run this on the master's server",
+            ),
+            (
+                Known {
+                    state: Err(&dead),
+                    ..all_well
+                },
+                "connection refused. Is it running? If it has died",
             ),
             (known(&replica, &near), "is no master"),
             (known(&alone, &near), "no replica is connected"),

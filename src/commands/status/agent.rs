@@ -100,6 +100,17 @@ impl Agent {
         }
     }
 
+    /// Returns where it knows better than a majority of the Sentinels, which tells of a failover about a second later: whether
+    /// the VIP of this master belongs here.
+    pub(super) fn goes_before(&self, master: &str) -> Option<bool> {
+        let mut masters = self.snapshot.as_ref()?.masters.iter();
+        match masters.find(|one| one.name == master)?.reason.as_str() {
+            "promoted_here" => Some(true),
+            "promoted_elsewhere" | "redis_has_died" => Some(false),
+            _ => None,
+        }
+    }
+
     /// Returns whether it is not as it should be.
     pub(super) fn is_wrong(&self) -> bool {
         self.problem.is_some()

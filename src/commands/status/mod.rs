@@ -84,7 +84,10 @@ async fn tell(
     let config = load(options, &of.of.masters, started).await?;
     let targets = Target::of(&config, &of.of.masters)?;
     let (looked, agent) = join(look(&config, &targets), Agent::ask(&of.of.masters, options)).await;
-    let (looked, own, alone) = looked?;
+    let (mut looked, own, alone) = looked?;
+    for one in &mut looked {
+        one.believe(&agent);
+    }
     let agent = agent.judge(&config, &of.of.masters);
     let rows = probe(looked, &own, agent.snapshot()).await;
     let colours = colours();

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use pnet_base::MacAddr;
 
+use super::agent::Agent;
 use super::row::Status;
 use super::truth::Truth;
 use crate::agent::snapshot::Snapshot;
@@ -85,6 +86,13 @@ impl Looked {
         }
     }
 
+    /// Has this host's agent say where the VIP belongs, while it knows that before the Sentinels do.
+    pub(super) fn believe(&mut self, agent: &Agent) {
+        if let Some(is_here) = agent.goes_before(&self.row.master) {
+            (self.master_is_here, self.undecided) = (Some(is_here), None);
+        }
+    }
+
     /// Returns who answers for an address where the VIP's holder would be, if that was asked.
     fn answers<'c>(
         &self,
@@ -125,7 +133,7 @@ impl Looked {
             redis_is_here: None,
             claimed_by: claimed_by.as_deref(),
             undecided: self.undecided.as_ref(),
-            kept: agent.and_then(|agent| agent.keeps(row.master(), row.vip)),
+            kept: agent.and_then(|agent| agent.keeps(&row.master, row.vip)),
         };
         row.add_problems(&problems(&known));
         row.probed = claimed_by.is_some();

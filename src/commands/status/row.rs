@@ -20,7 +20,7 @@ use crate::vip::Binding;
 /// What is known about one VIP, under the field names that docs/json.md documents.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
-    master: String,
+    pub(super) master: String,
     pub(super) vip: IpAddr,
     prefix: u8,
     pub(super) bound: bool,
@@ -115,11 +115,6 @@ impl Status {
             problem: None,
             exit: Exit::Done,
         }
-    }
-
-    /// Returns its master-name.
-    pub(super) fn master(&self) -> &str {
-        &self.master
     }
 
     /// Adds what Sentinel says of its master.

@@ -33,8 +33,19 @@ impl Source<'_> {
                 .next()
                 .unwrap_or("is not valid TOML"),
         )
-        .replace("a sequence", "a list");
-        let fault = self.at(error.span().unwrap_or(0..0), &message);
+        .replace("a sequence", "a list")
+        // The parser's own; what is the file's stands in backquotes.
+        .replace("\\\"", "\"");
+        let span = error.span().unwrap_or(0..0);
+        if message.starts_with("unknown variant") {
+            let key = self.key_before(span.start);
+            return self.at(span, format!("`{key}`: {message}"));
+        }
+        let fault = self.at(span, &message);
+        if message.starts_with("invalid basic string") {
+            return fault
+                .remedy("A value that begins with a quotation mark ends with one, in its line.");
+        }
         if ["float", "integer", "number", "key with no value"]
             .iter()
             .any(|word| message.contains(word))
@@ -50,6 +61,14 @@ impl Source<'_> {
             },
             _ => fault,
         }
+    }
+
+    /// Returns the key whose value begins at this offset.
+    fn key_before(&self, offset: usize) -> String {
+        let before = self.text.get(..offset).unwrap_or_default();
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        let key = line.trim_end().trim_end_matches('=').trim();
+        escape(key)
     }
 }
 

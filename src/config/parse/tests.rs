@@ -270,13 +270,21 @@ fn wrong_keys_and_shapes_are_named_with_their_place_and_the_nearest_known_key() 
         ),
         (
             "[masters.m]\nvip = 1",
-            "v.toml:2:7: invalid type: integer `1`, expected an address such as \\\"192.168.56.250/24\\\"",
+            "v.toml:2:7: invalid type: integer `1`, expected an address such as \"192.168.56.250/24\"",
         ),
         (
             "[masters.m]\nvip = '10.0.0.1'\nvip = '10.0.0.2'",
             "v.toml:3:1: duplicate key",
         ),
         ("[masters.m]\nvip = '10.0.0.1", "v.toml:2:"),
+        (
+            "[masters.m]\nvip = \"10.0.0.1\n",
+            "v.toml:2:16: invalid basic string, expected `\"`. A value that begins",
+        ),
+        (
+            "[masters.m]\nvip = '10.0.0.1'\non_isolation = 'stay'",
+            "v.toml:3:16: `on_isolation`: unknown variant `stay`, expected `release` or `keep`",
+        ),
     ]);
 }
 

@@ -66,7 +66,7 @@ impl Master {
         };
         let dead = dead.clone();
         let text = format!(
-            "its Redis at {} has died: a Sentinel is asked to fail over",
+            "its Redis at {} has died: a Sentinel is to be elected, and asked to fail over",
             dead.endpoint
         );
         self.note_death(text, actions);
@@ -85,13 +85,36 @@ impl Master {
             self.name.clone(),
             dead.clone(),
             near,
-            self.voted.clone(),
+            self.over(now),
         ));
         self.death = Some(Death {
             died,
             site: dead,
             stage: Stage::Electing,
         });
+    }
+
+    /// Notes the last vote of each Sentinel.
+    pub(in crate::agent::core) fn votes_are(&mut self, votes: Vec<Vote>, now: Time) {
+        self.votes.retain(|(vote, _)| votes.contains(vote));
+        for vote in votes {
+            let is_known = self.votes.iter().any(|(known, _)| *known == vote);
+            self.votes.extend((!is_known).then_some((vote, now)));
+        }
+    }
+
+    /// Returns the votes whose elections are over: those of former rounds of which nothing came; and those that are as old as
+    /// a voter's own brake, after which Sentinel itself takes them for over (`sentinelStartFailoverIfNeeded` in sentinel.c:
+    /// 2 * failover-timeout). Else one election that came to nothing would keep all others away for ever.
+    fn over(&self, now: Time) -> Vec<Vote> {
+        let lasts = self.facts.as_ref().and_then(|facts| facts.failover_timeout);
+        let brake = 2 * lasts.unwrap_or(LASTS);
+        let old = self
+            .votes
+            .iter()
+            .filter(|(_, since)| now.saturating_sub(*since) >= brake);
+        let old = old.map(|(vote, _)| vote.clone());
+        self.voted.iter().cloned().chain(old).collect()
     }
 
     /// Returns why no election is held any more about its death: others came first, or this agent was stopped meanwhile.

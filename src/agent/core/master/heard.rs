@@ -65,7 +65,9 @@ impl Master {
         }
         self.asked_before
             .take_if(|since| *since == AskedBefore::RoundEnded);
-        self.former.asked(&facts.evidence, self.facts.is_none());
+        let promoting = facts.promoting.as_ref().map(|(to, _)| to);
+        let is_first = self.facts.is_none();
+        self.former.asked(&facts.evidence, is_first, promoting);
         let epoch = newest(&facts.evidence);
         // A site's first failover is the first that has a number.
         let was_known = self.facts.is_some() || self.epoch > 0;

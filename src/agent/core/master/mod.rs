@@ -117,6 +117,8 @@ pub struct Master {
     pub death_note: Option<String>,
     /// The votes of rounds about it of which nothing came.
     voted: Vec<Vote>,
+    /// The last vote of each Sentinel, and since when it is that.
+    votes: Vec<(Vote, Time)>,
     /// Whether clients are refused in its place.
     refuses: bool,
     /// Until when no failover is asked for, as the last one was not long ago.
@@ -170,6 +172,7 @@ impl Master {
             death: None,
             death_note: None,
             voted: Vec::new(),
+            votes: Vec::new(),
             refuses: false,
             quiet_until: Time::ZERO,
             epoch: 0,
@@ -356,7 +359,7 @@ pub fn words(verdict: &Verdict) -> String {
         Why::Replica => "this host's Redis is a replica",
         Why::Promoted => "a leader has promoted it, and it says that it is the master",
         Why::CutOff => "this host is cut off from its peers, which can have another master by now",
-        Why::Died => "this host's Redis has died, and a failover was asked for",
+        Why::Died => "this host's Redis has died, and a failover is asked for",
         Why::NoNews => "the call tells nothing",
         Why::NothingKnown => "nothing is known yet",
     };

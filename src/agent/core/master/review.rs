@@ -125,8 +125,9 @@ impl Master {
             Some(Stands::Elsewhere),
         ) = (next, self.stands)
         {
-            // Without an event of its leader.
-            if self.timeline.as_ref().is_none_or(Timeline::is_over) {
+            // Without an event of its leader; the end of an operator's order is no failover.
+            let was_ordered = matches!(self.verdict, Verdict::Elsewhere(Why::Ordered));
+            if !was_ordered && self.timeline.as_ref().is_none_or(Timeline::is_over) {
                 let mut timeline = Timeline::new("this host".into(), now);
                 timeline.role_changed = Some(now);
                 self.timeline = Some(timeline);

@@ -163,3 +163,20 @@ fn a_failed_attempt_that_cannot_be_repeated_now_does_not_keep_the_agent_awake() 
     let actions = agent.polled(1, facts([HERE; 3], Role::Master));
     assert!(actions.contains(&settle()), "{actions:?}");
 }
+
+#[test]
+fn an_operators_order_and_its_end_are_no_failover() {
+    let mut agent = Agent::standing(true);
+    agent.on(10, Event::Forced(M.into(), Some(Order::Unbind)));
+    agent.settles(1);
+    assert_eq!(agent.master().verdict, Verdict::Elsewhere(Why::Ordered));
+    agent.on(1_000, Event::Forced(M.into(), None));
+    agent.settles(1);
+    assert!(matches!(agent.master().verdict, Verdict::Here(..)));
+    assert!(
+        agent.master().timeline.is_none(),
+        "{:?}",
+        agent.master().timeline
+    );
+    assert_eq!(agent.master().take_overs, 0);
+}

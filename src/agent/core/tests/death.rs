@@ -441,6 +441,28 @@ fn an_agent_that_is_started_while_a_failover_goes_on_learns_from_the_leader_who_
 }
 
 #[test]
+fn an_agent_that_is_started_beside_the_promoted_redis_leaves_the_vip_where_it_is() {
+    let started = |promoting: Option<&str>| {
+        let mut agent = Agent::new();
+        agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+        let facts = Facts {
+            fails_over: true,
+            promoting: promoting.map(|to| (endpoint(to), LEADER.to_owned())),
+            ..*facts([AWAY; 3], Role::Master)
+        };
+        agent.polled(10, Box::new(facts));
+        agent.master().verdict.clone()
+    };
+    assert!(matches!(
+        started(Some(HERE)),
+        Verdict::Here(_, Why::Promoted)
+    ));
+    // It may be the old master of an earlier failover.
+    assert_eq!(started(None), Verdict::Elsewhere(Why::Majority));
+    assert_eq!(started(Some(AWAY)), Verdict::Elsewhere(Why::Majority));
+}
+
+#[test]
 fn a_promotion_whose_event_was_lost_is_learnt_from_two_answers_of_the_leader() {
     let told = |promoting: bool| {
         let facts = Facts {
@@ -518,4 +540,30 @@ fn the_first_failover_of_a_site_counts_although_its_events_are_lost() {
     };
     assert!(dies_after(&[0, 0]) && dies_after(&[1, 1]));
     assert!(!dies_after(&[0, 1]), "so soon after the last");
+}
+
+#[test]
+fn a_vote_of_which_nothing_came_is_over_once_sentinels_own_brake_is() {
+    let old = Vote::new("cc", 9);
+    // failover-timeout is 60 s.
+    let is_over = |seconds: u64, seen: &dyn Fn(u64) -> Vec<Vote>| {
+        let mut agent = master();
+        for second in 0..=seconds {
+            agent.on(0, Event::Votes(M.into(), seen(second)));
+            agent.on(1, Event::OwnRedis(M.into(), at(), with_replicas(0, 0)));
+            agent.polled(999, facts([HERE; 3], Role::Master));
+        }
+        let actions = agent.on(1, silent(true));
+        let over = actions.iter().find_map(|action| match action {
+            Action::Elect(_, _, _, over) => Some(over.contains(&old)),
+            _ => None,
+        });
+        over.unwrap_or_else(|| panic!("{actions:?}"))
+    };
+    let always = |_| vec![old.clone(), Vote::new("bb", 8)];
+    assert!(!is_over(100, &always));
+    assert!(is_over(121, &always));
+    // It was another one for a while.
+    let changes = |second| vec![Vote::new("cc", if second == 60 { 10 } else { 9 })];
+    assert!(!is_over(121, &changes));
 }

@@ -369,8 +369,13 @@ impl Site {
 
     /// Lets a client block in a command on the VIP until the connection ends.
     pub fn blocked(&self, master: &Master, command: &str) -> Blocked {
+        self.blocked_on(CLIENT, master, command)
+    }
+
+    /// The same for a client on one of the servers.
+    pub fn blocked_on(&self, host: &str, master: &Master, command: &str) -> Blocked {
         let file = self.lab.unique("blocked");
-        let mut perl = self.host(CLIENT).command("perl");
+        let mut perl = self.host(host).command("perl");
         perl.args(["-e", BLOCKED, master.vip, &master.port.to_string()]);
         perl.arg(&file).args(command.split(' '));
         let output = self.lab.unique("blocked");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::agents::Write;
-use super::{Master, Process, SERVERS, Site, field, redis_name};
+use super::{Master, Process, SENTINEL_PORT, SERVERS, Site, address, field, redis_name};
 use crate::common::{PATIENCE, eventually, finish, wait_for};
 
 /// What a Redis has left when it starts again.
@@ -113,6 +113,26 @@ exec "redis-server", "$folder/conf";
         self.kill_redis(master, "server1");
         self.settles(master, "server2");
         assert_eq!((self.promotions(), self.asked()), (1, 1));
+    }
+
+    /// Has each Sentinel vote in this epoch, about the master on server1, for one that does not exist.
+    #[track_caller]
+    pub fn vote_for_nobody(&self, master: &Master, epoch: u64) {
+        let (named, somebody) = (address("server1"), "a".repeat(40));
+        let (port, epoch_word) = (master.port.to_string(), epoch.to_string());
+        for server in SERVERS {
+            let vote = [
+                "is-master-down-by-addr",
+                &named,
+                &port,
+                &epoch_word,
+                &somebody,
+            ];
+            let words: Vec<&str> = std::iter::once("sentinel").chain(vote).collect();
+            let voted = self.ask(server, SENTINEL_PORT, &words).unwrap();
+            let given = (&voted[1], &voted[2]);
+            assert_eq!(given, (&somebody.as_str().into(), &epoch.into()));
+        }
     }
 
     /// Returns the servers whose Redis says that it is the master.
