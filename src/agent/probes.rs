@@ -24,9 +24,6 @@ const EVERY: Duration = Duration::from_secs(60);
 /// How long others may take to answer. A neighbour answers in well under a millisecond, a busy one in some hundred.
 const ANSWER: Duration = Duration::from_millis(500);
 
-/// The hardware addresses that answer for a VIP, and where that was to be when they were asked.
-pub(super) type Answer = (Vec<String>, Option<Stands>);
-
 /// A VIP, and where its holder can be asked for.
 struct Place {
     master: String,

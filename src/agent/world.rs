@@ -21,7 +21,6 @@ use super::journal::say_of;
 use super::last_failovers::LastFailovers;
 use super::maintenance::Maintenance;
 use super::orders::Orders;
-use super::probes::Answer;
 use super::progress::Progress;
 use super::remembering::Remembering;
 use super::urgent::Urgent;
@@ -56,6 +55,9 @@ const SHOWN: usize = 10;
 
 /// How many commands of the site run at the same time.
 const COMMANDS: usize = 32;
+
+/// The hardware addresses that answer for a VIP, and where that was to be when they were asked.
+pub(super) type Answer = (Vec<String>, Option<Stands>);
 
 /// The agent at work with one configuration.
 pub(super) struct World {
