@@ -152,8 +152,14 @@ keep_up() {
     say "  look() { nsenter --target $sandbox$user --mount --net --pid=/proc/$sandbox/ns/pid_for_children /run/on \"\$@\"; }"
     say '  look server1 vipswitch status'
     say "  look server1 redis-cli -p $REDIS_PORT role"
+    say "  look server1 redis-cli -p $SENTINEL_PORT sentinel master $MASTER"
     say "  look $line"
     say '  look client bash'
+    heading 'To start again what you have ended:'
+    say '  look server1 redis-server /run/etc/redis/redis.conf'
+    say "  look server1 setsid -f sh -c 'redis-sentinel /run/etc/redis/sentinel.conf >>/run/var/log/redis/vipswitch.log 2>&1'"
+    [[ $mode != agents ]] ||
+        say "  look server1 setsid -f sh -c 'vipswitch agent >>/run/var/log/redis/agent.log 2>&1'"
     heading 'To remove it:'
     say "  kill -KILL $sandbox"
     exit 0
@@ -171,6 +177,13 @@ on() {
     local host=$1
     shift
     nsenter --target "${pid[$host]}" --mount --net -- "$@"
+}
+
+# The same in place of this subshell, which has to be one.
+exec_on() {
+    local host=$1
+    shift
+    exec nsenter --target "${pid[$host]}" --mount --net -- "$@"
 }
 
 redis() { on "$1" timeout 2 redis-cli -p "$REDIS_PORT" "${@:2}" 2>&1; }
@@ -381,8 +394,9 @@ names_master() {
 # a write without an answer for twice as long, up to 1.6 s, as a busy machine may need more.
 # Each line of "writes" is the time, the answer, and the run id of the Redis that gave it.
 write_on() {
+    # Not by "on": what is ended at last is to be the loop, and no subshell that waits for it.
     # shellcheck disable=SC2016
-    on client "$BASH" -c '
+    exec_on client "$BASH" -c '
         patience=1
         while :; do
             reply=$(timeout "$((patience / 10)).$((patience % 10))" redis-cli -h "$0" -p "$1" 2>&1 <<<"INCR writes
@@ -677,6 +691,7 @@ stay_up() {
     [[ $mode == agents ]] || log=vipswitch.log
     # The writes would fill the tmpfs.
     kill "$writer"
+    wait "$writer" || :
     {
         echo '#!/usr/bin/env bash'
         echo "# Runs a command on a host: on HOST COMMAND..."
@@ -686,6 +701,9 @@ stay_up() {
         for host in "${SERVERS[@]}" client; do echo "$host) pid=${pid[$host]} ;;"; done
         echo "*) echo 'on ${SERVERS[*]} client: which?' >&2 && exit 2 ;;"
         echo 'esac'
+        # A Sentinel has no password here, and redis-cli would complain.
+        # shellcheck disable=SC2016
+        echo "[[ \" \$* \" != *' -p $SENTINEL_PORT '* ]] || unset REDISCLI_AUTH"
         # shellcheck disable=SC2016
         echo 'exec nsenter --target "$pid" --mount --net -- "${@:2}"'
     } >/run/on

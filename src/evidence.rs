@@ -73,6 +73,18 @@ impl Promotion {
 }
 
 impl Evidence {
+    /// Returns the interface that carries the addresses of this host's Redis, where that is a single one.
+    pub fn carrier(&self) -> Option<u32> {
+        let own = self.own_redis.iter().map(|own| &own.site);
+        let carriers = self.known_redis.iter().chain(own);
+        let mut carriers = carriers.filter_map(|site| match site.place {
+            Ok(Place::Here(carrier)) => carrier,
+            _ => None,
+        });
+        let first = carriers.next()?;
+        carriers.all(|other| other == first).then_some(first)
+    }
+
     /// Returns where the master is by a promotion that has happened: the chosen replica says that it is the
     /// master.
     pub fn promoted(&self) -> Option<&Site> {

@@ -15,6 +15,9 @@ use crate::text::escape;
 /// (6 of 58 failovers at 1000, 0 of 175 at 1500 and more).
 pub const LEAST_DOWN_AFTER: Duration = Duration::from_millis(1500);
 
+/// What to do where the agent has an older configuration than its file.
+pub const RELOAD: &str = "systemctl reload vipswitch-agent";
+
 /// What is known about one VIP.
 pub struct Known<'a> {
     /// The interface that it belongs on, or why no interface fits.
@@ -29,6 +32,22 @@ pub struct Known<'a> {
     pub claimed_by: Option<&'a [MacAddr]>,
     /// Why `sync` could decide nothing, if it was found out that it could not.
     pub undecided: Option<&'a Fault>,
+    /// What the agent keeps it where it is by, if there is an agent and it does.
+    pub kept: Option<Kept>,
+}
+
+/// Why an agent leaves a VIP where the Sentinel of its host does not want it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// An operator's order against the truth: to bind it, or to release it.
+    ByOrder {
+        /// Whether it is to be here.
+        bind: bool,
+    },
+    /// The agent's configuration is older, and does not have this VIP.
+    ByOlderConfiguration,
+    /// This host is cut off from its peers.
+    ByCut,
 }
 
 /// One thing that is wrong about a VIP.
@@ -53,6 +72,13 @@ pub enum Problem {
     StillHere,
     /// The master is on another host, and no host claims the VIP.
     Nowhere,
+    /// The VIP is not where the master is, and the agent keeps it so.
+    Kept {
+        /// Whether the master is on this host.
+        master_is_here: bool,
+        /// By what.
+        by: Kept,
+    },
     /// Nobody can tell where it belongs: Sentinel does not answer, has no such master, or has no majority.
     Undecided(Fault),
 }
@@ -98,7 +124,13 @@ fn holder_problem(known: &Known) -> Option<Problem> {
             others: others.to_vec(),
         });
     }
-    match (master_is_here?, here) {
+    let master_is_here = master_is_here?;
+    if master_is_here != here
+        && let Some(by) = kept(known, here)
+    {
+        return Some(Problem::Kept { master_is_here, by });
+    }
+    match (master_is_here, here) {
         (true, false) => Some(Problem::NotHere(others.to_vec())),
         (false, true) => Some(Problem::StillHere),
         // Silence means something only where the network was asked.
@@ -107,15 +139,26 @@ fn holder_problem(known: &Known) -> Option<Problem> {
     }
 }
 
+/// Returns by what the agent keeps a VIP away from the master.
+fn kept(known: &Known, here: bool) -> Option<Kept> {
+    known.kept.filter(|by| match by {
+        Kept::ByOrder { bind } => *bind == here,
+        Kept::ByOlderConfiguration => true,
+        Kept::ByCut => !here,
+    })
+}
+
 impl Problem {
     /// Returns how a command ends that is to tell by its exit code how grave this is: 1 for a warning, which
     /// may pass or is mended by `sync`, 2 for an error. `check` and `status --exit-code` do so.
     pub fn exit(&self) -> Exit {
         match self {
             Problem::NoInterface(_) | Problem::SeveralClaim { .. } => Exit::Permanent,
-            Problem::Misplaced(_) | Problem::NotHere(_) | Problem::StillHere | Problem::Nowhere => {
-                Exit::Passing
-            }
+            Problem::Misplaced(_)
+            | Problem::NotHere(_)
+            | Problem::StillHere
+            | Problem::Kept { .. }
+            | Problem::Nowhere => Exit::Passing,
             Problem::Undecided(fault) => fault.kind.into(),
         }
     }
@@ -143,6 +186,13 @@ impl Problem {
             ),
             Problem::StillHere => "the VIP is here and the master is on another host".to_owned(),
             Problem::Nowhere => "no host has the VIP".to_owned(),
+            Problem::Kept { master_is_here, by } => {
+                let stands = match master_is_here {
+                    true => "the master is here and the VIP is not",
+                    false => "the VIP is here and the master is on another host",
+                };
+                format!("{stands}: {by}")
+            }
         }
     }
 
@@ -164,9 +214,28 @@ impl Problem {
             }
             Problem::NotHere(others) if others.is_empty() => "`vipswitch sync` brings it; where `unbind --force` keeps it away, `vipswitch bind` does.",
             Problem::NotHere(_) => "Run `vipswitch sync` there, then here.",
+            Problem::Kept { by, .. } => match by {
+                Kept::ByOrder { bind: true } => "`vipswitch unbind` ends that and releases it here.",
+                Kept::ByOrder { bind: false } => "`vipswitch bind` ends that and brings it.",
+                Kept::ByOlderConfiguration => RELOAD,
+                Kept::ByCut => "Mend the network between the servers: the VIP then goes to the master that a majority of the Sentinels names.",
+            },
             Problem::Nowhere => "If the master's host is gone, Sentinel decides after down-after-milliseconds. Else run `vipswitch sync` on that host.",
         }
         .to_owned()
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kept::ByOrder { bind: true } => "an operator's `bind --force` holds",
+            Kept::ByOrder { bind: false } => "an operator's `unbind --force` holds",
+            Kept::ByOlderConfiguration => {
+                "the agent has an older configuration, which does not have this VIP"
+            }
+            Kept::ByCut => "this host is cut off from its peers, which have another master by now",
+        })
     }
 }
 
@@ -304,6 +373,7 @@ mod tests {
                 redis_is_here: master_is_here,
                 claimed_by,
                 undecided: None,
+                kept: None,
             };
             assert_eq!(
                 problems(&known),
@@ -311,6 +381,78 @@ mod tests {
                 "{bound:?} {master_is_here:?} {claimed_by:?}"
             );
         }
+    }
+
+    /// What `sync` would not change is not said to be its to mend.
+    #[test]
+    fn what_an_agent_keeps_so_is_ended_by_what_began_it() {
+        let told = |here: bool, kept, claimed_by| {
+            let known = Known {
+                belongs_on: Ok(2),
+                bound: Vec::from_iter(here.then_some((2, "eth2"))),
+                master_is_here: Some(!here),
+                redis_is_here: Some(!here),
+                claimed_by: Some(claimed_by),
+                undecided: None,
+                kept: Some(kept),
+            };
+            let found = problems(&known);
+            (found[0].text(), found[0].remedy())
+        };
+        let order = |bind| Kept::ByOrder { bind };
+        for (here, kept, text, remedy) in [
+            (
+                false,
+                order(false),
+                "`unbind --force` holds",
+                "`vipswitch bind` ends",
+            ),
+            (
+                true,
+                order(true),
+                "`bind --force` holds",
+                "`vipswitch unbind` ends",
+            ),
+            (
+                false,
+                Kept::ByOlderConfiguration,
+                "older configuration",
+                RELOAD,
+            ),
+            (
+                true,
+                Kept::ByOlderConfiguration,
+                "older configuration",
+                RELOAD,
+            ),
+            (
+                false,
+                Kept::ByCut,
+                "cut off from its peers",
+                "Mend the network",
+            ),
+        ] {
+            let (says, what_to_do) = told(here, kept, if here { &[] } else { &[A] });
+            assert!(
+                says.contains(text) && what_to_do.contains(remedy),
+                "{says}. {what_to_do}"
+            );
+            assert!(!what_to_do.contains("sync"), "{what_to_do}");
+        }
+        // A VIP that is where its master is needs no reason.
+        let known = Known {
+            belongs_on: Ok(2),
+            bound: vec![(2, "eth2")],
+            master_is_here: Some(true),
+            redis_is_here: Some(true),
+            claimed_by: Some(&[]),
+            undecided: None,
+            kept: Some(Kept::ByOlderConfiguration),
+        };
+        assert_eq!(problems(&known), []);
+        // An order of the other kind is not why.
+        let (says, _) = told(true, order(false), &[]);
+        assert_eq!(says, "the VIP is here and the master is on another host");
     }
 
     #[test]
@@ -356,6 +498,7 @@ mod tests {
                 redis_is_here,
                 claimed_by: None,
                 undecided: None,
+                kept: None,
             };
             let found = problems(&known);
             assert_eq!(!found.is_empty(), wrong);
@@ -372,6 +515,7 @@ mod tests {
             redis_is_here: None,
             claimed_by: None,
             undecided: Some(undecided),
+            kept: None,
         };
         let (passing, permanent) = (Fault::passing("silent"), Fault::permanent("unknown"));
         assert_eq!(

@@ -349,8 +349,9 @@ impl Shared<'_> {
             Entry::Operator(order) => {
                 let names: BTreeSet<&str> = task.targets.iter().map(|target| target.name).collect();
                 let names: Vec<&str> = names.into_iter().collect();
-                let gather =
-                    async |_: &Snapshot<'_>| Ok(gather::of_order(config, order, &names).await);
+                let gather = async |snapshot: &Snapshot<'_>| {
+                    Ok(gather::of_order(config, order, &names, snapshot).await)
+                };
                 self.engine.settle(task, gather).await
             }
             Entry::Sync => {

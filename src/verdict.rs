@@ -109,7 +109,7 @@ fn vip_of_a_server(evidence: &Evidence) -> Option<Verdict> {
 
 fn ordered(evidence: &Evidence) -> Option<Verdict> {
     Some(match evidence.order? {
-        Order::Bind => Verdict::Here(None, Why::Ordered),
+        Order::Bind => Verdict::Here(evidence.carrier(), Why::Ordered),
         Order::Unbind => Verdict::Elsewhere(Why::Ordered),
         Order::Announce => Verdict::Stays(Why::Ordered),
     })

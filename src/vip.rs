@@ -195,7 +195,7 @@ pub enum Chosen {
     Configured,
     /// Its subnet holds the VIP.
     Subnet,
-    /// It carries TO-IP.
+    /// It carries the address of this host's Redis; in a hook's call that is TO-IP.
     CarriesTo,
     /// The VIP is there already and nothing says that it belongs elsewhere.
     BoundThere,
@@ -206,7 +206,7 @@ impl fmt::Display for Chosen {
         f.write_str(match self {
             Chosen::Configured => "configured",
             Chosen::Subnet => "its subnet holds the VIP",
-            Chosen::CarriesTo => "it carries TO-IP",
+            Chosen::CarriesTo => "it carries the address of this host's Redis",
             Chosen::BoundThere => "the VIP is already there",
         })
     }

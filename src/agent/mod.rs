@@ -31,6 +31,7 @@ mod redis_process;
 mod remembering;
 pub mod request;
 mod requests;
+pub mod rights;
 pub mod sentinels;
 pub mod service;
 mod settle;

@@ -53,20 +53,24 @@ async fn ask(world: &World, places: &[Place], own: &[MacAddr]) {
     for (place, answer) in places.iter().zip(answers) {
         let Ok(answer) = answer else { continue };
         let macs: Vec<String> = answer.iter().map(MacAddr::to_string).collect();
-        let before = world.answers.borrow_mut().insert(place.vip, macs.clone());
+        let told = (macs.clone(), stands(world, place));
+        let before = world.answers.borrow_mut().insert(place.vip, told);
+        let before = before.map(|(macs, _)| macs);
         if before.as_ref() != Some(&macs) {
             note(world, place, &macs, before.is_none()).await;
         }
     }
 }
 
+fn stands(world: &World, place: &Place) -> Option<Stands> {
+    let core = world.core.borrow();
+    core.master(&place.master)
+        .and_then(|master| master.stands())
+}
+
 /// Writes to the log what is not as it should be, once for each change.
 async fn note(world: &World, place: &Place, macs: &[String], is_first: bool) {
-    let stands = world
-        .core
-        .borrow()
-        .master(&place.master)
-        .and_then(|master| master.stands());
+    let stands = stands(world, place);
     let sentence = match (stands, macs) {
         (Some(Stands::Here), []) | (None, _) => return,
         (Some(Stands::Here), macs) => {

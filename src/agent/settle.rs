@@ -22,7 +22,7 @@ use crate::log::{self, Level};
 use crate::once::{self, Entry};
 use crate::outcome::{Did, Outcome, Phases};
 use crate::report::log_line;
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, Why};
 
 /// How long an attempt may take, if the kernel or a lock does not answer.
 const ATTEMPT: Duration = Duration::from_secs(20);
@@ -225,9 +225,13 @@ impl World {
 /// Whether the address by which this host is the master's is still here: without it the VIP would become the
 /// interface's own address, and so the source of what Redis and Sentinel send.
 async fn has_own_address(known: &Evidence, now: &Snapshot<'_>) -> Result<(), Fault> {
-    let Verdict::Here(Some(_), _) = crate::verdict::verdict(known) else {
+    let Verdict::Here(Some(_), why) = crate::verdict::verdict(known) else {
         return Ok(());
     };
+    // An operator's order is not about the master's address, which may be another host's.
+    if why == Why::Ordered {
+        return Ok(());
+    }
     let winner = known.ballot.as_ref().and_then(|ballot| ballot.winner());
     let Some(site) = known.promoted().or(winner) else {
         return Ok(());

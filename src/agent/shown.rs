@@ -114,13 +114,16 @@ impl World {
     fn vip(&self, vip: IpAddr, master: &Master) -> snapshot::Vip {
         let summary = self.announcers.summary(vip).unwrap_or_default();
         let answers = self.answers.borrow();
+        // What was true before the VIP came or went is no news.
+        let answer = answers.get(&vip);
+        let answer = answer.filter(|(_, stood)| *stood == master.stands());
         snapshot::Vip {
             address: vip.to_string(),
             here: master.stands() == Some(Stands::Here),
             claims: summary.claims,
             rivals: summary.rivals,
             frames: summary.frames as u64,
-            answered_by: answers.get(&vip).map(|macs| match macs.as_slice() {
+            answered_by: answer.map(|(macs, _)| match macs.as_slice() {
                 [] => "nobody".to_owned(),
                 macs => macs.join(","),
             }),

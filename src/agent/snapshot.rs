@@ -1,6 +1,13 @@
 //! What the agent knows at one moment, as it is shown: `status`, `status --json` and the metrics.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::judgement::Kept;
+use crate::text::escape;
 
 /// All that an agent knows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +29,53 @@ pub struct Snapshot {
     pub drift_repaired: u64,
     /// Site commands that have not succeeded yet.
     pub pending_commands: u64,
+}
+
+impl Snapshot {
+    /// Returns how the agent's configuration differs from that of its file as it is now, by the VIPs of these masters, of
+    /// all if none is named: then it has not been reloaded.
+    pub fn lags_behind(&self, config: &Config, masters: &[String]) -> Option<String> {
+        let is_meant = |name: &String| masters.is_empty() || masters.contains(name);
+        let file = config.masters.iter().filter(|(name, _)| is_meant(name));
+        let file = file.flat_map(|(name, master)| {
+            let vips = master.vips.iter().map(|vip| vip.address.to_string());
+            vips.map(move |vip| (name.clone(), vip))
+        });
+        let own = self.masters.iter().filter(|master| is_meant(&master.name));
+        let own = own.flat_map(|master| {
+            let vips = master.vips.iter().map(|vip| vip.address.clone());
+            vips.map(move |vip| (master.name.clone(), vip))
+        });
+        let (file, own) = (BTreeSet::from_iter(file), BTreeSet::from_iter(own));
+        let listed = |all: Vec<&(String, String)>| {
+            let all = all.into_iter();
+            let all = all.map(|(name, vip)| format!("{} of {}", escape(vip), escape(name)));
+            Vec::from_iter(all).join(", ")
+        };
+        let lacks = listed(file.difference(&own).collect());
+        let has = listed(own.difference(&file).collect());
+        let how = match (lacks.is_empty(), has.is_empty()) {
+            (true, true) => return None,
+            (false, true) => format!("it lacks {lacks}"),
+            (true, false) => format!("it still has {has}"),
+            (false, false) => format!("it lacks {lacks}, and still has {has}"),
+        };
+        Some(format!("the agent has an older configuration: {how}"))
+    }
+
+    /// Returns by what the agent keeps a VIP of the configuration away from the master of its Sentinel, if it does.
+    pub fn keeps(&self, name: &str, vip: IpAddr) -> Option<Kept> {
+        let master = self.masters.iter().find(|master| master.name == name);
+        let vip = vip.to_string();
+        let Some(master) = master.filter(|it| it.vips.iter().any(|one| one.address == vip)) else {
+            return Some(Kept::ByOlderConfiguration);
+        };
+        match master.forced.as_deref() {
+            Some("bind") => Some(Kept::ByOrder { bind: true }),
+            Some("unbind") => Some(Kept::ByOrder { bind: false }),
+            _ => master.cut_off.map(|_| Kept::ByCut),
+        }
+    }
 }
 
 /// What is known about a master.
@@ -185,4 +239,48 @@ pub struct Timeline {
     pub writes_paused_for: Option<f64>,
     /// How many bytes the chosen replica was behind when it was promoted.
     pub bytes_behind: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+
+    fn knowing(masters: &[(&str, &[&str])]) -> Snapshot {
+        let vip = |vip: &&str| Vip {
+            address: (*vip).to_owned(),
+            ..Vip::default()
+        };
+        let master = |(name, vips): &(&str, &[&str])| Master {
+            name: (*name).to_owned(),
+            vips: vips.iter().map(vip).collect(),
+            ..Master::default()
+        };
+        Snapshot {
+            masters: masters.iter().map(master).collect(),
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn an_agent_that_was_not_reloaded_is_known_by_its_vips() {
+        let text = "[masters.m]\nvip = ['10.0.0.9/24', 'fd00::9']\n[masters.n]\nvip = '10.0.0.8'\n";
+        let config = config::parse(text, Path::new("/x")).unwrap();
+        let same: &[(&str, &[&str])] = &[("m", &["fd00::9", "10.0.0.9"]), ("n", &["10.0.0.8"])];
+        let lags = |masters, named: &[String]| knowing(masters).lags_behind(&config, named);
+        assert_eq!(lags(same, &[]), None);
+        let older: &[(&str, &[&str])] = &[("m", &["fd00::9", "10.0.0.7"]), ("n", &["10.0.0.8"])];
+        let told = lags(older, &[]).unwrap();
+        let said = "the agent has an older configuration: it lacks 10.0.0.9 of m, and still has 10.0.0.7 of m";
+        assert_eq!(told, said);
+        assert_eq!(lags(older, &["n".to_owned()]), None);
+        let told = lags(&same[..1], &[]).unwrap();
+        assert!(told.ends_with(": it lacks 10.0.0.8 of n"), "{told}");
+        let keeps = |name, vip: &str| knowing(older).keeps(name, vip.parse().unwrap());
+        assert_eq!(keeps("m", "10.0.0.9"), Some(Kept::ByOlderConfiguration));
+        assert_eq!(keeps("other", "10.0.0.7"), Some(Kept::ByOlderConfiguration));
+        assert_eq!(keeps("m", "fd00::9"), None);
+    }
 }

@@ -56,6 +56,9 @@ const SHOWN: usize = 10;
 /// How many commands of the site run at the same time.
 const COMMANDS: usize = 32;
 
+/// The hardware addresses that answer for a VIP, and where that was to be when they were asked.
+pub(super) type Answer = (Vec<String>, Option<Stands>);
+
 /// The agent at work with one configuration.
 pub(super) struct World {
     pub(super) config: Rc<Config>,
@@ -102,7 +105,7 @@ pub(super) struct World {
     /// Each Redis of this host that may not be told to follow another: that was said.
     pub(super) has_refused_to_follow: RefCell<BTreeSet<SocketAddr>>,
     /// Who answers for each VIP, when that was asked last.
-    pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Vec<String>>>,
+    pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Answer>>,
     /// How many commands of the site have not succeeded, by master.
     pub(super) pending_commands: RefCell<BTreeMap<String, u64>>,
     /// The masters whose commands wait until they are run again.

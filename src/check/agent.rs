@@ -1,12 +1,15 @@
 //! The agent: whether it answers and all is well with it, and whether Sentinel's user reaches it. Where there is
 //! none, whether the hook has the privileges to work without it.
 
+use std::slice;
+
 use super::Known;
 use super::hook::{NOT_SEEN, scripts};
 use crate::agent::absence::{MEANWHILE, REMEDY, is_meant};
 use crate::agent::client::Unserved;
 use crate::agent::snapshot::Master;
 use crate::agent::socket_path::socket_path;
+use crate::judgement::RELOAD;
 use crate::report::finding::{Findings, Verdict, error, unknown, warning, warning_if};
 use crate::text::escape;
 use crate::trusted_file::access::{User, Want, identity, obstacle};
@@ -39,13 +42,9 @@ pub fn judge(known: &Known, findings: &mut Findings) {
             ),
         );
         findings.add("agent-maintenance", escape(name), maintenance);
-        let verdict = match master {
-            Some(master) => verdict(master),
-            None => warning(
-                "the agent does not know this master: it has an older configuration",
-                "systemctl reload vipswitch-agent",
-            ),
-        };
+        let verdict = master.and_then(verdict);
+        let lags = snapshot.lags_behind(&known.config, slice::from_ref(name));
+        let verdict = lags.and_then(|lags| warning(lags, RELOAD)).or(verdict);
         findings.add("agent-verdict", escape(name), verdict);
     }
     // Who is out of reach is another check's matter.
@@ -77,6 +76,7 @@ fn verdict(master: &Master) -> Verdict {
             format!("an order holds against the truth: {}", escape(order)),
             "It ends with the next failover, or with the opposite command: `vipswitch unbind` where the VIP was bound, `bind` where it was released.",
         ),
+        _ if master.cut_off.is_some() => warning("this host is cut off from its peers", looks),
         ("stays", _) => warning(format!("the agent leaves the VIP as it is: {why}"), looks),
         _ => None,
     }
@@ -101,9 +101,12 @@ fn socket(known: &Known) -> Verdict {
 /// Judges the way without an agent.
 fn without(why: &Unserved, known: &Known, findings: &mut Findings) {
     if !matches!(why, Unserved::NoAgent) {
-        let remedy = why
-            .remedy()
-            .unwrap_or("Look into its log: journalctl -u vipswitch-agent");
+        let remedy = match why {
+            Unserved::Refused(_) => "Check with the agent's configuration: --config FILE.",
+            _ => why
+                .remedy()
+                .unwrap_or("Look into its log: journalctl -u vipswitch-agent"),
+        };
         // Others than root may not be allowed to ask.
         let verdict = error(why.to_string(), remedy).filter(|_| known.is_root);
         return findings.add("agent", "", verdict.or_else(|| unknown(why.to_string())));

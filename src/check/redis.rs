@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{ANSWER, Known, rights};
+use crate::agent::absence::among;
 use crate::agent::chosen::may_be_asked;
 use crate::evidence::Site;
 use crate::exit::Fault;
@@ -66,6 +67,10 @@ pub async fn judge(known: &Known, cut: Option<&str>, findings: &mut Findings) {
             findings.add("sentinel-reachable", &sentinel.endpoint, verdict);
         }
         findings.add("replication", escape(&one.name), replication(one));
+        let (of, has_own) = ((&known.config, one.name.as_str()), known.agent.is_ok());
+        for (at, verdict) in among(of, &one.redises, has_own, ANSWER).await {
+            findings.add("agent-sign", at, verdict);
+        }
         let here = one.redises.iter().filter(|redis| redis.is_here());
         for at in here.filter_map(at) {
             let answers = ask_redis(known, &one.name, at).await;

@@ -108,6 +108,7 @@ fn reset(why: Option<String>) -> Verdict {
 fn wrong((place, claimed_by): (&Seen, Option<&[MacAddr]>), known: &Known) -> (Vec<Problem>, bool) {
     let redises = known.redises(place.master);
     let master_is_here = redises.first().and_then(is_here);
+    let agent = known.agent.as_ref().ok();
     let problems = problems(&judgement::Known {
         belongs_on: place.belongs_on.as_ref().map(|link| link.index),
         bound: place.bound_on(),
@@ -116,6 +117,7 @@ fn wrong((place, claimed_by): (&Seen, Option<&[MacAddr]>), known: &Known) -> (Ve
         claimed_by,
         // Other findings tell that.
         undecided: None,
+        kept: agent.and_then(|agent| agent.keeps(place.master, place.vip.address)),
     });
     (problems, master_is_here.is_some())
 }

@@ -11,6 +11,7 @@ use crate::agent::snapshot::Snapshot;
 use crate::cli::Options;
 use crate::config::Target;
 use crate::exit::{Exit, Fault};
+use crate::judgement::RELOAD;
 use crate::log;
 use crate::text::{escape, printable};
 
@@ -61,7 +62,11 @@ pub(super) async fn carry_out(
     }
     let is_order = matches!(&verb, Verb::Bind { .. } | Verb::Unbind { .. });
     match ask(verb.clone(), masters, options, Instant::now() + PATIENCE).await {
-        Ok(reply) => Some(tell(&reply).await),
+        Ok(reply) => {
+            let told = tell(&reply).await;
+            let left = left_undone(&verb, masters, options).await;
+            Some(told.map(|exit| Exit::worst([exit, left])))
+        }
         // What this user may not do is the kernel's to say.
         Err(Unserved::NoAgent | Unserved::NotAllowed) => None,
         Err(unserved) => {
@@ -82,6 +87,41 @@ pub(super) async fn carry_out(
             }
             None
         }
+    }
+}
+
+/// Says what an agent has not done about these masters, as its configuration is older than the file's, or an order that
+/// holds keeps a VIP where `sync` does not want it. Returns how grave that is.
+async fn left_undone(verb: &Verb, masters: &[String], options: &Options) -> Exit {
+    let until = Instant::now() + LOOK;
+    let Ok(known) = client::snapshot(masters, &config_path(options), until).await else {
+        return Exit::Done;
+    };
+    if let (Verb::Sync, false) = (verb, options.quiet) {
+        let is_meant = |name: &String| masters.is_empty() || masters.contains(name);
+        for master in known.masters.iter().filter(|master| is_meant(&master.name)) {
+            let (holds, ends) = match master.forced.as_deref() {
+                Some("bind") => ("bind", "unbind"),
+                Some("unbind") => ("unbind", "bind"),
+                _ => continue,
+            };
+            let name = escape(&master.name);
+            let line = format!(
+                "{name}: an operator's `{holds} --force` holds, which `sync` does not end. `vipswitch {ends} {name}` does"
+            );
+            log::stderr(&line).await;
+        }
+    }
+    // What is wrong with the file is `check`'s to tell: the agent goes on with what it has.
+    let Ok(config) = load(options, masters, Instant::now()).await else {
+        return Exit::Done;
+    };
+    match known.lags_behind(&config, masters) {
+        Some(lags) => {
+            log::stderr(&format!("{lags}. {RELOAD}")).await;
+            Exit::Passing
+        }
+        None => Exit::Done,
     }
 }
 

@@ -256,13 +256,23 @@ pub async fn of_call(
     })
 }
 
-/// Returns what is known where an operator gives an order: no more than what keeps a mistake from being obeyed. A
-/// Sentinel that does not answer is passed over.
-pub async fn of_order(config: &Config, order: Order, names: &[&str]) -> Evidence {
-    let servers = servers_of(config, names).await;
+/// Returns what is known where an operator gives an order: what keeps a mistake from being obeyed, and where each Redis
+/// is, by its address. A Sentinel that does not answer is passed over.
+pub async fn of_order(
+    config: &Config,
+    order: Order,
+    names: &[&str],
+    snapshot: &Snapshot<'_>,
+) -> Evidence {
+    let told = told(config, names).await.unwrap_or_default();
+    let instances = told.iter().flatten().flat_map(|told| &told.servers);
+    let endpoints = instances.filter_map(|one| endpoint(&one.host, one.port).ok());
+    let endpoints: Vec<Endpoint> = endpoints.collect();
+    let sites = endpoints.iter().map(|at| site(config, snapshot, at));
     Evidence {
         order: Some(order),
-        vip_of_a_server: Vips::among(config, servers).of_a_server(&[]),
+        known_redis: join_all(sites).await,
+        vip_of_a_server: Vips::among(config, servers_by(config, told)).of_a_server(&[]),
         ..Evidence::default()
     }
 }
@@ -270,7 +280,10 @@ pub async fn of_order(config: &Config, order: Order, names: &[&str]) -> Evidence
 /// Returns the addresses that servers have of their own, none of which can be a VIP. A Sentinel that does not answer
 /// is passed over.
 pub async fn servers_of(config: &Config, names: &[&str]) -> BTreeSet<IpAddr> {
-    let told = told(config, names).await.unwrap_or_default();
+    servers_by(config, told(config, names).await.unwrap_or_default())
+}
+
+fn servers_by(config: &Config, told: Vec<Result<Told, NoAnswer>>) -> BTreeSet<IpAddr> {
     let mut servers: BTreeSet<IpAddr> = servers::configured(config).into_iter().collect();
     servers.extend(servers::remembered(&Memory::read()));
     for told in told {

@@ -128,6 +128,18 @@ fn an_order_against_the_truth_has_to_be_forced_and_lasts_until_the_opposite_one(
     assert!(holder.holds());
     holder.beside("unbind --force").success();
     assert!(!holder.holds());
+    // Nobody is sent from `status` to `sync` and back.
+    let text = holder.beside("status").success();
+    let problem = "an operator's `unbind --force` holds. `vipswitch bind` ends that and brings it.";
+    assert!(text.contains(problem), "{text}");
+    let sync = holder.beside("sync");
+    assert!(
+        sync.stderr.contains("`vipswitch bind master8000` does"),
+        "{sync}"
+    );
+    let sync = holder.beside("sync --quiet");
+    assert_eq!((sync.code(), sync.stderr.as_str()), (0, ""));
+    assert!(!holder.holds());
     holder.beside("bind").success();
     assert!(holder.holds());
 }
@@ -275,6 +287,13 @@ fn an_order_by_another_configuration_about_a_vip_of_the_agents_is_refused_and_sa
         );
         assert!(host.has(MASTER_8000.bound), "{words}");
     }
+    let check = agent.beside(&format!("check --config {same}"));
+    assert!(
+        check
+            .stdout
+            .contains("Check with the agent's configuration: --config FILE"),
+        "{check}"
+    );
     // A VIP that it does not have is none of its business.
     let other = file("other.toml", "192.168.56.251");
     let run = agent.beside(&format!("bind --config {other}"));
@@ -286,6 +305,32 @@ fn an_order_by_another_configuration_about_a_vip_of_the_agents_is_refused_and_sa
         text.contains("agent: the agent refuses: its configuration is "),
         "{text}"
     );
+}
+
+#[test]
+fn an_agent_that_was_not_reloaded_is_said_to_be_so_wherever_it_shows() {
+    let site = Site::new(&[MASTER_8000]);
+    let agent = Agent::start(&site, "server1");
+    site.configure("[masters.master8000]\nvip = [\"192.168.56.250/24\", \"192.168.56.251/24\"]\n");
+    let older = "the agent has an older configuration: it lacks 192.168.56.251 of master8000";
+    let reload = "systemctl reload vipswitch-agent";
+    for words in ["sync", "bind", "announce master8000"] {
+        agent.beside(words).fails(1, &[older, reload]);
+    }
+    let problem =
+        "the agent has an older configuration, which does not have this VIP. systemctl reload";
+    for (words, parts) in [
+        ("status", [older, reload, problem]),
+        ("check", [older, reload, "which does not have this VIP"]),
+    ] {
+        let run = agent.beside(words);
+        assert!(parts.iter().all(|part| run.stdout.contains(part)), "{run}");
+        assert!(!run.stdout.contains("sync` brings it"), "{run}");
+    }
+    assert_eq!(agent.beside("status --quiet --exit-code").code(), 1);
+    site.configure("[masters.master8000]\nvip = \"192.168.56.250/24\"\n");
+    let run = agent.beside("sync");
+    assert_eq!((run.code(), run.stderr.as_str()), (0, ""));
 }
 
 #[test]

@@ -421,6 +421,10 @@ impl Agent<'_> {
             masters: vec![snapshot::Master {
                 name: "master8000".into(),
                 verdict: "here".into(),
+                vips: vec![snapshot::Vip {
+                    address: "192.168.56.250".into(),
+                    ..snapshot::Vip::default()
+                }],
                 redis: vec![snapshot::Redis {
                     at: "192.168.56.101:8000".into(),
                     role: "master".into(),
@@ -484,6 +488,8 @@ fn with_an_agent(checked: &Checked) {
     for verdict in ["fault", "stays"] {
         agent.names("agent-verdict", |it| it.masters[0].verdict = verdict.into());
     }
+    agent.names("agent-verdict", |it| it.masters[0].vips.clear());
+    agent.names("agent-verdict", |it| it.masters[0].cut_off = Some(9.0));
     agent.names("agent-verdict", |it| {
         it.masters[0].forced = Some("bind".into())
     });

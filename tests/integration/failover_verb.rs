@@ -205,11 +205,34 @@ fn where_others_have_an_agent_and_the_masters_host_has_none_it_has_to_be_forced(
         let mut seen = SERVERS.iter().filter_map(|on| site.ask(on, M.port, &sign));
         seen.all(|number| number[1] == 1)
     });
+    let check = |server| run(&site, server, "check --quiet");
+    let lacks = "agent-sign: 192.168.56.101:8000: ";
+    assert!(!check("server3").stdout.contains("agent-sign"));
     site.end_agent("server1", "KILL");
-    for server in ["server1", "server3"] {
+    for (server, why) in [
+        ("server1", "this host has no agent, and others have one"),
+        (
+            "server3",
+            "no agent on the master's host is connected to it",
+        ),
+    ] {
         let parts = ["no agent on", "systemctl start vipswitch-agent", "--force"];
         is_refused(&site, server, "failover", &parts);
+        let told = check(server);
+        let warning = format!("warn  {lacks}{why}");
+        assert!(told.stdout.contains(&warning) && told.code() != 0, "{told}");
     }
+    // Of a replica's host the others say nothing.
+    site.start_agent("server1");
+    eventually("its agent is seen", || notes(&site, "server3").is_empty());
+    site.end_agent("server2", "TERM");
+    assert!(!check("server3").stdout.contains("agent-sign"));
+    let told = check("server2").stdout;
+    assert!(
+        told.contains("agent-sign: 192.168.56.102:8000: this host has no agent"),
+        "{told}"
+    );
+    site.end_agent("server1", "KILL");
     let told = fail_over(&site, "server3", "--now --force");
     let note = told["notes"][0].as_str().unwrap();
     assert!(

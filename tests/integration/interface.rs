@@ -23,7 +23,7 @@ fn the_interface_is_the_configured_one_else_by_subnet_else_by_to() {
     lab.config("[masters.m]\nvip = \"172.16.0.250/24\"\n");
     server.hook("m", "10.0.0.1").success();
     assert!(server.has("172.16.0.250/24@eth2"));
-    lab.logged(&["it carries TO-IP"]);
+    lab.logged(&["it carries the address of this host's Redis"]);
     // As configured, whatever the subnet says.
     lab.config("[masters.m]\nvip = \"192.168.56.251/24\"\ninterface = \"eth2\"\n");
     server.hook("m", "192.168.56.101").success();

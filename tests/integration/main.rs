@@ -63,6 +63,7 @@ mod shutdown;
 mod silent_sentinel;
 mod site_command;
 mod status;
+mod status_and_sync;
 mod sync;
 mod sync_many;
 mod take_over;

@@ -10,12 +10,14 @@ use crate::agent::client::{self, Unserved};
 use crate::agent::snapshot::{Maintenance, Master, Redis, Replica, Snapshot, Timeline, Vote};
 use crate::cli::Options;
 use crate::commands::config_path;
+use crate::config::Config;
+use crate::judgement::RELOAD;
 use crate::report::to_json;
 use crate::text::{Ink, printable};
 use crate::units::Units;
 
-/// How long an agent may take to tell.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an agent may take to tell: a living one does within milliseconds, and nobody waits for a hanging one.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is known of this host's agent.
 #[derive(Default)]
@@ -65,6 +67,21 @@ impl Agent {
                 ..Agent::default()
             },
         }
+    }
+
+    /// Adds that its configuration is older than the file's. About these masters, about every one if none is named.
+    pub(super) fn judge(mut self, config: &Config, masters: &[String]) -> Agent {
+        let lags = self.snapshot.as_ref();
+        let lags = lags.and_then(|snapshot| snapshot.lags_behind(config, masters));
+        self.problem = self
+            .problem
+            .or(lags.map(|lags| format!("{lags}. {RELOAD}")));
+        self
+    }
+
+    /// Returns what it knows, if it tells.
+    pub(super) fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
     }
 
     /// Returns what is told where none runs; `sign` shows that one is meant to.
@@ -177,7 +194,10 @@ fn about_master(master: &Master) -> Vec<String> {
             .collect(),
     );
     let answered = master.vips.iter().filter_map(|vip| {
-        let by = vip.answered_by.as_ref()?;
+        let by = match vip.answered_by.as_deref()? {
+            "nobody" if vip.here => "this host alone",
+            by => by,
+        };
         Some(format!("{} by {by}", vip.address))
     });
     list(

@@ -88,7 +88,8 @@ async fn tell(
     for one in &mut looked {
         one.believe(&agent);
     }
-    let rows = probe(looked, &own).await;
+    let agent = agent.judge(&config, &of.of.masters);
+    let rows = probe(looked, &own, agent.snapshot()).await;
     let colours = colours();
     let mut text = String::new();
     for row in rows
@@ -138,7 +139,8 @@ async fn look<'a>(config: &Config, targets: &[Target<'a>]) -> Result<Look<'a>, F
     let links = netlink.links().await?;
     let mut all_seen: Vec<Seen> = Vec::new();
     for target in targets {
-        all_seen.push(Seen::of(target, (&kernel, &links), None).await?);
+        let carrier = truths.get(target.name).and_then(|truth| truth.carrier);
+        all_seen.push(Seen::of(target, (&kernel, &links), carrier).await?);
     }
     // At once: an announcer that is stopped takes a second.
     let announcers = all_seen.iter().map(|seen| {

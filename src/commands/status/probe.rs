@@ -7,6 +7,7 @@ use pnet_base::MacAddr;
 use super::agent::Agent;
 use super::row::Status;
 use super::truth::Truth;
+use crate::agent::snapshot::Snapshot;
 use crate::exit::Fault;
 use crate::frames::{Question, claimants};
 use crate::gather::vips::{PROBE, Seen, question};
@@ -34,7 +35,11 @@ type Claims = Vec<(u32, IpAddr, Result<Vec<MacAddr>, Fault>)>;
 
 /// Asks the network about all VIPs at once, and for the hosts of their masters; judges what is known of each
 /// then.
-pub(super) async fn probe(mut looked: Vec<Looked>, own: &[MacAddr]) -> Vec<Status> {
+pub(super) async fn probe(
+    mut looked: Vec<Looked>,
+    own: &[MacAddr],
+    agent: Option<&Snapshot>,
+) -> Vec<Status> {
     let mut questions: Vec<Question> = Vec::new();
     for one in &looked {
         let Some(link) = &one.link else { continue };
@@ -52,7 +57,7 @@ pub(super) async fn probe(mut looked: Vec<Looked>, own: &[MacAddr]) -> Vec<Statu
         .map(|(question, answer)| (question.link.index, question.vip, answer))
         .collect();
     for one in &mut looked {
-        one.judge(&claims);
+        one.judge(&claims, agent);
     }
     looked.into_iter().map(|one| one.row).collect()
 }
@@ -101,7 +106,7 @@ impl Looked {
     }
 
     /// Adds who claims the VIP, and what is wrong about it.
-    fn judge(&mut self, claims: &Claims) {
+    fn judge(&mut self, claims: &Claims, agent: Option<&Snapshot>) {
         let claim = self.answers(claims, self.row.vip).cloned();
         let at_master = self
             .master_at
@@ -128,6 +133,7 @@ impl Looked {
             redis_is_here: None,
             claimed_by: claimed_by.as_deref(),
             undecided: self.undecided.as_ref(),
+            kept: agent.and_then(|agent| agent.keeps(&row.master, row.vip)),
         };
         row.add_problems(&problems(&known));
         row.probed = claimed_by.is_some();

@@ -140,27 +140,40 @@ impl Status {
         }
     }
 
-    /// Adds what is wrong; the gravest is told.
+    /// Adds what is wrong; the gravest is told. Where the VIP is as it should be, it is what else is not: the exit code
+    /// must not tell more than the text.
     pub(super) fn add_problems(&mut self, problems: &[Problem]) {
         self.problem = problems.first().map(ToString::to_string);
         let worst = problems.iter().map(Problem::exit);
         self.exit = worst.max_by_key(|exit| exit.code()).unwrap_or(Exit::Done);
+        if self.problem.is_none() {
+            self.problem = self.lesser_problem();
+            self.exit = self.problem.as_ref().map_or(Exit::Done, |_| Exit::Passing);
+        }
+    }
+
+    fn lesser_problem(&self) -> Option<String> {
+        let sentinel = self.sentinel_error.as_ref().map(|error| {
+            let stop = if error.ends_with('.') { "" } else { "." };
+            format!("{error}{stop} `vipswitch check` tells more.")
+        });
+        let pending = self.pending_command.as_ref().map(|pending| {
+            let command = &pending.command;
+            format!("{command} has not succeeded. It is run again; why: journalctl -t vipswitch")
+        });
+        let probe = self.probe_error.as_ref();
+        let probe = probe.map(|error| format!("the network could not be asked: {error}"));
+        sentinel.or(pending).or(probe)
     }
 
     /// Returns how grave what is wrong is.
     pub(super) fn exit(&self) -> Exit {
-        match self.exit {
-            Exit::Done if self.is_wrong() => Exit::Passing,
-            exit => exit,
-        }
+        self.exit
     }
 
     /// Returns whether it tells of anything that is not as it should be.
     pub(super) fn is_wrong(&self) -> bool {
         self.problem.is_some()
-            || self.pending_command.is_some()
-            || self.sentinel_error.is_some()
-            || self.probe_error.is_some()
     }
 
     /// Returns the row for a person.

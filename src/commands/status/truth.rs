@@ -30,6 +30,8 @@ pub(super) struct Truth {
     verdict: Result<Verdict, Fault>,
     /// The addresses of the master's host, as far as they are known.
     pub(super) addresses: Vec<IpAddr>,
+    /// The interface with the address of this host's Redis, by which `sync` would choose where no subnet tells.
+    pub(super) carrier: Option<u32>,
 }
 
 impl Truth {
@@ -104,6 +106,7 @@ async fn of_master(
                 named: named.cloned(),
                 standbys,
                 addresses: known.map(|site| site.addresses.clone()).unwrap_or_default(),
+                carrier: evidence.carrier(),
                 verdict: Ok(verdict(&evidence)),
             }
         }
@@ -113,6 +116,7 @@ async fn of_master(
             named: None,
             standbys,
             addresses: Vec::new(),
+            carrier: None,
             verdict: Err(fault),
         },
     }
