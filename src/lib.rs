@@ -20,6 +20,7 @@ pub mod engine;
 pub mod evidence;
 pub mod exit;
 pub mod failover;
+pub mod few;
 pub mod frames;
 pub mod gather;
 pub mod hosts;

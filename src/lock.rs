@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use crate::abstract_lock::{self, Name, Wanted};
 use crate::exit::Fault;
+use crate::few;
 
 /// Root's alone (mode 0600), one for each network namespace since Linux 4.15, and there wherever
 /// IPv4 is.
@@ -53,7 +54,7 @@ pub async fn vips(vips: impl Iterator<Item = IpAddr>) -> Result<Lock, Fault> {
     let file = File::open(FILE).ok();
     let unanswered = unanswered(file.as_ref());
     // In one order, so that no two runs wait for each other.
-    let each: BTreeSet<IpAddr> = vips.collect();
+    let each: BTreeSet<IpAddr> = few::set(vips);
     let mut names = Vec::new();
     for vip in &each {
         names.extend(take("vip", &vip.to_string(), until, unanswered).await?);

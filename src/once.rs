@@ -27,6 +27,7 @@ use crate::engine::{Engine, Expected, Task};
 use crate::evidence::Order;
 use crate::exit::{Exit, Fault};
 use crate::failover::{Failover, Host};
+use crate::few;
 use crate::gather::remembered::Memory;
 use crate::gather::{self, Patience, Poll};
 use crate::hosts;
@@ -206,11 +207,12 @@ impl<'a> Run<'a> {
         });
         shared.announcements.while_at_work(all).await;
         if !matches!(shared.entry, Entry::Sync) && !shared.dry_run {
-            let names: BTreeSet<&str> = tasks
-                .iter()
-                .flat_map(|task| &task.targets)
-                .map(|target| target.name)
-                .collect();
+            let names: BTreeSet<&str> = few::set(
+                tasks
+                    .iter()
+                    .flat_map(|task| &task.targets)
+                    .map(|target| target.name),
+            );
             let names: Vec<&str> = names.into_iter().collect();
             gather::remember_new(shared.config, &names).await;
         }
@@ -347,7 +349,7 @@ impl Shared<'_> {
                 self.engine.settle(task, gather).await
             }
             Entry::Operator(order) => {
-                let names: BTreeSet<&str> = task.targets.iter().map(|target| target.name).collect();
+                let names: BTreeSet<&str> = few::set(task.targets.iter().map(|target| target.name));
                 let names: Vec<&str> = names.into_iter().collect();
                 let gather = async |snapshot: &Snapshot<'_>| {
                     Ok(gather::of_order(config, order, &names, snapshot).await)

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::core::{Core, Time};
 use crate::config::Config;
+use crate::few;
 use crate::runtime_folder::{self, About};
 
 /// Maintenance, as it is kept.
@@ -50,7 +51,7 @@ impl Maintenance {
     pub(super) fn keep(&self, core: &Core, now: Time) {
         let masters = core.masters();
         let held = masters.filter_map(|one| Some((one.name.clone(), one.maintenance?)));
-        let held: BTreeMap<String, Time> = held.collect();
+        let held: BTreeMap<String, Time> = few::map(held);
         let mut before = self.kept.borrow_mut();
         if *before == held {
             return;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::core::Core;
 use crate::config::Config;
 use crate::evidence::Order;
+use crate::few;
 use crate::runtime_folder::{self, About};
 
 /// An order, as it is kept.
@@ -34,7 +35,7 @@ impl Orders {
             let (kept, _) = runtime_folder::read::<Kept>(About::Order, name.as_str())?;
             Some((name.clone(), kept))
         };
-        let kept: BTreeMap<String, Kept> = config.masters.keys().filter_map(read).collect();
+        let kept: BTreeMap<String, Kept> = few::map(config.masters.keys().filter_map(read));
         for (name, kept) in &kept {
             let order = if kept.bind {
                 Order::Bind
@@ -56,7 +57,7 @@ impl Orders {
             let bind = order == Order::Bind;
             Some((master.name.clone(), Kept { bind, epoch }))
         });
-        let now: BTreeMap<String, Kept> = now.collect();
+        let now: BTreeMap<String, Kept> = few::map(now);
         let mut before = self.kept.borrow_mut();
         if *before == now {
             return;

@@ -14,6 +14,7 @@ use super::world::World;
 use crate::config::Config;
 use crate::exit::{Fault, Kind};
 use crate::failover::Endpoint;
+use crate::few;
 use crate::gather::remembered::Memory;
 use crate::gather::{self, Patience, Poll};
 use crate::kernel::Snapshot;
@@ -38,7 +39,7 @@ impl<'a> SaidNow<'a> {
             poll.is_some_and(|poll| !poll.is_without_local())
         };
         let asked = names.iter().zip(polls).filter(|(_, poll)| said(poll));
-        let asked: BTreeSet<&str> = asked.map(|(name, _)| *name).collect();
+        let asked: BTreeSet<&str> = few::set(asked.map(|(name, _)| *name));
         SaidNow {
             places: asked.into_iter().zip(0..).collect(),
             answers: OnceCell::new(),
@@ -183,7 +184,7 @@ impl World {
     /// Watches every Redis of this host that belongs to this master, and no other.
     fn watch(self: &Rc<Self>, name: &str, facts: &Facts) {
         let mut watched = self.watched.borrow_mut();
-        let own: BTreeSet<_> = facts.evidence.own_redis.iter().map(|own| own.at).collect();
+        let own: BTreeSet<_> = few::set(facts.evidence.own_redis.iter().map(|own| own.at));
         let first = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let of_it = watched.range((name.to_owned(), first)..);
         let over: Vec<_> = of_it

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::{Known, NOT_ROOT};
 use crate::evidence::Site;
+use crate::few;
 use crate::gather::told::at;
 use crate::gather::{Tried, remembered, try_others};
 use crate::redis::{NoAnswer, SENTINEL_RIGHTS};
@@ -88,7 +89,7 @@ fn peers_to_add(others: &[Tried], known: &Known) -> String {
     let listed = known.watched().iter().flat_map(|one| &one.sentinels);
     let listed = listed.filter(wanting).map(|site| site.endpoint.to_string());
     let peers = known.config.sentinel.peers.iter().map(ToString::to_string);
-    let all: BTreeSet<String> = own(known).into_iter().chain(listed).chain(peers).collect();
+    let all: BTreeSet<String> = few::set(own(known).into_iter().chain(listed).chain(peers));
     let password = match &known.config.sentinel.password {
         None if !known.config.has_client_certificate() => {
             "Set password_file under [sentinel], and write there"

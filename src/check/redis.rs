@@ -16,6 +16,7 @@ use crate::agent::chosen::may_be_asked;
 use crate::evidence::Site;
 use crate::exit::Fault;
 use crate::failover::Host;
+use crate::few;
 use crate::gather::told::{Watched, at};
 use crate::hosts;
 use crate::judgement::unready;
@@ -93,7 +94,7 @@ pub async fn judge(known: &Known, cut: Option<&str>, findings: &mut Findings) {
 /// Tries to connect to every Redis and Sentinel. Returns which do not accept, and why.
 async fn unreached(known: &Known) -> BTreeMap<SocketAddr, String> {
     let sites = known.watched().iter().flat_map(Watched::sites);
-    let targets: BTreeSet<SocketAddr> = sites.filter_map(at).collect();
+    let targets: BTreeSet<SocketAddr> = few::set(sites.filter_map(at));
     let tried = targets.into_iter().map(|target| async move {
         match timeout(ANSWER, TcpStream::connect(target)).await {
             Ok(connected) => Some((target, connected.err()?.to_string())),

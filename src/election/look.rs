@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::evidence::Site;
+use crate::few;
 use crate::gather::sites::endpoint;
 use crate::redis::reply::{Value, field, text};
 use crate::redis::{self, MasterAddress, NoAnswer, Words, words};
@@ -128,7 +129,7 @@ impl Looked {
     pub fn replicas(&self) -> Vec<String> {
         let looks = self.looks.iter().flatten();
         let all = looks.flat_map(|look| look.replicas.iter().map(|one| one.at.clone()));
-        let all: BTreeSet<String> = all.collect();
+        let all: BTreeSet<String> = few::set(all);
         all.into_iter().collect()
     }
 }

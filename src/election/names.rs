@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::failover::{Endpoint, Host};
+use crate::few;
 use crate::gather::sites::endpoint;
 use crate::hosts::Kept;
 
@@ -52,9 +53,8 @@ impl Addresses {
         (kept, within): (&Kept, Duration),
     ) {
         let unknown = all.map(|at| (at.host.to_string(), at.host));
-        let unknown: BTreeMap<String, Host> = unknown
-            .filter(|(name, _)| !self.0.contains_key(name))
-            .collect();
+        let unknown: BTreeMap<String, Host> =
+            few::map(unknown.filter(|(name, _)| !self.0.contains_key(name)));
         let found = unknown.into_iter().map(async |(name, host)| {
             let found = kept.look_up(&host, within).await.unwrap_or_default();
             (name, found)

@@ -305,7 +305,7 @@ fn selected(terms: &Terms, look: &Look) -> Result<String, String> {
             Some(reason) => unfit.push(format!("{} {reason}", one.at)),
         }
     }
-    able.sort_by(|one, other| {
+    able.sort_unstable_by(|one, other| {
         let key = |of: &Candidate| (of.priority, u64::MAX - of.offset);
         key(one)
             .cmp(&key(other))

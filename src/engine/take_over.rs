@@ -9,6 +9,7 @@ use crate::config::Target;
 use crate::deeds::announcer::Job;
 use crate::deeds::take_over::{self, Prepared};
 use crate::exit::{Fault, Halted};
+use crate::few;
 use crate::kernel::{Netlink, Snapshot};
 use crate::lock::Lock;
 use crate::outcome::{Did, Mended, Sent};
@@ -209,7 +210,7 @@ impl Engine {
         bindings: &[Binding],
     ) -> Result<Did, Fault> {
         let vip = task.targets[place].vip;
-        let each: BTreeSet<u32> = bindings.iter().map(|binding| binding.ifindex).collect();
+        let each: BTreeSet<u32> = few::set(bindings.iter().map(|binding| binding.ifindex));
         let (mut interfaces, mut sent) = (Vec::new(), Vec::new());
         for ifindex in each {
             let prepared = Prepared::new(netlink, &self.senders, vip, ifindex).await?;

@@ -24,6 +24,7 @@ use crate::config::{Config, SENTINEL_TIMEOUT};
 use crate::evidence::{Call, Evidence, Order, Site, Word};
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Failover};
+use crate::few;
 use crate::hosts::{self, Kept};
 use crate::kernel::Snapshot;
 use crate::place::Place;
@@ -284,7 +285,7 @@ pub async fn servers_of(config: &Config, names: &[&str]) -> BTreeSet<IpAddr> {
 }
 
 fn servers_by(config: &Config, told: Vec<Result<Told, NoAnswer>>) -> BTreeSet<IpAddr> {
-    let mut servers: BTreeSet<IpAddr> = servers::configured(config).into_iter().collect();
+    let mut servers: BTreeSet<IpAddr> = few::set(servers::configured(config));
     servers.extend(servers::remembered(&Memory::read()));
     for told in told {
         servers.extend(servers::masters(&told));

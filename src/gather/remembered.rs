@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 
 use crate::config::Config;
 use crate::exit::Fault;
+use crate::few;
 use crate::redis::Instance;
 use crate::trusted_file::{self, Kind};
 
@@ -100,7 +101,7 @@ impl Memory {
         found: impl IntoIterator<Item = (&'a str, Known)>,
         config: &Config,
     ) {
-        let vips: BTreeSet<String> = config.vips().map(|vip| vip.address.to_string()).collect();
+        let vips: BTreeSet<String> = few::set(config.vips().map(|vip| vip.address.to_string()));
         for (master, mut known) in found {
             let is_known = |one: &Listed| {
                 !vips.contains(&one.host) || self.hosts().any(|before| before == one.host)

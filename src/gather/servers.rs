@@ -9,6 +9,7 @@ use super::sites::{Named, at_hand, endpoint};
 use crate::config::{Address, Config};
 use crate::exit::Fault;
 use crate::failover::Host;
+use crate::few;
 use crate::redis::{Instance, NoAnswer, Told};
 
 /// The configuration's VIPs, and which of them is a server's own address: the same for all masters of a round of
@@ -92,11 +93,12 @@ pub fn certain(redis: &[Instance], sentinels: &[Instance]) -> Vec<IpAddr> {
         is(one, "slave") && !is(one, "s_down") && one.run_id.is_some() && same.next().is_none()
     };
     let replicas = redis.iter().filter(is_certain);
-    let without: BTreeSet<&str> = redis
-        .iter()
-        .map(|one| one.host.as_str())
-        .filter(|host| !sentinels.iter().any(|sentinel| sentinel.host == *host))
-        .collect();
+    let without: BTreeSet<&str> = few::set(
+        redis
+            .iter()
+            .map(|one| one.host.as_str())
+            .filter(|host| !sentinels.iter().any(|sentinel| sentinel.host == *host)),
+    );
     let alive = sentinels
         .iter()
         .filter(|one| without.len() < 2 && !is(one, "s_down"));
@@ -111,7 +113,7 @@ pub fn certain(redis: &[Instance], sentinels: &[Instance]) -> Vec<IpAddr> {
 /// (see [`Memory::learn`]).
 pub fn remembered(memory: &Memory) -> Vec<IpAddr> {
     // Most masters are on the same few hosts.
-    let hosts: BTreeSet<&str> = memory.hosts().collect();
+    let hosts: BTreeSet<&str> = few::set(memory.hosts());
     hosts.into_iter().flat_map(addresses).collect()
 }
 

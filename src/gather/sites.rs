@@ -14,6 +14,7 @@ use crate::config::{Config, Master};
 use crate::evidence::{OwnRedis, Role, Site};
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
+use crate::few;
 use crate::hosts;
 use crate::kernel::{Snapshot, listeners};
 use crate::place::{Clues, Place, Resident, is_own_name};
@@ -297,7 +298,7 @@ impl<'a> Finder<'a> {
     async fn ask_listeners(&self, named: &[Named]) -> Vec<Answer> {
         let sentinels = self.config.sentinel.address.port();
         let ports = named.iter().map(|one| one.endpoint.port);
-        let ports: BTreeSet<u16> = ports.chain(sentinels).collect();
+        let ports: BTreeSet<u16> = few::set(ports.chain(sentinels));
         let ports: Vec<u16> = ports.into_iter().collect();
         // Where the kernel does not tell, addresses have to do.
         let found = listeners(&ports).await.unwrap_or_default();
@@ -307,9 +308,8 @@ impl<'a> Finder<'a> {
         trusted.extend(sentinels_user.map(|(_, user)| *user));
         // Anybody may listen on a port that is free: only root's and Sentinel's user's are sent a password.
         let at = found.into_iter().filter(|(at, _)| !is_sentinels(at));
-        let at: BTreeMap<SocketAddr, bool> = at
-            .map(|(at, user)| (reachable(at), trusted.contains(&user)))
-            .collect();
+        let at: BTreeMap<SocketAddr, bool> =
+            few::map(at.map(|(at, user)| (reachable(at), trusted.contains(&user))));
         let each = at
             .into_iter()
             .take(MOST_REDIS)

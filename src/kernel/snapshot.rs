@@ -192,7 +192,7 @@ impl<'a> Snapshot<'a> {
             .filter(|one| one.ifindex != LOOPBACK && !is_vip(one))
             .filter(|one| (1..bits(vip)).contains(&one.subnet.prefix) && one.subnet.holds(vip))
             .collect();
-        holding.sort_by_key(|one| (Reverse(one.subnet.prefix), one.ifindex));
+        holding.sort_unstable_by_key(|one| (Reverse(one.subnet.prefix), one.ifindex));
         Ok(holding.into_iter().map(|one| one.ifindex).collect())
     }
 }

@@ -27,6 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::{ANSWER, socket_filter};
+use crate::few;
 use crate::outcome::Reset;
 
 /// How often a broken or lost answer is asked for again.
@@ -136,7 +137,7 @@ pub async fn reset_stranded(addresses: &[IpAddr]) -> Reset {
         // Asked for later: whoever has connected meanwhile has its other end here.
         let own = connections_by(End::Local, addresses).await?;
         let own: BTreeSet<(Endpoint, Endpoint)> =
-            own.iter().map(|one| (one.peer, one.local)).collect();
+            few::set(own.iter().map(|one| (one.peer, one.local)));
         let is_stranded = |one: &Connection| !own.contains(&(one.local, one.peer));
         Ok(towards.into_iter().filter(is_stranded).collect())
     };
@@ -354,7 +355,7 @@ pub async fn listeners(ports: &[u16]) -> Result<Vec<(std::net::SocketAddr, u32)>
                 }
             }
         }
-        found.sort();
+        found.sort_unstable();
         found.dedup();
         Ok(found)
     };

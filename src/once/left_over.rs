@@ -31,7 +31,7 @@ pub fn left_over(addresses: &[Address], config: &Config, memory: &Memory) -> Vec
             prefix: one.subnet.prefix,
         })
         .collect();
-    found.sort();
+    found.sort_unstable();
     found.dedup_by_key(|vip| vip.address);
     found
 }

@@ -20,6 +20,7 @@ use super::clients::{MOST, Peer, RIGHTS, WITHOUT_LIST};
 use super::core::Stands;
 use super::journal::say_of;
 use super::world::World;
+use crate::few;
 use crate::kernel;
 use crate::log::Level;
 use crate::redis::{NoAnswer, Server, redis_server};
@@ -130,7 +131,7 @@ impl Staff {
             return;
         }
         let clients = clients.into_iter().map(|(local, of)| (local, Rc::new(of)));
-        let clients: BTreeMap<SocketAddr, Rc<Vec<Peer>>> = clients.collect();
+        let clients: BTreeMap<SocketAddr, Rc<Vec<Peer>>> = few::map(clients);
         for ((name, at), (to, _)) in &self.speakers {
             let of = |vip: IpAddr| {
                 let local = SocketAddr::new(vip, at.port());

@@ -51,7 +51,7 @@ impl List {
         self.peers.reserve_exact(new.len());
         self.peers.extend(new);
         // Two runs in order: a merge.
-        self.peers.sort();
+        self.peers.sort_unstable();
     }
 
     /// Returns who has come and who is gone in `now`, at most so many of both.

@@ -34,7 +34,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Fault> {
     let tls = file.tls.map(|table| source.tls(table)).transpose()?;
     let mut tables: Vec<(Spanned<String>, MasterTable)> = file.masters.into_iter().collect();
     // In the order of the file, so that of two that clash the later one is named.
-    tables.sort_by_key(|(name, _)| name.span().start);
+    tables.sort_unstable_by_key(|(name, _)| name.span().start);
     let mut masters = BTreeMap::new();
     let mut holders = HashMap::new();
     for (name, table) in tables {

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::evidence::{Ballot, Evidence, Site, Standby, Vote};
 use crate::exit::Fault;
 use crate::failover::Endpoint;
+use crate::few;
 use crate::gather::patience::Patience;
 use crate::gather::remembered::{Known, Listed, Memory};
 use crate::gather::servers::{self, Vips};
@@ -304,7 +305,7 @@ fn each_once(
 /// Compares the VIPs with the servers of all masters, once: a VIP of one may be another's server.
 pub(super) fn share_vips(polls: &mut [Result<Poll, Fault>], config: &Config, memory: &Memory) {
     let told = polls.iter().flatten().flat_map(|poll| &poll.servers);
-    let mut all: BTreeSet<IpAddr> = told.copied().collect();
+    let mut all: BTreeSet<IpAddr> = few::set(told.copied());
     all.extend(servers::configured(config));
     all.extend(servers::remembered(memory));
     let vips = Rc::new(Vips::among(config, all));

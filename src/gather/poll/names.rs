@@ -9,6 +9,7 @@ use super::NAMES;
 use super::count::Poll;
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
+use crate::few;
 use crate::hosts::{self, Kept, Unresolved};
 
 /// Looks the names of all Redis up, each once and all at the same time: a name server may be out of reach just
@@ -38,8 +39,7 @@ pub(super) async fn look_up<'a>(polls: impl Iterator<Item = &'a mut Poll>, names
         let found = found.map_err(Unresolved::fault);
         (text, found)
     });
-    let found: BTreeMap<String, Result<Vec<IpAddr>, Fault>> =
-        join_all(each).await.into_iter().collect();
+    let found: BTreeMap<String, Result<Vec<IpAddr>, Fault>> = few::map(join_all(each).await);
     for poll in &mut polls {
         let of_it = poll.redis().map(|endpoint| endpoint.host.to_string());
         poll.addresses = of_it
