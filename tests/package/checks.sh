@@ -68,7 +68,7 @@ rival() {
 # WHAT IS BROKEN | THE FINDINGS | BREAK IT | MEND IT
 CHECKS=$(
     cat <<'EOT'
-the agent is stopped | agent | here 'systemctl stop vipswitch-agent' | here 'systemctl start vipswitch-agent'
+the agent is stopped | agent agent-sign | here 'systemctl stop vipswitch-agent' | here 'systemctl start vipswitch-agent'
 the agent hangs | agent | here 'systemctl kill --signal STOP vipswitch-agent' | here 'systemctl kill --signal CONT vipswitch-agent'
 what hands over at a shutdown is stopped | handover | here 'systemctl stop vipswitch-handover' | here 'systemctl start vipswitch-handover'
 the agent is of another version | agent | other_version | here "mv /root/old $EXECUTABLE"
