@@ -92,7 +92,7 @@ a sysctl: drop_gratuitous_arp | sysctl | set_sysctl net.ipv4.conf.eth1.drop_grat
 a firewall keeps a Redis out of reach | redis-reachable | firewall 192.168.56.102 8000 | here 'nft delete table inet broken'
 a firewall keeps a Sentinel out of reach | sentinel-reachable | firewall 192.168.56.101 6800 | here 'nft delete table inet broken'
 another machine has the VIP, too | claimed | rival | unplug rival
-this replica's server has the VIP, too | agent claimed own-address | here "systemctl stop vipswitch-agent; ip address add $VIP/32 dev eth1" | here "ip address delete $VIP/32 dev eth1; systemctl start vipswitch-agent"
+this replica's server has the VIP, too | agent agent-sign claimed own-address | here "systemctl stop vipswitch-agent; ip address add $VIP/32 dev eth1" | here "ip address delete $VIP/32 dev eth1; systemctl start vipswitch-agent"
 the password of Redis is wrong | redis-role | here 'cp -p /etc/vipswitch.password /root/; echo wrong >/etc/vipswitch.password' | here 'cp -p /root/vipswitch.password /etc/'
 a site command that is root's alone | site-command | here "cp /etc/vipswitch.toml /root/; cp /bin/true /opt/; chmod 700 /opt/true; sed -i '/^redis_password_file/a on_take_over = { command = [\"/opt/true\"] }' /etc/vipswitch.toml" | here 'cat /root/vipswitch.toml >/etc/vipswitch.toml; rm /opt/true'
 min-replicas-to-write is 0 | min-replicas | redis $BROKEN config set min-replicas-to-write 0 | redis $BROKEN config set min-replicas-to-write 1
