@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::common::eventually;
 use crate::common::redis::{MASTER_8000, SENTINEL_PORT, Site, address};
+use crate::common::{PATIENCE, eventually, wait_for};
 
 const MASTERS: usize = 20;
 
@@ -51,12 +51,18 @@ fn connections(site: &Site, server: &str) -> usize {
 fn all_masters_are_asked_about_on_the_same_connections() {
     let site = known_by(MASTERS);
     let all = || ["server1", "server2", "server3"].map(|server| connections(&site, server));
-    let before = all();
-    site.seconds_pass("server1", 5.0);
-    for (before, after) in before.into_iter().zip(all()) {
-        // That of this question, and of other Sentinels that connect anew.
-        assert!(after - before < MASTERS / 2, "{before}, {after}");
-    }
+    let mut counts = Vec::new();
+    // On a busy machine Sentinels lose each other, and connect anew; an agent that did so for each master would always.
+    let are_the_same = wait_for(PATIENCE, || {
+        let before = all();
+        site.seconds_pass("server1", 5.0);
+        let pairs = before.into_iter().zip(all());
+        counts.push(pairs.clone().collect::<Vec<_>>());
+        // That of this question is one of them.
+        let mut more = pairs.map(|(before, after)| after - before);
+        more.all(|more| more < MASTERS / 2).then_some(())
+    });
+    assert!(are_the_same.is_some(), "{counts:?}");
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Master {
         };
         let dead = dead.clone();
         let text = format!(
-            "its Redis at {} has died: a Sentinel is to be elected, and asked to fail over",
+            "its Redis at {} has died: a Sentinel is to be elected for a failover",
             dead.endpoint
         );
         self.note_death(text, actions);
