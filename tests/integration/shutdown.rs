@@ -78,10 +78,10 @@ fn ten_masters_are_handed_over_one_election_after_another() {
         site.wait_until_well(master, "server1");
     }
     let mut told = leave(&site, "server1", "");
-    // On a busy machine the time is over for some.
-    let is_late = |told: &Value| told["notes"].to_string().contains("no time left");
-    told.retain(|told| !is_late(told));
-    assert!(told.len() > 1, "{told:#?}");
+    let all = format!("{told:#?}");
+    // On a busy machine the time is over for some, or their votes come late.
+    told.retain(|told| told["asked"] == true);
+    assert!(told.len() > 1, "{all}");
     let mut epochs: Vec<u64> = told.iter().filter_map(|it| it["epoch"].as_u64()).collect();
     assert_eq!(epochs.len(), told.len(), "{told:#?}");
     epochs.sort_unstable();
