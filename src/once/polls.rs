@@ -60,7 +60,7 @@ impl Shared<'_> {
         if let Some((_, poll)) = answer {
             return poll;
         }
-        // Whoever asked for it before may have been given up in the midst of the round.
+        // The round that had taken it may have been given up in its midst, with the attempt that held it.
         waiting.borrow_mut().insert(name.clone(), patience);
         let wanted = mem::take(&mut *waiting.borrow_mut());
         let longest = wanted.values().copied().fold(patience, Patience::longest);

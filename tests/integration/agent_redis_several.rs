@@ -10,20 +10,6 @@ use crate::common::redis::{Master, SERVERS, Site};
 /// How often a death is tried that a busy machine leaves to Sentinel.
 const TRIES: usize = 5;
 
-/// Returns so many masters with ports, names and VIPs one after another.
-fn masters(number: u16) -> Vec<Master> {
-    let master = |number: u16| {
-        let vip: &'static str = format!("192.168.56.{}", 120 + number).leak();
-        Master {
-            name: format!("master{}", 8000 + number).leak(),
-            port: 8000 + number,
-            vip,
-            bound: format!("{vip}/32@eth1").leak(),
-        }
-    };
-    (0..number).map(master).collect()
-}
-
 fn site(masters: &[Master]) -> Site {
     let site = Site::with_agents(masters);
     for master in masters {
@@ -57,7 +43,7 @@ fn counts(site: &Site, master: &Master) -> (usize, usize) {
 /// All that are on server1 die at the same moment, and each is failed over once. Returns how long that took until the
 /// last VIP was in its place, and whether no vote was asked for in vain, as on a busy machine they come too late.
 fn all_die(number: u16) -> (Duration, bool) {
-    let masters = masters(number);
+    let masters = Master::numbered(number);
     let site = site(&masters);
     let died = Instant::now();
     site.kill_all(&masters, "server1");
@@ -100,7 +86,7 @@ fn sixty_that_die_at_the_same_moment_are_failed_over_once_each() {
 
 #[test]
 fn one_of_four_that_dies_takes_no_other_with_it_and_holds_no_other_back() {
-    let masters = masters(4);
+    let masters = Master::numbered(4);
     let site = site(&masters);
     let watch = site.watch("server1");
     let [first, second, others @ ..] = masters.as_slice() else {

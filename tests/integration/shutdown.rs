@@ -72,7 +72,7 @@ fn all_masters_of_a_server_are_handed_over_and_no_acknowledged_write_is_lost() {
 
 #[test]
 fn ten_masters_are_handed_over_one_election_after_another() {
-    let masters: Vec<Master> = (0..10).map(numbered).collect();
+    let masters: Vec<Master> = Master::numbered(10);
     let site = Site::with_agents(&masters);
     for master in &masters {
         site.wait_until_well(master, "server1");
@@ -90,17 +90,6 @@ fn ten_masters_are_handed_over_one_election_after_another() {
     for told in &told {
         let master = masters.iter().find(|it| it.name == told["master"]);
         site.settles(master.unwrap(), "server2");
-    }
-}
-
-/// Returns a master with a port, a name and a VIP of this number.
-fn numbered(number: u16) -> Master {
-    let vip: &'static str = format!("192.168.56.{}", 120 + number).leak();
-    Master {
-        name: format!("master{}", 8000 + number).leak(),
-        port: 8000 + number,
-        vip,
-        bound: format!("{vip}/32@eth1").leak(),
     }
 }
 

@@ -67,6 +67,22 @@ pub struct Master {
     pub bound: &'static str,
 }
 
+impl Master {
+    /// Returns so many masters with ports, names and VIPs one after another.
+    pub fn numbered(many: u16) -> Vec<Master> {
+        let one = |number: u16| {
+            let vip: &'static str = format!("192.168.56.{}", 120 + number).leak();
+            Master {
+                name: format!("master{}", 8000 + number).leak(),
+                port: 8000 + number,
+                vip,
+                bound: format!("{vip}/32@eth1").leak(),
+            }
+        };
+        (0..many).map(one).collect()
+    }
+}
+
 /// The guide's one.
 pub const MASTER_8000: Master = Master {
     name: "master8000",

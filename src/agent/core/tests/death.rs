@@ -414,20 +414,21 @@ fn an_agent_that_is_started_while_a_failover_goes_on_gives_the_vip_to_nobody_for
     assert!(actions.contains(&settle()), "{actions:?}");
 }
 
+/// The Sentinels name this one; the leader fails over, and tells which replica it promotes if it has chosen one.
+fn failing_over(promoting: Option<&str>, named: &str) -> Box<Facts> {
+    Box::new(Facts {
+        fails_over: true,
+        promoting: promoting.map(|to| (endpoint(to), LEADER.to_owned())),
+        ..*facts([named; 3], Role::Master)
+    })
+}
+
 #[test]
 fn an_agent_that_is_started_while_a_failover_goes_on_learns_from_the_leader_who_is_chosen() {
-    let told = |promoting: bool| {
-        let facts = Facts {
-            fails_over: true,
-            promoting: promoting.then(|| (endpoint(AWAY), LEADER.to_owned())),
-            ..*facts([HERE; 3], Role::Master)
-        };
-        Box::new(facts)
-    };
     let asks = Action::AskChosen(M.into(), endpoint(AWAY), ms(60_000));
     let mut agent = Agent::new();
     agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
-    let actions = agent.polled(10, told(true));
+    let actions = agent.polled(10, failing_over(Some(AWAY), HERE));
     assert!(actions.contains(&asks), "{actions:?}");
     agent.on(1, Event::Paused(M.into(), Ok(())));
     let turned = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(1000));
@@ -445,12 +446,7 @@ fn an_agent_that_is_started_beside_the_promoted_redis_leaves_the_vip_where_it_is
     let started = |promoting: Option<&str>| {
         let mut agent = Agent::new();
         agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
-        let facts = Facts {
-            fails_over: true,
-            promoting: promoting.map(|to| (endpoint(to), LEADER.to_owned())),
-            ..*facts([AWAY; 3], Role::Master)
-        };
-        agent.polled(10, Box::new(facts));
+        agent.polled(10, failing_over(promoting, AWAY));
         agent.master().verdict.clone()
     };
     assert!(matches!(
@@ -464,38 +460,30 @@ fn an_agent_that_is_started_beside_the_promoted_redis_leaves_the_vip_where_it_is
 
 #[test]
 fn a_promotion_whose_event_was_lost_is_learnt_from_two_answers_of_the_leader() {
-    let told = |promoting: bool| {
-        let facts = Facts {
-            fails_over: true,
-            promoting: promoting.then(|| (endpoint(AWAY), LEADER.to_owned())),
-            ..*facts([HERE; 3], Role::Master)
-        };
-        Box::new(facts)
-    };
     let is_ask = |action: &Action| matches!(action, Action::AskChosen(..));
     let started = || {
         let mut agent = Agent::new();
         agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
-        agent.polled(10, told(false));
+        agent.polled(10, failing_over(None, HERE));
         // One answer may be older than the failover's end.
-        let actions = agent.polled(1_000, told(true));
+        let actions = agent.polled(1_000, failing_over(Some(AWAY), HERE));
         assert!(!actions.iter().any(is_ask), "{actions:?}");
         agent
     };
-    let actions = started().polled(100, told(true));
+    let actions = started().polled(100, failing_over(Some(AWAY), HERE));
     assert!(actions.iter().any(is_ask), "{actions:?}");
     // Its end was heard of between the two.
     let mut agent = started();
     agent.on(10, Event::Aborted(M.into(), LEADER.into()));
-    let actions = agent.polled(100, told(true));
+    let actions = agent.polled(100, failing_over(Some(AWAY), HERE));
     assert!(!actions.iter().any(is_ask), "{actions:?}");
-    let actions = agent.polled(100, told(false));
+    let actions = agent.polled(100, failing_over(None, HERE));
     assert!(!actions.iter().any(is_ask), "{actions:?}");
     // What is over by its time is not begun again.
     let mut agent = started();
-    agent.polled(100, told(true));
+    agent.polled(100, failing_over(Some(AWAY), HERE));
     let actions: Vec<Action> = (0..700)
-        .flat_map(|_| agent.polled(100, told(true)))
+        .flat_map(|_| agent.polled(100, failing_over(Some(AWAY), HERE)))
         .collect();
     assert!(!actions.iter().any(is_ask), "{actions:?}");
 }
