@@ -8,6 +8,7 @@
 #   tests/package/run.sh trixie-valkey cable  likewise, on another system
 #   VIPSWITCH_BIN=FILE tests/package/run.sh   packs that executable instead of building one
 #   VIPSWITCH_DEB=FILE tests/package/run.sh   installs that package
+#   tests/package/run.sh --fetch              fetches only what is fetched once, see below
 #
 # Only as root. The host's network stays as it is, and nothing is left behind however this ends, but
 # the Debian that was fetched once: in target/package-tests, or in $VIPSWITCH_TEST_CACHE.
@@ -41,6 +42,9 @@ declare -rA CHAPTERS_OF=(
 
 # What README has an administrator write for networkd.
 readonly DROP_IN=/etc/systemd/network/10-lan.network.d/vipswitch.conf
+
+# Where the Debian stays that was fetched.
+readonly CACHE=${VIPSWITCH_TEST_CACHE:-$ROOT/target/package-tests}
 
 # Milliseconds until a silent master counts as down.
 readonly DOWN_AFTER=2000
@@ -76,6 +80,11 @@ clean_up() {
 outside() {
     local chapter system
     local -a systems=("${SYSTEMS[@]}")
+    if [[ $* == --fetch ]]; then
+        "$ROOT/tests/prerequisites.sh" debootstrap unshare || exit 1
+        for system in "${systems[@]}"; do debian "$CACHE" "$system"; done
+        return
+    fi
     [[ $# == 0 ]] || systems=(bookworm-redis)
     [[ -z ${1:-} || -z ${CHAPTERS_OF[$1]:-} ]] || { systems=("$1") && shift; }
     for chapter; do
@@ -95,16 +104,15 @@ outside() {
     trap 'exit 129' HUP
 
     heading 'What the servers are made of'
-    local cache=${VIPSWITCH_TEST_CACHE:-$ROOT/target/package-tests}
     # While cargo builds and the first servers run; in a process group of its own, which can be ended as one.
     set -m
-    for system in "${systems[@]}"; do debian "$cache" "$system"; done >/dev/null &
+    for system in "${systems[@]}"; do debian "$CACHE" "$system"; done >/dev/null &
     fetching=$!
     set +m
     DEB=$(package)
     fact "$(basename "$DEB"), $(($(stat -c %s "$DEB") / 1024)) KiB"
     for system in "${systems[@]}"; do
-        DEBIAN=$(debian "$cache" "$system")
+        DEBIAN=$(debian "$CACHE" "$system")
         run_inside "$system" "$@"
     done
     wait "$fetching"
