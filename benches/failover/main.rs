@@ -44,14 +44,17 @@ enum Contender {
 }
 
 impl Contender {
-    /// Returns the contenders that Sentinel calls, or that ask it.
-    const fn of_sentinel() -> [Contender; 3] {
-        [Contender::Agent, Contender::Hook, Contender::Script]
+    /// Returns the contenders that Sentinel calls, or that ask it; the script where it can announce the VIP.
+    fn of_sentinel() -> Vec<Contender> {
+        let all = [Contender::Agent, Contender::Hook, Contender::Script];
+        let can_run =
+            |one: &Contender| *one != Contender::Script || rivals::is_there("arping", "-V");
+        all.into_iter().filter(can_run).collect()
     }
 
     /// Returns all of this machine.
     fn all() -> Vec<Contender> {
-        let mut all = Contender::of_sentinel().to_vec();
+        let mut all = Contender::of_sentinel();
         all.extend(rivals::installed());
         all
     }
@@ -122,6 +125,9 @@ fn main() {
     let wanted = |part: &str| all || arguments.contains(&part);
     let started = Instant::now();
     println!("Three Redis, three Sentinels and a client; up to half an hour ...");
+    if !Contender::of_sentinel().contains(&Contender::Script) {
+        println!("The guide's script takes no part: it needs arping (Debian: iputils-arping).");
+    }
     if wanted("kill") {
         let killed = |contender| lost(contender, Site::kill);
         let all = &Contender::all();

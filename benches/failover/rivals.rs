@@ -8,22 +8,24 @@ use std::process::{Command, Stdio};
 use crate::Contender;
 use crate::site::{CLIENT, SERVERS, Site, until};
 
+/// Returns whether this machine has a program, which tells its version where it is asked so.
+pub fn is_there(program: &str, version: &str) -> bool {
+    let mut command = Command::new(program);
+    command
+        .arg(version)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
 /// Returns those that this machine has.
 pub fn installed() -> impl Iterator<Item = Contender> {
-    let is_there = |program: &str| {
-        let mut command = Command::new(program);
-        command
-            .arg("-v")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
     let all = [
         (Contender::Keepalived, "keepalived"),
         (Contender::Haproxy, "haproxy"),
     ];
     all.into_iter()
-        .filter(move |(_, program)| is_there(program))
+        .filter(|(_, program)| is_there(program, "-v"))
         .map(|(contender, _)| contender)
 }
 
