@@ -14,6 +14,10 @@ use crate::place::Place;
 /// newer failover; after that the minority is cut off from them.
 pub const HELLOS: Duration = Duration::from_secs(6);
 
+/// How old evidence may be that is acted on, or announced by: nothing between the two takes so long, and who was stopped
+/// there (by SIGSTOP, or with its machine) does not know who is the master by now.
+pub const FRESH: Duration = Duration::from_secs(2);
+
 /// All that is known about one master.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evidence {

@@ -4,10 +4,10 @@
 //! The lock is a [`Name`] for each VIP. Where a stranger has the name, the run excludes all others
 //! instead: every run holds flock(2) on a sysctl of the network namespace that only root, or a process with
 //! CAP_NET_ADMIN there, can open (`net_ctl_permissions` in the kernel's net/sysctl_net.c), shared
-//! while it has all its names, and alone where a name is denied. The names are the same for every
-//! sandbox, the file only for those who see the same mount of /proc. With the file no name is waited for on
-//! which nobody listens: whoever is just about to listen waits for the file. The site's commands have a file
-//! of their own, so that a slow command holds no VIP up.
+//! while it has all its names, and alone where a name is denied. The names are the same in every
+//! sandbox, the file only for those that see the same mount of /proc. A run that has the file does not wait for a
+//! name on which nobody listens: whoever is about to listen waits for the file first. The site's commands have a
+//! file of their own, so that a slow command delays no VIP.
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};

@@ -19,17 +19,17 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout_at};
 
 use self::announcements::Announcements;
-use self::polls::Rounds;
+use self::polls::{Rounds, Told};
 use self::site_commands::Queue;
 use crate::config::{Config, Target};
 use crate::deeds::stranded::Stranded;
 use crate::engine::{Engine, Expected, Task};
-use crate::evidence::Order;
+use crate::evidence::{FRESH, Order};
 use crate::exit::{Exit, Fault};
 use crate::failover::{Failover, Host};
 use crate::few;
 use crate::gather::remembered::Memory;
-use crate::gather::{self, Patience, Poll};
+use crate::gather::{self, Patience};
 use crate::hosts;
 use crate::kernel::Snapshot;
 use crate::outcome::Outcome;
@@ -56,6 +56,8 @@ const AT_ONCE: usize = 32;
 
 /// How long a poll may wait for its task's turn: what it says is older then than a failover takes.
 const STALE: Duration = Duration::from_secs(1);
+
+const OLD: &str = "this run had to wait for another one, was stopped, or the machine was very busy, after the Sentinels were asked: nothing was done by what may not be true any more";
 
 /// How many site commands of a `sync` run at the same time. More than may hang: those that wait for their
 /// turn until the run ends are left to the next one.
@@ -270,7 +272,7 @@ impl Shared<'_> {
     async fn retry<'b>(
         &self,
         task: &mut Task<'b>,
-        mut poll: Option<Result<Poll, Fault>>,
+        mut poll: Option<Told>,
         waiting: &impl AsyncFn(&Fault),
         mut commands: Queue<'b>,
     ) {
@@ -281,11 +283,10 @@ impl Shared<'_> {
         loop {
             task.phases.tries += 1;
             self.announcements.begin();
-            let before = Instant::now();
             // For this attempt alone: masters that fail again and again must not hold up those that wait. It is
             // never closed, so that this does not fail.
             let turn = self.turns.acquire().await;
-            let fresh = poll.take().filter(|_| before.elapsed() < STALE);
+            let fresh = poll.take().filter(|(at, _)| at.elapsed() < STALE);
             let began = Instant::now();
             let attempt = self.attempt(task, fresh, &mut tries);
             // Enough to find out that the kernel does not answer.
@@ -300,14 +301,15 @@ impl Shared<'_> {
             }
             drop(turn);
             task.phases.done = self.started.elapsed();
-            let anew = std::mem::take(&mut task.bound_anew);
-            self.stranded.reset(anew).await;
             let left_behind = std::mem::take(&mut task.left_behind);
             let jobs = std::mem::take(&mut task.jobs);
             if let Err(fault) = self.announcements.end(jobs, left_behind) {
                 task.unannounced.get_or_insert(fault);
             }
             self.queue_commands(task, &mut commands).await;
+            // Last: no announcement and no command waits until the kernel has looked through all sockets.
+            let stranded = std::mem::take(&mut task.stranded);
+            self.stranded.reset(stranded).await;
             let Some(fault) = task.pending().and_then(Outcome::fault) else {
                 return;
             };
@@ -333,7 +335,7 @@ impl Shared<'_> {
     async fn attempt(
         &self,
         task: &mut Task<'_>,
-        polled: Option<Result<Poll, Fault>>,
+        told: Option<Told>,
         tries: &mut Tries,
     ) -> Result<(), Fault> {
         let config = self.config;
@@ -357,10 +359,11 @@ impl Shared<'_> {
                 self.engine.settle(task, gather).await
             }
             Entry::Sync => {
-                let polled = match polled {
-                    Some(polled) => polled?,
-                    None => self.poll_again(task, tries.patience).await?,
+                let (at, polled) = match told {
+                    Some(told) => told,
+                    None => self.poll_again(task, tries.patience).await,
                 };
+                let polled = polled?;
                 let name = task
                     .targets
                     .first()
@@ -374,7 +377,15 @@ impl Shared<'_> {
                     let lines = Lines::default();
                     let within = polled.patience().one_answer();
                     let said = gather::master_of(config, &lines, name, within);
-                    gather::of_poll(config, name, &polled, waited, said, (&lines, snapshot)).await
+                    let at_hand = (&lines, snapshot);
+                    let known =
+                        gather::of_poll(config, name, &polled, waited, said, at_hand).await?;
+                    // Another run may have had the lock for seconds, or this one was stopped, and the other Sentinels
+                    // are not asked again under the lock. A Redis of this host is, in two rounds at most.
+                    match at.elapsed() > FRESH + 2 * polled.patience().round() {
+                        true => Err(Fault::passing(OLD)),
+                        false => Ok(known),
+                    }
                 };
                 let settled = self.engine.settle(task, gather).await;
                 let ballot = task

@@ -38,6 +38,9 @@ const DROP_IN: &str = "Under systemd give the Sentinel unit CAP_NET_ADMIN and CA
 /// What gives an operator's command its privileges. It says nothing of Sentinel, which needs none beside an agent.
 const AS_ROOT: &str = "Run it as root.";
 
+/// What gives the agent its privileges.
+const BY_ITS_UNIT: &str = "Start the agent by its unit, vipswitch-agent.service, which gives it CAP_NET_ADMIN and CAP_NET_RAW.";
+
 /// Returns whether this process has the capability, in its own user namespace.
 pub fn is_there(capability: Capability) -> bool {
     has(
@@ -51,12 +54,19 @@ pub fn is_there(capability: Capability) -> bool {
 pub fn missing(tried: &str, capability: Capability) -> Fault {
     let read = |file| fs::read_to_string(file).unwrap_or_default();
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    let remedy = match Failover::is_call(&arguments) {
-        true => DROP_IN,
-        false => AS_ROOT,
-    };
     let (status, uid_map) = (read("/proc/self/status"), read("/proc/self/uid_map"));
-    explain(tried, (capability, remedy), &status, &uid_map)
+    explain(tried, (capability, remedy(&arguments)), &status, &uid_map)
+}
+
+/// Returns how a process that was started with these arguments gets its privileges.
+fn remedy(arguments: &[OsString]) -> &'static str {
+    if Failover::is_call(arguments) {
+        return DROP_IN;
+    }
+    match arguments.first() {
+        Some(verb) if verb == "agent" => BY_ITS_UNIT,
+        _ => AS_ROOT,
+    }
 }
 
 /// As [`missing`], with what to do where the capability is not there at all.
@@ -135,9 +145,19 @@ mod tests {
             let fault = explain("x", (capability, DROP_IN), status, uid_map).to_string();
             assert!(fault.contains(said), "{fault}");
         }
-        // What these tests were called with is no call of Sentinel's.
-        let remedy = missing("x", Capability::NetAdmin);
-        let remedy = remedy.what_to_do().unwrap_or_default().to_owned();
-        assert!(!remedy.contains("AmbientCapabilities"), "{remedy}");
+    }
+
+    #[test]
+    fn who_was_started_how_is_told_where_its_privileges_are_had() {
+        let call = ["m", "leader", "start", "10.0.0.1", "1", "10.0.0.2", "1"];
+        for (arguments, told) in [
+            (call.as_slice(), DROP_IN),
+            (&["agent"], BY_ITS_UNIT),
+            (&["bind", "agent"], AS_ROOT),
+            (&[], AS_ROOT),
+        ] {
+            let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+            assert_eq!(remedy(&arguments), told, "{arguments:?}");
+        }
     }
 }

@@ -115,13 +115,16 @@ fn ordered(evidence: &Evidence) -> Option<Verdict> {
     })
 }
 
-/// A majority that names a Redis of this host is about that one; a host may have several, on other ports.
+/// A majority that names a Redis of this host is about that one, and so is a promotion of one that is the master by now;
+/// a host may have several, on other ports.
 fn replica_here(evidence: &Evidence) -> Option<Verdict> {
-    let named = evidence
+    let winner = evidence
         .ballot
         .as_ref()
         .and_then(|ballot| ballot.winner())
         .filter(|site| site.is_here());
+    let promoted = evidence.promoted().filter(|site| site.is_here());
+    let named = promoted.or(winner);
     let meant = evidence
         .own_redis
         .iter()

@@ -12,7 +12,8 @@ use crate::log::Level;
 use crate::place::Place;
 use crate::verdict::{Verdict, verdict};
 
-/// Returns the announcers, which contest a claim while the core knows that the VIP belongs here, and is to stay.
+/// Returns the announcers, which contest a claim while the core knows that the VIP belongs here, and is to stay; and
+/// which say nothing after this agent was stopped, until the core knows that again.
 pub(super) fn announcers(
     core: &Rc<RefCell<Core>>,
     started: Instant,
@@ -20,8 +21,11 @@ pub(super) fn announcers(
 ) -> Announcers {
     let core = Rc::clone(core);
     let truth = move |master: &str| {
-        let known = core.borrow().evidence(master, started.elapsed());
-        holder(&known)
+        let (core, now) = (core.borrow(), started.elapsed());
+        match core.has_to_learn(master, now) {
+            true => Holder::NotTold,
+            false => holder(&core.evidence(master, now)),
+        }
     };
     Announcers::new(truth, every, note)
 }

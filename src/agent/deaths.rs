@@ -21,13 +21,14 @@ const AHEAD: Duration = Duration::from_millis(500);
 
 impl World {
     /// Has a Sentinel elected and asked to fail over from a master that has died, and tells the core what came of it.
-    /// `near` are the replicas of which one may be selected; of the votes `over` nothing came.
+    /// `near` are the replicas of which one may be selected; of the votes `over` nothing came, and the others have stood for
+    /// long.
     pub(super) async fn elect(
         self: Rc<Self>,
         name: String,
         dead: Site,
         near: Vec<String>,
-        over: Vec<Vote>,
+        (over, stood): (Vec<Vote>, Vec<Vote>),
     ) {
         self.urgent.over().await;
         // It is never closed, so that this does not fail.
@@ -51,11 +52,12 @@ impl World {
             ways: &ways,
             terms: Terms {
                 needed,
-                leaving: election::leaving(&dead, &ways, &self.config, &self.netlink).await,
+                leaving: election::leaving(&dead, &ways, &self.config(), &self.netlink).await,
                 is_here: true,
                 near: Some(near),
                 ahead: Some(AHEAD),
                 over,
+                stood,
                 taken: self.taken.get(),
             },
             step: QUICK,
@@ -104,7 +106,8 @@ impl World {
     }
 
     async fn refuse_clients(&self, name: &str) {
-        let master = self.config.masters.get(name).into_iter();
+        let config = self.config();
+        let master = config.masters.get(name).into_iter();
         let vips: Vec<_> = master
             .flat_map(|it| &it.vips)
             .map(|vip| vip.address)

@@ -1,29 +1,29 @@
-//! What the agent listens to: the events of every Sentinel, and this host's Redis. Each is a task of its own that
-//! tells the core what it hears.
+//! The Sentinels whose events the agent hears. Each is followed by a task of its own that tells the core what it hears.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::sleep;
 
-use super::core::{Event, Own};
-use super::redis::{Seen, Watch};
+use super::core::Event;
+use super::credentials::Shown;
 use super::sentinels::{Heard, News, follow};
-use super::snapshot::Replica;
-use crate::config::Config;
-use crate::exit::Kind;
 use crate::failover::{Endpoint, Host};
 use crate::gather::Member;
 use crate::redis::events::{self, What};
-use crate::redis::{Instance, Lines, MasterAddress, NoAnswer, Server, redis_fault, redis_server};
+use crate::redis::{Instance, MasterAddress, Server};
 
-/// How much may wait that a Sentinel, or a Redis, has said.
+/// How much may wait that a Sentinel has said.
 const QUEUE: usize = 256;
+
+/// How long a connection goes on once another one has subscribed: what was published until then may still be on its way on
+/// it. One to a Sentinel that is listed elsewhere now goes on so long, too.
+const OVERLAP: Duration = Duration::from_secs(1);
 
 /// A Sentinel whose events are followed as long as this is kept.
 pub(super) struct Followed {
@@ -33,37 +33,12 @@ pub(super) struct Followed {
     has_answered: Option<bool>,
     task: AbortHandle,
     is_up: Rc<Cell<bool>>,
-    refused: Refused,
+    shown: Shown,
+    /// The connection before, until events arrive on this one: none is lost between the two.
+    before: Before,
 }
 
-/// How long somebody is tried with the same password and certificate who does not accept them. Then the files are read
-/// again.
-const RENEWED: Duration = Duration::from_secs(3);
-
-/// Whether a server does not accept what it is shown, as it was read from the files then.
-#[derive(Clone)]
-struct Refused {
-    read: Instant,
-    is: Rc<Cell<bool>>,
-}
-
-impl Refused {
-    fn new() -> Refused {
-        Refused {
-            read: Instant::now(),
-            is: Rc::default(),
-        }
-    }
-
-    fn note(&self, no: Option<&NoAnswer>) {
-        self.is
-            .set(no.is_some_and(|no| no.kind() == Kind::Permanent));
-    }
-
-    fn is_to_be_renewed(&self) -> bool {
-        self.is.get() && self.read.elapsed() >= RENEWED
-    }
-}
+type Before = Rc<RefCell<Option<Box<Followed>>>>;
 
 impl Drop for Followed {
     fn drop(&mut self) {
@@ -72,13 +47,19 @@ impl Drop for Followed {
 }
 
 impl Followed {
-    /// Follows a Sentinel.
-    fn begin(core: mpsc::Sender<Event>, server: Server) -> Followed {
+    /// Follows a Sentinel. The connection `before` goes on until this one's events arrive.
+    fn begin(
+        core: mpsc::Sender<Event>,
+        (server, reloads): (Server, u64),
+        before: Option<Followed>,
+    ) -> Followed {
         let is_up = Rc::new(Cell::new(false));
         let (to, mut heard) = mpsc::channel::<Heard<()>>(QUEUE);
         let (up, by) = (Rc::clone(&is_up), server.endpoint.to_string());
-        let refused = Refused::new();
-        let noted = refused.clone();
+        let shown = Shown::new(server.clone(), reloads);
+        let note = shown.note();
+        let before: Before = Rc::new(RefCell::new(before.and_then(Followed::that_hears)));
+        let replaced = Rc::clone(&before);
         let task = spawn_local(async move {
             let pass_on = async {
                 while let Some(Heard { news, .. }) = heard.recv().await {
@@ -87,7 +68,10 @@ impl Followed {
                         News::Up | News::Event(_) => None,
                     };
                     up.set(no.is_none());
-                    noted.note(no);
+                    note(no);
+                    if no.is_none() {
+                        replaced.take().into_iter().for_each(|it| linger(*it));
+                    }
                     // It is closed only when this world ends.
                     let _ = core.send(event(news, &by)).await;
                 }
@@ -99,13 +83,18 @@ impl Followed {
             has_answered: None,
             task: task.abort_handle(),
             is_up,
-            refused,
+            shown,
+            before,
         }
     }
 
-    /// Returns whether it is to be followed anew, with what the files say now.
-    fn is_to_be_renewed(&self) -> bool {
-        self.refused.is_to_be_renewed()
+    /// Returns the connection of these two on which events arrive, if there is one.
+    fn that_hears(self) -> Option<Box<Followed>> {
+        let before = self.before.take();
+        match self.is_up.get() {
+            true => Some(Box::new(self)),
+            false => before,
+        }
     }
 
     /// Returns whether it answered last: the last round of questions, or where that did not wait for it, the last
@@ -116,20 +105,28 @@ impl Followed {
 
     /// Returns whether its events arrive.
     pub(super) fn is_up(&self) -> bool {
-        self.is_up.get()
+        self.is_up.get() || self.before.borrow().is_some()
     }
+}
+
+/// Follows a Sentinel for a moment more, whose events come on another connection, or who is not listed any more.
+fn linger(followed: Followed) {
+    spawn_local(async move {
+        sleep(OVERLAP).await;
+        drop(followed);
+    });
 }
 
 /// Follows the events of each of these Sentinels, by where it is; `are_all` tells whether every Sentinel that is listed
 /// is among them, so that no other is followed. A connection that is up needs no name: a Sentinel is followed on while
-/// nobody knows where it is.
+/// nobody knows where it is. One that is to be asked in another way since one of so many `reloads`, or that does not accept
+/// what it is shown, is followed anew.
 pub(super) fn follow_all<'a>(
     followed: &mut BTreeMap<String, Followed>,
     members: impl Iterator<Item = &'a Member>,
-    are_all: bool,
+    (are_all, reloads): (bool, u64),
     to: &mpsc::Sender<Event>,
 ) {
-    followed.retain(|_, followed| !followed.is_to_be_renewed());
     if are_all {
         followed
             .values_mut()
@@ -144,17 +141,24 @@ pub(super) fn follow_all<'a>(
         };
         let at = server.endpoint.to_string();
         if known.insert(at.clone()) {
-            let begin = || Followed::begin(to.clone(), server.clone());
-            let followed = followed.entry(at).or_insert_with(begin);
-            followed.listed_as.clone_from(&member.listed_as);
-            followed.has_answered = member.has_answered;
+            let mut one = match followed.remove(&at) {
+                Some(one) if one.shown.holds(server, reloads) => one,
+                before => Followed::begin(to.clone(), (server.clone(), reloads), before),
+            };
+            one.listed_as.clone_from(&member.listed_as);
+            one.has_answered = member.has_answered;
+            followed.insert(at, one);
         }
     }
     if are_all {
-        followed.retain(|at, followed| {
+        let is_listed = |(at, one): &(&String, &Followed)| {
             let mut nowhere = nowhere.iter();
-            known.contains(at) || nowhere.any(|member| member.is_same(&followed.listed_as))
-        });
+            known.contains(*at) || nowhere.any(|member| member.is_same(&one.listed_as))
+        };
+        let over = followed.iter().filter(|one| !is_listed(one));
+        let over: Vec<String> = over.map(|(at, _)| at.clone()).collect();
+        let over = over.iter().filter_map(|at| followed.remove(at));
+        over.for_each(linger);
     }
 }
 
@@ -177,136 +181,17 @@ fn event(news: News, by: &str) -> Event {
     }
 }
 
-fn endpoint(at: &MasterAddress) -> Option<Endpoint> {
+pub(super) fn endpoint(at: &MasterAddress) -> Option<Endpoint> {
     Some(Endpoint {
         host: Host::read(&at.host)?,
         port: at.port,
     })
 }
 
-/// A Redis of this host that is watched as long as this is kept.
-pub(super) struct Watched {
-    watch: Rc<Watch>,
-    is_paused: Cell<bool>,
-    task: AbortHandle,
-    refused: Refused,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Watched {
-    /// Watches the Redis of a master at this address of this host.
-    pub(super) fn begin(
-        config: &Config,
-        core: mpsc::Sender<Event>,
-        lines: &Rc<Lines>,
-        (name, at): (&str, SocketAddr),
-    ) -> Option<Watched> {
-        let master = config.masters.get(name)?;
-        // The round of questions tells what is wrong with the files.
-        let server = redis_server(config, master, at).ok()?;
-        let (to, mut seen) = mpsc::channel::<Seen<()>>(QUEUE);
-        let watch = Rc::new(Watch::start(server, (), to));
-        let (name, lines) = (name.to_owned(), Rc::clone(lines));
-        let refused = Refused::new();
-        let noted = refused.clone();
-        let task = spawn_local(async move {
-            while let Some(seen) = seen.recv().await {
-                noted.note(seen.state.as_ref().err());
-                match &seen.state {
-                    Ok(state) => lines.note(at, state.role.clone(), state.run_id.clone()),
-                    Err(_) => lines.forget(at),
-                }
-                let own = own(seen, at, &name);
-                // It is closed only when this world ends.
-                let _ = core.send(Event::OwnRedis(name.clone(), at, own)).await;
-            }
-        });
-        Some(Watched {
-            watch,
-            is_paused: Cell::new(false),
-            task: task.abort_handle(),
-            refused,
-        })
-    }
-
-    /// Returns whether it is to be watched anew, with what the files say now.
-    pub(super) fn is_to_be_renewed(&self) -> bool {
-        self.refused.is_to_be_renewed()
-    }
-
-    /// Ends a pause, if there is one, because nobody will after this.
-    pub(super) async fn end_pause(&self) {
-        if self.is_paused.get() {
-            let _ = self.watch.unpause().await;
-        }
-    }
-
-    /// Returns its watch, to pause its writes, or to end that.
-    pub(super) fn watch(&self, is_paused: bool) -> Rc<Watch> {
-        self.is_paused.set(is_paused);
-        Rc::clone(&self.watch)
-    }
-
-    /// Looks closely: it is being promoted.
-    pub(super) fn expect(&self) {
-        self.watch.expect(CLOSELY);
-    }
-}
-
-/// How long a promotion is looked for closely: the leader sends it within a tick or two of its timer.
-const CLOSELY: Duration = Duration::from_secs(5);
-
-/// As an event of Sentinel's names it, too.
-fn shown(host: &str, port: u16) -> String {
-    let host = host.to_owned();
-    let at = MasterAddress { host, port };
-    endpoint(&at).map_or_else(|| at.to_string(), |at| at.to_string())
-}
-
-/// Returns how long ago a replica last acknowledged. One that has not caught up yet has acknowledged nothing.
-fn acknowledged(replicas: &[crate::redis::Replica]) -> Option<Duration> {
-    let online = replicas.iter().filter(|replica| replica.online);
-    // Where INFO may not be asked nobody can say that they are silent.
-    let lags = online.map(|replica| replica.lag_seconds.unwrap_or_default());
-    lags.min().map(Duration::from_secs)
-}
-
-fn own(seen: Seen<()>, at: SocketAddr, name: &str) -> Own {
-    match seen.state {
-        Ok(state) => {
-            let replicas = state.replicas.iter().map(|replica| Replica {
-                at: shown(&replica.host, replica.port),
-                lag: replica.lag_seconds,
-                behind: state.offset.saturating_sub(replica.offset),
-                online: replica.has_data(),
-            });
-            Own {
-                acknowledged: acknowledged(&state.replicas),
-                replicas: replicas.collect(),
-                offset: Some(state.offset),
-                run_id: state.run_id,
-                role: Ok(state.role),
-                is_gone: false,
-            }
-        }
-        Err(no) => Own {
-            role: Err(redis_fault(&no, at, name)),
-            offset: None,
-            acknowledged: None,
-            replicas: Vec::new(),
-            run_id: None,
-            is_gone: seen.is_gone,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::redis::Endpoint as Way;
 
@@ -333,28 +218,6 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_has_not_caught_up_has_acknowledged_nothing() {
-        let replica = |online: bool, lag_seconds: Option<u64>| crate::redis::Replica {
-            host: "10.0.0.2".into(),
-            port: 6379,
-            online,
-            offset: 0,
-            lag_seconds,
-        };
-        let catching_up = replica(false, Some(0));
-        let seconds = |replicas: &[_]| acknowledged(replicas).map(|time| time.as_secs());
-        assert_eq!(seconds(&[]), None);
-        assert_eq!(seconds(std::slice::from_ref(&catching_up)), None);
-        assert_eq!(seconds(&[catching_up, replica(true, Some(7))]), Some(7));
-        assert_eq!(
-            seconds(&[replica(true, Some(9)), replica(true, Some(8))]),
-            Some(8)
-        );
-        // ROLE tells no lag.
-        assert_eq!(seconds(&[replica(true, None)]), Some(0));
-    }
-
-    #[test]
     fn a_sentinel_is_followed_until_it_is_not_listed_any_more() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -364,7 +227,7 @@ mod tests {
             let (to, _events) = mpsc::channel(QUEUE);
             let mut followed = BTreeMap::new();
             let mut follow = |members: &[Member], are_all| {
-                follow_all(&mut followed, members.iter(), are_all, &to);
+                follow_all(&mut followed, members.iter(), (are_all, 0), &to);
                 let all = followed.iter();
                 let each = all.map(|(at, followed)| (at[10..].to_owned(), followed.task.id()));
                 each.collect::<Vec<_>>()
@@ -382,6 +245,41 @@ mod tests {
             let ports: Vec<&str> = moved.iter().map(|(port, _)| port.as_str()).collect();
             assert_eq!(ports, ["1", "4"]);
             assert_eq!(moved[0], begun[0]);
+        });
+    }
+
+    #[test]
+    fn a_connection_goes_on_at_a_reload_or_until_the_next_one_hears() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let (to, _events) = mpsc::channel(QUEUE);
+            let mut followed = BTreeMap::new();
+            let mut follow = |password: &str, reloads: u64| {
+                let mut one = local(Some(1));
+                let server = one.server.as_mut().unwrap();
+                server.password = Some(password.to_owned());
+                follow_all(&mut followed, [&one].into_iter(), (true, reloads), &to);
+                let one = followed.values().next().unwrap();
+                (one.task.clone(), Rc::clone(&one.is_up), one.is_up())
+            };
+            let (first, is_up, _) = follow("a", 0);
+            is_up.set(true);
+            assert_eq!(follow("a", 1).0.id(), first.id());
+            // A round of questions that began before a reload knows an older password.
+            let (second, _, hears) = follow("b", 2);
+            assert_eq!(follow("a", 1).0.id(), second.id());
+            // The next one was not accepted yet: the first is heard on, also beside another one.
+            assert!(hears && second.id() != first.id());
+            let (third, is_up, hears) = follow("c", 3);
+            tokio::task::yield_now().await;
+            assert!(hears && !first.is_finished() && second.is_finished());
+            is_up.set(true);
+            let (_, _, hears) = follow("d", 4);
+            tokio::task::yield_now().await;
+            assert!(hears && first.is_finished() && !third.is_finished());
         });
     }
 }

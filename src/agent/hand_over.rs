@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::chosen::{address_may_be_asked, turned_master};
-use super::core::Event;
+use super::core::{Event, Master, Stands};
 use super::journal::say_of;
 use super::redis::Watch;
 use super::world::World;
@@ -16,8 +16,9 @@ use crate::election::names::{self, Addresses};
 use crate::evidence::Role;
 use crate::exit::Kind;
 use crate::failover::Endpoint;
+use crate::kernel::{connections, reset_these};
 use crate::log::Level;
-use crate::redis::{NoAnswer, Server, redis_server};
+use crate::redis::{Connection, NoAnswer, Server, State, redis_server};
 
 /// How long a chosen replica is asked every few milliseconds: the leader promotes it within a second.
 const CLOSELY: Duration = Duration::from_secs(15);
@@ -26,7 +27,7 @@ const CLOSELY: Duration = Duration::from_secs(15);
 /// second or two.
 const UNASKED: Duration = Duration::from_secs(3);
 
-/// How long a name server may take to tell where a replica is.
+/// How long a name server may take to tell where a replica is, and this host's Redis to tell of itself.
 const LOOK_UP: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether it still follows.
@@ -66,11 +67,27 @@ impl World {
     pub(super) async fn unpause(&self, name: String, at: SocketAddr, heir: Option<Endpoint>) {
         if let Some(watch) = self.watch_of(&name, at, false) {
             if let Some(heir) = heir {
+                self.reset_clients_of(&name, at).await;
                 self.follow_heir(&name, (at, &watch), heir).await;
             }
             let _ = watch.unpause().await;
         }
         self.tell(Event::Unpaused(name)).await;
+    }
+
+    /// Resets the clients of an old master that has its VIP still, as its heir is of this host, too.
+    async fn reset_clients_of(&self, name: &str, at: SocketAddr) {
+        let stands = self.core.borrow().master(name).and_then(Master::stands);
+        let config = self.config();
+        let master = config.masters.get(name);
+        let Some(master) = master.filter(|_| stands == Some(Stands::Here)) else {
+            return;
+        };
+        let vips: Vec<IpAddr> = master.vips.iter().map(|vip| vip.address).collect();
+        // A client that cannot be reset is told that it writes to a replica.
+        let mut all = connections(&vips).await.unwrap_or_default();
+        all.retain(|one| one.local.port() == at.port());
+        let _ = reset_these(&all).await;
     }
 
     /// Has an old master follow its heir. Sentinel does so 10 s later, so that a refusal is said once and changes
@@ -108,7 +125,7 @@ impl World {
         say_of(&name, level, &text).await;
     }
 
-    /// Asks a chosen replica, on another host, until it says that it is the master.
+    /// Asks a chosen replica until it says that it is the master.
     pub(super) async fn follow_chosen(&self, name: String, to: Endpoint, left: Duration) {
         let until = Instant::now() + left.min(CLOSELY);
         let Some(server) = self.chosen(&name, &to).await else {
@@ -117,7 +134,7 @@ impl World {
         let said = |role, had| Event::Chosen(name.clone(), to.clone(), role, had);
         match turned_master(&server, until).await {
             Ok(promotion) => {
-                if promotion.was_replica {
+                if promotion.was_replica || self.was_own_replica(&name, &promotion.state).await {
                     self.tell(said(Role::Replica, None)).await;
                 }
                 self.tell(said(Role::Master, promotion.promoted_at)).await;
@@ -130,6 +147,31 @@ impl World {
             }
             Err(_) => {}
         }
+    }
+
+    /// Returns whether a Redis that says master was the replica of one of this host until then: an agent that is started
+    /// in the midst of a failover sees it only when it is the master already.
+    async fn was_own_replica(&self, name: &str, state: &State) -> bool {
+        let config = self.config();
+        let Some(master) = config.masters.get(name) else {
+            return false;
+        };
+        let own: Vec<SocketAddr> = {
+            let watched = self.watched.borrow();
+            let own = watched.keys().filter(|(of, _)| of == name);
+            own.map(|(_, at)| *at).collect()
+        };
+        let until = Instant::now() + LOOK_UP;
+        for at in own {
+            if let Ok(server) = redis_server(&config, master, at)
+                && let Ok(mut connection) = Connection::open(&server, until).await
+                && let Ok(own) = State::ask(&mut connection, None, until).await
+                && state.was_replica_of(&own)
+            {
+                return true;
+            }
+        }
+        false
     }
 
     /// Waits until a replica that may not be asked follows this host's master no more: its promotion ends that. It may
@@ -165,15 +207,26 @@ impl World {
         false
     }
 
-    /// Returns how a chosen replica is asked: with the credentials only where the configuration vouches for its
-    /// address.
+    /// Returns how a chosen replica is asked: with the credentials only where it is watched on this host, or where the
+    /// configuration vouches for its address.
     async fn chosen(&self, name: &str, to: &Endpoint) -> Option<Server> {
-        let master = self.config.masters.get(name)?;
+        let config = self.config();
+        let master = config.masters.get(name)?;
+        let known = self.core.borrow().evidence(name, self.now());
+        let mut own = known.own_redis.iter();
+        let chosen = known
+            .promotion
+            .filter(|promotion| promotion.to.endpoint == *to);
+        if let Some(chosen) = chosen
+            && let Some(own) = own.find(|own| own.site.is_same(&chosen.to))
+        {
+            return redis_server(&config, master, own.at).ok();
+        }
         let names = &self.lines.names;
         let addresses: Vec<IpAddr> = names.look_up(&to.host, LOOK_UP).await.ok()?;
         let at = SocketAddr::new(*addresses.first()?, to.port);
-        let server = redis_server(&self.config, master, at).ok()?;
-        Some(match address_may_be_asked(&self.config, master, at.ip()) {
+        let server = redis_server(&config, master, at).ok()?;
+        Some(match address_may_be_asked(&config, master, at.ip()) {
             true => server,
             false => server.without_credentials(),
         })

@@ -9,7 +9,6 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::core::{APART, Core, Time};
-use crate::config::Config;
 use crate::runtime_folder::{self, About};
 
 /// The newest failover, as it is kept.
@@ -22,26 +21,26 @@ struct Kept {
 }
 
 /// What is kept, by master-name.
+#[derive(Default)]
 pub(super) struct LastFailovers {
     kept: RefCell<BTreeMap<String, (u64, Time)>>,
 }
 
+/// Reads what an earlier agent of this host has kept of this master, and has the core go on with it. `now` is the time in
+/// the core.
+pub(super) fn recall(name: &str, core: &mut Core, now: Time) {
+    let file = runtime_folder::read::<Kept>(About::Failover, name);
+    if let Some((kept, _)) = file {
+        let left = Duration::from_millis(kept.quiet_until).saturating_sub(since_boot());
+        core.go_on_after(name, kept.epoch, now + left.min(APART));
+    }
+}
+
 impl LastFailovers {
-    /// Reads what an earlier agent of this host has kept, and has the core go on with it. `now` is the time in the
-    /// core.
-    pub(super) fn recall(config: &Config, core: &mut Core, now: Time) -> LastFailovers {
-        let since_boot = since_boot();
-        for name in config.masters.keys() {
-            let file = runtime_folder::read::<Kept>(About::Failover, name.as_str());
-            if let Some((kept, _)) = file {
-                let left = Duration::from_millis(kept.quiet_until).saturating_sub(since_boot);
-                let left = left.min(APART);
-                core.go_on_after(name, kept.epoch, now + left);
-            }
-        }
-        LastFailovers {
-            kept: RefCell::default(),
-        }
+    /// Keeps what is known now where what was kept is gone.
+    pub(super) fn keep_anew(&self, core: &Core, now: Time) {
+        self.kept.take();
+        self.keep(core, now);
     }
 
     /// Keeps what is known now, where that has changed.

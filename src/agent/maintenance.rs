@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::core::{Core, Time};
-use crate::config::Config;
 use crate::few;
 use crate::runtime_folder::{self, About};
 
@@ -20,6 +19,7 @@ struct Kept {
 }
 
 /// What is kept, by master-name.
+#[derive(Default)]
 pub(super) struct Maintenance {
     /// Until when, as the core has it, which is what is compared.
     kept: RefCell<BTreeMap<String, Time>>,
@@ -28,23 +28,15 @@ pub(super) struct Maintenance {
 }
 
 impl Maintenance {
-    /// Reads what an earlier agent of this host has kept, and has the core go on with it.
-    pub(super) fn recall(config: &Config, core: &mut Core, now: Time) -> Maintenance {
-        let mut all = BTreeMap::new();
-        for name in config.masters.keys() {
-            let file = runtime_folder::read::<Kept>(About::Maintenance, name.as_str());
-            let Some((kept, _)) = file else {
-                continue;
-            };
-            // A maintenance that is over by now is ended, and its file removed, by the first look at it.
-            let until = kept.until.map_or(Time::MAX, |until| now + left(until));
-            core.go_on_maintaining(name, until);
-            all.insert(name.clone(), until);
-        }
-        Maintenance {
-            kept: RefCell::new(all),
-            unkept: RefCell::default(),
-        }
+    /// Reads what an earlier agent of this host has kept of this master, and has the core go on with it.
+    pub(super) fn recall(&self, name: &str, core: &mut Core, now: Time) {
+        let Some((kept, _)) = runtime_folder::read::<Kept>(About::Maintenance, name) else {
+            return;
+        };
+        // A maintenance that is over by now is ended, and its file removed, by the first look at it.
+        let until = kept.until.map_or(Time::MAX, |until| now + left(until));
+        core.go_on_maintaining(name, until);
+        self.kept.borrow_mut().insert(name.to_owned(), until);
     }
 
     /// Keeps what holds now, and nothing else.
@@ -80,6 +72,12 @@ impl Maintenance {
 }
 
 impl Maintenance {
+    /// Keeps what holds now where what was kept is gone.
+    pub(super) fn keep_anew(&self, core: &Core, now: Time) {
+        self.kept.take();
+        self.keep(core, now);
+    }
+
     /// Returns why the maintenance of this master ends with this agent, if it does.
     pub(super) fn why_unkept(&self, name: &str) -> Option<String> {
         self.unkept.borrow().get(name).cloned()

@@ -37,7 +37,7 @@ impl World {
         let [name] = request.masters.as_slice() else {
             return Reply::refusing("maintenance is about one master");
         };
-        if let Err(fault) = self.config.master(name) {
+        if let Err(fault) = self.config().master(name) {
             return Reply::failing(&fault);
         }
         let now = self.now();

@@ -10,6 +10,7 @@ pub mod client;
 mod client_channel;
 pub mod clients;
 pub mod core;
+mod credentials;
 mod deaths;
 mod failures;
 mod following;
@@ -28,7 +29,9 @@ mod progress;
 pub mod redis;
 mod redis_connection;
 mod redis_process;
+mod reload;
 mod remembering;
+mod removed_files;
 pub mod request;
 mod requests;
 pub mod rights;
@@ -42,28 +45,33 @@ pub mod snapshot;
 pub mod socket;
 pub mod socket_path;
 mod urgent;
+mod watched;
 mod world;
 
-use std::cell::RefCell;
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
+use futures_util::future::select;
+use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::sleep;
 
 use self::journal::say;
 use self::progress::Progress;
-use self::service::Signal;
 use self::socket::{Asked, Server};
-use self::world::{End, QUEUE, World};
-use crate::config::{self, Config};
+use self::world::{QUEUE, World};
+use crate::config;
 use crate::exit::{Exit, Fault};
 use crate::log::Level;
 use crate::once::PATIENCE;
+use crate::once::left_over::release_left_over;
 use crate::runtime_folder;
 
 /// It is about every master of the configuration.
@@ -92,104 +100,78 @@ pub async fn run(path: &Path, started: Instant) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The world of now, for tasks that outlive a change of the configuration.
-type Current = Rc<RefCell<Option<Rc<World>>>>;
-
-/// What ends the world of now; what comes while one world gives way to the next ends that.
-type Next = Rc<RefCell<Option<End>>>;
-
 async fn stay(path: &Path, started: Instant) -> Result<(), Fault> {
     service::missing()?;
     for surplus in service::privileges() {
         say(Level::Warning, &surplus).await;
     }
-    let mut config = Rc::new(config::load(path, &NO_MASTERS, started + PATIENCE).await?);
+    let hangups = service::hangups()?;
+    let config = Rc::new(config::load(path, &NO_MASTERS, started + PATIENCE).await?);
+    let ends = service::ends()?;
     // Systemd has made it; the lock's error says where it cannot be.
     let _ = runtime_folder::get_ready();
     let server = Server::open(&config)?;
     if let Some(warning) = &server.warning {
         say(Level::Warning, &warning.to_string()).await;
     }
-    let current = Current::default();
-    let (to, requests) = mpsc::channel(REQUESTS);
-    let serving = spawn_local(server.serve(to));
-    let answering = spawn_local(answer(requests, Rc::clone(&current)));
+    let files = server.files();
     let progress = Rc::new(Progress::new(Instant::now()));
-    let alive = spawn_local(stay_alive(Rc::clone(&progress)));
-    let next = Next::default();
-    let ended = loop {
-        let begun = (started, path, &progress);
-        match work(&config, begun, &current, &next).await {
-            Ok(Some(new)) => config = new,
-            Ok(None) => break Ok(()),
-            Err(fault) => break Err(fault),
-        }
-    };
-    service::stopping();
-    for task in [
-        alive.abort_handle(),
-        answering.abort_handle(),
-        serving.abort_handle(),
-    ] {
-        task.abort();
-    }
-    ended
-}
-
-/// Works with a configuration until another one is to be used, which it returns, or a signal ends the agent.
-async fn work(
-    config: &Rc<Config>,
-    (started, path, progress): (Instant, &Path, &Rc<Progress>),
-    current: &Current,
-    next: &Next,
-) -> Result<Option<Rc<Config>>, Fault> {
     let (to, mut events) = mpsc::channel(QUEUE);
-    let world = Rc::new(World::new(
-        Rc::clone(config),
-        (started, Rc::clone(progress)),
-        to,
-    )?);
-    current.replace(Some(Rc::clone(&world)));
-    let beside = begin(&world, path, next)?;
-    let end = world.work(&mut events, || next.borrow_mut().take()).await;
-    // Nobody asks for a world that is at its end.
-    current.replace(None);
+    let world = World::new(config, (started, Rc::clone(&progress)), to)?;
+    let world = Rc::new(world);
+    let (to, requests) = mpsc::channel(REQUESTS);
+    let is_over = Rc::new(Cell::new(false));
+    let asked = (Rc::clone(&world), Rc::clone(&is_over));
+    let beside = [
+        spawn_local(server.serve(to)),
+        spawn_local(answer(requests, asked)),
+        spawn_local(stay_alive(progress)),
+        spawn_local(reload::work(Rc::clone(&world), path.to_owned(), hangups)),
+        spawn_local(end_when_asked(Rc::clone(&world), ends)),
+        spawn_local(announce(Rc::clone(&world))),
+        spawn_local(kernel_events::pass_on(Rc::clone(&world))),
+        spawn_local(probes::ask_every_minute(Rc::clone(&world))),
+        spawn_local(let_go(Rc::clone(&world))),
+        spawn_local(client_channel::work(Rc::clone(&world))),
+        spawn_local(sign::work(Rc::clone(&world))),
+        spawn_local(old_votes::watch(Rc::clone(&world))),
+        spawn_local(tell_systemd(Rc::clone(&world))),
+        spawn_local(serve_metrics(Rc::clone(&world))),
+    ];
+    let another = spawn_local(end_beside_another(Rc::clone(&world), files));
+    world.work(&mut events).await;
+    is_over.set(true);
     world.end().await;
-    if matches!(end, End::Stop) && config.agent.release_on_stop {
+    another.abort();
+    let replaced = another.await.ok();
+    if replaced.is_none() && world.config().agent.release_on_stop {
         world.release_all().await;
     }
-    beside.iter().for_each(AbortHandle::abort);
-    Ok(match end {
-        End::Reload(config) => Some(config),
-        End::Stop => None,
-    })
+    service::stopping();
+    beside.iter().for_each(JoinHandle::abort);
+    replaced.map_or(Ok(()), Err)
 }
 
-/// Begins what goes on beside the loop.
-fn begin(world: &Rc<World>, path: &Path, next: &Next) -> Result<Vec<AbortHandle>, Fault> {
-    let mut tasks = vec![
-        spawn_local(heed_signals(
-            Rc::clone(world),
-            path.to_owned(),
-            Rc::clone(next),
-        )?),
-        spawn_local(announce(Rc::clone(world))),
-        spawn_local(kernel_events::pass_on(Rc::clone(world))),
-        spawn_local(probes::ask_every_minute(Rc::clone(world))),
-        spawn_local(let_go(Rc::clone(world))),
-        spawn_local(client_channel::work(Rc::clone(world))),
-        spawn_local(sign::work(Rc::clone(world))),
-        spawn_local(old_votes::watch(Rc::clone(world))),
-        spawn_local(tell_systemd(Rc::clone(world))),
-    ];
-    if let Some(at) = world.config.agent.metrics {
-        tasks.push(spawn_local(serve_metrics(at, Rc::clone(world))));
+/// Serves metrics, where the configuration wants it. Their address may be another program's, or not be there yet.
+async fn serve_metrics(world: Rc<World>) {
+    loop {
+        let at = world.config().agent.metrics;
+        let has_changed = async {
+            while world.config().agent.metrics == at {
+                world.reloaded.notified().await;
+            }
+        };
+        let served = async {
+            match at {
+                Some(at) => serve_metrics_at(at, Rc::clone(&world)).await,
+                None => pending().await,
+            }
+        };
+        select(pin!(has_changed), pin!(served)).await;
     }
-    Ok(tasks.iter().map(|task| task.abort_handle()).collect())
 }
 
-/// Serves metrics. Their address may be another program's, or not be there yet.
-async fn serve_metrics(at: SocketAddr, world: Rc<World>) {
+async fn serve_metrics_at(at: SocketAddr, world: Rc<World>) -> Infallible {
     let mut said = None;
     loop {
         let shown = Rc::clone(&world);
@@ -203,57 +185,44 @@ async fn serve_metrics(at: SocketAddr, world: Rc<World>) {
     }
 }
 
-/// Waits for signals: a new configuration that can be used ends this world, a broken one changes nothing.
-fn heed_signals(
-    world: Rc<World>,
-    path: std::path::PathBuf,
-    next: Next,
-) -> Result<impl Future<Output = ()>, Fault> {
-    let mut signals = service::signals()?;
-    Ok(async move {
-        while let Some(signal) = signals.next().await {
-            match signal {
-                Signal::Stop => {
-                    next.replace(Some(End::Stop));
-                }
-                Signal::Reload => match config::load(&path, &NO_MASTERS, Instant::now()).await {
-                    Ok(config) => {
-                        say(Level::Notice, "the configuration was read again").await;
-                        // To end comes before everything else.
-                        next.borrow_mut()
-                            .get_or_insert(End::Reload(Rc::new(config)));
-                    }
-                    Err(fault) => {
-                        let text = format!("the configuration stays as it was: {fault}");
-                        say(Level::Error, &text).await;
-                        continue;
-                    }
-                },
-            }
-            world.tell(core::Event::Woke).await;
-        }
-    })
+/// Ends the agent once that is asked for.
+async fn end_when_asked(world: Rc<World>, mut asked: impl Stream<Item = ()> + Unpin) {
+    asked.next().await;
+    world.is_to_end.set(true);
+    world.tell(core::Event::Woke).await;
 }
 
-/// Has every request answered by the world of now.
-async fn answer(mut requests: mpsc::Receiver<Asked>, current: Current) {
+/// Ends the agent once another one has begun in its place. Returns why.
+async fn end_beside_another(world: Rc<World>, files: Rc<socket::Files>) -> Fault {
+    let fault = removed_files::watch(&world, &files).await;
+    world.is_to_end.set(true);
+    world.tell(core::Event::Woke).await;
+    fault
+}
+
+/// Has every request answered until it is over.
+async fn answer(
+    mut requests: mpsc::Receiver<Asked>,
+    (world, is_over): (Rc<World>, Rc<Cell<bool>>),
+) {
     while let Some(asked) = requests.recv().await {
-        let world = current.borrow().clone();
-        match world {
-            Some(world) => {
-                spawn_local(world.answer(asked));
-            }
+        match is_over.get() {
+            false => drop(spawn_local(Rc::clone(&world).answer(asked))),
             // The asker learns it by the end of the connection, and does its own work.
-            None => drop(asked),
+            true => drop(asked),
         }
     }
 }
 
-/// Releases what an earlier configuration has left.
+/// Releases what an earlier configuration has left, now and whenever it has changed.
 async fn let_go(world: Rc<World>) {
-    let released = crate::once::left_over::release_left_over(&world.config, false).await;
-    for outcome in released.unwrap_or_default() {
-        say(Level::Notice, &outcome.sentence(false)).await;
+    loop {
+        let changed = world.reloaded.notified();
+        let released = release_left_over(&world.config(), false).await;
+        for outcome in released.unwrap_or_default() {
+            say(Level::Notice, &outcome.sentence(false)).await;
+        }
+        changed.await;
     }
 }
 

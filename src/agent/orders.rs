@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::core::Core;
-use crate::config::Config;
 use crate::evidence::Order;
 use crate::few;
 use crate::runtime_folder::{self, About};
@@ -22,6 +21,7 @@ struct Kept {
 }
 
 /// The orders that are kept, by master-name.
+#[derive(Default)]
 pub(super) struct Orders {
     kept: RefCell<BTreeMap<String, Kept>>,
     /// Why the newest could not be kept, by master-name.
@@ -29,25 +29,18 @@ pub(super) struct Orders {
 }
 
 impl Orders {
-    /// Reads the orders that an earlier agent of this host has kept, and has the core go on with them.
-    pub(super) fn recall(config: &Config, core: &mut Core) -> Orders {
-        let read = |name: &String| {
-            let (kept, _) = runtime_folder::read::<Kept>(About::Order, name.as_str())?;
-            Some((name.clone(), kept))
+    /// Reads the order about this master that an earlier agent of this host has kept, and has the core go on with it.
+    pub(super) fn recall(&self, name: &str, core: &mut Core) {
+        let Some((kept, _)) = runtime_folder::read::<Kept>(About::Order, name) else {
+            return;
         };
-        let kept: BTreeMap<String, Kept> = few::map(config.masters.keys().filter_map(read));
-        for (name, kept) in &kept {
-            let order = if kept.bind {
-                Order::Bind
-            } else {
-                Order::Unbind
-            };
-            core.go_on_with(name, order, kept.epoch);
-        }
-        Orders {
-            kept: RefCell::new(kept),
-            unkept: RefCell::default(),
-        }
+        let order = if kept.bind {
+            Order::Bind
+        } else {
+            Order::Unbind
+        };
+        core.go_on_with(name, order, kept.epoch);
+        self.kept.borrow_mut().insert(name.to_owned(), kept);
     }
 
     /// Keeps the orders that hold now, and no other.
@@ -84,6 +77,12 @@ impl Orders {
 }
 
 impl Orders {
+    /// Keeps the orders that hold now where those that were kept are gone.
+    pub(super) fn keep_anew(&self, core: &Core) {
+        self.kept.take();
+        self.keep(core);
+    }
+
     /// Returns why the order about this master ends with this agent, if it does.
     pub(super) fn why_unkept(&self, name: &str) -> Option<String> {
         self.unkept.borrow().get(name).cloned()

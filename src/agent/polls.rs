@@ -9,7 +9,8 @@ use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 
 use super::core::{Event, Facts, Master, Stands};
-use super::following::{Watched, follow_all};
+use super::following::follow_all;
+use super::watched::Watched;
 use super::world::World;
 use crate::config::Config;
 use crate::exit::{Fault, Kind};
@@ -69,7 +70,7 @@ impl World {
     /// Asks about `some` masters, or all, and tells the core what each master's Sentinels say. A round about all
     /// follows whom they name, and looks whether the VIPs are in place.
     pub(super) async fn poll(self: Rc<Self>, some: Option<Vec<String>>) {
-        let config = Rc::clone(&self.config);
+        let (config, reloads) = (self.config(), self.reloads.get());
         let names: Vec<&str> = match &some {
             Some(names) => names.iter().map(String::as_str).collect(),
             None => config.masters.keys().map(String::as_str).collect(),
@@ -85,23 +86,24 @@ impl World {
         let each = names
             .iter()
             .zip(&polls)
-            .map(|(name, poll)| self.poll_one(name, poll, (&now, &snapshot)));
+            .map(|(name, poll)| self.poll_one((&config, name), poll, (&now, &snapshot)));
         join_all(each).await;
         if some.is_none() {
+            self.follow(&polls, reloads);
             self.after_all(&names, &polls).await;
         }
     }
 
-    async fn after_all(self: &Rc<Self>, names: &[&str], polls: &[Result<Poll, Fault>]) {
-        self.follow(polls);
+    async fn after_all(&self, names: &[&str], polls: &[Result<Poll, Fault>]) {
+        let config = self.config();
         let found = names.iter().zip(polls);
         let found = found.filter_map(|(name, poll)| {
             let known = poll.as_ref().ok().and_then(Poll::known)?;
             Some((*name, known))
         });
         let mut memory = Memory::clone(&self.memory.borrow());
-        memory.learn(found, &self.config);
-        memory.forget(&self.config);
+        memory.learn(found, &config);
+        memory.forget(&config);
         if memory != **self.memory.borrow() {
             self.memory.replace(Rc::new(memory));
         }
@@ -133,12 +135,17 @@ impl World {
     }
 
     async fn poll_one(
-        self: &Rc<Self>,
-        name: &str,
+        &self,
+        (config, name): (&Config, &str),
         poll: &Result<Poll, Fault>,
         (now, snapshot): (&SaidNow<'_>, &Snapshot<'_>),
     ) {
-        let event = match self.facts(name, poll, (now, snapshot)).await {
+        let told = self.facts((config, name), poll, (now, snapshot)).await;
+        // It may not be the configuration's any more.
+        if self.core.borrow().master(name).is_none() {
+            return;
+        }
+        let event = match told {
             Ok(facts) => {
                 self.watch(name, &facts);
                 if let Ok(poll) = poll {
@@ -154,17 +161,17 @@ impl World {
 
     async fn facts(
         &self,
-        name: &str,
+        (config, name): (&Config, &str),
         poll: &Result<Poll, Fault>,
         (now, snapshot): (&SaidNow<'_>, &Snapshot<'_>),
     ) -> Result<Facts, Fault> {
         let poll = poll.as_ref().map_err(Clone::clone)?;
         let evidence = gather::of_poll(
-            &self.config,
+            config,
             name,
             poll,
             Duration::ZERO,
-            now.of_master(name, (&self.config, &self.lines)),
+            now.of_master(name, (config, &self.lines)),
             (&self.lines, snapshot),
         )
         .await?;
@@ -182,14 +189,15 @@ impl World {
     }
 
     /// Watches every Redis of this host that belongs to this master, and no other.
-    fn watch(self: &Rc<Self>, name: &str, facts: &Facts) {
+    fn watch(&self, name: &str, facts: &Facts) {
+        let (config, reloads) = (self.config(), self.reloads.get());
         let mut watched = self.watched.borrow_mut();
         let own: BTreeSet<_> = few::set(facts.evidence.own_redis.iter().map(|own| own.at));
         let first = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let of_it = watched.range((name.to_owned(), first)..);
         let over: Vec<_> = of_it
             .take_while(|((master, _), _)| master == name)
-            .filter(|((_, at), watched)| !own.contains(at) || watched.is_to_be_renewed())
+            .filter(|((_, at), _)| !own.contains(at))
             .map(|(key, _)| key.clone())
             .collect();
         for key in over {
@@ -197,18 +205,19 @@ impl World {
         }
         for at in own {
             let key = (name.to_owned(), at);
-            if !watched.contains_key(&key)
-                && let Some(new) =
-                    Watched::begin(&self.config, self.to.clone(), &self.lines, (name, at))
-            {
-                watched.insert(key, new);
+            let before = watched.get(&key);
+            if before.is_none_or(|before| !before.is_current(reloads)) {
+                let before = watched.remove(&key);
+                let to = (&self.to, &self.lines);
+                let new = Watched::begin((&config, reloads), to, (name, at), before);
+                watched.extend(new.map(|new| (key, new)));
             }
         }
     }
 
     /// Follows the events of every Sentinel of these masters, and of no other: unless there is one that nobody could be
     /// asked about now.
-    fn follow(&self, polls: &[Result<Poll, Fault>]) {
+    fn follow(&self, polls: &[Result<Poll, Fault>], reloads: u64) {
         let is_unknown = |poll: &Result<Poll, Fault>| {
             let fault = poll.as_ref().err();
             fault.is_some_and(|fault| fault.kind == Kind::Passing)
@@ -216,15 +225,16 @@ impl World {
         let are_all = polls.iter().any(Result::is_ok) && !polls.iter().any(is_unknown);
         let members = polls.iter().flatten().flat_map(Poll::members);
         let mut followed = self.followed.borrow_mut();
-        follow_all(&mut followed, members, are_all, &self.to);
+        follow_all(&mut followed, members, (are_all, reloads), &self.to);
     }
 
     /// Looks whether the VIPs are where they were settled: an event of the kernel may have been lost.
     async fn look_for_drift(&self) {
         let mut here = BTreeSet::new();
+        let config = self.config();
         for family in [IpAddr::from([0; 4]), IpAddr::from([0; 16])] {
             let is_used = |vip: &Vip| vip.address.is_ipv4() == family.is_ipv4();
-            if !self.config.vips().any(is_used) {
+            if !config.vips().any(is_used) {
                 continue;
             }
             let Ok(addresses) = self.netlink.addresses(family).await else {
@@ -240,9 +250,9 @@ impl World {
 
     /// Returns the VIPs that are not where they were settled: what is as it was is no event.
     fn drifts(&self, here: &BTreeSet<IpAddr>) -> Vec<Event> {
-        let core = self.core.borrow();
+        let (config, core) = (self.config(), self.core.borrow());
         let mut events = Vec::new();
-        for (name, master) in &self.config.masters {
+        for (name, master) in &config.masters {
             let stands = core.master(name).and_then(Master::stands);
             for vip in &master.vips {
                 events.extend(match (stands, here.contains(&vip.address)) {

@@ -106,12 +106,13 @@ async fn note(world: &World, place: &Place, macs: &[String], is_first: bool) {
 
 /// Returns where each VIP's holder can be asked for, and the hardware addresses of this host.
 async fn places(world: &World) -> Result<(Vec<Place>, Vec<MacAddr>), Fault> {
+    let config = world.config();
     let snapshot = Snapshot::knowing(
         &world.netlink,
-        world.config.vips().map(|vip| vip.address).collect(),
+        config.vips().map(|vip| vip.address).collect(),
     );
     let mut places = Vec::new();
-    for (name, master) in &world.config.masters {
+    for (name, master) in &config.masters {
         for vip in &master.vips {
             let link = link(world, &snapshot, vip, master.interface.as_deref()).await?;
             let asked = link.filter(|link| link.mac.is_some() && link.carrier);

@@ -5,8 +5,8 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How long one turn of the loop may take. It wakes every second; between two configurations writes that are paused
-/// are allowed again (2 s), and at its end the VIPs may be released (5 s).
+/// How long one turn of the loop may take. It wakes every second; at its end writes that are paused are allowed again
+/// (2 s), and the VIPs may be released (5 s).
 const TURN: Duration = Duration::from_secs(10);
 
 /// How long after a round of questions the next may end: a round is given up after 30 s.

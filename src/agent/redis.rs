@@ -50,6 +50,12 @@ impl Watch {
         });
     }
 
+    /// Expects one as another watch of the same Redis does.
+    pub(super) fn expect_as(&self, other: &Watch) {
+        let expected = other.wish.borrow().expected;
+        self.wish.send_modify(|wish| wish.expected = expected);
+    }
+
     /// Expects none any more.
     pub fn expect_nothing(&self) {
         self.wish.send_modify(|wish| wish.expected = None);

@@ -11,7 +11,7 @@ use super::core::{Event, words};
 use super::request::{Reply, Request, Telling, Verb};
 use super::socket::Asked;
 use super::world::World;
-use crate::config::Target;
+use crate::config::{Config, Target};
 use crate::engine::Task;
 use crate::evidence::Order;
 use crate::exit::{Exit, Fault, Kind};
@@ -68,7 +68,7 @@ impl World {
         let snapshot = Snapshot::new(&self.netlink);
         let memory = Rc::clone(&self.memory.borrow());
         let before = (None, Some(&*memory));
-        let known = gather::of_call(&self.config, failover, before, &snapshot).await?;
+        let known = gather::of_call(&self.config(), failover, before, &snapshot).await?;
         let name_of = || name.to_owned();
         let event = match known.call.zip(known.word) {
             Some(call) => Event::Called(name_of(), Box::new(call), self.now() + PATIENCE),
@@ -129,16 +129,11 @@ impl World {
         }
     }
 
-    fn targets<'a>(&'a self, masters: &[String]) -> Result<Vec<Vec<Target<'a>>>, Fault> {
-        let all = Target::of(&self.config, masters)?;
-        let each = all.chunk_by(|one, other| one.name == other.name);
-        Ok(each.map(<[Target<'a>]>::to_vec).collect())
-    }
-
     /// Settles masters at once, by an operator's order, if there is one, and whether it is forced. An order against the
     /// truth has to be, and then lasts until the next failover, or an order that ends it.
     async fn settle_now(self: &Rc<Self>, request: &Request, order: Option<(Order, bool)>) -> Reply {
-        let masters = match self.targets(&request.masters) {
+        let config = self.config();
+        let masters = match targets(&config, &request.masters) {
             Ok(masters) => masters,
             Err(fault) => return refusal(&fault),
         };
@@ -239,6 +234,13 @@ impl World {
             ..Reply::default()
         }
     }
+}
+
+/// Returns the VIPs of these masters, each master's together.
+fn targets<'a>(config: &'a Config, masters: &[String]) -> Result<Vec<Vec<Target<'a>>>, Fault> {
+    let all = Target::of(config, masters)?;
+    let each = all.chunk_by(|one, other| one.name == other.name);
+    Ok(each.map(<[Target<'a>]>::to_vec).collect())
 }
 
 fn refusal(fault: &Fault) -> Reply {

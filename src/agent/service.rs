@@ -22,35 +22,32 @@ const WAITING: usize = 16;
 const UNIT: &str = "Start it by vipswitch-agent.service, which gives the user vipswitch exactly \
     AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW.";
 
-/// A signal that concerns the agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// Read the configuration again.
-    Reload,
-    /// End.
-    Stop,
-}
-
-/// Returns the signals from now on.
+/// Returns each request to read the configuration again, from now on. Of several that come while nobody looks there is one.
 ///
 /// # Errors
 ///
 /// A signal that cannot be watched for.
-pub fn signals() -> Result<impl Stream<Item = Signal> + Unpin, Fault> {
-    let watch = |kind| {
-        signal(kind).map_err(|error| Fault::passing(format!("cannot watch for signals: {error}")))
-    };
-    let all = [
-        (watch(SignalKind::hangup())?, Signal::Reload),
-        (watch(SignalKind::terminate())?, Signal::Stop),
-        (watch(SignalKind::interrupt())?, Signal::Stop),
-    ];
-    let each = all.map(|(mut signal, means)| {
-        Box::pin(stream::poll_fn(move |context| {
-            signal.poll_recv(context).map(|came| came.map(|()| means))
-        }))
-    });
-    Ok(stream::select_all(each))
+pub fn hangups() -> Result<impl Stream<Item = ()> + Unpin, Fault> {
+    watch(SignalKind::hangup())
+}
+
+/// Returns each request to end, from now on.
+///
+/// # Errors
+///
+/// A signal that cannot be watched for.
+pub fn ends() -> Result<impl Stream<Item = ()> + Unpin, Fault> {
+    let all = [SignalKind::terminate(), SignalKind::interrupt()].map(watch);
+    Ok(stream::select_all(
+        all.into_iter().collect::<Result<Vec<_>, Fault>>()?,
+    ))
+}
+
+fn watch(kind: SignalKind) -> Result<impl Stream<Item = ()> + Unpin, Fault> {
+    let watched = signal(kind);
+    let mut watched =
+        watched.map_err(|error| Fault::passing(format!("cannot watch for signals: {error}")))?;
+    Ok(stream::poll_fn(move |context| watched.poll_recv(context)))
 }
 
 /// Tells systemd that the agent is ready: it has asked the Sentinels once.

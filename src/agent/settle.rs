@@ -34,7 +34,7 @@ impl World {
     /// Settles a master by what is known, and tells the core how that ended. All else waits as long as this has its
     /// `turn`.
     pub(super) async fn settle(self: Rc<Self>, name: String, turn: Option<Turn>) {
-        let config = Rc::clone(&self.config);
+        let config = self.config();
         let targets = Target::of(&config, &[&name]).unwrap_or_default();
         let (task, at) = self.attempt(&name, targets, None).await;
         drop(turn);
@@ -93,10 +93,12 @@ impl World {
             .map(|target| target.vip.address)
             .collect();
         let gather = async |now: &Snapshot<'_>| {
-            let known = self.core.borrow().evidence(name, self.now());
+            let known = || self.core.borrow().evidence(name, self.now());
             if order.is_none() {
-                has_own_address(&known, now).await?;
+                has_own_address(&known(), now).await?;
             }
+            // Only now: nothing is known to an agent that was stopped while it asked the kernel.
+            let known = known();
             let known = Evidence {
                 order: order.or(known.order),
                 ..known
@@ -130,9 +132,9 @@ impl World {
                 self.tell_clients(target.name, target.vip.address);
             }
         }
-        let anew = std::mem::take(&mut task.bound_anew);
+        let stranded = std::mem::take(&mut task.stranded);
         let world = Rc::clone(self);
-        spawn_local(async move { world.stranded.reset(anew).await });
+        spawn_local(async move { world.stranded.reset(stranded).await });
         let left_behind = std::mem::take(&mut task.left_behind);
         if !left_behind.is_empty() {
             spawn_local(async move {
@@ -194,7 +196,7 @@ impl World {
             let owed = Entry::Sync.owed(task, target, outcome, did).await;
             let Some((command, job)) = owed else { continue };
             let _turn = self.commands.acquire().await;
-            let done = match job.start(command, &self.config.path) {
+            let done = match job.start(command, &self.config().path) {
                 Ok(end) => end.await,
                 Err(fault) => Err(fault),
             };
@@ -204,8 +206,7 @@ impl World {
                 let reason = fault.to_string();
                 let now = self.now();
                 if self.failures.borrow_mut().failed(&what, &reason, now) {
-                    let text = format!("msg={}", crate::report::quote(&reason));
-                    log::line(Level::Warning, &text).await;
+                    say_of(target.name, Level::Warning, &reason).await;
                 }
                 continue;
             }

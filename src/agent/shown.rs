@@ -18,7 +18,7 @@ impl World {
         Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            config: self.config.path.to_string_lossy().into_owned(),
+            config: self.config().path.to_string_lossy().into_owned(),
             uptime: now.as_secs_f64(),
             masters: core
                 .masters()
@@ -34,7 +34,8 @@ impl World {
         let known = master.evidence(now);
         let ballot = known.ballot.as_ref();
         let winner = ballot.and_then(Ballot::winner);
-        let configured = self.config.masters.get(&master.name);
+        let config = self.config();
+        let configured = config.masters.get(&master.name);
         let vips = configured.into_iter().flat_map(|master| &master.vips);
         let unasked = master.unasked();
         let why = match (&master.verdict, unasked, master.failed()) {
@@ -105,8 +106,8 @@ impl World {
     }
 
     fn known_clients(&self, master: &Master) -> u64 {
-        let known = self.clients.borrow();
-        let configured = self.config.masters.get(&master.name);
+        let (config, known) = (self.config(), self.clients.borrow());
+        let configured = config.masters.get(&master.name);
         let vips = configured.into_iter().flat_map(|master| &master.vips);
         vips.map(|vip| known.number(vip.address) as u64).sum()
     }

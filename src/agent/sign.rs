@@ -8,16 +8,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::task::spawn_local;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::backoff::Backoff;
 use super::client_channel::{Running, message};
 use super::world::World;
 use crate::exit::Kind;
-use crate::redis::{
-    Answers, Connection, Lines, NoAnswer, Server, Value, Words, ask, redis_server, text, words,
-};
+use crate::redis::{Answers, Connection, Lines, NoAnswer, Server, Value, Words, ask, text, words};
 
 /// The channel. The rights for the channels of clients cover it.
 pub const CHANNEL: &str = "vipswitch:agent";
@@ -51,20 +48,15 @@ pub(super) async fn work(world: Rc<World>) {
     loop {
         tick.tick().await;
         let watched = world.watched.borrow();
-        // One that was refused has ended, and begins anew with what the files say by then.
-        all.retain(|key, running| watched.contains_key(key) && !running.0.is_finished());
+        all.retain(|key, running| watched.contains_key(key) && running.goes_on(&world, key));
         for key in watched
             .keys()
             .filter(|key| !all.contains_key(key))
             .cloned()
             .collect::<Vec<_>>()
         {
-            let master = world.config.masters.get(&key.0);
-            // What is wrong with the files the round of questions tells.
-            let server = master.map(|master| redis_server(&world.config, master, key.1));
-            if let Some(Ok(server)) = server {
-                all.insert(key, Running(spawn_local(give(server))));
-            }
+            let running = Running::begin((&world, &key), give);
+            all.extend(running.map(|it| (key, it)));
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod file;
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,12 +15,12 @@ use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
-use self::file::File;
+use self::file::{File, Unlocked};
 use super::request::{LONGEST, Reply, Request, Verb, failover};
 use super::socket_path::socket_path;
 use crate::config::Config;
@@ -54,10 +55,59 @@ pub struct Asked {
 
 /// The socket, which is this agent's until it is dropped.
 pub struct Server {
-    file: File,
+    files: Rc<Files>,
     config: PathBuf,
     /// Why Sentinel's user cannot ask, if it cannot. The agent does its work without.
     pub warning: Option<Fault>,
+}
+
+/// The files of the socket, as long as it is served.
+pub struct Files {
+    file: RefCell<File>,
+    /// Rung when the socket is another one.
+    anew: Notify,
+}
+
+/// What came of a look at the files of the socket.
+#[derive(Debug)]
+pub enum Look {
+    /// They are in place.
+    InPlace,
+    /// They were not, and are again; and why Sentinel's user cannot ask, if it cannot.
+    Anew(Option<Fault>),
+    /// They are not, and cannot be made.
+    Gone(Fault),
+    /// They are another agent's.
+    Another(Fault),
+}
+
+impl Files {
+    fn new(file: File) -> Rc<Files> {
+        Rc::new(Files {
+            file: RefCell::new(file),
+            anew: Notify::new(),
+        })
+    }
+
+    /// Looks whether they are in place, and makes them anew where something else has removed them. Does not block.
+    pub fn look(&self) -> Look {
+        let file = &mut *self.file.borrow_mut();
+        if file.is_in_place() {
+            return Look::InPlace;
+        }
+        match file.make_anew() {
+            Ok(warning) => {
+                self.anew.notify_one();
+                Look::Anew(warning)
+            }
+            Err(Unlocked::Another(fault)) => Look::Another(fault),
+            Err(Unlocked::Failed(fault)) => Look::Gone(fault),
+        }
+    }
+
+    fn listener(&self) -> Rc<UnixListener> {
+        Rc::clone(&self.file.borrow().listener)
+    }
 }
 
 impl Server {
@@ -70,10 +120,15 @@ impl Server {
         let group = config.agent.socket_group.as_deref();
         let (file, warning) = File::make(&socket_path()?, group)?;
         Ok(Server {
-            file,
+            files: Files::new(file),
             config: config.path.clone(),
             warning,
         })
+    }
+
+    /// Returns the files of the socket, which are to be looked after.
+    pub fn files(&self) -> Rc<Files> {
+        Rc::clone(&self.files)
     }
 
     /// Serves until the loop has gone. Runs within a `LocalSet`.
@@ -81,8 +136,10 @@ impl Server {
         let turns = Arc::new(Semaphore::new(AT_ONCE));
         let config: Rc<Path> = self.config.as_path().into();
         loop {
+            let listener = self.files.listener();
             let accepted = tokio::select! {
-                accepted = self.file.listener.accept() => accepted,
+                accepted = listener.accept() => accepted,
+                () = self.files.anew.notified() => continue,
                 () = to.closed() => return,
             };
             let Ok((stream, _)) = accepted else {

@@ -1,5 +1,5 @@
-//! The agent at work with one configuration: the loop that owns the state, and what it carries out. Whatever
-//! takes time is a task of its own that ends by sending an event.
+//! The agent at work: the loop that owns the state, and what it carries out. Whatever takes time is a task of its own
+//! that ends by sending an event.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use super::announcing::announcers;
 use super::clients::Known;
 use super::core::{Action, Core, Event, Master, Settings, Stands, Time};
 use super::failures::Failures;
-use super::following::{Followed, Watched};
+use super::following::Followed;
 use super::journal::say_of;
 use super::last_failovers::LastFailovers;
 use super::maintenance::Maintenance;
@@ -24,6 +24,7 @@ use super::orders::Orders;
 use super::progress::Progress;
 use super::remembering::Remembering;
 use super::urgent::Urgent;
+use super::watched::Watched;
 use crate::config::{Config, Target};
 use crate::deeds::announcer::resident::Announcers;
 use crate::deeds::stranded::Stranded;
@@ -46,9 +47,9 @@ const AT_ONCE: usize = 32;
 /// How long a round of questions may take: much longer than it ever does.
 const ROUND: Duration = Duration::from_secs(30);
 
-/// How long a failover that goes on may hold up the agent's end, or a new configuration. A majority confirms it
-/// within about a second; systemd waits 10 s.
-const LAST_DUTY: Duration = Duration::from_secs(5);
+/// How long a failover that goes on may hold up the agent's end, or a configuration without its master. A majority
+/// confirms it within about a second; systemd waits 10 s.
+pub(super) const LAST_DUTY: Duration = Duration::from_secs(5);
 
 /// How many masters `systemctl status` shows.
 const SHOWN: usize = 10;
@@ -59,9 +60,18 @@ const COMMANDS: usize = 32;
 /// The hardware addresses that answer for a VIP, and where that was to be when they were asked.
 pub(super) type Answer = (Vec<String>, Option<Stands>);
 
-/// The agent at work with one configuration.
+/// The agent at work.
 pub(super) struct World {
-    pub(super) config: Rc<Config>,
+    /// What the configuration says.
+    pub(super) configured: RefCell<Rc<Config>>,
+    /// What is to be used from now on, and how long a failover may hold that up.
+    pub(super) wanted: RefCell<Option<(Rc<Config>, Time)>>,
+    /// How often the configuration was read again, and the files that it names.
+    pub(super) reloads: Cell<u64>,
+    /// The configuration has changed.
+    pub(super) reloaded: Notify,
+    /// Whether the agent is to end.
+    pub(super) is_to_end: Cell<bool>,
     /// When the agent was started: every time in the core is since then.
     pub(super) started: Instant,
     /// The same as a time of day, for those who ask.
@@ -91,7 +101,7 @@ pub(super) struct World {
     pub(super) followed: RefCell<BTreeMap<String, Followed>>,
     pub(super) watched: RefCell<BTreeMap<(String, SocketAddr), Watched>>,
     /// Who asks a chosen replica, by the master's name.
-    asks: RefCell<BTreeMap<String, AbortHandle>>,
+    pub(super) asks: RefCell<BTreeMap<String, AbortHandle>>,
     /// How each master's Sentinels are asked.
     pub(super) ways: RefCell<BTreeMap<String, Vec<Server>>>,
     /// One election at a time: the Sentinels have one epoch for all masters.
@@ -122,12 +132,14 @@ pub(super) struct World {
     pub(super) without_channel: RefCell<BTreeSet<String>>,
 }
 
-/// Why the work with a configuration ended.
-pub(super) enum End {
-    /// This configuration is to be used from now on.
-    Reload(Rc<Config>),
-    /// The agent is to end.
-    Stop,
+/// Returns what the core is to know of the masters.
+pub(super) fn settings(config: &Config) -> impl Iterator<Item = Settings> {
+    config.masters.iter().map(|(name, master)| Settings {
+        name: name.clone(),
+        vips: master.vips.iter().map(|vip| vip.address).collect(),
+        on_isolation: master.on_isolation,
+        on_redis_death: master.on_redis_death,
+    })
 }
 
 impl World {
@@ -141,19 +153,9 @@ impl World {
         (started, progress): (Instant, Rc<Progress>),
         to: mpsc::Sender<Event>,
     ) -> Result<World, crate::exit::Fault> {
-        let masters = config.masters.iter().map(|(name, master)| Settings {
-            name: name.clone(),
-            vips: master.vips.iter().map(|vip| vip.address).collect(),
-            on_isolation: master.on_isolation,
-            on_redis_death: master.on_redis_death,
-        });
-        let core = Rc::new(RefCell::new(Core::new(masters)));
+        let core = Rc::new(RefCell::new(Core::new(settings(&config))));
         let vips = config.vips().map(|vip| vip.address);
-        let orders = Orders::recall(&config, &mut core.borrow_mut());
-        let now = started.elapsed();
-        let last_failovers = LastFailovers::recall(&config, &mut core.borrow_mut(), now);
-        let maintenance = Maintenance::recall(&config, &mut core.borrow_mut(), started.elapsed());
-        Ok(World {
+        let world = World {
             engine: Engine::new(started, false, Vec::new()).knowing(vips),
             lines: Rc::new(Lines::keeping()),
             memory: RefCell::new(Rc::new(Memory::read())),
@@ -161,15 +163,19 @@ impl World {
             netlink: Netlink::open()?,
             announcers: announcers(&core, started, config.agent.announce_every),
             core,
-            config,
+            configured: RefCell::new(Rc::clone(&config)),
+            wanted: RefCell::default(),
+            reloads: Cell::new(0),
+            reloaded: Notify::new(),
+            is_to_end: Cell::new(false),
             started,
             since: SystemTime::now() - started.elapsed(),
             to,
             progress,
             news: Notify::new(),
-            orders,
-            last_failovers,
-            maintenance,
+            orders: Orders::default(),
+            last_failovers: LastFailovers::default(),
+            maintenance: Maintenance::default(),
             rounds: Cell::new(0),
             rounds_begun: Cell::new(0),
             full_until: Cell::new(Time::ZERO),
@@ -192,7 +198,14 @@ impl World {
             stranded: Stranded::default(),
             pace: Rc::default(),
             without_channel: RefCell::default(),
-        })
+        };
+        world.recall(config.masters.keys());
+        Ok(world)
+    }
+
+    /// Returns what the configuration says now. It may change whenever something is waited for.
+    pub(super) fn config(&self) -> Rc<Config> {
+        Rc::clone(&self.configured.borrow())
     }
 
     /// Returns the time since the agent's start.
@@ -206,23 +219,21 @@ impl World {
         let _ = self.to.send(event).await;
     }
 
-    /// Takes events and has done what follows from them, until `ended` says why it ends.
-    pub(super) async fn work(
-        self: &Rc<Self>,
-        events: &mut mpsc::Receiver<Event>,
-        mut ended: impl FnMut() -> Option<End>,
-    ) -> End {
+    /// Takes events and has done what follows from them, until the agent is to end.
+    pub(super) async fn work(self: &Rc<Self>, events: &mut mpsc::Receiver<Event>) {
         self.take(Event::Woke);
-        let mut end: Option<(End, Time)> = None;
+        let mut end: Option<Time> = None;
         loop {
             self.progress.turn(Instant::now());
-            end = ended().map(|end| (end, self.now() + LAST_DUTY)).or(end);
-            // Writes that are paused for a failover would reach the old master again, and be lost with it; and whoever
-            // comes next does not know of a failover that no majority has confirmed.
-            let is_free = |until: Time| self.now() >= until || !self.core.borrow().is_busy();
-            if let Some((end, _)) = end.take_if(|(_, until)| is_free(*until)) {
-                return end;
+            if self.is_to_end.get() {
+                let until = *end.get_or_insert_with(|| self.now() + LAST_DUTY);
+                // Writes that are paused for a failover would reach the old master again, and be lost with it; and
+                // whoever comes next does not know of a failover that no majority has confirmed.
+                if self.now() >= until || !self.core.borrow().is_busy() {
+                    return;
+                }
             }
+            self.use_wanted();
             let wake = self.started + self.core.borrow().wake(self.now());
             match timeout_at(wake.into(), events.recv()).await {
                 Ok(Some(event)) => self.take(event),
@@ -258,6 +269,14 @@ impl World {
             self.maintenance.keep(&self.core.borrow(), self.now());
             self.news.notify_waiters();
         }
+    }
+
+    /// Writes anew what is kept for the next agent: something has removed it.
+    pub(super) fn keep_anew(&self) {
+        let (core, now) = (self.core.borrow(), self.now());
+        self.last_failovers.keep_anew(&core, now);
+        self.orders.keep_anew(&core);
+        self.maintenance.keep_anew(&core, now);
     }
 
     /// Tells the core, and has the Sentinels asked about these masters. Returns the number of rounds that had begun by
@@ -311,8 +330,8 @@ impl World {
             Action::Lead(name, at) => {
                 spawn_local(async move { world.lead(name, at).await });
             }
-            Action::Elect(name, dead, near, over) => {
-                spawn_local(async move { world.elect(name, dead, near, over).await });
+            Action::Elect(name, dead, near, votes) => {
+                spawn_local(async move { world.elect(name, dead, near, votes).await });
             }
             Action::Refuse(name, wanted) => self.refuse(name, wanted),
             Action::Log(name, is_well, sentence) => {
@@ -338,7 +357,7 @@ impl World {
 
     /// Releases every VIP that is here: the agent is stopped for good.
     pub(super) async fn release_all(self: &Rc<Self>) {
-        let config = Rc::clone(&self.config);
+        let config = self.config();
         let each = config.masters.keys().map(async |name| {
             let targets = Target::of(&config, &[name]).unwrap_or_default();
             let (task, _) = self.attempt(name, targets, Some(Order::Unbind)).await;

@@ -320,6 +320,7 @@ async fn remove_one(
     };
     let promotes = ![0, LENT].contains(&link.promote_secondaries);
     let lends = !promotes && has_dependents(netlink, &link, address, binding).await?;
+    netlink.forget_neighbour(&link, address).await;
     // Not before all else that may fail or take long.
     routes.free(netlink).await;
     if !lends {

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use tokio::sync::Semaphore;
 
-use crate::kernel::reset_stranded;
+use crate::few;
+use crate::kernel::{Netlink, Snapshot, reset_these, stranded};
 
 /// Those of all VIPs of an owner: what comes while some are reset is reset at once afterwards, as the kernel looks through
 /// all sockets each time.
@@ -37,7 +38,26 @@ impl Stranded {
         let _turn = self.turn.acquire().await;
         let vips: Vec<IpAddr> = self.vips.take().into_iter().collect();
         if !vips.is_empty() {
-            let _ = reset_stranded(&vips).await;
+            let _ = reset(&vips).await;
         }
     }
+}
+
+/// Returns `None` where the kernel does not tell.
+async fn reset(vips: &[IpAddr]) -> Option<()> {
+    let mut found = stranded(vips).await.ok()?;
+    if found.is_empty() {
+        return Some(());
+    }
+    // Asked for later: a VIP that had gone again when they were found, as this waited for its turn or was stopped, is not
+    // here, and they may be well with its next holder. What is found is reset and nothing else, however late.
+    let netlink = Netlink::open().ok()?;
+    let carriers = Snapshot::new(&netlink).carriers(vips).await.ok()?;
+    let here = carriers
+        .into_iter()
+        .filter(|(_, carrier)| carrier.is_some());
+    let here: BTreeSet<IpAddr> = few::set(here.map(|(vip, _)| vip));
+    found.retain(|one| here.contains(&one.peer.ip()));
+    reset_these(&found).await;
+    Some(())
 }

@@ -53,21 +53,20 @@ impl Prepared {
         })
     }
 
-    /// Binds the VIP, unless it is there already, and sends the announcement. Returns whether this has
-    /// bound it, and what went out; so it does in the error.
+    /// Binds the VIP, unless it is there already, and sends the announcement, unless `bound`, which is called between
+    /// the two, says why not. Returns whether this has bound it, and what went out; so it does in the error.
     ///
     /// # Errors
     ///
-    /// A netlink or packet socket fault; doing it again is safe.
+    /// A netlink or packet socket fault, and what `bound` says; doing it again is safe.
     pub async fn bind_and_announce(
         &self,
         netlink: &Netlink,
         goal: &Goal,
-        bound: impl FnOnce(),
+        bound: impl FnOnce() -> Result<(), Fault>,
     ) -> Result<(bool, Sent), Halted<bool>> {
         let added = self.bind(netlink, goal).await?;
-        bound();
-        match self.announce() {
+        match bound().and_then(|()| self.announce()) {
             Ok(sent) => Ok((added, sent)),
             Err(fault) => {
                 let reached = format!(

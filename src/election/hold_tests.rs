@@ -254,6 +254,7 @@ async fn elect(
             near: None,
             ahead,
             over: Vec::new(),
+            stood: Vec::new(),
             taken: 0,
         },
         step: STEP,

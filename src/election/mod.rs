@@ -42,9 +42,12 @@ const OTHERS: Duration = Duration::from_millis(10);
 const FRESH: Duration = Duration::from_millis(500);
 const TRIES: usize = 3;
 
-/// How long after the first look the request may be sent: whoever finds that nothing has come of votes for 5 s holds
-/// the next election, and counts them as over.
+/// How long after the first look the request may be sent: whoever finds that nothing has come of votes for
+/// [`NOTHING_CAME`] holds the next election, and counts them as over.
 const WITHIN: Duration = Duration::from_secs(4);
+
+/// How long nothing has to come of votes, or of a request, until it is over.
+pub const NOTHING_CAME: Duration = Duration::from_secs(5);
 
 /// A failover that is wanted.
 pub struct Request<'a> {
@@ -126,7 +129,8 @@ pub async fn hold(
 ) -> Result<(Plan, Vec<Vote>), Failed> {
     let began = Instant::now();
     let looked = look(request, lines).await;
-    let terms = with_names(&request.terms, &looked, (&lines.names, request.step)).await;
+    let mut terms = with_names(&request.terms, &looked, (&lines.names, request.step)).await;
+    terms.end_stood(&looked.looks);
     let request = &Request { terms, ..*request };
     let failed = |votes: &[Vote]| {
         let votes = votes.to_vec();

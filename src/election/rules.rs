@@ -45,9 +45,31 @@ pub struct Terms {
     /// Votes of which nothing has come for so long that their election is over. Each is named whole: another requester
     /// can have been given votes in the same epochs since.
     pub over: Vec<Vote>,
+    /// Votes of others that have stood for so long that whoever wanted them has given up, or has asked the Sentinel that they
+    /// are for ([`Terms::end_stood`]).
+    pub stood: Vec<Vote>,
     /// The highest epoch in which this requester has had votes about any master: the Sentinels have one epoch for all
     /// of them, and tell it only once a failover has come of it, about 0.2 s later.
     pub taken: u64,
+}
+
+impl Terms {
+    /// Counts votes that have stood for long as over where the Sentinel that they are for answers: if it has begun it has the
+    /// flag of that, with which nothing is planned. One that does not answer may have begun.
+    pub fn end_stood(&mut self, looks: &[Option<Look>]) {
+        let answered: Vec<(usize, &Look)> = answered(looks);
+        let run_ids = answered.iter().map(|(_, look)| run_id(look, &answered));
+        let run_ids: Vec<String> = run_ids.flatten().collect();
+        let stood = std::mem::take(&mut self.stood).into_iter();
+        let over = stood.filter(|vote| run_ids.contains(&vote.leader));
+        self.over.extend(over);
+    }
+}
+
+fn answered(looks: &[Option<Look>]) -> Vec<(usize, &Look)> {
+    let all = looks.iter().enumerate();
+    all.filter_map(|(place, look)| Some((place, look.as_ref()?)))
+        .collect()
 }
 
 /// The Sentinel that is to be asked, and the epoch in which it is elected.
@@ -61,8 +83,9 @@ pub struct Plan {
     pub epoch: u64,
     /// The number of the newest failover.
     pub config_epoch: u64,
-    /// The replica that it will select.
-    pub replica: String,
+    /// The replicas of which it will select one, the best first by what it knows now. Where there are several nobody knows
+    /// which.
+    pub replicas: Vec<String>,
 }
 
 /// How far above the highest known epoch the first vote is tried, one after another: failovers of other masters that
@@ -189,11 +212,7 @@ impl fmt::Display for Refusal {
 ///
 /// Why Sentinel is to decide alone.
 pub fn plan(terms: &Terms, looks: &[Option<Look>]) -> Result<Plan, Refusal> {
-    let answered: Vec<(usize, &Look)> = looks
-        .iter()
-        .enumerate()
-        .filter_map(|(place, look)| Some((place, look.as_ref()?)))
-        .collect();
+    let answered = answered(looks);
     if answered.len() < terms.needed {
         return Err(Refusal::TooFew(answered.len(), terms.needed));
     }
@@ -229,13 +248,13 @@ pub fn plan(terms: &Terms, looks: &[Option<Look>]) -> Result<Plan, Refusal> {
     let over = terms.over.iter().map(|vote| vote.epoch).max();
     let over = over.unwrap_or_default();
     let epoch = 1 + highest.max(newest_vote).max(config_epoch).max(over);
-    let (asked, run_id, replica) = choose(terms, &answered)?;
+    let (asked, run_id, replicas) = choose(terms, &answered)?;
     Ok(Plan {
         asked,
         run_id,
         epoch,
         config_epoch,
-        replica,
+        replicas,
     })
 }
 
@@ -250,7 +269,10 @@ pub fn first_to_decide(terms: &Terms, looks: &[Option<Look>]) -> Option<(Duratio
 
 /// Chooses among the Sentinels that could do it, always the same of the same: two requesters that choose alike do no
 /// harm.
-fn choose(terms: &Terms, answered: &[(usize, &Look)]) -> Result<(usize, String, String), Refusal> {
+fn choose(
+    terms: &Terms,
+    answered: &[(usize, &Look)],
+) -> Result<(usize, String, Vec<String>), Refusal> {
     let mut why = String::new();
     let is_leaving = |at: IpAddr| terms.leaving.contains(&at) || terms.is_here && at.is_loopback();
     // A Sentinel may be asked on another address of its host than where the master, or the others, know that host.
@@ -265,7 +287,7 @@ fn choose(terms: &Terms, answered: &[(usize, &Look)]) -> Result<(usize, String, 
             look.run_id.as_deref() == Some(run_id) && look.address.map_or(terms.is_here, is_leaving)
         })
     };
-    let mut able: Vec<(bool, String, (usize, String))> = Vec::new();
+    let mut able: Vec<(bool, String, (usize, Vec<String>))> = Vec::new();
     for (place, look) in answered {
         let who = &look.who;
         match (look.tilt, selected(terms, look), run_id(look, answered)) {
@@ -274,16 +296,16 @@ fn choose(terms: &Terms, answered: &[(usize, &Look)]) -> Result<(usize, String, 
             }
             (_, Err(reason), _) => why = format!("{who}: {reason}"),
             (_, _, None) => why = format!("nobody tells the run id of {who}"),
-            (_, Ok(replica), Some(run_id)) => {
+            (_, Ok(replicas), Some(run_id)) => {
                 let is_asked_there = look.address.map_or(terms.is_here, is_leaving);
                 let leaves = is_asked_there || is_known_there(&run_id);
-                able.push((leaves, run_id, (*place, replica)));
+                able.push((leaves, run_id, (*place, replicas)));
             }
         }
     }
     let first = able.into_iter().min();
-    let (_, run_id, (place, replica)) = first.ok_or(Refusal::NoSentinel(why))?;
-    Ok((place, run_id, replica))
+    let (_, run_id, (place, replicas)) = first.ok_or(Refusal::NoSentinel(why))?;
+    Ok((place, run_id, replicas))
 }
 
 /// Returns a Sentinel's run id: as it says itself (`SENTINEL MYID`, Redis 6.2), or as the others list it.
@@ -294,9 +316,11 @@ fn run_id(look: &Look, answered: &[(usize, &Look)]) -> Option<String> {
     look.run_id.clone().or(listed)
 }
 
-/// Returns the replica that this Sentinel will select: the lowest priority, then the highest offset, then the smallest
-/// run id (`compareSlavesForPromotion` in sentinel.c).
-fn selected(terms: &Terms, look: &Look) -> Result<String, String> {
+/// Returns the replicas of which this Sentinel will select one, the best first by what it knows now: the lowest priority,
+/// then the highest offset, then the smallest run id (`compareSlavesForPromotion` in sentinel.c). Of those with the lowest
+/// priority any may be the best by then: an offset is as old as the last INFO, up to ten seconds, and as it begins the
+/// Sentinel asks those anew whose INFO is older than a second.
+fn selected(terms: &Terms, look: &Look) -> Result<Vec<String>, String> {
     let mut unfit = Vec::new();
     let mut able: Vec<&Candidate> = Vec::new();
     for one in &look.replicas {
@@ -305,26 +329,37 @@ fn selected(terms: &Terms, look: &Look) -> Result<String, String> {
             Some(reason) => unfit.push(format!("{} {reason}", one.at)),
         }
     }
-    able.sort_unstable_by(|one, other| {
-        let key = |of: &Candidate| (of.priority, u64::MAX - of.offset);
-        key(one)
-            .cmp(&key(other))
-            .then_with(|| one.run_id.cmp(&other.run_id))
+    // One that tells no run id (Redis 2.8 and older) comes last, and case does not count.
+    able.sort_by_cached_key(|of| {
+        let id = of.run_id.to_ascii_lowercase();
+        (of.priority, u64::MAX - of.offset, id.is_empty(), id)
     });
     let first = able.first().ok_or_else(|| match unfit.as_slice() {
         [] => "it knows no replica".to_owned(),
         unfit => unfit[..unfit.len().min(NAMED)].join(", "),
     })?;
-    let lacks = match &terms.near {
-        Some(near) => (!near.contains(&first.at)).then_some("lacks what the master has"),
+    let is_near = |one: &Candidate| {
+        let near = terms.near.as_ref();
+        near.map(|near| near.contains(&one.at))
+    };
+    let lacks = match is_near(first) {
+        Some(near) => (!near).then_some("lacks what the master has"),
         // Sentinel selects one whose link has been down for up to ten times down-after-milliseconds. A link to a master
         // that has died is down, and the replica has what it had.
         None => (!first.link_is_up).then_some("has no link to the master"),
     };
-    match lacks {
-        Some(why) => Err(format!("it would select {}, which {why}", first.at)),
-        None => Ok(first.at.clone()),
+    if let Some(why) = lacks {
+        return Err(format!("it would select {}, which {why}", first.at));
     }
+    // One that follows nobody has come no further by then.
+    let may_be = |one: &&&Candidate| {
+        one.priority == first.priority && (one.link_is_up || is_near(one) == Some(true))
+    };
+    Ok(able
+        .iter()
+        .filter(may_be)
+        .map(|one| one.at.clone())
+        .collect())
 }
 
 fn cannot_be_selected(one: &Candidate) -> Option<String> {

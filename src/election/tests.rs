@@ -15,6 +15,7 @@ fn terms() -> Terms {
         near: Some(vec!["10.0.0.1:6379".into(), "10.0.0.3:6379".into()]),
         ahead: Some(Duration::from_millis(500)),
         over: Vec::new(),
+        stood: Vec::new(),
         taken: 0,
     }
 }
@@ -206,17 +207,93 @@ fn an_election_that_is_known_to_be_over_does_not_count() {
 }
 
 #[test]
+fn an_election_of_others_that_has_stood_for_long_is_over_where_its_sentinel_answers() {
+    let stood = |leader: &'static str, silent: usize| {
+        with(move |terms, looks| {
+            terms.stood = vec![Vote::new(leader, 8)];
+            each(looks, |look| look.vote = Vote::new(leader, 8));
+            looks[silent] = None;
+            terms.end_stood(looks);
+        })
+    };
+    assert_eq!(stood("bb", 0).unwrap().epoch, 9);
+    // It may have begun, and nobody knows who that is.
+    assert_eq!(stood("bb", 2), Err(Refusal::Voted(8)));
+    assert_eq!(stood("zz", 0), Err(Refusal::Voted(8)));
+    // It has begun.
+    let plan = with(|terms, looks| {
+        terms.stood = vec![Vote::new("bb", 8)];
+        each(looks, |look| look.vote = Vote::new("bb", 8));
+        let flags = &mut looks[2].as_mut().unwrap().flags;
+        flags.push("failover_in_progress".into());
+        terms.end_stood(looks);
+    });
+    assert!(matches!(plan, Err(Refusal::Busy(..))), "{plan:?}");
+}
+
+#[test]
 fn the_replica_that_sentinel_would_select_must_lack_little() {
     let nearer = |terms: &mut Terms, looks: &mut [Option<Look>]| {
         terms.near = Some(vec!["10.0.0.3:6379".into()]);
         each(looks, |look| look.replicas[1].offset += 1);
     };
-    assert_eq!(with(nearer).unwrap().replica, "10.0.0.3:6379");
+    assert_eq!(with(nearer).unwrap().replicas[0], "10.0.0.3:6379");
     let preferred = |terms: &mut Terms, looks: &mut [Option<Look>]| {
         nearer(terms, looks);
         each(looks, |look| look.replicas[0].priority = 1);
     };
     assert!(matches!(with(preferred), Err(Refusal::NoSentinel(_))));
+}
+
+#[test]
+fn of_equal_priorities_any_may_be_selected_and_the_best_of_now_comes_first() {
+    let selected = |change: &dyn Fn(&mut Candidate, &mut Candidate)| {
+        let plan = with(|_, looks| {
+            each(looks, |look| {
+                let (first, second) = look.replicas.split_at_mut(1);
+                change(&mut first[0], &mut second[0]);
+            });
+        });
+        let hosts = plan.unwrap().replicas.into_iter();
+        hosts.map(|at| at[7..8].to_owned()).collect::<String>()
+    };
+    assert_eq!(selected(&|_, _| {}), "13");
+    assert_eq!(selected(&|_, three| three.offset += 1), "31");
+    // As strcasecmp has it; and where there is none it comes last.
+    assert_eq!(
+        selected(&|one, three| {
+            (one.run_id, three.run_id) = ("b".into(), "A".into());
+        }),
+        "31"
+    );
+    assert_eq!(
+        selected(&|one, three| {
+            (one.run_id, three.run_id) = ("B".into(), "a".into());
+        }),
+        "31"
+    );
+    assert_eq!(selected(&|one, _| one.run_id = String::new()), "31");
+    // The priority comes before all, and is no matter of a moment.
+    assert_eq!(
+        selected(&|one, three| {
+            (one.priority, three.offset) = (99, 9999);
+        }),
+        "1"
+    );
+    // One that could not be selected is none of them.
+    assert_eq!(selected(&|_, three| three.flags.push("s_down".into())), "1");
+    // Nor one that has no link to the master, unless that itself says that it has all.
+    let first = "10.0.0.1:6379";
+    let unlinked = |near: Option<Vec<String>>| {
+        let plan = with(|terms, looks| {
+            terms.near = near.clone();
+            each(looks, |look| look.replicas[1].link_is_up = false);
+        });
+        plan.unwrap().replicas
+    };
+    assert_eq!(unlinked(Some(vec![first.into()])), [first]);
+    assert_eq!(unlinked(None), [first]);
+    assert_eq!(unlinked(terms().near).len(), 2);
 }
 
 #[test]

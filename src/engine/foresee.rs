@@ -43,7 +43,8 @@ impl Engine {
                 sent: Vec::new(),
             },
             Action::Release(bindings) => {
-                release::refuse(netlink, target.vip, &bindings, &self.vips).await?;
+                let vips = self.vips.borrow().clone();
+                release::refuse(netlink, target.vip, &bindings, &vips).await?;
                 Did::Released(Released {
                     interfaces: names(netlink, &bindings).await?,
                     ..Released::default()

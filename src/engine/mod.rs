@@ -27,7 +27,7 @@ use crate::config::Target;
 use crate::deeds::release::{self, Leaving};
 use crate::deeds::take_over::Prepared;
 use crate::deeds::tickle;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, FRESH};
 use crate::exit::{Fault, Halted};
 use crate::frames::Senders;
 use crate::kernel::{Netlink, Snapshot, SourceRoute};
@@ -41,9 +41,9 @@ use crate::vip::{Binding, Candidates};
 use left_behind::LeftBehind;
 pub use task::{Expected, Task};
 
-/// How old evidence may be that is acted on: nothing between the two takes so long, and who was stopped there (by SIGSTOP,
-/// or with its machine) does not know who is the master by now.
-const FRESH: Duration = Duration::from_secs(2);
+/// How long the release of one VIP may take: resetting and listing its connections, 3 s each.
+const LONG_RELEASE: Duration = Duration::from_secs(6);
+
 const STOPPED: &str = "this process was stopped, or the machine very busy, after the evidence was gathered: nothing was done by what may not be true any more";
 
 /// The evidence, and when it was there.
@@ -57,13 +57,15 @@ pub struct Engine {
     started: Instant,
     dry_run: bool,
     /// All VIPs of the configuration: none is an interface's own address.
-    vips: BTreeSet<IpAddr>,
+    vips: RefCell<BTreeSet<IpAddr>>,
     senders: Senders,
     /// Key: the number of the interface, and true for IPv4.
     gateways: RefCell<BTreeMap<(u32, bool), Vec<IpAddr>>>,
     /// The routes that have a source.
     source_routes: RefCell<Rc<OnceCell<Vec<SourceRoute>>>>,
     left_behind: LeftBehind,
+    /// The VIPs that were bound, and of whose clients on this host none was looked for yet.
+    stranded: RefCell<BTreeSet<IpAddr>>,
 }
 
 impl Engine {
@@ -73,21 +75,25 @@ impl Engine {
         Engine {
             started,
             dry_run,
-            vips: BTreeSet::new(),
+            vips: RefCell::default(),
             senders: Senders::default(),
             gateways: RefCell::default(),
             source_routes: RefCell::default(),
             left_behind: LeftBehind::by(vips),
+            stranded: RefCell::default(),
         }
     }
 
     /// Returns it with these VIPs, all of the configuration: none of them is an interface's own address.
     #[must_use]
     pub fn knowing(self, vips: impl Iterator<Item = IpAddr>) -> Engine {
-        Engine {
-            vips: vips.collect(),
-            ..self
-        }
+        self.know(vips);
+        self
+    }
+
+    /// Notes that these are all VIPs of the configuration now.
+    pub fn know(&self, vips: impl Iterator<Item = IpAddr>) {
+        self.vips.replace(vips.collect());
     }
 
     /// Forgets what may have changed since the last attempt.
@@ -117,7 +123,7 @@ impl Engine {
     ) -> Result<(), Fault> {
         let lock = self.lock(task).await?;
         let netlink = Netlink::open()?;
-        let snapshot = Snapshot::knowing(&netlink, self.vips.clone());
+        let snapshot = Snapshot::knowing(&netlink, self.vips.borrow().clone());
         let gathered = async { (gather(&snapshot).await, Instant::now()) };
         let ((evidence, known_at), ready) =
             join(gathered, self.get_ready(&netlink, &snapshot, task)).await;
@@ -134,12 +140,12 @@ impl Engine {
     async fn act<'b>(
         &self,
         task: &mut Task<'b>,
-        known: Gathered,
+        mut known: Gathered,
         mut ready: BTreeMap<usize, (Candidates<'b>, Prepared)>,
         (netlink, snapshot): (&Netlink, &Snapshot<'_>),
         lock: Option<Lock>,
     ) {
-        let evidence = task.evidence.insert(known.evidence);
+        let evidence = task.evidence.insert(std::mem::take(&mut known.evidence));
         let verdict = task.verdict.insert(verdict(evidence)).clone();
         let mut bound = Vec::new();
         for place in task.places() {
@@ -149,10 +155,10 @@ impl Engine {
                 Some((seen, _)) if matches!(verdict, Verdict::Here(..)) => Ok(seen.clone()),
                 _ => snapshot.see(vip.address, master.interface.as_deref()).await,
             };
-            let action = match known.at.elapsed() > FRESH {
-                true => Err(Fault::passing(STOPPED)),
-                false => seen.and_then(|seen| plan(&verdict, &vip, &seen)),
-            };
+            let action = still_true(known.at)
+                .and(seen)
+                .and_then(|seen| plan(&verdict, &vip, &seen));
+            let begun = Instant::now();
             let result = match (action, &lock) {
                 (Err(fault), _) => Err(fault),
                 (Ok(action), None) => {
@@ -161,7 +167,8 @@ impl Engine {
                 }
                 (Ok(Action::TakeOver(goal)), _) => {
                     let prepared = ready.map(|(_, prepared)| prepared);
-                    match self.take_over(netlink, task, place, goal, prepared).await {
+                    let taken = self.take_over((netlink, known.at), task, place, goal, prepared);
+                    match taken.await {
                         Ok(done) => {
                             bound.push(done);
                             continue;
@@ -169,7 +176,9 @@ impl Engine {
                         Err(fault) => Err(fault),
                     }
                 }
-                (Ok(Action::Announce(at)), _) => self.announce(netlink, task, place, &at).await,
+                (Ok(Action::Announce(at)), _) => {
+                    self.announce((netlink, known.at), task, place, &at).await
+                }
                 (Ok(Action::Release(from)), Some(lock)) => {
                     memory::before_release(&task.targets[place]);
                     self.release(netlink, lock, task, place, &from).await
@@ -177,12 +186,17 @@ impl Engine {
                 (Ok(Action::Nothing), _) => Ok(self.nothing(&verdict, task, place).await),
             };
             task.outcomes[place].state = result.map_or_else(State::from, State::Done);
+            // All that follows for the next VIP is another release, which must not wait because this one took long: its
+            // clients would be without an answer.
+            if matches!(verdict, Verdict::Elsewhere(_)) {
+                known.at += begun.elapsed().min(LONG_RELEASE);
+            }
         }
         // A dry run has nothing to settle.
         let Some(lock) = &lock else { return };
         for bound in bound {
             let place = bound.place;
-            let result = self.finish(netlink, lock, task, bound).await;
+            let result = self.finish((netlink, known.at), lock, task, bound).await;
             task.outcomes[place].state = result.map_or_else(State::from, State::Done);
         }
         // What goes wrong here is no VIP's fault, and the next run tries again.
@@ -228,10 +242,11 @@ impl Engine {
         bindings: &[Binding],
     ) -> Result<Did, Fault> {
         let vip = task.targets[place].vip;
+        let vips = self.vips.borrow().clone();
         let leaving = Leaving {
             vip,
             bindings,
-            vips: &self.vips,
+            vips: &vips,
             routes: self.routes_from(netlink, vip.address).await,
         };
         let changes = &mut task.outcomes[place].so_far;
@@ -264,6 +279,14 @@ impl Engine {
         let all = list.get_or_try_init(|| netlink.source_routes()).await?;
         let has = |route: &&SourceRoute| route.source().map(IpAddr::V4) == Some(vip);
         Ok(all.iter().filter(has).cloned().collect())
+    }
+}
+
+/// Makes sure that evidence from then may still be acted on.
+fn still_true(known_at: Instant) -> Result<(), Fault> {
+    match known_at.elapsed() > FRESH {
+        true => Err(Fault::passing(STOPPED)),
+        false => Ok(()),
     }
 }
 

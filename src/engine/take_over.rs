@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
-use super::{Engine, Expected, Task};
+use super::{Engine, Expected, Task, still_true};
 use crate::config::Target;
 use crate::deeds::announcer::Job;
 use crate::deeds::take_over::{self, Prepared};
@@ -68,10 +69,10 @@ impl Engine {
         ready
     }
 
-    /// Binds a VIP and announces it.
+    /// Binds a VIP and announces it, by what was known then.
     pub(super) async fn take_over(
         &self,
-        netlink: &Netlink,
+        (netlink, known_at): (&Netlink, Instant),
         task: &mut Task<'_>,
         place: usize,
         goal: Goal,
@@ -84,6 +85,7 @@ impl Engine {
         };
         if goal.adopt.is_none() {
             memory::before_take_over(&task.targets[place]);
+            self.stranded.borrow_mut().insert(vip.address);
         }
         let changes = &mut task.outcomes[place].so_far;
         let before = changes.added;
@@ -92,6 +94,7 @@ impl Engine {
         let phases = &mut task.phases;
         let bound = || {
             phases.bound.get_or_insert_with(|| self.started.elapsed());
+            still_true(known_at)
         };
         match prepared.bind_and_announce(netlink, &goal, bound).await {
             Ok((added, sent)) => {
@@ -118,7 +121,7 @@ impl Engine {
     /// Does what a take-over has to do once every VIP is announced.
     pub(super) async fn finish(
         &self,
-        netlink: &Netlink,
+        (netlink, known_at): (&Netlink, Instant),
         lock: &Lock,
         task: &mut Task<'_>,
         bound: Bound,
@@ -133,10 +136,7 @@ impl Engine {
         let link = &prepared.link;
         // Only a proof of delivery, for which the announcer asks again.
         let peers = self.peers(netlink, link.index, &target, &task.peers).await;
-        let asked = prepared.ask(&peers);
-        if goal.adopt.is_none() {
-            task.bound_anew.push(target.vip.address);
-        }
+        let asked = still_true(known_at).and_then(|()| prepared.ask(&peers));
         let changes = &mut task.outcomes[place].so_far;
         let (done, fault) = match take_over::settle(netlink, lock, target.vip, link, &goal).await {
             Ok(done) => (done, None),
@@ -146,6 +146,11 @@ impl Engine {
         changes.mended.extend(done.narrowed.map(Mended::Subnet));
         if let Some(fault) = fault {
             return Err(fault);
+        }
+        // Not before it is sure that the VIP stays here: an earlier attempt may have bound it, or another run that was killed.
+        // Who looks every half minute would end again and again what is well and only looks otherwise.
+        if self.stranded.borrow_mut().remove(&target.vip.address) || !task.is_routine {
+            task.stranded.push(target.vip.address);
         }
         // `sync` runs every half minute: that it has announced the VIP once more is enough.
         if link.mac.is_some() && (changes.is_news() || !task.is_routine) {
@@ -204,7 +209,7 @@ impl Engine {
     /// Announces a VIP where it is bound.
     pub(super) async fn announce(
         &self,
-        netlink: &Netlink,
+        (netlink, known_at): (&Netlink, Instant),
         task: &mut Task<'_>,
         place: usize,
         bindings: &[Binding],
@@ -214,6 +219,7 @@ impl Engine {
         let (mut interfaces, mut sent) = (Vec::new(), Vec::new());
         for ifindex in each {
             let prepared = Prepared::new(netlink, &self.senders, vip, ifindex).await?;
+            still_true(known_at)?;
             sent.push(prepared.announce()?);
             task.phases
                 .announced

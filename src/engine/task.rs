@@ -34,8 +34,8 @@ pub struct Task<'a> {
     pub jobs: Vec<Job>,
     /// Which VIPs have left connections behind.
     pub left_behind: Vec<tickle::Job>,
-    /// Which VIPs were bound that were not here.
-    pub bound_anew: Vec<IpAddr>,
+    /// Which VIPs may have clients on this host that are connected to the last holder.
+    pub stranded: Vec<IpAddr>,
     /// Why further announcements could not be arranged.
     pub unannounced: Option<Fault>,
 }
@@ -58,7 +58,7 @@ impl<'a> Task<'a> {
             unlocked: false,
             jobs: Vec::new(),
             left_behind: Vec::new(),
-            bound_anew: Vec::new(),
+            stranded: Vec::new(),
             unannounced: None,
         }
     }

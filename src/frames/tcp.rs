@@ -39,12 +39,12 @@ pub fn bare_ack(local: SocketAddr, peer: SocketAddr, sequence: u32) -> Option<Ve
     packet(local, peer, &says)
 }
 
-/// Returns the IP packet that refuses the segment in a received one, as a kernel does that has the VIP and nobody who
-/// listens (RFC 9293 section 3.10.7.1); `None` if there is nothing to refuse: no segment for the VIP, a reset, a
-/// fragment, one from an address that is nobody's, or one that is malformed.
+/// Returns the IP packet with the reset that a kernel sends for a received packet if it has the VIP and nobody listens
+/// there (RFC 9293 section 3.10.7.1). `None` where a kernel would send none: the received packet has no segment for the
+/// VIP, is a reset itself, a fragment or malformed, or comes from an address that is nobody's.
 ///
-/// The received packet may be cut off behind the TCP header. Its checksums are not looked at: where a network card
-/// computes them, what a packet socket gets may not have them yet. A corrupt one is refused to nobody's harm.
+/// The received packet may be cut off behind the TCP header. Its checksums are not verified: where the network card
+/// computes them, a packet socket sees the packet before that. A reset for a corrupt packet does no harm.
 pub fn refusal(received: &[u8], vip: IpAddr) -> Option<Vec<u8>> {
     let (peer, length, segment) = match vip {
         IpAddr::V4(_) => segment_v4(received)?,

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all, join3};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::remembered::{Known, Listed, Memory};
 use self::servers::Vips;
@@ -36,6 +36,9 @@ pub use poll::{Asked, Member, NotAsked, Poll, Silence, Tried, count, poll, try_o
 
 /// How long the hook waits for the Redis of this host, which can only object.
 const OWN_REDIS: Duration = Duration::from_millis(150);
+
+/// How long an order waits for name servers, in which nobody else can do anything about the VIP.
+const NAMES: Duration = Duration::from_millis(500);
 
 /// Returns what this host's Sentinel says of a master, within this time.
 ///
@@ -268,11 +271,15 @@ pub async fn of_order(
     let told = told(config, names).await.unwrap_or_default();
     let instances = told.iter().flatten().flat_map(|told| &told.servers);
     let endpoints = instances.filter_map(|one| endpoint(&one.host, one.port).ok());
-    let endpoints: Vec<Endpoint> = endpoints.collect();
-    let sites = endpoints.iter().map(|at| site(config, snapshot, at));
+    // Where Redis is tells only where a VIP goes that no subnet holds.
+    let endpoints: Vec<Endpoint> = endpoints.filter(|_| order == Order::Bind).collect();
+    let sites = endpoints
+        .iter()
+        .map(|at| timeout(NAMES, site(config, snapshot, at)));
+    let sites = join_all(sites).await;
     Evidence {
         order: Some(order),
-        known_redis: join_all(sites).await,
+        known_redis: sites.into_iter().flatten().collect(),
         vip_of_a_server: Vips::among(config, servers_by(config, told)).of_a_server(&[]),
         ..Evidence::default()
     }

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
+use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Netlink;
@@ -168,6 +169,18 @@ impl Netlink {
             delete,
         )
         .await
+    }
+
+    /// Forgets which neighbour had an address before it came to this host. Without that the clients here would send to
+    /// that one as soon as the address has left: it takes nothing, and they try again after a second. What cannot be
+    /// forgotten costs that second, mostly because nothing was known.
+    pub async fn forget_neighbour(&self, link: &Link, address: IpAddr) {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(address);
+        message.header.ifindex = link.index;
+        message.attributes = vec![NeighbourAttribute::Destination(address.into())];
+        let forget = self.handle.neighbours().del(message).execute();
+        let _ = self.answer(String::new, forget).await;
     }
 }
 

@@ -24,7 +24,7 @@ pub use peers::peers;
 pub use route::Route;
 pub use snapshot::Snapshot;
 pub use sockets::{
-    Connection, connections, listeners, reset_connections, reset_stranded, reset_these, try_reset,
+    Connection, connections, listeners, reset_connections, reset_these, stranded, try_reset,
 };
 pub use source_routes::SourceRoute;
 

@@ -129,27 +129,30 @@ pub async fn connections(addresses: &[IpAddr]) -> Result<Vec<Connection>, String
     connections_by(End::Local, addresses).await
 }
 
-/// Resets this host's own connections to addresses that were another host's until now: the RST of the former holder is
-/// dropped here, as its source is an address of this host, and a client that only listens would hang for ever.
-pub async fn reset_stranded(addresses: &[IpAddr]) -> Reset {
-    let found = async {
-        let towards = connections_by(End::Peer, addresses).await?;
-        // Asked for later: whoever has connected meanwhile has its other end here.
-        let own = connections_by(End::Local, addresses).await?;
-        let own: BTreeSet<(Endpoint, Endpoint)> =
-            few::set(own.iter().map(|one| (one.peer, one.local)));
-        let is_stranded = |one: &Connection| !own.contains(&(one.local, one.peer));
-        Ok(towards.into_iter().filter(is_stranded).collect())
-    };
-    let found: Result<Vec<Connection>, String> = found.await;
-    match found {
-        Ok(stranded) if stranded.is_empty() => Reset::default(),
-        Ok(stranded) => reset_these(&stranded).await,
-        Err(why) => Reset {
-            why_not_all: Some(why),
-            ..Reset::default()
-        },
+/// Returns this host's own connections to addresses that were made while these were another host's. Whoever connects to an
+/// address of its own host does so from that very address (`ip_route_output_key_hash_rcu` in net/ipv4/route.c; RFC 6724,
+/// rule 1): also where a packet filter redirects it, and its other end has another address or is in a container.
+///
+/// # Errors
+///
+/// Says why the kernel does not tell.
+pub async fn stranded(addresses: &[IpAddr]) -> Result<Vec<Connection>, String> {
+    let mut found = connections_by(End::Peer, addresses).await?;
+    found.retain(|one| one.local.ip() != one.peer.ip());
+    if found.is_empty() {
+        return Ok(found);
     }
+    // Asked for later: whoever has chosen another address, and has connected meanwhile, has its other end here.
+    let own = connections_by(End::Local, addresses).await?;
+    let own: BTreeSet<(Endpoint, Endpoint)> = few::set(own.iter().map(|one| (one.local, one.peer)));
+    // Who was redirected to another address of this host is the peer of a connection of that.
+    let is_alone = |(local, peer): &&(Endpoint, Endpoint)| {
+        local.ip() == peer.ip() && !own.contains(&(*peer, *local))
+    };
+    let redirected: BTreeSet<Endpoint> =
+        few::set(own.iter().filter(is_alone).map(|(local, _)| *local));
+    found.retain(|one| !own.contains(&(one.peer, one.local)) && !redirected.contains(&one.peer));
+    Ok(found)
 }
 
 async fn connections_by(end: End, addresses: &[IpAddr]) -> Result<Vec<Connection>, String> {
@@ -177,7 +180,8 @@ async fn connections_by(end: End, addresses: &[IpAddr]) -> Result<Vec<Connection
     timeout(SWEEP, find_all).await.unwrap_or_else(|_| late())
 }
 
-/// Resets these connections. A connection that is gone is passed over.
+/// Resets these connections and no others, whatever has the same ends by now: each has a number in the kernel. One that is
+/// gone is passed over.
 pub async fn reset_these(connections: &[Connection]) -> Reset {
     let mut done = Reset::default();
     match new_connection::<Message>(NETLINK_SOCK_DIAG) {

@@ -13,11 +13,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use super::polls::Told;
 use super::{Entry, Shared};
 use crate::config::SiteCommand;
 use crate::engine::Task;
 use crate::exit::Fault;
-use crate::gather::Poll;
 use crate::site_command::job::Job;
 
 /// When `sync` or an operator's command no longer waits for the site's own, since the start:
@@ -58,7 +58,7 @@ impl Shared<'_> {
     pub(super) async fn settle_and_tell<'b>(
         &self,
         task: &mut Task<'b>,
-        poll: Option<Result<Poll, Fault>>,
+        poll: Option<Told>,
         waiting: &impl AsyncFn(&Fault),
     ) {
         let results = Results::default();

@@ -20,16 +20,9 @@ use crate::hosts::Kept;
 /// How many connections are kept at most: the oldest goes.
 const MOST: usize = 256;
 
-/// To whom a connection leads, and what was shown there.
-type Key = (Endpoint, Option<String>, Option<String>, bool);
-
-fn key(of: &Server) -> Key {
-    (
-        of.endpoint.clone(),
-        of.username.clone(),
-        of.password.clone(),
-        of.tls.is_some(),
-    )
+/// Whether a connection leads there, and has shown what is to be shown now.
+fn is_same(of: &Server, server: &Server) -> bool {
+    of.endpoint == server.endpoint && of.is_asked_like(server)
 }
 
 /// How long an answer to the watch of a Redis counts.
@@ -41,7 +34,7 @@ pub struct Lines {
     keeps: bool,
     /// Where the names of servers led last.
     pub names: Kept,
-    idle: RefCell<Vec<(Key, Connection)>>,
+    idle: RefCell<Vec<(Server, Connection)>>,
     /// What a Redis is that is watched on a connection of its own, and when it said so.
     watched: RefCell<BTreeMap<SocketAddr, (Identity, Instant)>>,
     /// What a Redis said when it was asked, and when.
@@ -74,7 +67,7 @@ impl Lines {
             .insert(at, (identity, Instant::now()));
         self.idle
             .borrow_mut()
-            .retain(|(of, _)| of.0 != Endpoint::Tcp(at));
+            .retain(|(of, _)| of.endpoint != Endpoint::Tcp(at));
     }
 
     /// Notes what a Redis said that was asked.
@@ -105,7 +98,7 @@ impl Lines {
         server: &Server,
         deadline: Deadline,
     ) -> Result<(Connection, bool), NoAnswer> {
-        while let Some(mut connection) = self.find(&key(server)) {
+        while let Some(mut connection) = self.find(server) {
             // An idle server says nothing, unless it ends the connection.
             if connection.next().now_or_never().is_none() {
                 return Ok((connection, true));
@@ -114,9 +107,9 @@ impl Lines {
         Ok((Connection::connect(server, deadline).await?, false))
     }
 
-    fn find(&self, key: &Key) -> Option<Connection> {
+    fn find(&self, server: &Server) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        let place = idle.iter().position(|(of, _)| of == key)?;
+        let place = idle.iter().position(|(of, _)| is_same(of, server))?;
         Some(idle.remove(place).1)
     }
 
@@ -125,11 +118,10 @@ impl Lines {
         if !self.keeps || !connection.is_idle() {
             return;
         }
-        let key = key(server);
         let mut idle = self.idle.borrow_mut();
         // Of two that were needed at the same time the newer stays.
-        idle.retain(|(of, _)| *of != key);
-        idle.push((key, connection));
+        idle.retain(|(of, _)| !is_same(of, server));
+        idle.push((server.clone(), connection));
         let surplus = idle.len().saturating_sub(MOST);
         idle.drain(..surplus);
     }

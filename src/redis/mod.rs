@@ -69,8 +69,8 @@ pub async fn ask(server: &Server, lines: &Lines, questions: &[Words], within: Du
     Ok(answers)
 }
 
-/// [`ask`], for what changes something: a connection that was kept and ends before an answer is not made anew, as the
-/// server may have done what it was asked for.
+/// [`ask`], for commands that change something. A kept connection that ends before the answer is an error, and the
+/// command is not sent again on a new one: the server may have carried it out already.
 ///
 /// # Errors
 ///

@@ -76,8 +76,9 @@ impl NoAnswer {
         matches!(self, NoAnswer::Refused(text) if text.starts_with("LOADING "))
     }
 
-    /// Returns whether another try can succeed while nobody changes anything. A wrong protocol can, as ports
-    /// are reused at a restart. A wrong certificate cannot: its renewal takes longer than this run's retries.
+    /// Returns whether another try can succeed without anybody changing anything. After a wrong protocol it can: during
+    /// a restart another server may have had the port. After a wrong certificate it cannot: a renewal takes longer than
+    /// this run's retries.
     pub fn kind(&self) -> Kind {
         match self {
             NoAnswer::AuthRefused(_)

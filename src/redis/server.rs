@@ -59,6 +59,12 @@ impl Server {
 }
 
 impl Server {
+    /// Returns whether the same is shown to another one, and believed of it.
+    pub fn is_asked_like(&self, other: &Server) -> bool {
+        (&self.username, &self.password, &self.tls)
+            == (&other.username, &other.password, &other.tls)
+    }
+
     /// Returns the same server, to be asked without a user, a password and a certificate of this host's.
     pub fn without_credentials(self) -> Server {
         Server {

@@ -15,8 +15,8 @@ use super::stream::{Stream, words};
 /// How long a connection may be idle until the kernel asks whether the other end is there, and how often.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How long the other end may leave unacknowledged what it was sent (TCP_USER_TIMEOUT, tcp(7)): a host that lost
-/// its power is known within 2 s.
+/// How long data may stay unacknowledged before the connection fails (TCP_USER_TIMEOUT, tcp(7)): a host that lost its
+/// power is known within 2 s.
 const UNHEARD: Duration = Duration::from_secs(2);
 
 /// Connects to the server, to the first of its addresses that accepts.

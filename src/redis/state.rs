@@ -24,6 +24,10 @@ pub struct State {
     /// How many bytes it had when it turned master (`second_repl_offset` - 1; Redis 4.0 and later), if it was a
     /// replica before.
     pub promoted_at: Option<u64>,
+    /// The id of its stream (`master_replid`; Redis 4.0 and later).
+    pub stream: Option<String>,
+    /// The id of the stream that it followed until it turned master (`master_replid2`).
+    pub stream_before: Option<String>,
     /// Its replicas.
     pub replicas: Vec<Replica>,
     /// The master that it follows.
@@ -98,6 +102,11 @@ impl State {
 }
 
 impl State {
+    /// Returns whether it was a replica of this one until it turned master.
+    pub fn was_replica_of(&self, other: &State) -> bool {
+        other.stream.is_some() && self.stream_before == other.stream
+    }
+
     /// Returns whether it can pause writes (`CLIENT PAUSE … WRITE`, Redis 6.2), as far as its version is known.
     pub fn can_pause_writes(&self) -> bool {
         !self.version.as_deref().is_some_and(is_before_6_2)
@@ -147,6 +156,8 @@ pub fn read(
         process: line(&server, "process_id").and_then(|number| number.parse().ok()),
         offset: 0,
         promoted_at: None,
+        stream: None,
+        stream_before: None,
         replicas: Vec::new(),
         follows: None,
     };
@@ -164,6 +175,8 @@ fn of_replication(state: &mut State, info: &str) {
     state.offset = number("master_repl_offset").unwrap_or_default();
     // -1 where it never was a replica.
     state.promoted_at = number("second_repl_offset").and_then(|offset| offset.checked_sub(1));
+    state.stream = line(info, "master_replid").map(str::to_owned);
+    state.stream_before = line(info, "master_replid2").map(str::to_owned);
     let replicas = info.lines().filter_map(replica).take(REPLICAS);
     state.replicas = replicas.collect();
     if let (Some(host), Some(port)) = (line(info, "master_host"), number("master_port")) {
@@ -299,5 +312,18 @@ mod tests {
         let info = "role:master\r\nmaster_repl_offset:90\r\nsecond_repl_offset:61\r\n";
         let state = read(Err(denied()), Ok(said(info)), None).unwrap();
         assert_eq!((state.offset, state.promoted_at), (90, Some(60)));
+    }
+
+    #[test]
+    fn a_promoted_replica_tells_whose_it_was() {
+        let state = |id: &str, before: &str| {
+            let info = format!("role:master\r\nmaster_replid:{id}\r\nmaster_replid2:{before}\r\n");
+            read(Err(denied()), Ok(said(&info)), None).unwrap()
+        };
+        let (old, new) = (state("aa", "00"), state("bb", "aa"));
+        assert!(new.was_replica_of(&old) && !old.was_replica_of(&new));
+        // Redis 3.2.8 tells neither.
+        let untold = read(Err(denied()), Ok(said("role:master\r\n")), None).unwrap();
+        assert!(!untold.was_replica_of(&untold));
     }
 }

@@ -34,7 +34,26 @@ use crate::trusted_file::{self, Kind};
 
 /// Which servers are believed, and the certificate that is shown to them.
 #[derive(Clone)]
-pub struct Tls(Arc<ClientConfig>);
+pub struct Tls {
+    config: Arc<ClientConfig>,
+    files: Arc<Files>,
+}
+
+/// What the files hold; a key belongs to its certificate.
+#[derive(Clone, PartialEq, Eq)]
+struct Files {
+    trusted: Vec<CertificateDer<'static>>,
+    shown: Vec<CertificateDer<'static>>,
+}
+
+/// Whether the same is believed and shown.
+impl PartialEq for Tls {
+    fn eq(&self, other: &Tls) -> bool {
+        self.files == other.files
+    }
+}
+
+impl Eq for Tls {}
 
 impl Tls {
     /// Reads the files.
@@ -44,11 +63,15 @@ impl Tls {
     /// Those of [`trusted_file::read`], and files that do not hold what they should, permanent.
     pub fn load(of: &config::Tls) -> Result<Tls, Fault> {
         let provider = Arc::new(ring::default_provider());
-        let certificate = match &of.client {
-            None => None,
-            Some(client) => Some(certificate(client, &provider)?),
+        let (certificate, shown) = match &of.client {
+            None => (None, Vec::new()),
+            Some(client) => {
+                let shown = certificates(&client.cert_file)?;
+                (Some(certificate(client, shown.clone(), &provider)?), shown)
+            }
         };
         let verifier = OfItsCa::load(&of.ca_file, &provider)?;
+        let trusted = verifier.trusted.clone();
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| Fault::permanent(format!("cannot use TLS: {error}")))?
@@ -60,14 +83,22 @@ impl Tls {
         };
         // A run asks once.
         config.resumption = Resumption::disabled();
-        Ok(Tls(Arc::new(config)))
+        Ok(Tls {
+            config: Arc::new(config),
+            files: Arc::new(Files { trusted, shown }),
+        })
     }
 
     /// Returns the same without a certificate to show.
     pub fn without_certificate(&self) -> Tls {
-        let mut config = ClientConfig::clone(&self.0);
+        let mut config = ClientConfig::clone(&self.config);
         config.client_auth_cert_resolver = Arc::new(NoCertificate);
-        Tls(Arc::new(config))
+        let mut files = Files::clone(&self.files);
+        files.shown.clear();
+        Tls {
+            config: Arc::new(config),
+            files: Arc::new(files),
+        }
     }
 
     /// Agrees on TLS with the server at the other end of a stream.
@@ -77,7 +108,7 @@ impl Tls {
     ) -> Result<TlsStream<Box<dyn Stream>>, NoAnswer> {
         // No host name is sent (SNI) or compared; 0.0.0.0 stands in, as rustls wants a name.
         let nobody = ServerName::from(std::net::Ipv4Addr::UNSPECIFIED);
-        TlsConnector::from(self.0.clone())
+        TlsConnector::from(self.config.clone())
             .connect(nobody, stream)
             .await
             .map_err(|error| {
@@ -102,12 +133,12 @@ impl ResolvesClientCert for NoCertificate {
     }
 }
 
-/// Reads the certificate to show, and its key.
+/// Returns the certificate to show, with its key, which is read.
 fn certificate(
     of: &config::ClientCertificate,
+    chain: Vec<CertificateDer<'static>>,
     provider: &CryptoProvider,
 ) -> Result<SingleCertAndKey, Fault> {
-    let chain = certificates(&of.cert_file)?;
     let text = trusted_file::read(&of.key_file, Kind::Key)?;
     let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
         .map_err(|_| unusable(&of.key_file, "it holds no private key in PEM"))?;

@@ -2,8 +2,11 @@
 
 use std::process::{Child, Command, Stdio};
 
+use crate::agent_ipv6::CLAIM;
 use crate::common::sniffer::{Frame, Sniffer};
-use crate::common::{Host, Lab, NameHolder, eventually, executable, false_sentinel, guides_lab};
+use crate::common::{
+    Host, Lab, NameHolder, V6, eventually, executable, false_sentinel, guides_lab,
+};
 use crate::lock::LOCK;
 use crate::rivals::{answers, by, claim, sentinel};
 
@@ -36,9 +39,14 @@ impl Drop for Agent {
 }
 
 /// Two servers and a client; the first one's Sentinel names it, and its agent announces every so many seconds.
-fn lab(every: u32) -> Lab {
+pub fn lab(every: u32) -> Lab {
+    lab_of(&format!("\"{VIP}/24\""), every)
+}
+
+/// The same with these VIPs.
+fn lab_of(vips: &str, every: u32) -> Lab {
     let lab = guides_lab(&format!(
-        "[masters.m]\nvip = \"{VIP}/24\"\nannounce_to = [\"192.168.56.103\"]\n\
+        "[masters.m]\nvip = {vips}\nannounce_to = [\"192.168.56.103\"]\n\
          [sentinel]\naddress = \"127.0.0.1:6800\"\n[agent]\nannounce_every = {every}\n"
     ));
     lab.file("says", format!("{HERE} 1"));
@@ -102,6 +110,56 @@ fn a_claim_is_contested_long_after_the_take_over_and_only_while_the_truth_says_h
         after[before..].iter().filter(|frame| by_one(frame)).count(),
         0
     );
+}
+
+/// A client that has taken a rival for the VIP's holder, and did not hear the answer to that claim.
+#[test]
+fn an_answer_that_is_lost_comes_again() {
+    let lab = lab_of(&format!("[\"{VIP}/24\", \"{V6}/64\"]"), 0);
+    let (one, two, client) = (lab.host("server1"), lab.host("server2"), lab.host("client"));
+    let sniffer = Sniffer::start(&client);
+    let _agent = Agent::start(&one);
+    // All rounds of the take-over.
+    let mac = one.mac("eth1");
+    let said = |vip: &str| {
+        let is_its = by(&one);
+        let is_one = |frame: &Frame| match frame.is_arp() {
+            // The reply of each round, whose sender is its target.
+            true => frame.bytes[21] == 2 && frame.bytes[22..32] == frame.bytes[32..42],
+            false => frame.is_icmpv6(136),
+        };
+        let frames = sniffer.about(vip).into_iter();
+        frames
+            .filter(|frame| is_its(frame) && is_one(frame))
+            .count()
+    };
+    eventually("both are announced", || said(VIP) >= 6 && said(V6) >= 6);
+    for vip in [VIP, V6] {
+        let knock = format!("echo > /dev/udp/{vip}/9");
+        client.run("bash", ["-c", &knock]);
+        let knows = || client.neighbour(vip).as_ref() == Some(&mac);
+        eventually("the client knows the holder", knows);
+    }
+    // The first answer to each claim: two ARP frames, or one advertisement.
+    let rules = format!(
+        "add table arp lossy
+        add chain arp lossy in {{ type filter hook input priority 0; }}
+        add rule arp lossy in arp saddr ether {mac} arp saddr ip {VIP} arp daddr ip {VIP} \
+            limit rate 1/day burst 2 packets drop
+        add table ip6 lossy
+        add chain ip6 lossy in {{ type filter hook input priority 0; }}
+        add rule ip6 lossy in ether saddr {mac} ip6 daddr ff02::1 icmpv6 type nd-neighbor-advert \
+            limit rate 1/day burst 1 packets drop"
+    );
+    client.run("nft", [&rules]);
+    let before = [VIP, V6].map(said);
+    claim(&two, 1);
+    two.run("perl", ["-e", CLAIM, &two.mac("eth1")]);
+    for (vip, before) in [VIP, V6].into_iter().zip(before) {
+        eventually("it is answered twice", || said(vip) >= before + 2);
+        let knows = || client.neighbour(vip).as_ref() == Some(&mac);
+        eventually("the client knows the holder again", knows);
+    }
 }
 
 #[test]

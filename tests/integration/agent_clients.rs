@@ -188,8 +188,13 @@ fn what_is_forged_on_the_channel_does_no_harm() {
     site.seconds_pass("server2", 2.0);
     assert_eq!(known(&site, "server2"), 5);
     // Who may publish can name anybody: this server itself, and a client that has no such connection.
-    publish("1 8000 came c0a838660001");
-    publish("1 8000 came c0a838680001");
+    // The holder's own list, once more, would end that.
+    site.signal(&site.agent_pid("server1"), "STOP");
+    eventually("server2 knows the client", || {
+        publish("1 8000 came c0a838680001");
+        publish("1 8000 came c0a838660001");
+        known(&site, "server2") > 5
+    });
     die(&site);
     crowd.wait_for_ends(5);
     let line = told(&site);

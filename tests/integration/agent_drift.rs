@@ -90,3 +90,17 @@ fn a_fault_that_lasts_is_logged_once_and_once_when_it_is_over() {
     });
     assert!((1..=TIMES).contains(&faults()), "{:#?}", site.log());
 }
+
+#[test]
+fn the_log_of_a_command_that_fails_names_its_master() {
+    let site = Site::with_agents_and(
+        "[masters.master8000]\nvip = \"192.168.56.250/24\"\non_take_over = { command = [\"/bin/false\"] }\n",
+    );
+    site.fail_over(&M, "server3", "server2");
+    site.settles(&M, "server2");
+    eventually("the failure is logged", || {
+        let log = site.log();
+        let line = log.iter().find(|it| it.contains("/bin/false"));
+        line.is_some_and(|it| it.contains("master=master8000"))
+    });
+}

@@ -62,7 +62,7 @@ fn an_ipv6_vip_comes_back_with_the_link_and_where_it_is_removed() {
 }
 
 /// Perl: claims the VIP by neighbor advertisements (RFC 4861, 4.4) with this hardware address.
-const CLAIM: &str = r#"
+pub const CLAIM: &str = r#"
 my ($mac) = @ARGV;
 socket(my $s, 17, 3, 0) or die $!;
 my ($index) = qx(ip -o link show eth1) =~ /^(\d+)/;

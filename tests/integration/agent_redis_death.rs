@@ -2,7 +2,7 @@
 
 use crate::common::eventually;
 use crate::common::redis::deaths::NEVER;
-use crate::common::redis::{MASTER_8000, Master, Site, address};
+use crate::common::redis::{MASTER_8000, Master, SENTINEL_PORT, Site, address};
 
 const M: Master = MASTER_8000;
 
@@ -264,6 +264,22 @@ fn an_election_that_came_to_nothing_keeps_none_away_for_ever() {
     let site = Site::with_agents(&[M]);
     site.vote_for_nobody(&M, 7);
     site.seconds_pass("server1", UNTIL_A_VOTE_IS_OLD);
+    site.is_failed_over_at_once(&M);
+    assert!(site.asked_in().iter().all(|epoch| *epoch > 7));
+}
+
+/// As long as an agent takes for two looks at the votes, and half as long as one: by then it has seen them for 5 s.
+const UNTIL_VOTES_HAVE_STOOD: f64 = 2.5 * 10.0;
+
+#[test]
+fn an_election_that_was_given_up_after_its_votes_keeps_none_away_for_minutes() {
+    let site = Site::with_agents(&[M]);
+    let patient = ["sentinel", "set", M.name, "failover-timeout", "180000"];
+    for server in ["server1", "server2", "server3"] {
+        assert_eq!(site.ask(server, SENTINEL_PORT, &patient).unwrap(), "OK");
+    }
+    site.vote_for_sentinel(&M, 7, "server2");
+    site.seconds_pass("server1", UNTIL_VOTES_HAVE_STOOD);
     site.is_failed_over_at_once(&M);
     assert!(site.asked_in().iter().all(|epoch| *epoch > 7));
 }

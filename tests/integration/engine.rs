@@ -1,6 +1,8 @@
 //! One attempt of the engine, in this process: it may be dropped at any await.
 
 use std::cell::Cell;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::process::Command;
@@ -11,7 +13,7 @@ use vipswitch::config::{self, Config, Target};
 use vipswitch::engine::{Engine, Expected, Task};
 use vipswitch::evidence::{Evidence, Order};
 use vipswitch::kernel::Snapshot;
-use vipswitch::outcome::Did;
+use vipswitch::outcome::{Did, Outcome};
 
 use crate::redis_client::{block_on, inside};
 
@@ -162,6 +164,105 @@ fn what_was_known_before_the_process_was_stopped_is_not_acted_on() {
             twice(&config, Order::Bind, 0).await;
             let why = stopped(&config, Order::Unbind).await;
             assert!(why.contains("was stopped") && is_bound(), "{why}");
+        });
+    });
+}
+
+/// Takes the name of the only interface, as a run that is about to remove an address there, for longer than evidence may be
+/// old.
+fn hold_the_interface() -> std::thread::JoinHandle<()> {
+    let output = Command::new("cat")
+        .arg("/sys/class/net/eth1/ifindex")
+        .output();
+    let index = String::from_utf8(output.unwrap().stdout).unwrap();
+    let name = format!("vipswitch/interface/{}", index.trim());
+    let at = SocketAddr::from_abstract_name(name).unwrap();
+    let held = UnixListener::bind_addr(&at).unwrap();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(2_500));
+        drop(held);
+    })
+}
+
+#[test]
+fn a_release_that_takes_long_does_not_put_off_that_of_the_next_vip() {
+    let name = "engine::a_release_that_takes_long_does_not_put_off_that_of_the_next_vip";
+    inside(name, |_| {
+        make_links();
+        let text = "[masters.m]\nvip = [\"192.168.56.250/24\", \"192.168.56.251/24\"]\n";
+        let config = config::parse(text, Path::new("v.toml")).unwrap();
+        let engine = || Engine::new(Instant::now(), false, Vec::new());
+        let order = async |order| {
+            let engine = engine();
+            let mut task = Task::new(Target::of(&config, &["m"]).unwrap(), Expected::Unknown);
+            let evidence = Evidence {
+                order: Some(order),
+                ..Evidence::default()
+            };
+            let settled = engine.settle(&mut task, async |_: &Snapshot<'_>| Ok(evidence));
+            settled.await.unwrap();
+            task.outcomes
+        };
+        // On a busy machine it may stand still for longer beside that, now and then.
+        let mut tries = (0..5).map(|_| {
+            block_on(order(Order::Bind));
+            let holder = hold_the_interface();
+            let released = block_on(order(Order::Unbind));
+            holder.join().unwrap();
+            released
+        });
+        let done = |of: &Vec<Outcome>| {
+            of.iter()
+                .all(|one| matches!(one.did(), Some(Did::Released(_))))
+        };
+        assert!(tries.any(|released| done(&released)));
+    });
+}
+
+#[test]
+fn clients_that_a_take_over_may_strand_are_looked_for_though_it_is_dropped_at_any_await() {
+    let name = "engine::clients_that_a_take_over_may_strand_are_looked_for_though_it_is_dropped_at_any_await";
+    inside(name, |_| {
+        make_links();
+        let text = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
+        let config = config::parse(text, Path::new("v.toml")).unwrap();
+        let vip: std::net::IpAddr = "192.168.56.250".parse().unwrap();
+        let bind = async |engine: &Engine, polls: usize, is_routine: bool| {
+            let targets = Target::of(&config, &["m"]).unwrap();
+            // As the agent does: each attempt has a task of its own.
+            let mut task = Task::new(targets, Expected::Here);
+            task.is_routine = is_routine;
+            let evidence = Evidence {
+                order: Some(Order::Bind),
+                ..Evidence::default()
+            };
+            let ended = {
+                let attempt = engine.settle(&mut task, async |_: &Snapshot<'_>| Ok(evidence));
+                let future = pin!(attempt);
+                Dropped { future, polls }.await
+            };
+            (task.stranded, ended)
+        };
+        const ALL: usize = usize::MAX;
+        block_on(async {
+            for polls in 0.. {
+                let engine = Engine::new(Instant::now(), false, Vec::new());
+                let (mut found, ended) = bind(&engine, polls, true).await;
+                engine.begin();
+                found.extend(bind(&engine, ALL, true).await.0);
+                assert_eq!(found, [vip], "{polls}");
+                let again = bind(&engine, ALL, true).await.0;
+                assert!(again.is_empty(), "{polls}: once");
+                // A run that was killed may have bound it; but who looks all the time does not end what is well.
+                let another = Engine::new(Instant::now(), false, Vec::new());
+                assert!(bind(&another, ALL, true).await.0.is_empty());
+                assert_eq!(bind(&another, ALL, false).await.0, [vip]);
+                twice(&config, Order::Unbind, 0).await;
+                if ended {
+                    assert!(polls > 5, "dropped at {polls} places only");
+                    break;
+                }
+            }
         });
     });
 }

@@ -24,7 +24,7 @@ const BETWEEN: usize = 300;
 const LONGEST: Duration = Duration::from_secs(90);
 
 /// Runs `vipswitch` with these words on a server.
-fn run(site: &Site, server: &str, words: &str) -> Finished {
+pub fn run(site: &Site, server: &str, words: &str) -> Finished {
     let mut command = site.host(server).command(executable());
     command.args(words.split_whitespace());
     finish_within(command, LONGEST)
@@ -32,7 +32,7 @@ fn run(site: &Site, server: &str, words: &str) -> Finished {
 
 /// Fails over from a server, once it may, and returns what it printed as JSON.
 #[track_caller]
-fn fail_over(site: &Site, server: &str, words: &str) -> Value {
+pub fn fail_over(site: &Site, server: &str, words: &str) -> Value {
     let mut told = Value::Null;
     eventually("the failover is asked for", || {
         let done = run(site, server, &format!("failover --json {words}"));
@@ -246,7 +246,7 @@ fn an_agent_that_has_its_connection_and_does_not_answer_has_to_be_forced() {
     let site = Site::with_agents(&[M]);
     eventually("its agent answers", || notes(&site, "server3").is_empty());
     let pauses = "on the master's host does not answer, so that it would not pause writes";
-    let takes_over = "which would be promoted, does not answer";
+    let takes_over = "which may be promoted, does not answer";
     for (stopped, why) in [("server1", pauses), ("server2", takes_over)] {
         let pid = site.agent_pid(stopped);
         site.signal(&pid, "STOP");

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::IpAddr;
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -55,6 +55,20 @@ impl Refuser {
     fn line(&self) -> String {
         let line = self.lines.recv_timeout(PATIENCE);
         line.expect("the refuser says something")
+    }
+
+    /// Stops it, where it runs.
+    fn stop(&self, host: &Host) {
+        let pid = host.run("pgrep", ["-f", "[r]efuse::child"]);
+        host.run("kill", ["-STOP", pid.trim()]);
+    }
+
+    /// Lets it go on. Outside of the lab an nsenter has stopped with it, and takes it along.
+    fn go_on(&self, host: &Host) {
+        let pid = host.run("pgrep", ["-f", "[r]efuse::child"]);
+        host.run("kill", ["-CONT", pid.trim()]);
+        let nsenter = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-CONT", &nsenter]).status();
     }
 
     /// Waits until one VIP's part has ended, and returns how.
@@ -316,6 +330,35 @@ fn a_neighbour_that_has_forgotten_the_vip_is_told_and_nobody_else() {
     let advertised = sniffer.about(V6);
     let seen: Vec<_> = advertised.iter().filter(by_server).collect();
     assert!(seen.is_empty(), "{seen:02x?}");
+}
+
+/// Its questions have waited in the socket of a process that was stopped, and another host may have the VIP by now.
+#[test]
+fn who_was_stopped_answers_no_neighbour_any_more() {
+    let lab = lab();
+    let (server, client) = (lab.host("server1"), lab.host("client"));
+    let refuser = Refuser::start(&server, &[V4, V6]);
+    bind(&server, "del");
+    for vip in [V4, V6] {
+        assert_eq!(connect(&client, vip, 1), "refused", "{vip}");
+    }
+    refuser.stop(&server);
+    client.ip("neigh flush dev eth1");
+    // Each ends without an answer from anybody, seconds later.
+    for vip in [V4, V6] {
+        let end = connect(&client, vip, 1);
+        let is_unanswered = ["No route to host", "Connection timed out"].contains(&end.as_str());
+        assert!(is_unanswered, "{vip}: {end}");
+    }
+    let sniffer = Sniffer::start(&client);
+    refuser.go_on(&server);
+    for _ in [V4, V6] {
+        assert_eq!(refuser.end(), "Stopped");
+    }
+    for vip in [V4, V6] {
+        let told = sniffer.settled(&server, vip);
+        assert!(told.is_empty(), "{told:02x?}");
+    }
 }
 
 #[test]

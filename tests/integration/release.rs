@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use crate::common::{
-    ADD_MARKED, BOTH, Host, NameHolder, ONLY_V4, eventually, executable, finish, guides_lab,
+    ADD_MARKED, BOTH, Host, NameHolder, ONLY_V4, V4, V6, eventually, executable, finish, guides_lab,
 };
 
 #[test]
@@ -66,6 +66,25 @@ fn the_hosts_own_address_survives_a_vip_that_was_there_before_it() {
     eventually("the peer finds it", || {
         lab.host("client").neighbour("192.168.56.101") == Some(server.mac("eth1"))
     });
+}
+
+/// Its own clients would send to that one, which takes nothing by then, and only try again after a second.
+#[test]
+fn a_host_that_lets_go_has_forgotten_who_had_the_vip_before_it() {
+    let lab = guides_lab(BOTH);
+    let (server, former) = (lab.host("server1"), lab.host("server2"));
+    let mac = former.mac("eth1");
+    for vip in [V4, V6] {
+        server.ip(&format!(
+            "neigh replace {vip} lladdr {mac} nud stale dev eth1"
+        ));
+        assert_eq!(server.neighbour(vip).as_deref(), Some(mac.as_str()));
+    }
+    server.ok("bind");
+    server.ok("unbind");
+    for vip in [V4, V6] {
+        assert_eq!(server.neighbour(vip), None);
+    }
 }
 
 #[test]

@@ -30,6 +30,9 @@ const NAME: &str = "m";
 /// How long the systemd unit takes to start after a boot.
 const BOOT: Duration = ms(1_000);
 
+/// How often an agent asks for votes, as `agent::old_votes` has it.
+const VOTES: Duration = ms(10_000);
+
 /// How many times in a row a core may want to be woken at once.
 const AT_ONCE: u32 = 50;
 
@@ -56,6 +59,8 @@ enum Doing {
     Hear(Tells),
     /// It looks at its own Redis; whether it goes on with that every second.
     Look(bool),
+    /// It asks for the Sentinels' last votes.
+    LooksAtVotes,
     Answers(Box<Result<(Poll, Named), Fault>>),
     Settle,
     Act(Result<Deed, Fault>, Verdict, Named),
@@ -164,6 +169,7 @@ impl Agents {
         }
         self.later(host, after, Doing::Wake, cluster);
         self.later(host, after + ms(5), Doing::Look(true), cluster);
+        self.later(host, VOTES, Doing::LooksAtVotes, cluster);
     }
 
     /// Has an agent do something after a while. Returns its token.
@@ -277,9 +283,9 @@ impl Agents {
             Action::Lead(..) => {
                 self.later(host, moment, Doing::Lead, cluster);
             }
-            Action::Elect(_, dead, near, over) => {
+            Action::Elect(_, dead, near, votes) => {
                 audit.of_agents.elects(host, cluster);
-                self.elect(host, (number(&dead.endpoint), near, over), cluster);
+                self.elect(host, (number(&dead.endpoint), near, votes), cluster);
             }
             // There are no clients.
             Action::Refuse(..) => {}
@@ -308,6 +314,7 @@ impl Agents {
                 self.tell(host, event, cluster, audit);
             }
             Doing::Look(is_routine) => self.look(host, is_routine, cluster, audit),
+            Doing::LooksAtVotes => self.look_at_votes(host, cluster, audit),
             Doing::Answers(asked) => self.answers(host, *asked, cluster, audit),
             Doing::Settle => self.settle(host, cluster),
             Doing::Act(deed, verdict, named) => {

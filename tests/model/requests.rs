@@ -175,6 +175,7 @@ impl Election {
         let given = self.given();
         let round = match self.stage {
             Stage::Looks => {
+                self.terms.end_stood(&self.looks);
                 let plan = rules::plan(&self.terms, &self.looks)
                     .map_err(|why| refused(&why, Vec::new()))?;
                 self.known = plan.epoch;

@@ -47,7 +47,8 @@ async fn listen_once(
     key: &Key,
     backoff: &mut Backoff,
 ) -> Result<Infallible, NoAnswer> {
-    let of: Vec<(String, IpAddr)> = vips(world, &key.0).map(|vip| (channel(vip), vip)).collect();
+    let of = vips(world, &key.0).into_iter();
+    let of: Vec<(String, IpAddr)> = of.map(|vip| (channel(vip), vip)).collect();
     let until = Instant::now() + PATIENCE;
     let mut connection = Connection::open(server, until).await?;
     let channels: Vec<&String> = of.iter().map(|(channel, _)| channel).collect();

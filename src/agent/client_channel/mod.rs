@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 pub(super) use self::listener::message;
 use super::clients::{MOST, Peer, RIGHTS, WITHOUT_LIST};
 use super::core::Stands;
+use super::credentials::Shown;
 use super::journal::say_of;
 use super::world::World;
 use crate::few;
@@ -38,12 +39,41 @@ type Key = (String, SocketAddr);
 /// The clients of each VIP, by the VIP.
 type Clients = BTreeMap<IpAddr, Rc<Vec<Peer>>>;
 
-/// A task that ends when this is dropped.
-pub(super) struct Running(pub(super) JoinHandle<()>);
+/// A task about a Redis of this host, which ends when this is dropped.
+pub(super) struct Running {
+    task: JoinHandle<()>,
+    shown: Shown,
+    vips: Vec<IpAddr>,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+    }
+}
+
+impl Running {
+    /// Begins the `work` with a Redis, where the files can be used. What is wrong with them the round of questions tells.
+    pub(super) fn begin<F: Future<Output = ()> + 'static>(
+        (world, key): (&World, &Key),
+        work: impl FnOnce(Server) -> F,
+    ) -> Option<Running> {
+        let server = server(world, key)?;
+        Some(Running {
+            shown: Shown::new(server.clone(), world.reloads.get()),
+            vips: vips(world, &key.0),
+            task: spawn_local(work(server)),
+        })
+    }
+
+    /// Returns whether it goes on. One that was refused has ended, and begins anew with what the files say by then; and so
+    /// does one about which the configuration, or a file of its, says something else since it was read again.
+    pub(super) fn goes_on(&self, world: &World, key: &Key) -> bool {
+        let reloads = world.reloads.get();
+        let holds =
+            |now: Server| self.shown.holds(&now, reloads) && self.vips == vips(world, &key.0);
+        !self.task.is_finished()
+            && (self.shown.is_current(reloads) || server(world, key).is_none_or(holds))
     }
 }
 
@@ -56,10 +86,6 @@ struct Staff {
 
 /// Publishes the clients of the VIPs that are here, and listens to who has the others, for ever.
 pub(super) async fn work(world: Rc<World>) {
-    let masters = &world.config.masters;
-    if !masters.values().any(|master| master.tell_clients) {
-        return;
-    }
     let mut staff = Staff::default();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,8 +100,9 @@ impl Staff {
     /// Has a speaker for each Redis of this host whose VIPs are here, and a listener for each other one.
     fn adapt(&mut self, world: &Rc<World>) {
         let (mut here, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
+        let config = world.config();
         for key in world.watched.borrow().keys() {
-            let master = world.config.masters.get(&key.0);
+            let master = config.masters.get(&key.0);
             if !master.is_some_and(|master| master.tell_clients) {
                 continue;
             }
@@ -86,26 +113,24 @@ impl Staff {
                 Some(Stands::Elsewhere) | None => elsewhere.insert(key.clone()),
             };
         }
-        // One that was refused has ended, and begins anew with what the files say by then.
-        let goes_on = |running: &Running| !running.0.is_finished();
-        (self.speakers).retain(|key, (_, running)| here.contains(key) && goes_on(running));
-        (self.listeners).retain(|key, running| elsewhere.contains(key) && goes_on(running));
+        let goes_on = |key: &Key, running: &Running| running.goes_on(world, key);
+        (self.speakers).retain(|key, (_, running)| here.contains(key) && goes_on(key, running));
+        (self.listeners).retain(|key, running| elsewhere.contains(key) && goes_on(key, running));
         for key in here {
-            if !self.speakers.contains_key(&key)
-                && let Some(server) = server(world, &key)
-            {
+            if !self.speakers.contains_key(&key) {
                 // One second's clients at a time: while Redis does not answer, the next ones are not published.
                 let (to, clients) = mpsc::channel(1);
-                let work = speaker::publish(Rc::clone(world), server, key.clone(), clients);
-                self.speakers.insert(key, (to, Running(spawn_local(work))));
+                let work =
+                    |server| speaker::publish(Rc::clone(world), server, key.clone(), clients);
+                let running = Running::begin((world, &key), work);
+                self.speakers.extend(running.map(|it| (key, (to, it))));
             }
         }
         for key in elsewhere {
-            if !self.listeners.contains_key(&key)
-                && let Some(server) = server(world, &key)
-            {
-                let work = listener::listen(Rc::clone(world), server, key.clone());
-                self.listeners.insert(key, Running(spawn_local(work)));
+            if !self.listeners.contains_key(&key) {
+                let work = |server| listener::listen(Rc::clone(world), server, key.clone());
+                let running = Running::begin((world, &key), work);
+                self.listeners.extend(running.map(|it| (key, it)));
             }
         }
     }
@@ -117,7 +142,8 @@ impl Staff {
         }
         let mut clients: BTreeMap<SocketAddr, Vec<Peer>> = BTreeMap::new();
         for (name, at) in self.speakers.keys() {
-            let local = vips(world, name).map(|vip| (SocketAddr::new(vip, at.port()), Vec::new()));
+            let local = vips(world, name).into_iter();
+            let local = local.map(|vip| (SocketAddr::new(vip, at.port()), Vec::new()));
             clients.extend(local);
         }
         let ends: Vec<SocketAddr> = clients.keys().copied().collect();
@@ -138,22 +164,24 @@ impl Staff {
                 (vip, clients.get(&local).map(Rc::clone).unwrap_or_default())
             };
             // Where there is no room Redis does not answer.
-            let _ = to.try_send(vips(world, name).map(of).collect());
+            let _ = to.try_send(vips(world, name).into_iter().map(of).collect());
         }
     }
 }
 
 /// Returns the VIPs of a master.
-fn vips(world: &World, name: &str) -> impl Iterator<Item = IpAddr> {
-    let master = world.config.masters.get(name);
+fn vips(world: &World, name: &str) -> Vec<IpAddr> {
+    let config = world.config();
+    let master = config.masters.get(name);
     let vips = master.into_iter().flat_map(|master| &master.vips);
-    vips.map(|vip| vip.address)
+    vips.map(|vip| vip.address).collect()
 }
 
-/// Returns how a Redis of this host is asked. What is wrong with the files the round of questions tells.
+/// Returns how a Redis of this host is asked, where the files can be used.
 fn server(world: &World, (name, at): &Key) -> Option<Server> {
-    let master = world.config.masters.get(name)?;
-    redis_server(&world.config, master, *at).ok()
+    let config = world.config();
+    let master = config.masters.get(name)?;
+    redis_server(&config, master, *at).ok()
 }
 
 /// Writes to the log, once for each master, that its Redis does not let the agent use the channel. What is wrong with

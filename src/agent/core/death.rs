@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Own, Time};
 use crate::agent::snapshot::Replica;
 use crate::config::OnRedisDeath;
+use crate::election::NOTHING_CAME;
 use crate::evidence::{Role, Site};
 use crate::exit::{Fault, Kind};
 
@@ -21,9 +22,6 @@ const AHEAD: Duration = Duration::from_millis(1500);
 
 /// How long after a failover none is asked for: a command that kills every master must not kill all of them.
 pub const APART: Duration = Duration::from_secs(60);
-
-/// How long it is waited for what comes of a request, or of a round of votes, until there may be another round.
-const NOTHING_CAME: Duration = Duration::from_secs(5);
 
 /// A replica is near that has the master's data, acknowledged within 2 s (Redis tells whole seconds) and lacks less than
 /// this, in bytes: what a busy master sends from one acknowledgement to the next, a second later. One in its full

@@ -9,23 +9,24 @@ use super::promotion::site;
 use crate::evidence::{Ballot, Evidence, OwnRedis, Role, Site};
 use crate::failover::{Endpoint, Host};
 
-/// How many are kept: one a failover, and each is forgotten once it follows another.
-const KEPT: usize = 8;
+/// How many are kept: one a failover, and at an agent's start all that are known. Each is forgotten once it follows
+/// another.
+const KEPT: usize = 32;
 
-/// Every Redis that a majority has named, and that was not seen as a replica since.
+/// Every Redis that a majority has named, or that was there before this agent, and that was not seen as a replica since.
 #[derive(Debug, Default)]
 pub(super) struct Former(Vec<Site>);
 
 impl Former {
-    /// Notes whom a majority names. At an agent's start nobody knows what was before: a Redis of this host that is a
-    /// master then may be a former one, unless it is the one that a leader promotes at that moment.
-    pub(super) fn asked(&mut self, told: &Evidence, is_first: bool, promoting: Option<&Endpoint>) {
+    /// Notes whom a majority names. At an agent's start nobody knows what was before: where a Redis of this host is a
+    /// master then, that one or any other may be a former one, whatever a Sentinel says that it promotes.
+    pub(super) fn asked(&mut self, told: &Evidence, is_first: bool) {
         let winner = told.ballot.as_ref().and_then(Ballot::winner);
-        let chosen = promoting.map(|to| site(to, &told.known_redis));
-        let is_chosen = |own: &OwnRedis| chosen.as_ref().is_some_and(|it| it.is_same(&own.site));
-        let own = told.own_redis.iter();
-        let masters = own.filter(|own| is_first && own.role == Ok(Role::Master) && !is_chosen(own));
-        for site in winner.into_iter().chain(masters.map(|own| &own.site)) {
+        let is_master = |own: &OwnRedis| own.role == Ok(Role::Master);
+        let is_unknown = is_first && told.own_redis.iter().any(is_master);
+        let own = told.own_redis.iter().map(|own| &own.site);
+        let known = told.known_redis.iter().chain(own);
+        for site in known.filter(|_| is_unknown).chain(winner) {
             self.follows(site);
             self.0.push(site.clone());
         }

@@ -2,6 +2,7 @@
 //! since the agent's start, and what is to happen later is an action or [`Core::wake`]. What belongs where is the
 //! [`verdict`](crate::verdict)'s to say; this says when it is asked, and when it is carried out.
 
+mod configured;
 mod cut_off;
 mod death;
 mod former;
@@ -43,6 +44,9 @@ const BETWEEN: Duration = Duration::from_millis(20);
 /// stopped meanwhile.
 const LATE: Duration = Duration::from_secs(1);
 
+/// Why nothing is known then.
+const STOPPED: &str = "this agent was stopped for a while, and has not asked since";
+
 /// Which masters an event may have changed something for.
 enum Touched {
     All,
@@ -77,21 +81,16 @@ pub struct Core {
     may_poll: Time,
     /// When the next timer was to end.
     expected: Option<Time>,
+    /// Whether the round of questions that goes on began before this agent was stopped: its answers may be as old.
+    is_round_old: bool,
 }
 
 impl Core {
     /// Returns the state of an agent that knows nothing yet.
     pub fn new(masters: impl Iterator<Item = Settings>) -> Core {
-        let mut by_vip: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
-        let master = |settings: Settings| {
-            for vip in &settings.vips {
-                by_vip.entry(*vip).or_default().push(settings.name.clone());
-            }
-            (settings.name.clone(), Master::new(settings))
-        };
-        Core {
-            masters: masters.map(master).collect(),
-            by_vip,
+        let mut core = Core {
+            masters: BTreeMap::new(),
+            by_vip: BTreeMap::new(),
             timetable: Timetable::default(),
             polling: None,
             poll_again: false,
@@ -100,22 +99,25 @@ impl Core {
             restless_due: Time::ZERO,
             may_poll: Time::ZERO,
             expected: None,
-        }
+            is_round_old: false,
+        };
+        core.configure(masters.collect());
+        core
     }
 
     /// Takes an event, and returns what is to be done.
     pub fn on(&mut self, event: Event, now: Time) -> Vec<Action> {
         let mut actions = Vec::new();
-        if self.expected.take_if(|at| now > *at + LATE).is_some() {
-            for master in self.masters.values_mut() {
-                master.was_late(now);
-            }
+        let was_late = self.is_late(now);
+        if was_late {
+            self.each(|master| master.was_late(now));
             // Nothing that was known before is acted on.
             self.poll_again = true;
+            self.is_round_old = self.polling.is_some();
         }
         let mut touched: BTreeSet<String> = match self.take(event, now, &mut actions) {
-            Touched::All => self.masters.keys().cloned().collect(),
-            Touched::Some(names) => names.into_iter().collect(),
+            Touched::Some(names) if !was_late => names.into_iter().collect(),
+            Touched::All | Touched::Some(_) => self.masters.keys().cloned().collect(),
         };
         touched.extend(self.timetable.due(now).cloned());
         for name in touched {
@@ -158,6 +160,7 @@ impl Core {
                 }
                 self.restless_due = now + RESTLESS;
                 self.may_poll = now + BETWEEN;
+                self.is_round_old = false;
                 self.each(Master::round_ended);
                 return Touched::Some(Vec::new());
             }
@@ -221,6 +224,9 @@ impl Core {
             }
             Event::Maintenance(name, until) => {
                 self.of(&name, |master| master.maintain(until, actions));
+                (name, false)
+            }
+            Event::Polled(name, _) | Event::NotPolled(name, _) if self.is_round_old => {
                 (name, false)
             }
             Event::Polled(name, facts) => {
@@ -305,13 +311,23 @@ impl Core {
             .max(now)
     }
 
+    /// Returns whether this agent was stopped, and no event has told it yet.
+    pub fn is_late(&self, now: Time) -> bool {
+        self.expected.is_some_and(|at| now > at + LATE)
+    }
+
     /// Returns what is known of a master now: nothing, where this agent was stopped and no event has told it yet.
     pub fn evidence(&self, name: &str, now: Time) -> Evidence {
-        let is_late = self.expected.is_some_and(|at| now > at + LATE);
-        let master = self.masters.get(name).filter(|_| !is_late);
+        let master = self.masters.get(name).filter(|_| !self.is_late(now));
         master
             .map(|master| master.evidence(now))
             .unwrap_or_default()
+    }
+
+    /// Returns whether this agent was stopped, and has not learned since that a master's VIPs belong here: another host
+    /// may have them by now, so that nothing is said in their name.
+    pub fn has_to_learn(&self, name: &str, now: Time) -> bool {
+        self.is_late(now) || self.masters.get(name).is_some_and(Master::has_to_learn)
     }
 
     /// Goes on with an order that an earlier agent of this host was given when this failover was the newest.
@@ -338,7 +354,7 @@ impl Core {
     /// Returns whether a failover goes on: writes are paused, no majority has confirmed it yet, or an old master may
     /// have to lead again.
     pub fn is_busy(&self) -> bool {
-        self.masters().any(Master::is_failing_over)
+        self.is_busy_beside(|_| false)
     }
 
     /// Returns a master.

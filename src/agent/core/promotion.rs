@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Time;
-use crate::evidence::{Evidence, OwnRedis, Promotion, Role, Site};
+use crate::evidence::{Ballot, Evidence, OwnRedis, Promotion, Role, Site};
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 
@@ -26,7 +26,12 @@ pub(super) struct Promoting {
     /// What the chosen replica said last, where that is on another host.
     pub(super) role: Option<Role>,
     pub(super) lasts: Duration,
+    /// How many answers in a row of the Sentinels that have published it do not tell of a failover.
+    denials: u32,
 }
+
+/// So many answers without it end it: one may be older than its event.
+const DENIALS: u32 = 2;
 
 impl Promoting {
     pub(super) fn new(
@@ -44,6 +49,7 @@ impl Promoting {
             since: now,
             role: None,
             lasts: lasts.unwrap_or(LASTS),
+            denials: 0,
         }
     }
 
@@ -70,6 +76,20 @@ impl Promoting {
             age: now.saturating_sub(self.since),
             lasts: self.lasts,
         }
+    }
+
+    /// Notes what the Sentinels answered: whether one of them fails over, and who has answered. Returns whether those that
+    /// have published it do not do so any more, or never did.
+    pub(super) fn is_denied(&mut self, fails_over: bool, ballot: Option<&Ballot>) -> bool {
+        let votes = ballot.iter().flat_map(|ballot| &ballot.votes);
+        let answered = votes.filter(|vote| vote.says.is_ok());
+        let has_answered = |by: &String| answered.clone().any(|vote| vote.who == *by);
+        if fails_over {
+            self.denials = 0;
+        } else if self.by.iter().all(has_answered) {
+            self.denials += 1;
+        }
+        self.denials >= DENIALS
     }
 
     /// Returns when the leader's time is over.

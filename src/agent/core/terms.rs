@@ -150,9 +150,9 @@ pub enum Action {
     Pause(String, SocketAddr, Duration),
     /// Have this Redis, which was told to follow another, be a master again.
     Lead(String, SocketAddr),
-    /// Have a Sentinel elected and asked to fail over from this master, which has died, to one of these replicas. Votes
-    /// up to this epoch are those of an earlier round, of which nothing came.
-    Elect(String, Site, Vec<String>, Vec<Vote>),
+    /// Have a Sentinel elected and asked to fail over from this master, which has died, to one of these replicas. Of the
+    /// first votes nothing came, and the others have stood for long ([`Terms`](crate::election::Terms)).
+    Elect(String, Site, Vec<String>, (Vec<Vote>, Vec<Vote>)),
     /// Have clients refused in place of this master's Redis once its VIP is released, or end that.
     Refuse(String, bool),
     /// Allow writes on this Redis, after it was told to follow this new master, if there is one.

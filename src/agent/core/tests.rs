@@ -14,6 +14,8 @@ mod death;
 mod hand_over;
 pub(super) mod many;
 mod promotion;
+mod reload;
+mod stopped;
 
 const M: &str = "m";
 const VIP: &str = "10.0.0.250";
@@ -105,22 +107,48 @@ fn own(role: Role) -> Own {
     }
 }
 
+/// The Redis of the other host follows this one, if it is a master.
+fn followed(own: Own) -> Own {
+    let replica = crate::agent::snapshot::Replica {
+        at: endpoint(AWAY).to_string(),
+        lag: Some(0),
+        behind: 0,
+        online: true,
+    };
+    let replicas = (own.role == Ok(Role::Master)).then_some(replica);
+    Own {
+        replicas: replicas.into_iter().collect(),
+        ..own
+    }
+}
+
 /// An agent and what it was told.
 struct Agent {
     core: Core,
+    /// Another one that is told the same, and reads its configuration again before each thing: what that does not change
+    /// must make no difference.
+    reloaded: Core,
+    /// Whether the other one has another master, too, which comes and goes.
+    has_another: bool,
     now: Time,
+}
+
+fn settings(name: &str, vip: &str) -> Settings {
+    Settings {
+        name: name.to_owned(),
+        vips: vec![ip(vip)],
+        on_isolation: OnIsolation::Release,
+        on_redis_death: OnRedisDeath::Failover,
+    }
 }
 
 impl Agent {
     fn new() -> Agent {
-        let masters = [Settings {
-            name: M.to_owned(),
-            vips: vec![ip(VIP)],
-            on_isolation: OnIsolation::Release,
-            on_redis_death: OnRedisDeath::Failover,
-        }];
+        let core = || Core::new(std::iter::once(settings(M, VIP)));
         Agent {
-            core: Core::new(masters.into_iter()),
+            core: core(),
+            reloaded: core(),
+            has_another: false,
             now: ms(0),
         }
     }
@@ -128,7 +156,25 @@ impl Agent {
     /// Tells it something `later` milliseconds after the last thing.
     fn on(&mut self, later: u64, event: Event) -> Vec<Action> {
         self.now += ms(later);
-        self.core.on(event, self.now)
+        self.reload();
+        let actions = self.core.on(event.clone(), self.now);
+        let mut reloaded = self.reloaded.on(event.clone(), self.now);
+        // What it has to say of the other master is no difference.
+        reloaded.retain(|it| !matches!(it, Action::Log(name, ..) if name == "other"));
+        assert_eq!(actions, reloaded, "{event:?}");
+        let wakes = [&self.core, &self.reloaded].map(|core| core.wake(self.now));
+        assert_eq!(wakes[0], wakes[1], "{event:?}");
+        actions
+    }
+
+    fn reload(&mut self) {
+        self.has_another = !self.has_another;
+        let mut masters = vec![settings(M, VIP)];
+        masters.extend(self.has_another.then(|| settings("other", "10.0.0.251")));
+        // Only that all are asked about at once is a difference.
+        let asks = self.reloaded.poll_again;
+        self.reloaded.configure(masters);
+        self.reloaded.poll_again = asks;
     }
 
     fn polled(&mut self, later: u64, facts: Box<Facts>) -> Vec<Action> {
@@ -165,7 +211,8 @@ impl Agent {
         agent.on(0, Event::OwnRedis(M.into(), at(), own(role.clone())));
         let actions = agent.polled(1, facts([says; 3], role.clone()));
         assert!(actions.contains(&settle()), "{actions:?}");
-        agent.on(0, Event::OwnRedis(M.into(), at(), own(role)));
+        let of_away = followed(own(role));
+        agent.on(0, Event::OwnRedis(M.into(), at(), of_away));
         agent.settles(1);
         assert!(agent.master().is_settled());
         agent
@@ -338,10 +385,9 @@ fn a_call_of_an_earlier_failover_does_not_outlive_a_promotion() {
     );
     agent.on(1, Event::Promotes(M.into(), endpoint(AWAY), LEADER.into()));
     agent.on(1, Event::Paused(M.into(), Ok(())));
-    agent.on(
-        1,
-        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(1000)),
-    );
+    let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, Some(1000));
+    agent.on(1, said(Role::Replica));
+    agent.on(1, said(Role::Master));
     agent.settles(1);
     let stands = |agent: &Agent| agent.core.master(M).unwrap().stands();
     assert_eq!(stands(&agent), Some(Stands::Elsewhere));
@@ -361,4 +407,38 @@ fn an_agent_that_was_stopped_acts_on_nothing_that_it_knew_before() {
     let actions = agent.polled(10, facts([AWAY; 3], Role::Replica));
     assert!(matches!(agent.master().verdict, Verdict::Elsewhere(_)));
     assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn an_agent_that_was_stopped_in_a_round_of_questions_acts_on_none_of_its_answers() {
+    for here in [true, false] {
+        let (before, now) = if here { (HERE, AWAY) } else { (AWAY, HERE) };
+        let told = |named| Event::Polled(M.into(), facts([named; 3], Role::Master));
+        for is_told_first in [true, false] {
+            let mut agent = Agent::standing(here);
+            assert!(agent.on(1000, Event::Woke).contains(&Action::Poll));
+            // Meanwhile the master has moved, and somebody has moved the VIP.
+            let moved = match here {
+                true => Event::AddressGone(ip(VIP)),
+                false => Event::AddressNew(ip(VIP)),
+            };
+            let mut late = vec![moved, told(before)];
+            if is_told_first {
+                late.reverse();
+            }
+            agent.now += ms(60_000);
+            let mut actions: Vec<Action> =
+                late.into_iter().flat_map(|it| agent.on(1, it)).collect();
+            assert!(!actions.contains(&settle()), "{actions:?}");
+            actions = agent.on(1, Event::PollEnded);
+            actions.extend(agent.on(100, Event::Woke));
+            assert!(actions.contains(&Action::Poll), "{actions:?}");
+            let redis = own(Role::Master);
+            agent.on(1, Event::OwnRedis(M.into(), at(), redis));
+            let actions = agent.on(1, told(now));
+            assert!(actions.contains(&settle()), "{actions:?}");
+            let is_here = matches!(agent.master().verdict, Verdict::Here(..));
+            assert_eq!(is_here, !here);
+        }
+    }
 }

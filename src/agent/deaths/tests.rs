@@ -59,7 +59,7 @@ async fn where_no_majority_is_known_no_sentinel_is_asked() {
         world.ways.borrow_mut().insert(M.to_owned(), vec![way]);
         // Nothing was told of any Sentinel: as after a round of questions that failed while another election went on.
         Rc::clone(&world)
-            .elect(M.to_owned(), dead(), Vec::new(), Vec::new())
+            .elect(M.to_owned(), dead(), Vec::new(), Default::default())
             .await;
         (events.recv().await, came.get())
     };

@@ -1,12 +1,15 @@
 //! The files of the agent's socket: the lock beside it, which one agent has at a time, and the socket itself,
-//! for root, the agent's user and a group.
+//! for root, the agent's user and a group. Something else may remove them, and with the lock's file the lock is nobody's.
 
-use std::fs::{self, File as LockFile};
+use std::fs::{self, DirBuilder, File as LockFile, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+};
 use std::os::unix::net::UnixListener as Listener;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -29,41 +32,108 @@ const WAITING: i32 = 128;
 
 /// The socket and its lock, until this is dropped.
 pub(super) struct File {
-    pub(super) listener: UnixListener,
+    pub(super) listener: Rc<UnixListener>,
     path: PathBuf,
+    group: Option<String>,
+    /// Which file the socket is.
+    socket: Option<Inode>,
     /// Held for life; the kernel gives it back however this process ends.
-    _lock: Flock<LockFile>,
+    lock: Flock<LockFile>,
+}
+
+/// Which file stands at a path: its device and its number there.
+type Inode = (u64, u64);
+
+fn inode(of: &io::Result<Metadata>) -> Option<Inode> {
+    of.as_ref().ok().map(|of| (of.dev(), of.ino()))
+}
+
+fn inode_at(path: &Path) -> Option<Inode> {
+    inode(&fs::symlink_metadata(path))
+}
+
+/// Why there is no lock.
+#[derive(Debug)]
+pub(super) enum Unlocked {
+    /// Another agent has it.
+    Another(Fault),
+    /// It cannot be made.
+    Failed(Fault),
+}
+
+impl From<Unlocked> for Fault {
+    fn from(unlocked: Unlocked) -> Fault {
+        match unlocked {
+            Unlocked::Another(fault) | Unlocked::Failed(fault) => fault,
+        }
+    }
 }
 
 impl File {
     /// Makes the socket at `path` for this group, and says why the group cannot have it. Does not block.
     pub(super) fn make(path: &Path, group: Option<&str>) -> Result<(File, Option<Fault>), Fault> {
-        let lock = lock(&path.with_extension("lock"))?;
-        let shown = path.display();
-        let failed = |error: io::Error| {
-            Fault::passing(format!("cannot make the agent's socket {shown}: {error}"))
-        };
-        // Beside it first, so that nobody meets a socket that is not ready.
-        let new = path.with_extension("new");
-        let made = make(&new, group).and_then(|(listener, warning)| {
-            fs::rename(&new, path)?;
-            Ok((UnixListener::from_std(listener)?, warning))
-        });
-        let (listener, warning) = made.map_err(failed)?;
+        let lock = lock(&lock_of(path))?;
+        let (listener, warning) = bind_at(path, group)?;
         let file = File {
             listener,
             path: path.to_owned(),
-            _lock: lock,
+            group: group.map(str::to_owned),
+            socket: inode_at(path),
+            lock,
         };
         Ok((file, warning))
+    }
+
+    /// Returns whether both files are where they were made. Two system calls.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.has_lock() && self.socket.is_some() && inode_at(&self.path) == self.socket
+    }
+
+    fn has_lock(&self) -> bool {
+        let own = inode(&self.lock.metadata());
+        own.is_some() && inode_at(&lock_of(&self.path)) == own
+    }
+
+    /// Makes anew what is not in place, as [`File::make`] does, and the folder.
+    pub(super) fn make_anew(&mut self) -> Result<Option<Fault>, Unlocked> {
+        if !self.has_lock() {
+            // The lock's error says where it cannot be.
+            let folder = self.path.parent().unwrap_or(Path::new("/"));
+            let _ = DirBuilder::new().mode(0o755).create(folder);
+            self.lock = lock(&lock_of(&self.path))?;
+        }
+        let made = bind_at(&self.path, self.group.as_deref());
+        let (listener, warning) = made.map_err(Unlocked::Failed)?;
+        self.listener = listener;
+        self.socket = inode_at(&self.path);
+        Ok(warning)
     }
 }
 
 impl Drop for File {
-    /// An asker that finds no file need not try.
+    /// An asker that finds no file need not try. Another agent's stays.
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.is_in_place() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+fn lock_of(socket: &Path) -> PathBuf {
+    socket.with_extension("lock")
+}
+
+fn bind_at(path: &Path, group: Option<&str>) -> Result<(Rc<UnixListener>, Option<Fault>), Fault> {
+    // Beside it first, so that nobody meets a socket that is not ready.
+    let new = path.with_extension("new");
+    let made = make(&new, group).and_then(|(listener, warning)| {
+        fs::rename(&new, path)?;
+        Ok((UnixListener::from_std(listener)?.into(), warning))
+    });
+    made.map_err(|error| {
+        let shown = path.display();
+        Fault::passing(format!("cannot make the agent's socket {shown}: {error}"))
+    })
 }
 
 /// Nobody can connect before listen(2): by then the socket is its group's and nobody else's.
@@ -120,7 +190,7 @@ fn find<'a>(text: &str, wanted: &[&'a str]) -> Option<(&'a str, u32)> {
 }
 
 /// Takes the lock that one agent has at a time, and writes its process's number there.
-fn lock(path: &Path) -> Result<Flock<LockFile>, Fault> {
+fn lock(path: &Path) -> Result<Flock<LockFile>, Unlocked> {
     let shown = path.display();
     let failed = |error: &dyn std::fmt::Display| format!("cannot take the lock {shown}: {error}");
     let mut options = LockFile::options();
@@ -140,11 +210,12 @@ fn lock(path: &Path) -> Result<Flock<LockFile>, Fault> {
             "Make its folder; the service vipswitch-agent does so itself (RuntimeDirectory=vipswitch).",
         ),
         _ => Fault::passing(failed(&error)),
-    })?;
+    });
+    let file = file.map_err(Unlocked::Failed)?;
     let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(
         |(file, errno)| match errno {
-            Errno::EWOULDBLOCK => another(&file),
-            errno => Fault::passing(failed(&errno)),
+            Errno::EWOULDBLOCK => Unlocked::Another(another(&file)),
+            errno => Unlocked::Failed(Fault::passing(failed(&errno))),
         },
     )?;
     // For people, and for the next agent's message.

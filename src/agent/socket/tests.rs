@@ -43,7 +43,7 @@ impl Place {
         // An ordinary user can give it away to no group, which is a warning only.
         let (file, warning) = File::make(&self.socket(), Some(GROUP))?;
         Ok(Server {
-            file,
+            files: Files::new(file),
             config: self.config.clone(),
             warning,
         })
@@ -485,5 +485,49 @@ fn nothing_in_a_folder_of_everybodys_is_believed() {
     beside(&place, echo, async || {
         let answer = place.ask(Verb::Status).await;
         assert!(matches!(&answer, Err(Unserved::Untrusted(_))), "{answer:?}");
+    });
+}
+
+#[test]
+fn files_that_are_removed_are_made_anew_and_those_of_another_agent_stay() {
+    let place = Place::new();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let server = place.open().unwrap();
+        let files = server.files();
+        let (to, mut asked) = mpsc::channel(8);
+        let serving = spawn_local(server.serve(to));
+        spawn_local(async move {
+            while let Some(asked) = asked.recv().await {
+                echo(asked);
+            }
+        });
+        let in_folder = |name: &str| place.dir.path().join(name);
+        let removals: [&dyn Fn(); 3] = [
+            &|| fs::remove_file(in_folder("agent.sock")).unwrap(),
+            &|| fs::remove_file(in_folder("agent.lock")).unwrap(),
+            &|| fs::remove_dir_all(place.dir.path()).unwrap(),
+        ];
+        for remove in removals {
+            assert!(matches!(files.look(), Look::InPlace));
+            remove();
+            assert!(matches!(files.look(), Look::Anew(_)));
+            fs::write(&place.config, "").unwrap();
+            place.ask(Verb::Status).await.unwrap();
+            let fault = place.open().err().unwrap();
+            assert!(fault.to_string().contains("another agent (pid "), "{fault}");
+        }
+        fs::remove_file(in_folder("agent.lock")).unwrap();
+        let other = place.open().unwrap();
+        assert!(matches!(files.look(), Look::Another(_)));
+        serving.abort();
+        let _ = serving.await;
+        drop(files);
+        assert!(place.socket().exists(), "it is the other one's");
+        drop(other);
+        assert!(!place.socket().exists());
     });
 }

@@ -26,8 +26,8 @@ pub(super) enum Seen {
     Named(usize, Endpoint),
     /// This Redis says that it is the master.
     Turned(Endpoint),
-    /// The replica that is to be promoted does not tell.
-    Silent,
+    /// This replica does not tell whether it is the master.
+    Silent(Endpoint),
     /// The old master has become a replica.
     Follows,
     /// The VIPs are here, or not: as it is at first, and whenever that changes.
@@ -85,8 +85,8 @@ pub(super) struct Course {
     has_agent: bool,
     /// Whether the VIPs are here, where that is known.
     pub(super) vips: Option<bool>,
-    /// Whether the replica that is to be promoted does not tell.
-    pub(super) is_heir_silent: bool,
+    /// The replicas that do not tell.
+    silent: Vec<Endpoint>,
     /// Whether that has given up.
     pub(super) is_aborted: bool,
     /// Whether this host's agent has come to its end of it.
@@ -107,6 +107,11 @@ impl Course {
     /// Returns the same where this host has an agent, or has none.
     pub(super) fn beside_agent(self, has_agent: bool) -> Course {
         Course { has_agent, ..self }
+    }
+
+    /// Returns whether the new master does not tell.
+    pub(super) fn is_heir_silent(&self) -> bool {
+        self.to.as_ref().is_some_and(|to| self.silent.contains(to))
     }
 
     /// Returns the Sentinels that do not name the new master yet.
@@ -146,7 +151,7 @@ impl Course {
                 tell(&mut times.master, at, format!("{master} is master"));
                 self.to = Some(master);
             }
-            Seen::Silent => self.is_heir_silent = true,
+            Seen::Silent(replica) => self.silent.push(replica),
             Seen::Follows => {
                 tell(&mut times.followed, at, "the old master follows it".into());
             }
@@ -270,6 +275,16 @@ mod tests {
         course.see(Seen::Agent(Box::new(of), 60.0), ms(250));
         assert!(course.has_agent_ended);
         assert_eq!(course.bytes_behind, Some(0));
+    }
+
+    #[test]
+    fn only_the_silence_of_the_one_that_was_chosen_counts() {
+        let mut course = Course::new("m", 0, vec![0]);
+        course.see(Seen::Silent(endpoint("10.0.0.3", 6379).unwrap()), ms(1));
+        course.see(event(0, chosen()), ms(60));
+        assert!(!course.is_heir_silent());
+        course.see(Seen::Silent(at()), ms(70));
+        assert!(course.is_heir_silent());
     }
 
     #[test]

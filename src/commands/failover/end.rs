@@ -59,10 +59,11 @@ impl Verb<'_> {
             if course.is_aborted {
                 return Err(given_up(told).into());
             }
-            // Its INFO may have come anew since the Sentinel was elected: another one may be the best.
-            if let Some(to) = course.to.clone().filter(|to| !signs.asks(to)) {
-                let way = known::way_to(self.config, self.name, &to).await;
-                signs.ask_heir(way, to);
+            if let Some(to) = &course.to
+                && !signs.ask_only(to)
+            {
+                let way = known::way_to(self.config, self.name, to).await;
+                signs.ask_heir(way, to.clone());
             }
             let has_new = course.times.master.is_some() || !course.named.is_empty();
             if has_new && matches!(stage, Stage::Begun) {
@@ -165,7 +166,7 @@ impl Here {
 
     /// Whether all is known that this host will know.
     fn has_told(self, course: &Course, known: &Known) -> bool {
-        let has_turned = course.times.master.is_some() || course.is_heir_silent;
+        let has_turned = course.times.master.is_some() || course.is_heir_silent();
         let follows = course.times.followed.is_some() || known.state.is_err();
         has_turned && (!self.has_agent || course.has_agent_ended && follows)
     }

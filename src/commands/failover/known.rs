@@ -15,7 +15,7 @@ use crate::commands::with_agent;
 use crate::config::Config;
 use crate::election::look::Vote;
 use crate::election::names;
-use crate::election::{self, Looked, Request, Terms};
+use crate::election::{self, Looked, NOTHING_CAME, Request, Terms};
 use crate::evidence::{Ballot, Evidence, Site};
 use crate::exit::Fault;
 use crate::failover::Endpoint;
@@ -38,9 +38,6 @@ const CATCH_UP: Duration = Duration::from_millis(2500);
 
 /// How long an agent may take until it is connected to a Redis that has ended its connections.
 const CONNECTS: Duration = Duration::from_secs(2);
-
-/// How long nothing has to come of an election until it is over.
-pub(super) const NOTHING_CAME: Duration = Duration::from_secs(5);
 
 /// How long the end of another failover is waited for: its leader learns from INFO, once a second, that the replicas
 /// follow (`sentinelFailoverReconfNextSlave` in sentinel.c). One of which nothing comes takes `failover-timeout`.
@@ -145,6 +142,7 @@ impl Known {
                 near,
                 ahead: None,
                 over: self.over.clone(),
+                stood: Vec::new(),
                 taken: 0,
             },
             step: election::PATIENT,

@@ -14,6 +14,7 @@ mod told;
 
 use std::time::{Duration, Instant as Started, SystemTime};
 
+use futures_util::future::join_all;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
@@ -97,7 +98,7 @@ impl Verb<'_> {
             let of = (&request, &plan);
             let waited = moment::wait(Moment::Votes, of, &self.lines).await;
             told.waited_ms = Some(milliseconds(waited));
-            self.look_at_heir(&known, &plan).await?;
+            self.look_at_heirs(&known, &plan, None).await?;
         }
         self.begin(&known, (plan, request), &mut signs, told).await
     }
@@ -120,41 +121,52 @@ impl Verb<'_> {
         }
         let plan = self.plan(known).map_err(|no| refusal(&no))?;
         let sentinel = known.poll.ways()[plan.asked].endpoint.to_string();
-        let lacks = self.look_at_heir(known, &plan).await?;
-        let behind = lacks.map(|bytes| format!(", which lacks {bytes} bytes now"));
+        let heirs = self.look_at_heirs(known, &plan, None).await?;
         let text = format!(
-            "{} have the Sentinel at {sentinel} promote {}{}",
+            "{} have the Sentinel at {sentinel} promote {}",
             if self.options.dry_run {
                 "would"
             } else {
                 "will"
             },
-            plan.replica,
-            behind.unwrap_or_default()
+            rules::choice(&heirs)
         );
         told.say(&text).await;
-        (told.to, told.sentinel) = (Some(plan.replica.clone()), Some(sentinel));
+        told.note_candidates(heirs);
+        told.sentinel = Some(sentinel);
         Ok(plan)
     }
 
-    /// Looks at the replica that would be promoted. Returns how many bytes it lacks, where it can be asked itself.
-    async fn look_at_heir(&self, known: &Known, plan: &Plan) -> Result<Option<u64>, Fault> {
-        let lacks = self.look_at_data(known, plan).await?;
-        // A server that shuts down has no time for it, and cannot stay.
-        if let Some(heir) = names::read(&plan.replica)
-            && !self.of.from_this_host
-        {
-            let sign = known::sign_at(self.config, self.name, &heir).await;
-            self.unless_forced(rules::takes_over_late(&plan.replica, &sign))?;
-        }
-        Ok(lacks)
-    }
-
-    /// Looks whether it has what the master has, now.
-    async fn look_at_data(&self, known: &Known, plan: &Plan) -> Result<Option<u64>, Fault> {
-        let heir = known.heir((self.config, self.name), &plan.replica).await;
-        self.unless_forced(rules::is_far(&plan.replica, &heir))?;
-        Ok(heir.lacks)
+    /// Looks at the replicas of which one would be promoted, whether each has what the master has, and an agent beside it
+    /// that answers; where all of that was `seen` a moment ago, at the data only. Returns them, and how many bytes each
+    /// lacks, where it can be asked itself.
+    async fn look_at_heirs(
+        &self,
+        known: &Known,
+        plan: &Plan,
+        seen: Option<&Plan>,
+    ) -> Result<Vec<(String, Option<u64>)>, Fault> {
+        let each = plan.replicas.iter().map(async |replica| {
+            let heir = known.heir((self.config, self.name), replica).await;
+            let far = rules::is_far(replica, &heir);
+            // It lags by more than Sentinel's INFO is old when that begins.
+            if far.is_some() && !known.near.contains(replica) {
+                return Ok(None);
+            }
+            self.unless_forced(far)?;
+            let is_seen = seen.is_some_and(|seen| seen.replicas.contains(replica));
+            // A server that shuts down has no time for it, and cannot stay.
+            if let Some(heir) = names::read(replica)
+                && !is_seen
+                && !self.of.from_this_host
+            {
+                let sign = known::sign_at(self.config, self.name, &heir).await;
+                self.unless_forced(rules::takes_over_late(replica, &sign))?;
+            }
+            Ok(Some((replica.clone(), heir.lacks)))
+        });
+        let all: Result<Vec<_>, Fault> = join_all(each).await.into_iter().collect();
+        Ok(all?.into_iter().flatten().collect())
     }
 
     fn unless_forced(&self, against: Option<Fault>) -> Result<(), Fault> {
@@ -184,7 +196,7 @@ impl Verb<'_> {
                 known.outwait_other(self.name, most, &self.lines).await;
             }
             Err(no @ Refusal::Voted(epoch)) => {
-                let most = known::NOTHING_CAME.as_secs();
+                let most = election::NOTHING_CAME.as_secs();
                 told.say(&format!("{no}: waiting for it, {most} s at most"))
                     .await;
                 known.outwait(self.name, epoch, &self.lines).await;
@@ -246,11 +258,11 @@ impl Verb<'_> {
         told.asked = true;
         told.epoch = Some(plan.epoch + 1);
         told.sentinel = Some(request.ways[plan.asked].endpoint.to_string());
-        if let Some(heir) = names::read(&plan.replica) {
+        for heir in plan.replicas.iter().filter_map(|at| names::read(at)) {
             let new = known::way_to(self.config, self.name, &heir).await;
             signs.ask_heir(new, heir);
-            signs.ask_old(known.way.clone());
         }
+        signs.ask_old(known.way.clone());
         if known.agent.is_some() {
             signs.ask_agent(self.name, self.options, at);
         }
@@ -268,8 +280,8 @@ impl Verb<'_> {
         Ok(())
     }
 
-    /// Looks at the replica that the elected Sentinel will select, where that is another one than was looked at, and
-    /// waits for the moment. Returns whether the failover is to be asked for.
+    /// Looks at the replicas of which the elected Sentinel will select one, and waits for the moment. Returns whether the
+    /// failover is to be asked for.
     async fn go_on(
         &self,
         known: &Known,
@@ -277,13 +289,9 @@ impl Verb<'_> {
         request: &election::Request<'_>,
         told: &mut Told,
     ) -> GoOn {
-        // A moment ago it had all, and its link may have broken since.
-        let lacks = match elected.replica == seen.replica {
-            true => self.look_at_data(known, elected).await,
-            false => self.look_at_heir(known, elected).await,
-        };
-        lacks.map_err(|fault| fault.cause().to_owned())?;
-        told.to = Some(elected.replica.clone());
+        // A link may have broken since.
+        let looked = self.look_at_heirs(known, elected, Some(seen)).await;
+        told.note_candidates(looked.map_err(|fault| fault.cause().to_owned())?);
         // A server that shuts down does not wait.
         if !self.of.now && !self.of.from_this_host {
             moment::wait(Moment::Request, (request, elected), &self.lines).await;

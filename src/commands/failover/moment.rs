@@ -53,7 +53,7 @@ impl Ages {
     }
 }
 
-/// Waits for it, at the Sentinel that is to be asked, about the replica that it will select. Returns how long that took.
+/// Waits for it, at the Sentinel that is to be asked, about the replica that it would select now. Returns how long that took.
 /// A Sentinel that does not tell is not waited for.
 pub(super) async fn wait(
     moment: Moment,
@@ -74,7 +74,7 @@ pub(super) async fn wait(
         let looked = election::look(&one, lines).await;
         let looks = looked.looks.into_iter().flatten();
         let replicas = looks.flat_map(|look| look.replicas);
-        let mut replicas = replicas.filter(|replica| replica.at == plan.replica);
+        let mut replicas = replicas.filter(|replica| plan.replicas.first() == Some(&replica.at));
         match replicas.next() {
             Some(replica) if !ages.is_time(moment, replica.told) => sleep(PAUSE).await,
             _ => break,

@@ -140,7 +140,7 @@ pub(super) fn stays(agent: Option<&Master>) -> Option<&'static str> {
     }
 }
 
-/// How the replica stands that would be promoted.
+/// How a replica stands that may be promoted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Heir {
     /// Whether the master has it as a replica with all data; `None` where the master does not tell.
@@ -152,11 +152,11 @@ pub(super) struct Heir {
 /// Returns the fault of a replica that has not, or soon, what the master has.
 pub(super) fn is_far(replica: &str, heir: &Heir) -> Option<Fault> {
     let lacks = match (heir.is_connected, heir.lacks) {
-        (Some(false), _) => "is not connected to the master, or has not all data yet".to_owned(),
+        (Some(false), _) => "is not connected to the master, has not all data yet, or has a name there that cannot be looked up here".to_owned(),
         (_, Some(bytes)) if bytes > FAR => format!("lacks {bytes} bytes"),
         _ => return None,
     };
-    let text = format!("{replica}, which would be promoted, {lacks}");
+    let text = format!("{replica}, which may be promoted, {lacks}");
     Some(Fault::passing(text).remedy(
         "Wait until it has caught up, or until fewer writes come. With --force it is done all the same.",
     ))
@@ -166,11 +166,25 @@ pub(super) fn is_far(replica: &str, heir: &Heir) -> Option<Fault> {
 /// that agent first.
 pub(super) fn takes_over_late(replica: &str, sign: &Sign) -> Option<Fault> {
     (*sign == Sign::Silent).then(|| {
-        let text = format!("the agent beside {replica}, which would be promoted, does not answer, so that nobody would have the VIP for 5 s");
+        let text = format!("the agent beside {replica}, which may be promoted, does not answer, so that nobody would have the VIP for 5 s");
         Fault::passing(text).remedy(
             "Look at it there: systemctl status vipswitch-agent. With --force it is done all the same.",
         )
     })
+}
+
+/// Returns what would be done: which of these replicas would be promoted, and how many bytes each lacks now, where that is
+/// known.
+pub(super) fn choice(heirs: &[(String, Option<u64>)]) -> String {
+    let each = heirs.iter().map(|(replica, lacks)| match lacks {
+        Some(bytes) => format!("{replica}, which lacks {bytes} bytes now"),
+        None => replica.clone(),
+    });
+    let each = each.collect::<Vec<_>>().join("; or ");
+    match heirs {
+        [_] => each,
+        _ => format!("the one that has come furthest when it begins: {each}"),
+    }
 }
 
 /// Returns what an operator is to know, one sentence each.
@@ -211,6 +225,8 @@ mod tests {
             run_id: None,
             offset: 1000,
             promoted_at: None,
+            stream: None,
+            stream_before: None,
             process: None,
             replicas: replicas
                 .iter()
@@ -329,6 +345,17 @@ mod tests {
         ] {
             assert!(is_far("r", &far).is_some(), "{far:?}");
         }
+    }
+
+    #[test]
+    fn where_it_is_not_known_which_replica_is_promoted_all_are_named() {
+        let (one, other) = ("r1:1".to_owned(), "r2:1".to_owned());
+        let alone = choice(&[(one.clone(), Some(3))]);
+        assert_eq!(alone, "r1:1, which lacks 3 bytes now");
+        assert_eq!(
+            choice(&[(one, Some(0)), (other, None)]),
+            "the one that has come furthest when it begins: r1:1, which lacks 0 bytes now; or r2:1"
+        );
     }
 
     #[test]

@@ -53,14 +53,14 @@ pub(super) struct Signs {
     to: mpsc::Sender<Sign>,
     from: mpsc::Receiver<Sign>,
     tasks: Vec<AbortHandle>,
-    /// The replica that is asked whether it is the master, and who asks it.
-    heir: Option<(Endpoint, AbortHandle)>,
+    /// The replicas that are asked whether they are the master, and who asks each.
+    heirs: Vec<(Endpoint, AbortHandle)>,
 }
 
 impl Drop for Signs {
     fn drop(&mut self) {
-        let heir = self.heir.iter().map(|(_, task)| task);
-        self.tasks.iter().chain(heir).for_each(AbortHandle::abort);
+        let heirs = self.heirs.iter().map(|(_, task)| task);
+        self.tasks.iter().chain(heirs).for_each(AbortHandle::abort);
     }
 }
 
@@ -75,7 +75,7 @@ impl Signs {
             to,
             from,
             tasks,
-            heir: None,
+            heirs: Vec::new(),
         }
     }
 
@@ -110,26 +110,30 @@ impl Signs {
         places
     }
 
-    /// Returns whether this is the replica that is asked.
-    pub(super) fn asks(&self, heir: &Endpoint) -> bool {
-        let asked = self.heir.as_ref();
-        asked.is_some_and(|(asked, _)| asked == heir)
+    /// Asks no other replica any more than this one, which was chosen. Returns whether it is asked.
+    pub(super) fn ask_only(&mut self, heir: &Endpoint) -> bool {
+        self.heirs.retain(|(asked, task)| {
+            let is_it = asked == heir;
+            if !is_it {
+                task.abort();
+            }
+            is_it
+        });
+        !self.heirs.is_empty()
     }
 
-    /// Asks the replica that is to be promoted until it says master, and no other one any more.
+    /// Asks a replica that may be promoted until it says master.
     pub(super) fn ask_heir(&mut self, new: Option<Server>, heir: Endpoint) {
         let (to, at) = (self.to.clone(), heir.clone());
         let task = spawn_local(async move {
             let until = Instant::now() + super::PROMOTION;
             let seen = match &new {
                 Some(new) if turned_master(new, until).await.is_ok() => Seen::Turned(at),
-                _ => Seen::Silent,
+                _ => Seen::Silent(at),
             };
             let _ = to.send(seen.into()).await;
         });
-        if let Some((_, before)) = self.heir.replace((heir, task.abort_handle())) {
-            before.abort();
-        }
+        self.heirs.push((heir, task.abort_handle()));
     }
 
     /// Asks the old master until it says replica.

@@ -19,8 +19,10 @@ pub(super) struct Told {
     pub(super) master: String,
     /// The master when it began.
     pub(super) from: Option<String>,
-    /// The new master, or which replica would be.
+    /// The new master, or which replica would be, where only one can.
     pub(super) to: Option<String>,
+    /// The replicas of which one is promoted.
+    pub(super) candidates: Vec<String>,
     /// The Sentinel that was asked, or would be.
     pub(super) sentinel: Option<String>,
     /// The epoch in which it was elected.
@@ -87,6 +89,15 @@ impl Told {
         for (at, text) in self.steps.drain(..due).collect::<Vec<_>>() {
             self.say(&format!("+{at:.1} ms  {text}")).await;
         }
+    }
+
+    /// Notes of which replicas one is to be promoted.
+    pub(super) fn note_candidates(&mut self, replicas: Vec<(String, Option<u64>)>) {
+        self.candidates = replicas.into_iter().map(|(replica, _)| replica).collect();
+        self.to = match self.candidates.as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        };
     }
 
     /// Takes over what was seen.

@@ -185,6 +185,16 @@ impl Status {
         printable(&self.sentence()) + &problem.unwrap_or_default()
     }
 
+    /// Returns a reason to put behind what is told; none where the row's problem tells it.
+    fn unless_in_problem(&self, reason: &str) -> String {
+        let told = self.problem.as_ref().is_some_and(|it| it.contains(reason));
+        if told {
+            String::new()
+        } else {
+            format!(": {reason}")
+        }
+    }
+
     fn sentence(&self) -> String {
         let bindings: Vec<String> = self.bindings.iter().map(ToString::to_string).collect();
         let held = match bindings.as_slice() {
@@ -197,18 +207,16 @@ impl Status {
             (Some(master), None) => {
                 format!("master is {master}, a name that does not resolve here")
             }
-            (None, _) => match (&self.sentinel_error, &self.problem) {
-                (Some(error), Some(problem)) if problem.starts_with(error.as_str()) => {
-                    "master is unknown".into()
-                }
-                (error, _) => {
-                    let why = error.as_deref().unwrap_or("Sentinel was not asked");
-                    format!("master is unknown: {why}")
-                }
-            },
+            (None, _) => {
+                let why = self.sentinel_error.as_deref();
+                let why = self.unless_in_problem(why.unwrap_or("Sentinel was not asked"));
+                format!("master is unknown{why}")
+            }
         };
         let claims = match (&self.probe_error, self.claimed_by.as_slice()) {
-            (Some(error), _) => format!("the network was not asked: {error}"),
+            (Some(error), _) => {
+                format!("the network was not asked{}", self.unless_in_problem(error))
+            }
             (None, _) if !self.probed => {
                 "the network was not asked: no interface with neighbours".into()
             }

@@ -1,7 +1,7 @@
 //! Announcers that live in a process that stays: a voice for each VIP that is here, for as long as it is. They
 //! share the connections to the kernel, and a packet socket for each interface and address family.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -46,7 +46,7 @@ pub enum Noticed {
 /// The announcers of this process.
 pub struct Announcers {
     truth: Rc<Truth<'static>>,
-    every: Duration,
+    every: Cell<Duration>,
     tell: Tell<'static>,
     voices: RefCell<BTreeMap<IpAddr, Rc<Voice<'static>>>>,
     /// The voices that have not begun.
@@ -77,7 +77,7 @@ impl Announcers {
     ) -> Announcers {
         Announcers {
             truth: Rc::new(Truth::known(Box::new(truth))),
-            every,
+            every: Cell::new(every),
             tell: Rc::new(tell),
             voices: RefCell::default(),
             new: RefCell::default(),
@@ -107,7 +107,7 @@ impl Announcers {
     /// Announces a VIP that was taken over now, anew if it is announced already.
     pub fn announce(&self, job: Job) {
         let vip = job.vip.address;
-        let schedule = Schedule::for_ever(self.every);
+        let schedule = Schedule::for_ever(self.every.get());
         let voice = Voice::new(job, schedule, Rc::clone(&self.truth), Instant::now());
         let voice = Rc::new(voice.resident(Rc::clone(&self.tell)));
         let before = self.voices.borrow_mut().insert(vip, Rc::clone(&voice));
@@ -116,6 +116,15 @@ impl Announcers {
         }
         self.new.borrow_mut().push(voice);
         self.came.notify_one();
+    }
+
+    /// Announces each VIP so often from now on.
+    pub fn announce_every(&self, time: Duration) {
+        if self.every.replace(time) != time {
+            self.all()
+                .into_iter()
+                .for_each(|voice| self.announce(voice.job.clone()));
+        }
     }
 
     /// Announces a VIP at once, if it is announced at all and was not in the last second.

@@ -32,6 +32,9 @@ pub struct Schedule {
     /// When the last round went out.
     last: Duration,
     answered: Vec<Duration>,
+    /// When a rival has its answer again: a lost frame would leave clients with the rival until the next round. RFC 5227
+    /// announces twice, RFC 4861 up to three times (section 7.2.6), a second apart at least.
+    second_answer: Option<Duration>,
     owes_round: bool,
     owes_answer: bool,
 }
@@ -46,6 +49,7 @@ impl Schedule {
             every: None,
             last: Duration::ZERO,
             answered: Vec::new(),
+            second_answer: None,
             owes_round: false,
             owes_answer: false,
         }
@@ -60,6 +64,7 @@ impl Schedule {
             every: None,
             last: Duration::ZERO,
             answered: Vec::new(),
+            second_answer: None,
             owes_round: false,
             owes_answer: false,
         }
@@ -85,13 +90,19 @@ impl Schedule {
         self.end
     }
 
-    /// Returns when something is to be done next: a round, an answer that had to wait, or the end.
+    /// Returns when something is to be done next: a round, an answer that had to wait, a second answer, or the end.
     pub fn next(&self) -> Duration {
         let round = self.next_round();
-        match self.answered.first() {
-            Some(first) if self.owes_answer => round.min(*first + SECOND),
-            _ => round,
-        }
+        let may_answer = self.answered.first().map(|first| *first + SECOND);
+        let owed = may_answer.filter(|_| self.owes_answer);
+        let second = match self.answered.len() < ANSWERS_PER_SECOND {
+            true => self.second_answer,
+            false => self.second_answer.max(may_answer),
+        };
+        [owed, second]
+            .into_iter()
+            .flatten()
+            .fold(round, Duration::min)
     }
 
     /// Returns when its next round is to go out, or when it is over.
@@ -108,7 +119,11 @@ impl Schedule {
     pub fn is_anything_due(&self, now: Duration) -> bool {
         let recent = |answered: &&Duration| now.saturating_sub(**answered) < SECOND;
         let may_answer = self.answered.iter().filter(recent).count() < ANSWERS_PER_SECOND;
-        self.is_round_due(now) || self.owes_answer && may_answer
+        self.is_round_due(now) || self.owes_answer(now) && may_answer
+    }
+
+    fn is_second_answer_due(&self, now: Duration) -> bool {
+        self.second_answer.is_some_and(|at| at <= now)
     }
 
     /// Returns whether a round is due at `now`. It stays so until [`is_due`](Self::is_due) has said so.
@@ -128,8 +143,19 @@ impl Schedule {
             self.rounds.push(now + every);
         }
         // A round answers rivals too.
-        self.owes_answer &= !is_due;
+        if is_due {
+            self.note_answer(now);
+        }
         is_due
+    }
+
+    /// Notes that an answer goes out, which has a second one, and that one has none: two hosts that answer each other are
+    /// to come to an end.
+    fn note_answer(&mut self, now: Duration) {
+        if mem::take(&mut self.owes_answer) {
+            self.second_answer = Some(now + SECOND);
+        }
+        self.second_answer.take_if(|at| *at <= now);
     }
 
     /// Notes that a round is due at once, beside those of the schedule.
@@ -144,16 +170,16 @@ impl Schedule {
 
     /// Lets pass what is due at `now`, unsaid. Returns whether that was anything.
     pub fn keep_silent(&mut self, now: Duration) -> bool {
-        let was_owed = self.owes_answer || self.owes_round;
+        let was_owed = self.owes_answer || self.owes_round || self.is_second_answer_due(now);
+        self.forget_answer(now);
         let (last, is_due) = (self.last, self.is_due(now));
         self.last = last;
-        self.owes_answer = false;
         is_due || was_owed
     }
 
-    /// Returns whether a rival is still to have an answer.
-    pub fn owes_answer(&self) -> bool {
-        self.owes_answer
+    /// Returns whether a rival is to have an answer at `now`, its first or its second.
+    pub fn owes_answer(&self, now: Duration) -> bool {
+        self.owes_answer || self.is_second_answer_due(now)
     }
 
     /// Notes that a rival was heard, who is to have an answer.
@@ -161,20 +187,21 @@ impl Schedule {
         self.owes_answer = true;
     }
 
-    /// Notes that the rivals that were heard are to have no answer.
-    pub fn forget_answer(&mut self) {
+    /// Notes that the rivals that are to have an answer at `now` are to have none.
+    pub fn forget_answer(&mut self, now: Duration) {
         self.owes_answer = false;
+        self.second_answer.take_if(|at| *at <= now);
     }
 
     /// Returns whether a rival is to be answered at `now`, once for all that were heard: then, or
-    /// as soon as there may be another answer, so that the last word is ours.
+    /// as soon as there may be another answer, so that the last word is ours; and a second later again.
     pub fn is_answer_due(&mut self, now: Duration) -> bool {
         self.answered
             .retain(|answered| now.saturating_sub(*answered) < SECOND);
-        let is_due = self.owes_answer && self.answered.len() < ANSWERS_PER_SECOND;
+        let is_due = self.owes_answer(now) && self.answered.len() < ANSWERS_PER_SECOND;
         if is_due {
             self.answered.push(now);
-            self.owes_answer = false;
+            self.note_answer(now);
         }
         is_due
     }
@@ -283,7 +310,78 @@ mod tests {
         // It falls silent, and has its answer as soon as there may be one.
         assert_eq!(schedule.next(), ms(1200));
         assert!(!schedule.is_answer_due(ms(1199)) && schedule.is_answer_due(ms(1200)));
+        // That one has its second.
+        assert!(!schedule.is_answer_due(ms(2199)) && schedule.is_answer_due(ms(2200)));
         assert!(!schedule.is_answer_due(ms(5000)));
+    }
+
+    #[test]
+    fn an_answer_goes_out_again_a_second_later_and_not_a_third_time() {
+        // By itself, and as a round that was due.
+        for is_round in [false, true] {
+            let mut schedule = Schedule::for_ever(ms(60_000));
+            assert!(schedule.is_due(ms(10_000)));
+            schedule.owe_answer();
+            let first = ms(if is_round { 70_000 } else { 12_000 });
+            assert_eq!(schedule.is_due(first), is_round);
+            assert_eq!(schedule.is_answer_due(first), !is_round);
+            let second = first + SECOND;
+            assert_eq!(schedule.next(), second);
+            assert!(!schedule.is_anything_due(second - ms(1)));
+            assert!(schedule.is_anything_due(second) && schedule.is_answer_due(second));
+            for later in 1..50 {
+                assert!(!schedule.is_anything_due(second + ms(1000 * later)));
+            }
+            assert!(schedule.next() > second + ms(50_000));
+        }
+    }
+
+    #[test]
+    fn a_second_answer_that_may_not_be_given_is_forgotten_and_a_round_takes_its_place() {
+        let answered = || {
+            let mut schedule = Schedule::for_ever(ms(60_000));
+            assert!(schedule.is_due(ms(10_000)));
+            schedule.owe_answer();
+            assert!(schedule.is_answer_due(ms(12_000)));
+            schedule
+        };
+        let mut schedule = answered();
+        schedule.forget_answer(ms(12_500));
+        assert!(schedule.owes_answer(ms(13_000)), "it is not due yet");
+        schedule.forget_answer(ms(13_000));
+        assert!(!schedule.is_anything_due(ms(13_000)));
+        let mut schedule = answered();
+        assert!(schedule.keep_silent(ms(13_000)) && !schedule.is_anything_due(ms(60_000)));
+        let mut schedule = answered();
+        schedule.owe_round();
+        assert!(schedule.is_due(ms(13_000)) && !schedule.is_anything_due(ms(60_000)));
+    }
+
+    #[test]
+    fn two_that_answer_each_other_keep_the_limit_and_fall_silent_together() {
+        let mut both = [(); 2].map(|()| Schedule::for_ever(ms(60_000)));
+        both.iter_mut()
+            .for_each(|one| assert!(one.is_due(ms(10_000))));
+        let mut said = [const { Vec::new() }; 2];
+        both[0].owe_answer();
+        for now in 20_000..40_000 {
+            for one in [0, 1] {
+                // The second one learns after ten seconds that it is not the holder.
+                if one == 1 && now >= 30_000 {
+                    both[one].forget_answer(ms(now));
+                }
+                if both[one].is_answer_due(ms(now)) {
+                    said[one].push(now);
+                    both[1 - one].owe_answer();
+                }
+            }
+        }
+        for said in &said {
+            let mut windows = said.windows(ANSWERS_PER_SECOND + 1);
+            assert!(windows.all(|some| some[ANSWERS_PER_SECOND] - some[0] >= 1000));
+        }
+        assert!(said[1].iter().all(|at| *at < 30_000));
+        assert!(said[0].last().is_some_and(|at| *at <= 32_000), "{said:?}");
     }
 
     #[test]
@@ -309,7 +407,7 @@ mod tests {
                 assert_eq!(told, is_round || schedule.is_answer_due(ms(now)), "{now}");
             }
             schedule.owe_answer();
-            schedule.forget_answer();
+            schedule.forget_answer(ms(now));
             assert!(!schedule.is_anything_due(ms(now)) && !schedule.is_answer_due(ms(now)));
         }
         schedule.owe_round();

@@ -33,7 +33,7 @@ pub enum Leave {
     /// Go on with the rounds of the schedule and answer no claim: nobody can tell where the master is, and the
     /// other host may be the rightful holder.
     RoundsOnly,
-    /// Say nothing more: the master is elsewhere.
+    /// Say nothing more: the master is elsewhere, or may be.
     Refused,
 }
 
@@ -46,6 +46,8 @@ pub enum Holder {
     Elsewhere,
     /// Nobody can tell.
     Unknown,
+    /// Nobody has told since this process was stopped: another host may have taken the VIP over meanwhile.
+    NotTold,
 }
 
 /// Says where a master is, by its name.
@@ -186,7 +188,7 @@ fn leave(holder: Holder, first: Option<Holder>, is_ordered: bool) -> Leave {
     match holder {
         Holder::Here => Leave::Granted,
         Holder::Elsewhere if is_ordered && first == Some(Holder::Elsewhere) => Leave::Granted,
-        Holder::Elsewhere => Leave::Refused,
+        Holder::Elsewhere | Holder::NotTold => Leave::Refused,
         Holder::Unknown if is_ordered => Leave::Granted,
         Holder::Unknown => Leave::RoundsOnly,
     }

@@ -23,6 +23,7 @@ use super::resident::Noticed;
 use super::schedule::Schedule;
 use super::truth::{Leave, Truth};
 use super::{Ended, Job, Outcome, Summary, record};
+use crate::evidence::FRESH;
 use crate::exit::Fault;
 use crate::frames::{Heard, directed, hear, round};
 
@@ -37,6 +38,7 @@ const SOON: Duration = Duration::from_millis(200);
 
 const GONE: &str = "the VIP is gone";
 const ELSEWHERE: &str = "the master was on another host";
+const STOPPED: &str = "it was stopped for a while, and nobody could tell where the master was then";
 
 /// The voice of one VIP on its interface.
 pub struct Voice<'a> {
@@ -60,6 +62,10 @@ struct State {
     is_aside: bool,
     /// Something that was due was not said, as it was not known then that the master is here.
     is_unsaid: bool,
+    /// When it was to look again at the latest.
+    wake_at: Duration,
+    /// It was stopped until long after that, and was not told since that the master is here.
+    was_stopped: bool,
     /// It has been told to end.
     end: Option<Outcome>,
 }
@@ -85,6 +91,8 @@ impl<'a> Voice<'a> {
                 is_in_doubt: false,
                 is_aside: false,
                 is_unsaid: false,
+                wake_at: Duration::MAX,
+                was_stopped: false,
                 end: None,
             }),
             bell: Notify::new(),
@@ -217,9 +225,11 @@ impl<'a> Voice<'a> {
             if self.state.borrow().schedule.is_over(now) {
                 return Ok("its time was up");
             }
+            let was_stopped = self.was_stopped(now);
             match self.leave(now) {
                 Leave::Granted => self.catch_up(),
-                Leave::RoundsOnly => self.leave_unanswered(),
+                Leave::RoundsOnly if was_stopped => return Ok(STOPPED),
+                Leave::RoundsOnly => self.leave_unanswered(now),
                 Leave::Refused if self.resident.is_some() => self.keep_silent(now),
                 Leave::Refused => return Ok(ELSEWHERE),
                 // One forged claim must not silence the rounds for as long as the Sentinels are silent.
@@ -230,13 +240,26 @@ impl<'a> Voice<'a> {
                 }
             }
             if let Some(peers) = self.due(now)
-                && !self.announce(kernel, interface, peers).await
+                && !self.announce(kernel, interface, (peers, now)).await
             {
                 return Ok(GONE);
             }
-            let wake = self.started + self.wake_at(now);
-            let _ = timeout_at(wake.into(), self.bell.notified()).await;
+            self.wait_until(self.wake_at(now)).await;
         }
+    }
+
+    async fn wait_until(&self, wake: Duration) {
+        self.state.borrow_mut().wake_at = wake;
+        let _ = timeout_at((self.started + wake).into(), self.bell.notified()).await;
+    }
+
+    /// Returns whether it was stopped, and was not told since that the master is here: another host may have taken the
+    /// VIP over meanwhile. A resident voice is told so by who knows.
+    fn was_stopped(&self, now: Duration) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let is_late = now > state.wake_at.saturating_add(FRESH);
+        state.was_stopped |= is_late && self.resident.is_none();
+        state.was_stopped
     }
 
     /// Returns when it is to look again at the latest.
@@ -253,15 +276,18 @@ impl<'a> Voice<'a> {
     /// the one that the truth names is to announce last.
     fn catch_up(&self) {
         let state = &mut *self.state.borrow_mut();
+        state.was_stopped = false;
         if mem::take(&mut state.is_unsaid) {
             state.schedule.owe_round();
+            // The round is the answer, and has a second one.
+            state.schedule.owe_answer();
         }
     }
 
-    fn leave_unanswered(&self) {
+    fn leave_unanswered(&self, now: Duration) {
         let state = &mut *self.state.borrow_mut();
-        state.is_unsaid |= self.resident.is_some() && state.schedule.owes_answer();
-        state.schedule.forget_answer();
+        state.is_unsaid |= self.resident.is_some() && state.schedule.owes_answer(now);
+        state.schedule.forget_answer(now);
     }
 
     fn keep_silent(&self, now: Duration) {
@@ -269,11 +295,13 @@ impl<'a> Voice<'a> {
         state.is_unsaid |= state.schedule.keep_silent(now);
     }
 
-    /// Returns whether it may say what is due now. Where nobody else claims the VIP nothing has to be asked.
+    /// Returns whether it may say what is due now. Where nobody else claims the VIP nothing has to be asked, unless it
+    /// was stopped.
     fn leave(&self, now: Duration) -> Leave {
         let state = self.state.borrow();
         // A resident voice need not ask to know.
-        let matters = !state.summary.rivals.is_empty() || self.resident.is_some();
+        let matters =
+            !state.summary.rivals.is_empty() || state.was_stopped || self.resident.is_some();
         match matters && (state.schedule.is_anything_due(now) || state.is_unsaid) {
             _ if state.is_aside => Leave::Refused,
             true => self.truth.leave(&self.job),
@@ -283,7 +311,8 @@ impl<'a> Voice<'a> {
 
     /// Returns whether a round is due that may go out while it is being asked what is true.
     fn may_go_on(&self, now: Duration) -> bool {
-        self.state.borrow().schedule.is_round_due(now) && !self.truth.was_against(&self.job)
+        let state = self.state.borrow();
+        state.schedule.is_round_due(now) && !state.was_stopped && !self.truth.was_against(&self.job)
     }
 
     /// Waits for what was asked, at most until the next round is due that is not due yet.
@@ -295,7 +324,7 @@ impl<'a> Voice<'a> {
                 false => schedule.next_round(),
             }
         };
-        let _ = timeout_at((self.started + until).into(), self.bell.notified()).await;
+        self.wait_until(until).await;
     }
 
     /// Returns the peers that are to be asked beside what is due now, if anything is.
@@ -308,10 +337,15 @@ impl<'a> Voice<'a> {
         }
     }
 
-    /// Sends one round, and asks these peers. Returns false, and sends nothing more, once the VIP is
-    /// not here: a late frame would steal it back from the host that has it now. An interface that is
-    /// down has nobody to be told, and comes up again or goes.
-    async fn announce(&self, kernel: &Kernel, interface: &Interface, peers: &[IpAddr]) -> bool {
+    /// Sends one round, and asks these peers, by what was true then. Returns false, and sends nothing more, once the VIP
+    /// is not here: a late frame would steal it back from the host that has it now. An interface that is down has nobody
+    /// to be told, and comes up again or goes.
+    async fn announce(
+        &self,
+        kernel: &Kernel,
+        interface: &Interface,
+        (peers, then): (&[IpAddr], Duration),
+    ) -> bool {
         let vip = self.job.vip.address;
         let mut frames = round(&interface.link(), vip);
         frames.extend(directed(&interface.link(), vip, peers));
@@ -321,6 +355,11 @@ impl<'a> Voice<'a> {
                 Ok(false) => return false,
                 // Not to be known now: no frame, and the next round asks again.
                 Err(_) => return true,
+            }
+            // This process was stopped in between, and the master may be elsewhere by now: it is asked again.
+            if self.started.elapsed() > then + FRESH {
+                self.hurry();
+                return true;
             }
             let mut state = self.state.borrow_mut();
             // A release is about to remove the VIP.
@@ -399,118 +438,4 @@ impl<'a> Voice<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::path::Path;
-
-    use super::super::truth::Holder;
-    use super::*;
-    use crate::config;
-    use crate::vip::Vip;
-
-    #[test]
-    fn while_it_is_asked_what_is_true_due_rounds_go_out_and_answers_do_not() {
-        let text = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
-        let config = config::parse(text, Path::new("/x")).unwrap();
-        let truth = Rc::new(Truth::new(Some(&config)));
-        let job = Job {
-            master: "m".into(),
-            vip: Vip::parse("192.168.56.250/24").unwrap(),
-            ifindex: 2,
-            peers: Vec::new(),
-            is_ordered: false,
-        };
-        let seconds = Duration::from_secs;
-        let voice = Voice::new(
-            job,
-            Schedule::new(seconds(15)),
-            Rc::clone(&truth),
-            Instant::now(),
-        );
-        {
-            let mut state = voice.state.borrow_mut();
-            state.summary.rival("02:00:00:00:00:01");
-            assert!(state.schedule.is_due(Duration::from_millis(100)));
-            state.schedule.owe_answer();
-        }
-        // An answer alone waits.
-        let now = Duration::from_millis(200);
-        assert_eq!(voice.leave(now), Leave::Asked);
-        assert!(!voice.may_go_on(now));
-        let now = Duration::from_millis(1200);
-        assert_eq!(voice.leave(now), Leave::Asked);
-        assert!(voice.may_go_on(now) && voice.due(now).is_some());
-        assert!(!voice.may_go_on(now), "once");
-        // What was known last is old, and was no leave.
-        truth.note_elsewhere("m");
-        assert!(!voice.may_go_on(seconds(3)));
-    }
-
-    #[test]
-    fn a_resident_voice_is_silent_while_the_master_is_elsewhere_and_then_says_it_once() {
-        let holder = Rc::new(Cell::new(Holder::Elsewhere));
-        let voice = resident(&holder);
-        let ms = Duration::from_millis;
-        hear_rival(&voice);
-        assert_eq!(voice.leave(ms(150)), Leave::Refused);
-        voice.keep_silent(ms(150));
-        assert!(voice.due(ms(150)).is_none());
-        // It looks again soon, not at the next round.
-        assert_eq!(voice.wake_at(ms(150)), ms(150) + SOON);
-        holder.set(Holder::Here);
-        assert_eq!(voice.leave(ms(350)), Leave::Granted);
-        voice.catch_up();
-        assert!(voice.due(ms(350)).is_some() && voice.due(ms(351)).is_none());
-        assert_eq!(voice.wake_at(ms(351)), ms(1200));
-    }
-
-    #[test]
-    fn a_claim_that_came_while_nobody_knew_is_answered_once_the_truth_says_here() {
-        let holder = Rc::new(Cell::new(Holder::Unknown));
-        let voice = resident(&holder);
-        let ms = Duration::from_millis;
-        hear_rival(&voice);
-        assert_eq!(voice.leave(ms(50)), Leave::RoundsOnly);
-        voice.leave_unanswered();
-        assert!(voice.due(ms(50)).is_none());
-        // The rounds go on.
-        assert!(voice.due(ms(100)).is_some());
-        holder.set(Holder::Here);
-        assert_eq!(voice.leave(ms(300)), Leave::Granted);
-        voice.catch_up();
-        assert!(voice.due(ms(300)).is_some());
-    }
-
-    #[test]
-    fn a_resident_voice_is_silent_while_another_process_announces() {
-        let voice = resident(&Rc::new(Cell::new(Holder::Here)));
-        voice.step_aside(true);
-        let ms = Duration::from_millis;
-        assert_eq!(voice.leave(ms(150)), Leave::Refused);
-        voice.keep_silent(ms(150));
-        voice.step_aside(false);
-        assert_eq!(voice.leave(ms(200)), Leave::Granted);
-        voice.catch_up();
-        assert!(voice.due(ms(200)).is_some());
-    }
-
-    fn hear_rival(voice: &Voice) {
-        let state = &mut *voice.state.borrow_mut();
-        assert!(state.summary.rival("02:00:00:00:00:01"));
-        state.schedule.owe_answer();
-    }
-
-    fn resident(holder: &Rc<Cell<Holder>>) -> Voice<'static> {
-        let holder = Rc::clone(holder);
-        let truth = Rc::new(Truth::known(Box::new(move |_| holder.get())));
-        let job = Job {
-            master: "m".into(),
-            vip: Vip::parse("192.168.56.250/24").unwrap(),
-            ifindex: 2,
-            peers: Vec::new(),
-            is_ordered: false,
-        };
-        let schedule = Schedule::for_ever(Duration::from_secs(60));
-        Voice::new(job, schedule, truth, Instant::now()).resident(Rc::new(|_| {}))
-    }
-}
+mod tests;

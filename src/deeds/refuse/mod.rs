@@ -13,7 +13,8 @@
 //!   has kept, at most three seconds' worth. The client of such a segment is refused already, and resets what comes of
 //!   it. Redirects (ICMP) tell clients to ask for the VIP on their own link, which they do anyway. Without forwarding
 //!   the kernel drops segments for a foreign address and says nothing (`ip_error` in net/ipv4/route.c).
-//! - Clients on this host itself: their segments leave, and no frame comes in. They wait until the VIP is announced.
+//! - Clients on this host itself: their segments leave, and no frame comes in. They wait until the VIP is announced: the
+//!   release has forgotten which neighbour had it before, so that they ask for it and send nothing until then.
 //! - A firewall of this host is not asked: the frames have not come that far. A reset says that nobody listens, which is
 //!   so on every port of an address that is nowhere.
 //! - On an ipvlan interface nothing arrives for an address that it does not have.
@@ -70,6 +71,8 @@ pub enum End {
     NoNeighbours,
     /// Nobody has had the VIP for so long.
     Over,
+    /// This process was stopped: another host may have announced the VIP meanwhile.
+    Stopped,
 }
 
 impl fmt::Display for End {
@@ -79,6 +82,7 @@ impl fmt::Display for End {
             End::Bound => f.write_str("it was bound here again"),
             End::NoNeighbours => f.write_str("its interface was gone"),
             End::Over => write!(f, "{} s were over", LIFE.as_secs()),
+            End::Stopped => f.write_str("this process had been stopped for a while"),
         }
     }
 }

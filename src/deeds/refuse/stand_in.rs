@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::pace::Pace;
 use super::{End, Job, Refused};
+use crate::evidence::FRESH;
 use crate::exit::Fault;
 use crate::frames::{Heard, PacketSocket, SolicitedGroup, answer_to, hear, refusal};
 use crate::kernel::{Event, Netlink, Route, Snapshot};
@@ -28,6 +29,9 @@ const BATCH: usize = 64;
 /// address first and removes the route afterwards (`__inet_del_ifa` in net/ipv4/devinet.c, `ipv6_del_addr`), of which
 /// it tells nothing that is listened to.
 const ROUTE: Duration = Duration::from_millis(5);
+
+/// How often it is seen at least that this process is not stopped.
+const TURN: Duration = Duration::from_secs(1);
 
 /// How many frames that came before the end are still refused.
 const LAST: usize = 1024;
@@ -44,6 +48,8 @@ pub(super) struct StandIn {
     segments: AsyncFd<PacketSocket>,
     _group: Option<SolicitedGroup>,
     started: Instant,
+    /// When it was seen last that this process is not stopped.
+    turned: Cell<Instant>,
     is_gone: Cell<bool>,
     gone: Notify,
     pace: RefCell<Pace>,
@@ -70,6 +76,7 @@ impl StandIn {
             own,
             netlink,
             started: Instant::now(),
+            turned: Cell::new(Instant::now()),
             is_gone: Cell::new(false),
             gone: Notify::new(),
             pace: RefCell::default(),
@@ -81,6 +88,10 @@ impl StandIn {
     /// Watches whether the VIP is here. Ends when it is again.
     pub(super) async fn watch(&self, mut changes: BoxStream<'static, Event>) -> Result<End, Fault> {
         loop {
+            if self.was_stopped() {
+                return Ok(End::Stopped);
+            }
+            self.turned.set(Instant::now());
             let is_bound = self.is_bound().await?;
             let has_route = !is_bound && self.has_route().await?;
             match (is_bound || has_route, self.is_gone.get()) {
@@ -92,14 +103,18 @@ impl StandIn {
                 (true, false) | (false, true) => {}
             }
             let change = self.change(&mut changes);
-            let seen = match has_route {
-                true => timeout(ROUTE, change).await.unwrap_or(Ok(None)),
-                false => change.await,
-            };
+            let longest = if has_route { ROUTE } else { TURN };
+            let seen = timeout(longest, change).await.unwrap_or(Ok(None));
             if let Some(end) = seen? {
                 return Ok(end);
             }
         }
+    }
+
+    /// Returns whether this process was stopped: what was asked meanwhile is not to be answered, as another host may have
+    /// the VIP by now.
+    fn was_stopped(&self) -> bool {
+        self.turned.get().elapsed() > FRESH
     }
 
     /// Waits until something about the VIP may have changed, or it is over.
@@ -216,6 +231,9 @@ impl StandIn {
     /// Answers a frame. Returns false where there is nothing to answer.
     fn answer(&self, socket: &AsyncFd<PacketSocket>, frame: &[u8]) -> bool {
         let vip = self.job.vip;
+        if self.was_stopped() {
+            return false;
+        }
         let (answer, count) = match refusal(frame, &self.link, vip) {
             Some(answer) => (answer, &self.refused),
             None => match answer_to(frame, &self.link, vip) {

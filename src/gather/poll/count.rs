@@ -214,7 +214,11 @@ pub fn count(own: Result<View, Silence>, own_name: &str, others: &[Asked]) -> Po
         down_after: told.iter().filter_map(|view| view.down_after).max(),
         // Each decides by its own: `SENTINEL SET` changes one at a time.
         soonest_down: answering.iter().filter_map(|view| view.down_after).min(),
-        failover_timeout: told.iter().filter_map(|view| view.failover_timeout).max(),
+        // Any of them may be the leader, and holds its own failover back by its own.
+        failover_timeout: answering
+            .iter()
+            .filter_map(|view| view.failover_timeout)
+            .max(),
         fails_over: answering.iter().any(|view| fails_over(view)),
         promoting,
         is_without_local: own.is_err(),
@@ -504,6 +508,32 @@ mod tests {
             }),
             asked,
         }
+    }
+
+    #[test]
+    fn a_leader_may_try_as_long_as_the_most_patient_sentinel_does() {
+        let says = |seconds: u64| View {
+            master: MasterAddress {
+                host: "10.0.0.1".into(),
+                port: 6379,
+            },
+            config_epoch: 1,
+            quorum: 2,
+            down_after: None,
+            failover_timeout: Some(Duration::from_secs(seconds)),
+            flags: Vec::new(),
+            sentinels: Vec::new(),
+            replicas: Vec::new(),
+            standbys: None,
+            withheld: None,
+            run_id: None,
+        };
+        let another = Asked {
+            view: Ok(says(180)),
+            ..other("b", Ok("b:26379".into()))
+        };
+        let poll = count(Ok(says(60)), "127.0.0.1:26379", &[another]);
+        assert_eq!(poll.failover_timeout(), Some(Duration::from_secs(180)));
     }
 
     #[test]

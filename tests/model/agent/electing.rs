@@ -7,9 +7,9 @@ use vipswitch::election::Terms;
 use vipswitch::election::look::Vote;
 use vipswitch::evidence::Ballot;
 
-use super::{Agents, Doing, Flaw, NAME};
+use super::{Agents, Doing, Flaw, NAME, VOTES};
 use crate::audit::Audit;
-use crate::cluster::{Cluster, Host, ms};
+use crate::cluster::{Cluster, HOSTS, Host, ms};
 use crate::driver::address;
 use crate::requests::{Election, Later, Step};
 
@@ -20,7 +20,7 @@ impl Agents {
     pub(super) fn elect(
         &mut self,
         host: Host,
-        (dead, near, over): (Host, Vec<String>, Vec<Vote>),
+        (dead, near, (over, stood)): (Host, Vec<String>, (Vec<Vote>, Vec<Vote>)),
         cluster: &mut Cluster,
     ) {
         let Some(agent) = &self.agents[host] else {
@@ -40,6 +40,7 @@ impl Agents {
             near: Some(near),
             ahead: Some(AHEAD),
             over,
+            stood,
             taken: 0,
         };
         let (mut election, later) = Election::new(host, dead, terms, cluster);
@@ -48,6 +49,22 @@ impl Agents {
             agent.election = Some(election);
         }
         self.elects_later(host, later, cluster);
+    }
+
+    /// It sees how old the votes are about the master that is its own.
+    pub(super) fn look_at_votes(&mut self, host: Host, cluster: &mut Cluster, audit: &mut Audit) {
+        self.later(host, VOTES, Doing::LooksAtVotes, cluster);
+        let Some(agent) = &self.agents[host] else {
+            return;
+        };
+        let known = agent.core.evidence(NAME, cluster.now - agent.started);
+        let winner = known.ballot.as_ref().and_then(Ballot::winner);
+        if !winner.is_some_and(|winner| winner.is_here()) {
+            return;
+        }
+        let reached = (0..HOSTS).filter(|it| cluster.ask(host, *it).is_ok());
+        let votes = reached.map(|it| cluster.look_at(it, host).vote).collect();
+        self.tell(host, Tells::Votes(NAME.into(), votes), cluster, audit);
     }
 
     fn elects_later(&mut self, host: Host, later: Vec<Later>, cluster: &mut Cluster) {

@@ -2,6 +2,7 @@
 //! is kept away from it, until the failover has ended, or nothing has come of it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::{Master, Stands};
 use crate::agent::core::death::{
@@ -9,6 +10,7 @@ use crate::agent::core::death::{
 };
 use crate::agent::core::promotion::LASTS;
 use crate::agent::core::{Action, Own, Time, Timeline};
+use crate::election::NOTHING_CAME;
 use crate::election::look::Vote;
 use crate::evidence::{Ballot, Evidence, Role};
 use crate::verdict::{Verdict, Why};
@@ -85,7 +87,7 @@ impl Master {
             self.name.clone(),
             dead.clone(),
             near,
-            self.over(now),
+            (self.over(now), self.aged(NOTHING_CAME, now)),
         ));
         self.death = Some(Death {
             died,
@@ -108,13 +110,15 @@ impl Master {
     /// 2 * failover-timeout). Else one election that came to nothing would keep all others away for ever.
     fn over(&self, now: Time) -> Vec<Vote> {
         let lasts = self.facts.as_ref().and_then(|facts| facts.failover_timeout);
-        let brake = 2 * lasts.unwrap_or(LASTS);
-        let old = self
-            .votes
-            .iter()
-            .filter(|(_, since)| now.saturating_sub(*since) >= brake);
-        let old = old.map(|(vote, _)| vote.clone());
+        let old = self.aged(2 * lasts.unwrap_or(LASTS), now);
         self.voted.iter().cloned().chain(old).collect()
+    }
+
+    /// Returns the votes that Sentinels have had for so long.
+    fn aged(&self, age: Duration, now: Time) -> Vec<Vote> {
+        let votes = self.votes.iter();
+        let old = votes.filter(|(_, since)| now.saturating_sub(*since) >= age);
+        old.map(|(vote, _)| vote.clone()).collect()
     }
 
     /// Returns why no election is held any more about its death: others came first, or this agent was stopped meanwhile.

@@ -8,7 +8,7 @@ use super::{Called, Master, Stands};
 use crate::agent::core::hand_over::{HandOver, Stage, longest};
 use crate::agent::core::promotion::{Promoting, own, site};
 use crate::agent::core::{Action, Settled, Time, Timeline};
-use crate::evidence::{Ballot, Evidence, Role, Site};
+use crate::evidence::{Ballot, Evidence, OwnRedis, Role, Site};
 use crate::failover::Endpoint;
 use crate::place::Place;
 use crate::verdict::{Verdict, Why};
@@ -103,6 +103,22 @@ impl Master {
         self.end_timeline("aborted", now);
         self.death_aborted(now);
         self.unpause(None, now, actions);
+    }
+
+    /// Ends a promotion of which its leaders do not tell any more: the event of its end was missed, or they never began
+    /// it. What the chosen one says counts for more: its leader may have ended before a majority has heard of it.
+    pub(super) fn look_at_leader(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let (Some(facts), Some(promotion)) = (&self.facts, &mut self.promotion) else {
+            return;
+        };
+        let ballot = facts.evidence.ballot.as_ref();
+        let is_denied = promotion.is_denied(facts.fails_over, ballot);
+        let by = promotion.by.first().cloned().filter(|_| is_denied);
+        if let Some(by) = by
+            && self.evidence(now).promotion.and_then(|it| it.role) != Some(Role::Master)
+        {
+            self.aborted(&by, now, actions);
+        }
     }
 
     pub(in crate::agent::core) fn chosen_said(
@@ -245,7 +261,10 @@ impl Master {
         };
         let own = self.own.get(&at);
         let leads = own.is_some_and(|own| own.role == Ok(Role::Master));
-        if !winner.is_here() || leads && next > Time::ZERO {
+        // Its heir may be of this host, too.
+        let is_other = |own: &OwnRedis| own.at == at && !own.site.is_same(winner);
+        let is_named = winner.is_here() && !known.own_redis.iter().any(is_other);
+        if !is_named || leads && next > Time::ZERO {
             self.follower = None;
         } else if now >= next {
             self.follower = Some((at, now + TOLD_AGAIN));
@@ -257,6 +276,24 @@ impl Master {
     pub(super) fn unpause_released(&mut self, now: Time, actions: &mut Vec<Action>) {
         let heir = self.hand_over.as_ref().and_then(|it| it.heir.clone());
         self.unpause(heir, now, actions);
+    }
+
+    /// Allows writes again where the heir is of this host, too, so that no VIP is released: once it is known to be the
+    /// master.
+    pub(super) fn unpause_beside_heir(
+        &mut self,
+        known: &Evidence,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
+        let winner = known.ballot.as_ref().and_then(Ballot::winner);
+        let leads = known.promoted().or(winner).filter(|site| site.is_here());
+        let heir = self.hand_over.as_ref().and_then(|it| it.heir.as_ref());
+        if let Some((leads, heir)) = leads.zip(heir)
+            && leads.is_same(&site(heir, &known.known_redis))
+        {
+            self.unpause_released(now, actions);
+        }
     }
 
     /// Notes the take-over of a failover. A VIP that stood here already, or came by a start of this agent, is none; a
@@ -304,30 +341,27 @@ impl Master {
             return;
         };
         let to = site(&promoting.to, &known.known_redis);
-        match &to.place {
-            Err(_) => return,
-            Ok(Place::Here(_)) => {
-                if let Some(own) = own(&to, &known.own_redis) {
-                    actions.push(Action::Expect(self.name.clone(), own.at));
-                }
-            }
-            // Writes are paused again once they are allowed.
-            Ok(Place::Elsewhere) if self.hand_over.as_ref().is_some_and(HandOver::is_ending) => {
-                return;
-            }
-            Ok(Place::Elsewhere) => {
-                let (endpoint, until) = (promoting.to.clone(), promoting.until());
-                let mut masters = known.own_redis.iter();
-                let master = masters.find(|own| own.role == Ok(Role::Master));
-                if let Some(master) = master {
-                    self.pause(master.at, now, actions);
-                }
-                // A master that has died pauses nothing, and its host has the VIP still.
-                if master.is_some() || self.stands == Some(Stands::Here) {
-                    let left = until.saturating_sub(now);
-                    actions.push(Action::AskChosen(self.name.clone(), endpoint, left));
-                }
-            }
+        let Ok(place) = &to.place else { return };
+        // Both may be on this host, on two ports or two addresses: what is written to the old one is lost there, too.
+        let is_old = |own: &&OwnRedis| own.role == Ok(Role::Master) && !own.site.is_same(&to);
+        let old = known.own_redis.iter().find(is_old).map(|own| own.at);
+        let is_here = matches!(place, Place::Here(_));
+        // Writes are paused again once they are allowed.
+        let is_ending = self.hand_over.as_ref().is_some_and(HandOver::is_ending);
+        if is_ending && (old.is_some() || !is_here) {
+            return;
+        }
+        let (endpoint, until) = (promoting.to.clone(), promoting.until());
+        if let Some(own) = own(&to, &known.own_redis) {
+            actions.push(Action::Expect(self.name.clone(), own.at));
+        }
+        if let Some(at) = old {
+            self.pause(at, now, actions);
+        }
+        // A master that has died pauses nothing, and its host has the VIP still.
+        if old.is_some() || !is_here && self.stands == Some(Stands::Here) {
+            let left = until.saturating_sub(now);
+            actions.push(Action::AskChosen(self.name.clone(), endpoint, left));
         }
         self.is_begun = true;
     }

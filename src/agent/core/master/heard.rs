@@ -1,11 +1,12 @@
-//! What a master hears: from rounds of questions, from the Redis of this host, the kernel, operators and attempts.
+//! What a master hears: from rounds of questions, from the Redis of this host, the kernel, operators, the configuration
+//! and attempts.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{AskedBefore, Called, Master, Stands, newest};
-use crate::agent::core::promotion::Promoting;
-use crate::agent::core::{Action, Facts, Own, Settled, Time};
+use super::{AskedBefore, Called, Master, SinceStop, Stands, newest};
+use crate::agent::core::promotion::{Promoting, site};
+use crate::agent::core::{Action, Facts, Own, STOPPED, Settings, Settled, Time};
 use crate::evidence::{Ballot, Call, Order, Role, Word};
 use crate::exit::{Fault, Kind};
 use crate::failover::Endpoint;
@@ -23,12 +24,33 @@ const HOPELESS_PAUSE: Duration = Duration::from_secs(30);
 const UNKNOWN: u64 = u64::MAX;
 
 impl Master {
+    /// Returns the same master as the configuration has it now.
+    pub(in crate::agent::core) fn configured(self, settings: Settings) -> Master {
+        // A VIP that is new was settled nowhere.
+        let stands = self.stands.filter(|_| self.vips == settings.vips);
+        Master {
+            stands,
+            vips: settings.vips,
+            on_isolation: settings.on_isolation,
+            on_redis_death: settings.on_redis_death,
+            ..self
+        }
+    }
+
     /// What was known before tells nothing: this agent, or the whole machine, was stopped meanwhile.
     pub(in crate::agent::core) fn was_late(&mut self, now: Time) {
         self.cut_off.was_late(now);
-        let text = "this agent was stopped for a while, and has not asked since";
-        self.unasked = Some(Fault::passing(text));
+        self.unasked = Some(Fault::passing(STOPPED));
+        self.since_stop = Some(SinceStop::NotAsked);
+        self.call = None;
         self.own.clear();
+        // A replica may be the master by now, and its VIP be here.
+        let facts = self.facts.iter_mut();
+        for own in facts.flat_map(|facts| &mut facts.evidence.own_redis) {
+            if own.role == Ok(Role::Replica) {
+                own.role = Err(Fault::passing(STOPPED));
+            }
+        }
         if let Some(alive) = &mut self.alive {
             alive.was_late();
         }
@@ -46,12 +68,16 @@ impl Master {
         now: Time,
         actions: &mut Vec<Action>,
     ) {
+        self.note_asked();
         // Its event was missed: events are followed only after the first answer, and a connection may have ended. One
-        // answer later may be older than the end of that failover.
+        // answer later may be older than the end of that failover. A leader goes on to say so once it has promoted, until
+        // all replicas follow: a promotion that a majority has confirmed is not begun again.
         let is_new = |of: &(Endpoint, String)| {
             let is_over = self.overdue.as_ref().is_some_and(|over| over.to == of.0);
+            let is_former = self.former.has(&site(&of.0, &facts.evidence.known_redis));
             let before = self.facts.as_ref().map(|facts| facts.promoting.as_ref());
-            self.promotion.is_none() && !is_over && before.is_none_or(|before| before == Some(of))
+            let is_told = before.is_none_or(|before| before == Some(of));
+            self.promotion.is_none() && !is_over && !is_former && is_told
         };
         let missed = facts.promoting.clone().filter(is_new);
         self.cut_off
@@ -65,9 +91,7 @@ impl Master {
         }
         self.asked_before
             .take_if(|since| *since == AskedBefore::RoundEnded);
-        let promoting = facts.promoting.as_ref().map(|(to, _)| to);
-        let is_first = self.facts.is_none();
-        self.former.asked(&facts.evidence, is_first, promoting);
+        self.former.asked(&facts.evidence, self.facts.is_none());
         let epoch = newest(&facts.evidence);
         // A site's first failover is the first that has a number.
         let was_known = self.facts.is_some() || self.epoch > 0;
@@ -94,6 +118,7 @@ impl Master {
         if let Some((to, by)) = missed {
             self.promotes(to, by, now, actions);
         }
+        self.look_at_leader(now, actions);
     }
 
     pub(in crate::agent::core) fn round_ended(&mut self) {
@@ -103,7 +128,12 @@ impl Master {
         }
     }
 
+    fn note_asked(&mut self) {
+        self.since_stop = self.since_stop.map(|_| SinceStop::NotHere);
+    }
+
     pub(in crate::agent::core) fn not_polled(&mut self, fault: Fault) {
+        self.note_asked();
         self.unasked = Some(fault);
         self.divided_since = None;
     }

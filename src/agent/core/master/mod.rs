@@ -53,6 +53,15 @@ struct Called {
     in_older_round: bool,
 }
 
+/// What was learned since this agent was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SinceStop {
+    /// Nothing: the Sentinels were not asked.
+    NotAsked,
+    /// Not that the VIPs belong here: they belong elsewhere, or the Sentinels were asked in vain, or are not of one mind.
+    NotHere,
+}
+
 impl Called {
     /// Whether what was asked later speaks against it: this host's Sentinel, or a majority.
     fn is_stale(&self, known: &Evidence) -> bool {
@@ -88,6 +97,8 @@ pub struct Master {
     facts: Option<Facts>,
     /// Why the last round of questions told nothing.
     unasked: Option<Fault>,
+    /// What was learned since this agent was stopped, until that is that the VIPs belong here.
+    since_stop: Option<SinceStop>,
     /// What each Redis of this host said last.
     pub own: BTreeMap<SocketAddr, Own>,
     promotion: Option<Promoting>,
@@ -178,6 +189,7 @@ impl Master {
             epoch: 0,
             facts: None,
             unasked: None,
+            since_stop: None,
             own: BTreeMap::new(),
             promotion: None,
             asked_before: None,
@@ -217,6 +229,10 @@ impl Master {
     pub fn evidence(&self, now: Time) -> Evidence {
         #[cfg(test)]
         super::tests::many::count();
+        if self.forced.is_some() && self.since_stop == Some(SinceStop::NotAsked) {
+            // A failover ends an order, and there may have been one while this agent was stopped.
+            return Evidence::default();
+        }
         let mut all = self.asked();
         if let Some(ballot) = &mut all.ballot {
             ballot.waited = self
@@ -331,6 +347,11 @@ impl Master {
             order: None,
             ..self.evidence(now)
         })
+    }
+
+    /// Returns whether this agent was stopped, and has not learned since that the VIPs belong here.
+    pub(in crate::agent::core) fn has_to_learn(&self) -> bool {
+        self.since_stop.is_some()
     }
 
     /// Returns why the last round of questions told nothing.

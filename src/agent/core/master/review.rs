@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::{AskedBefore, Master, Stands, words};
-use crate::agent::core::promotion::Promoting;
+use crate::agent::core::promotion::{Promoting, site};
 use crate::agent::core::{Action, Time, Timeline};
 use crate::evidence::Ballot;
 use crate::exit::Fault;
 use crate::verdict::{Verdict, Why, verdict};
 
-/// Sentinel fails over: an agent that was killed may have asked for that, as this Redis had died.
+/// How long after this agent's start a majority's word moves nothing where a Sentinel fails over: that majority may name
+/// another one in a moment.
 const AT_START: Duration = Duration::from_secs(2);
 
 impl Master {
@@ -46,10 +47,14 @@ impl Master {
         let next = verdict(&known);
         self.note(&next, now, actions);
         self.verdict = next;
+        if self.wants() == Some(Stands::Here) {
+            self.since_stop = None;
+        }
         self.lead_again(&known, now, actions);
         self.hand_over_if_cut_off(&known, now, actions);
         self.review_refusals(actions);
         self.settle_if_due(now, actions);
+        self.unpause_beside_heir(&known, now, actions);
         self.forget_lapsed();
         let waits = known
             .ballot
@@ -97,7 +102,20 @@ impl Master {
 
     fn holds_back(&self, now: Time) -> bool {
         let fails_over = self.facts.as_ref().is_some_and(|facts| facts.fails_over);
-        now < AT_START && fails_over && matches!(self.verdict, Verdict::Here(_, Why::Majority))
+        now < AT_START
+            && match self.verdict {
+                // An agent that was killed may have asked for that, as this Redis had died.
+                Verdict::Here(_, Why::Majority) => fails_over,
+                // This Redis may have been promoted a moment ago, and its VIP be here: it stays, and none is bound.
+                Verdict::Elsewhere(Why::Majority) => self.is_chosen_here(),
+                _ => false,
+            }
+    }
+
+    fn is_chosen_here(&self) -> bool {
+        let facts = self.facts.as_ref();
+        let chosen = self.promotion.as_ref().zip(facts);
+        chosen.is_some_and(|(it, facts)| site(&it.to, &facts.evidence.known_redis).is_here())
     }
 
     /// Returns whether the release has to wait until writes are paused.

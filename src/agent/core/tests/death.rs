@@ -72,7 +72,12 @@ fn its_failover_is_asked_for_and_its_vip_released_at_the_same_time() {
     let actions = agent.on(50, silent(false));
     assert!(!elects(&actions), "{actions:?}");
     let actions = agent.on(1, silent(true));
-    let elect = Action::Elect(M.into(), site(HERE), vec![format!("{AWAY}:6379")], vec![]);
+    let elect = Action::Elect(
+        M.into(),
+        site(HERE),
+        vec![format!("{AWAY}:6379")],
+        (vec![], vec![]),
+    );
     assert!(
         actions.contains(&elect) && actions.contains(&settle()),
         "{actions:?}"
@@ -143,7 +148,12 @@ fn there_is_another_round_of_votes_only_when_nothing_has_come_of_the_first() {
     agent.on(10, silent(true));
     assert!(!woken(&mut agent, 4_000));
     let actions = waits(&mut agent, 1_000);
-    let elect = Action::Elect(M.into(), site(HERE), vec![format!("{AWAY}:6379")], votes());
+    let elect = Action::Elect(
+        M.into(),
+        site(HERE),
+        vec![format!("{AWAY}:6379")],
+        (votes(), vec![]),
+    );
     assert!(actions.contains(&elect), "{actions:?}");
     // Sentinel is about to decide itself.
     let mut agent = asked();
@@ -431,8 +441,9 @@ fn an_agent_that_is_started_while_a_failover_goes_on_learns_from_the_leader_who_
     let actions = agent.polled(10, failing_over(Some(AWAY), HERE));
     assert!(actions.contains(&asks), "{actions:?}");
     agent.on(1, Event::Paused(M.into(), Ok(())));
-    let turned = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(1000));
-    let actions = agent.on(300, turned);
+    let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, Some(1000));
+    agent.on(299, said(Role::Replica));
+    let actions = agent.on(1, said(Role::Master));
     assert!(actions.contains(&settle()), "{actions:?}");
     assert_eq!(agent.master().verdict, Verdict::Elsewhere(Why::Promoted));
     // The leader's giving up is heard from the same Sentinel.
@@ -442,20 +453,79 @@ fn an_agent_that_is_started_while_a_failover_goes_on_learns_from_the_leader_who_
 }
 
 #[test]
-fn an_agent_that_is_started_beside_the_promoted_redis_leaves_the_vip_where_it_is() {
+fn an_agent_that_is_started_beside_the_promoted_redis_leaves_the_vip_where_it_is_for_a_moment() {
     let started = |promoting: Option<&str>| {
         let mut agent = Agent::new();
         agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
-        agent.polled(10, failing_over(promoting, AWAY));
-        agent.master().verdict.clone()
+        let actions = agent.polled(10, failing_over(promoting, AWAY));
+        let verdict = &agent.master().verdict;
+        assert_eq!(*verdict, Verdict::Elsewhere(Why::Majority));
+        (agent, actions.contains(&settle()))
     };
-    assert!(matches!(
-        started(Some(HERE)),
-        Verdict::Here(_, Why::Promoted)
-    ));
-    // It may be the old master of an earlier failover.
-    assert_eq!(started(None), Verdict::Elsewhere(Why::Majority));
-    assert_eq!(started(Some(AWAY)), Verdict::Elsewhere(Why::Majority));
+    let (mut agent, settles) = started(Some(HERE));
+    assert!(!settles);
+    agent.polled(900, failing_over(Some(HERE), AWAY));
+    agent.polled(900, failing_over(Some(HERE), HERE));
+    let actions = waits(&mut agent, 500);
+    assert!(actions.contains(&settle()), "{actions:?}");
+    let verdict = &agent.master().verdict;
+    assert!(matches!(verdict, Verdict::Here(_, Why::Majority)));
+    // It may be the old master of an earlier failover, whatever one Sentinel says.
+    let (mut agent, _) = started(Some(HERE));
+    for _ in 0..2 {
+        agent.polled(900, failing_over(Some(HERE), AWAY));
+    }
+    let actions = waits(&mut agent, 500);
+    assert!(actions.contains(&settle()), "{actions:?}");
+    let verdict = &agent.master().verdict;
+    assert_eq!(*verdict, Verdict::Elsewhere(Why::Majority));
+    assert!(started(None).1 && started(Some(AWAY)).1);
+}
+
+#[test]
+fn an_agent_that_is_started_gives_the_vip_to_no_master_that_it_has_not_seen_as_a_replica() {
+    let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, Some(1000));
+    let started = || {
+        let mut agent = Agent::new();
+        agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+        agent
+    };
+    // One Sentinel tells of a failover back to the old master, which is a master still for 11 s.
+    let answered = || {
+        let mut agent = started();
+        agent.polled(10, failing_over(Some(AWAY), HERE));
+        agent
+    };
+    let published = || {
+        let mut agent = started();
+        agent.polled(10, facts([HERE; 3], Role::Master));
+        agent.on(10, promotes(AWAY));
+        agent
+    };
+    for told in [&answered as &dyn Fn() -> Agent, &published] {
+        let is_here = |agent: &Agent| matches!(agent.master().verdict, Verdict::Here(..));
+        let mut agent = told();
+        agent.on(1, Event::Paused(M.into(), Ok(())));
+        let mut actions = agent.on(5, said(Role::Master));
+        actions.extend(waits(&mut agent, 3_000));
+        assert!(is_here(&agent) && heir(&actions).is_none());
+        // It was one: its stream is this one's, or this host's Redis has told so.
+        agent.on(5, said(Role::Replica));
+        agent.on(1, said(Role::Master));
+        assert!(!is_here(&agent));
+        let mut agent = told();
+        agent.on(1, Event::OwnRedis(M.into(), at(), with_replicas(0, 0)));
+        agent.on(5, said(Role::Master));
+        assert!(!is_here(&agent));
+    }
+    // Where this host's Redis is none there is nothing to be lost.
+    let mut agent = Agent::new();
+    let mut dead = failing_over(Some(AWAY), HERE);
+    dead.evidence.own_redis[0].role = Err(Fault::passing("refused"));
+    agent.polled(10, dead);
+    agent.on(5, said(Role::Master));
+    let verdict = &agent.master().verdict;
+    assert_eq!(*verdict, Verdict::Elsewhere(Why::Promoted));
 }
 
 #[test]
@@ -463,8 +533,8 @@ fn a_promotion_whose_event_was_lost_is_learnt_from_two_answers_of_the_leader() {
     let is_ask = |action: &Action| matches!(action, Action::AskChosen(..));
     let started = || {
         let mut agent = Agent::new();
-        agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Master)));
         agent.polled(10, failing_over(None, HERE));
+        agent.on(0, Event::OwnRedis(M.into(), at(), with_replicas(0, 0)));
         // One answer may be older than the failover's end.
         let actions = agent.polled(1_000, failing_over(Some(AWAY), HERE));
         assert!(!actions.iter().any(is_ask), "{actions:?}");
@@ -534,7 +604,7 @@ fn the_first_failover_of_a_site_counts_although_its_events_are_lost() {
 fn a_vote_of_which_nothing_came_is_over_once_sentinels_own_brake_is() {
     let old = Vote::new("cc", 9);
     // failover-timeout is 60 s.
-    let is_over = |seconds: u64, seen: &dyn Fn(u64) -> Vec<Vote>| {
+    let of_which = |seconds: u64, seen: &dyn Fn(u64) -> Vec<Vote>| {
         let mut agent = master();
         for second in 0..=seconds {
             agent.on(0, Event::Votes(M.into(), seen(second)));
@@ -542,16 +612,22 @@ fn a_vote_of_which_nothing_came_is_over_once_sentinels_own_brake_is() {
             agent.polled(999, facts([HERE; 3], Role::Master));
         }
         let actions = agent.on(1, silent(true));
-        let over = actions.iter().find_map(|action| match action {
-            Action::Elect(_, _, _, over) => Some(over.contains(&old)),
+        let found = actions.iter().find_map(|action| match action {
+            Action::Elect(_, _, _, (over, stood)) => {
+                Some((over.contains(&old), stood.contains(&old)))
+            }
             _ => None,
         });
-        over.unwrap_or_else(|| panic!("{actions:?}"))
+        found.unwrap_or_else(|| panic!("{actions:?}"))
     };
     let always = |_| vec![old.clone(), Vote::new("bb", 8)];
-    assert!(!is_over(100, &always));
-    assert!(is_over(121, &always));
+    assert_eq!(of_which(100, &always), (false, true));
+    assert_eq!(of_which(121, &always), (true, true));
+    // Whoever wanted it may still ask.
+    assert_eq!(of_which(3, &always), (false, false));
+    assert_eq!(of_which(5, &always), (false, true));
     // It was another one for a while.
     let changes = |second| vec![Vote::new("cc", if second == 60 { 10 } else { 9 })];
-    assert!(!is_over(121, &changes));
+    assert_eq!(of_which(121, &changes), (false, true));
+    assert_eq!(of_which(62, &changes), (false, false));
 }

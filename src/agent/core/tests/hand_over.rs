@@ -92,6 +92,68 @@ fn the_old_master_is_told_to_follow_only_a_promoted_one_that_said_so_itself_afte
 }
 
 #[test]
+fn an_heir_of_this_host_leaves_the_vip_here_and_the_old_master_follows_it() {
+    let next = Endpoint {
+        port: 6380,
+        ..endpoint(HERE)
+    };
+    let next_at = SocketAddr::new(ip(HERE), 6380);
+    let second = Site {
+        endpoint: next.clone(),
+        ..site(HERE)
+    };
+    let known = |named: Site, old: Role, new: Role| {
+        let mut known = facts([HERE; 3], old);
+        let told = &mut known.evidence;
+        for vote in &mut told.ballot.as_mut().unwrap().votes {
+            vote.says = Ok(named.clone());
+        }
+        told.known_redis.push(second.clone());
+        told.own_redis.push(OwnRedis {
+            site: second.clone(),
+            at: next_at,
+            role: Ok(new),
+            run_id: None,
+        });
+        known
+    };
+    use Role::{Master, Replica};
+    let says = |at: SocketAddr, role: Role| Event::OwnRedis(M.into(), at, own(role));
+    let mut agent = Agent::standing(true);
+    agent.polled(10, known(site(HERE), Master, Replica));
+    let promotes = Event::Promotes(M.into(), next.clone(), LEADER.into());
+    let actions = agent.on(100, promotes);
+    let pause = Action::Pause(M.into(), at(), ms(2000));
+    let expect = Action::Expect(M.into(), next_at);
+    assert!(actions.contains(&pause) && actions.contains(&expect));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    // What it is told is not known of its own Redis yet: if that were a replica, no Redis of this host would be a master.
+    let actions = agent.on(
+        50,
+        Event::Chosen(M.into(), next.clone(), Master, Some(1000)),
+    );
+    assert!(!has_unpause(&actions), "{actions:?}");
+    let actions = agent.on(1, says(next_at, Master));
+    assert_eq!(heir(&actions), Some(next.to_string()), "{actions:?}");
+    let mut later = agent.on(1, says(at(), Replica));
+    later.extend(agent.on(1, Event::Unpaused(M.into())));
+    // The Sentinels name the old one for another second.
+    later.extend(agent.polled(500, known(site(HERE), Replica, Master)));
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Here(_, Why::Promoted)
+    ));
+    later.extend(agent.polled(500, known(second.clone(), Replica, Master)));
+    later.extend(agent.polled(1000, known(second.clone(), Replica, Master)));
+    let is_lead = |action: &Action| matches!(action, Action::Lead(..));
+    assert!(!later.contains(&settle()) && !later.iter().any(is_lead));
+    assert_eq!(agent.master().stands(), Some(Stands::Here));
+    assert!(!agent.core.is_busy());
+    let timeline = agent.master().timeline.clone().unwrap();
+    assert!(timeline.paused.is_some() && timeline.unpaused.is_some());
+}
+
+#[test]
 fn a_pause_ends_on_every_way_out() {
     // The leader gives up.
     let mut agent = Agent::standing(true);

@@ -78,15 +78,13 @@ fn a_promotion_that_is_given_up_gives_the_vip_back_to_what_is_true() {
     agent.on(100, promotes(HERE));
     agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
     agent.settles(2);
-    let actions = agent.on(60_000, Event::Woke);
+    let actions: Vec<Action> = (0..60).flat_map(|_| agent.on(1_000, Event::Woke)).collect();
     assert!(actions.contains(&settle()), "{actions:?}");
 }
 
 #[test]
 fn the_host_of_a_master_that_died_releases_as_soon_as_the_chosen_replica_says_master() {
-    let mut agent = Agent::new();
-    agent.polled(0, facts([HERE, HERE, HERE], Role::Master));
-    agent.settles(1);
+    let mut agent = Agent::standing(true);
     let dead = Own {
         role: Err(Fault::passing("connection refused")),
         offset: None,
@@ -159,10 +157,9 @@ fn a_promotion_that_is_heard_of_before_the_first_answer_ends_with_the_leaders_ti
     };
     agent.on(0, promotes(AWAY));
     agent.polled(1, facts());
-    agent.on(
-        1,
-        Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None),
-    );
+    let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, None);
+    agent.on(1, said(Role::Replica));
+    agent.on(1, said(Role::Master));
     agent.polled(1, facts());
     assert!(matches!(agent.master().verdict, Verdict::Elsewhere(_)));
     // The leader has died, and nobody else knows of it.
@@ -243,4 +240,82 @@ fn a_master_that_has_followed_another_since_can_be_promoted_again() {
     let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None);
     let actions = agent.on(10, chosen);
     assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn a_confirmed_promotion_is_not_begun_again_while_its_leader_goes_on() {
+    let goes_on = |says: [&str; 3]| {
+        Box::new(Facts {
+            fails_over: true,
+            promoting: Some((endpoint(AWAY), LEADER.to_owned())),
+            ..*facts(says, Role::Master)
+        })
+    };
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None);
+    agent.on(60, chosen);
+    agent.settles(2);
+    agent.polled(900, goes_on([AWAY; 3]));
+    assert!(!agent.master().is_promoting());
+    // It waits until all replicas follow, and the other Sentinels are silent for a moment.
+    for _ in 0..3 {
+        agent.polled(100, goes_on(["-", "-", AWAY]));
+        assert!(!agent.master().is_promoting());
+    }
+    assert_eq!(agent.master().timeline.as_ref().unwrap().ended, "released");
+}
+
+#[test]
+fn a_promotion_that_its_leader_does_not_tell_of_any_more_is_over() {
+    /// What the leader answers, if it does.
+    fn answers(promoting: Option<&str>, leader: &str) -> Box<Facts> {
+        let mut facts = facts([HERE, HERE, leader], Role::Master);
+        facts.evidence.ballot.as_mut().unwrap().votes[2].who = LEADER.into();
+        facts.fails_over = promoting.is_some();
+        facts.promoting = promoting.map(|to| (endpoint(to), LEADER.to_owned()));
+        facts
+    }
+    let learnt = || {
+        let mut agent = Agent::standing(true);
+        for _ in 0..2 {
+            agent.polled(100, answers(Some(AWAY), HERE));
+        }
+        assert!(agent.master().is_promoting());
+        agent
+    };
+    let published = || {
+        let mut agent = Agent::standing(true);
+        agent.on(100, promotes(AWAY));
+        agent
+    };
+    for begun in [&learnt as &dyn Fn() -> Agent, &published] {
+        let mut agent = begun();
+        // One that was asked for before the event is no answer to it.
+        agent.polled(100, answers(None, HERE));
+        assert!(agent.master().is_promoting());
+        let actions = agent.polled(100, answers(None, HERE));
+        assert!(has_unpause(&actions), "{actions:?}");
+        assert!(!agent.master().is_promoting());
+        // A leader that is silent may go on.
+        let mut agent = begun();
+        for _ in 0..10 {
+            agent.polled(100, answers(None, "-"));
+        }
+        assert!(agent.master().is_promoting());
+        // Between two answers without it there was one with it.
+        for promoting in [None, Some(AWAY), None, Some(AWAY)] {
+            agent.polled(100, answers(promoting, HERE));
+            assert!(agent.master().is_promoting());
+        }
+        // The chosen one is the master: no majority has heard of it yet.
+        let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None);
+        agent.on(10, chosen);
+        for _ in 0..3 {
+            agent.polled(100, answers(None, HERE));
+        }
+        let verdict = &agent.master().verdict;
+        assert_eq!(*verdict, Verdict::Elsewhere(Why::Promoted));
+    }
 }

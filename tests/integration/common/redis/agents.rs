@@ -243,6 +243,44 @@ impl Site {
         }
     }
 
+    /// Starts a second Redis of a master on server1, and waits until the agents and the Sentinels know it as the replica
+    /// that is promoted before all others.
+    pub fn start_second(&self, master: &Master, (host, port): (&str, u16), bind: &str) {
+        let first = self.known_as("server1");
+        let conf = format!(
+            "port {port}\nbind {bind}\nprotected-mode no\nsave \"\"\nrepl-diskless-sync-delay 0\n\
+             repl-ping-replica-period 1\nreplica-priority 1\nreplica-announce-ip {host}\n\
+             replicaof {first} {}\n",
+            master.port
+        );
+        self.write_conf("server1-second", &conf);
+        self.launch("server1", "redis-server", "second");
+        let port = port.to_string();
+        let is_it = |one: &serde_json::Value| {
+            let is_ready = one["master-link-status"] == "ok" && one["slave-priority"] == "1";
+            one["ip"] == host && one["port"] == port.as_str() && is_ready
+        };
+        eventually("the Sentinels know the second Redis", || {
+            SERVERS.iter().all(|sentinel| {
+                let replicas = self.sentinel(sentinel, "replicas", master).unwrap();
+                replicas.as_array().unwrap().iter().any(is_it)
+            })
+        });
+        self.wait_until_replicas_have_data("server1", 3);
+    }
+
+    /// Waits until every Sentinel names the Redis at this address and port.
+    #[track_caller]
+    pub fn wait_until_named_at(&self, master: &Master, (host, port): (&str, u16)) {
+        let expected = serde_json::json!([host, port.to_string()]);
+        let names = |sentinel: &str| self.sentinel(sentinel, "get-master-addr-by-name", master);
+        eventually("every Sentinel names it", || {
+            SERVERS
+                .iter()
+                .all(|sentinel| names(sentinel).is_some_and(|named| named == expected))
+        });
+    }
+
     /// Starts a server's Sentinel, from the file that it had.
     pub fn start_sentinel(&self, server: &str) {
         self.launch(server, "redis-sentinel", "sentinel");
@@ -500,7 +538,7 @@ impl Drop for Blocked {
 /// Perl: sets KEY1, KEY2 … one after the other, each on a connection that is made anew when it fails or says nothing
 /// for a second. Notes each key that was answered with OK, when, and by which Redis.
 const WRITER: &str = r#"
-use IO::Socket::INET; use Time::HiRes qw(time sleep);
+use IO::Socket::IP; use Time::HiRes qw(time sleep);
 my ($vip, $port, $file, $key) = @ARGV;
 my ($folder) = $file =~ m{(.*)/};
 open my $notes, ">>", $file or die;
@@ -517,7 +555,7 @@ sub ask_who {
 }
 until (-e "$folder/stop") {
     if (!$server) {
-        $server = IO::Socket::INET->new(PeerAddr => $vip, PeerPort => $port, Timeout => 0.5);
+        $server = IO::Socket::IP->new(PeerAddr => $vip, PeerPort => $port, Timeout => 0.5);
         $who = $server && ask_who();
         if (!$who) { undef $server; sleep 0.005; next }
     }

@@ -118,7 +118,20 @@ exec "redis-server", "$folder/conf";
     /// Has each Sentinel vote in this epoch, about the master on server1, for one that does not exist.
     #[track_caller]
     pub fn vote_for_nobody(&self, master: &Master, epoch: u64) {
-        let (named, somebody) = (address("server1"), "a".repeat(40));
+        self.vote_for(master, epoch, &"a".repeat(40));
+    }
+
+    /// Has each Sentinel vote in this epoch, about the master on server1, for that of another server, which is not asked
+    /// for anything.
+    #[track_caller]
+    pub fn vote_for_sentinel(&self, master: &Master, epoch: u64, server: &str) {
+        let id = self.ask(server, SENTINEL_PORT, &["sentinel", "myid"]);
+        self.vote_for(master, epoch, id.unwrap().as_str().unwrap());
+    }
+
+    #[track_caller]
+    fn vote_for(&self, master: &Master, epoch: u64, somebody: &str) {
+        let named = address("server1");
         let (port, epoch_word) = (master.port.to_string(), epoch.to_string());
         for server in SERVERS {
             let vote = [
@@ -126,12 +139,12 @@ exec "redis-server", "$folder/conf";
                 &named,
                 &port,
                 &epoch_word,
-                &somebody,
+                somebody,
             ];
             let words: Vec<&str> = std::iter::once("sentinel").chain(vote).collect();
             let voted = self.ask(server, SENTINEL_PORT, &words).unwrap();
             let given = (&voted[1], &voted[2]);
-            assert_eq!(given, (&somebody.as_str().into(), &epoch.into()));
+            assert_eq!(given, (&somebody.into(), &epoch.into()));
         }
     }
 

@@ -1,10 +1,10 @@
 //! Any process of a site by its server and its name, to be ended and started again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{CLIENT, EQUAL, Master, Process, SERVERS, Site};
-use crate::common::Lab;
+use crate::common::{Lab, end_of};
 
 impl Site {
     /// Returns a site with agents and no hook, where each Redis may become the master.
@@ -75,6 +75,27 @@ impl Site {
         redis
     }
 
+    /// Has every agent read its configuration again, many times a second until what is returned is dropped: that of now,
+    /// and the same with more at its end.
+    #[track_caller]
+    pub fn reload_again_and_again(&self, more: &str) -> Reloads {
+        let script = r#"
+cd "$1"; stop=$2; cp -p vipswitch.toml now
+{ cat now; echo "$3"; } >other
+shift 3; agents=$*
+use() { cp -p $1 new; mv new vipswitch.toml; kill -HUP $agents; sleep 0.1; }
+until [ -e "$stop" ]; do use now; use now; use other; done
+use now
+"#;
+        let stop = self.lab.unique("stop");
+        let mut sh = self.lab.command("sh");
+        sh.args(["-ec", script, "sh"]).args([self.lab.dir(), &stop]);
+        sh.arg(more)
+            .args(SERVERS.map(|server| self.agent_pid(server)));
+        let process = Process::start(sh, self.lab.unique("reloads"));
+        Reloads { stop, process }
+    }
+
     /// Returns a command that writes its process id into the folder of this name, and becomes the program that its
     /// arguments name.
     pub(super) fn noting_its_pid(&self, server: &str, name: &str) -> Command {
@@ -82,6 +103,20 @@ impl Site {
         command.args(["-c", "echo $$ >\"$0\"; exec \"$@\""]);
         command.arg(self.lab.dir().join(name).join("pid"));
         command
+    }
+}
+
+/// What has the agents read their configuration again until this is dropped; then it is the one of before.
+pub struct Reloads {
+    stop: PathBuf,
+    process: Process,
+}
+
+impl Drop for Reloads {
+    fn drop(&mut self) {
+        std::fs::write(&self.stop, "").unwrap();
+        let status = end_of(&mut self.process.0);
+        assert!(status.success() || std::thread::panicking(), "{status}");
     }
 }
 

@@ -1,0 +1,109 @@
+//! A configuration that is read again. That what it does not change makes no difference every test here shows: see
+//! [`Agent::on`].
+
+use super::*;
+
+/// Has the agent read a configuration with these masters.
+fn configure(agent: &mut Agent, masters: &[Settings]) {
+    agent.core.configure(masters.to_vec());
+}
+
+#[test]
+fn all_are_asked_at_once_and_the_vips_of_a_new_master_are_settled() {
+    let mut agent = Agent::standing(true);
+    configure(
+        &mut agent,
+        &[settings(M, VIP), settings("new", "10.0.0.251")],
+    );
+    let actions = agent.core.on(Event::Woke, agent.now + ms(100));
+    assert_eq!(actions, [Action::Poll]);
+    let facts = facts([HERE; 3], Role::Master);
+    let told = Event::Polled("new".into(), facts);
+    let actions = agent.core.on(told, agent.now + ms(101));
+    assert!(
+        actions.contains(&Action::Settle("new".into())),
+        "{actions:?}"
+    );
+    assert!(agent.master().is_settled());
+}
+
+#[test]
+fn a_vip_that_is_new_is_settled_and_that_is_no_drift() {
+    let mut agent = Agent::standing(true);
+    let vips = vec![ip(VIP), ip("10.0.0.251")];
+    let changed = Settings {
+        vips,
+        ..settings(M, VIP)
+    };
+    configure(&mut agent, &[changed]);
+    assert!(!agent.master().is_settled());
+    let now = agent.now + ms(1);
+    let actions = agent.core.on(Event::Look(vec![M.into()]), now);
+    assert!(actions.contains(&settle()), "{actions:?}");
+    let settled = Settled {
+        verdict: Some(agent.master().verdict.clone()),
+        failed: None,
+        took_over: true,
+        released: false,
+        bound: Some(now),
+        first_frame: Some(now),
+    };
+    let settled = Event::Settled(M.into(), Box::new(settled));
+    agent.core.on(settled, now + ms(5));
+    assert!(agent.master().is_settled());
+    let master = agent.master();
+    assert_eq!((master.drifts, master.take_overs), (0, 0));
+    // It is this master's from now on.
+    let actions = agent
+        .core
+        .on(Event::AddressGone(ip("10.0.0.251")), now + ms(9));
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
+fn what_a_death_is_to_bring_is_what_the_newest_configuration_says() {
+    let mut agent = Agent::standing(true);
+    let waits = Settings {
+        on_redis_death: OnRedisDeath::Wait,
+        ..settings(M, VIP)
+    };
+    configure(&mut agent, &[waits]);
+    let gone = Own {
+        role: Err(Fault::passing("refused")),
+        is_gone: true,
+        ..own(Role::Master)
+    };
+    let died = Event::OwnRedis(M.into(), at(), gone);
+    agent.core.on(died, agent.now + ms(1));
+    let told = agent.master().death_note.clone().unwrap();
+    assert!(told.contains("on_redis_death is \"wait\""), "{told}");
+}
+
+#[test]
+fn a_master_that_is_no_more_in_it_is_waited_for_while_it_fails_over_and_then_forgotten() {
+    let mut agent = Agent::standing(true);
+    let is_busy = |agent: &Agent, kept: &str| agent.core.is_busy_beside(|name| name == kept);
+    assert!(!is_busy(&agent, "new"));
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    assert!(is_busy(&agent, "new") && !is_busy(&agent, M));
+    configure(&mut agent, &[settings("new", "10.0.0.251")]);
+    assert!(agent.core.master(M).is_none() && !agent.core.is_busy());
+    // Neither its VIP nor a late word of it wakes anybody, nor are its Sentinels asked often.
+    let now = agent.now;
+    for late in [
+        Event::AddressGone(ip(VIP)),
+        promotes(AWAY),
+        Event::Look(vec![M.into()]),
+        Event::PollEnded,
+    ] {
+        let actions = agent.core.on(late, now + ms(10));
+        let is_poll = |action: &Action| matches!(action, Action::Poll);
+        assert!(actions.iter().all(is_poll), "{actions:?}");
+    }
+    agent.core.on(Event::PollEnded, now + ms(20));
+    agent.core.on(Event::Woke, now + ms(50));
+    agent.core.on(Event::PollEnded, now + ms(60));
+    let wake = agent.core.wake(now + ms(60));
+    assert_eq!(wake, now + ms(60) + QUIET);
+}
