@@ -76,7 +76,7 @@ until_deadline() {
     shift 2
     until "$@"; do
         (($(now) < deadline)) || die "$what: not within $seconds s"
-        sleep 0.02
+        sleep 0.1
     done
 }
 

@@ -221,6 +221,7 @@ impl Site {
         self.unplug(server);
         let script = "ip netns pids \"$0\" | xargs -r kill -KILL";
         self.lab.run("sh", ["-ec", script, server]);
+        self.thaw();
         let prefix = format!("{server}-");
         let mut processes = self.processes.borrow_mut();
         processes.retain(|name, _| !name.starts_with(&prefix));
