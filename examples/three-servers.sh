@@ -53,15 +53,10 @@ abort() {
     exit 1
 }
 
-# Prints the path of the executable that cargo made: its folder depends on the configured target.
+# Prints the path of the executable, built as the packages have it.
 build() {
-    local messages binary
-    note 'building vipswitch (cargo build --release)' >&2
-    messages=$(cd "$1" && cargo build --release --locked --bin vipswitch \
-        --message-format=json-render-diagnostics) || abort 'the build failed'
-    binary=$(sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' <<<"$messages" | tail -n 1)
-    [[ -n $binary ]] || abort 'cargo built, but named no executable'
-    echo "$binary"
+    note 'building vipswitch (packaging/build.sh executable)' >&2
+    "$1/packaging/build.sh" executable || abort 'the build failed'
 }
 
 check_namespaces() {

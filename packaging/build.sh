@@ -38,9 +38,6 @@ target=${target:-$host}
 build=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 packages=$build/packages
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-[[ -n ${SOURCE_DATE_EPOCH-} ]] || need git git
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
-export SOURCE_DATE_EPOCH
 
 build_executable() {
     [[ $target == "$host" || -d $(rustc --print sysroot)/lib/rustlib/$target ]] ||
@@ -62,6 +59,9 @@ build_executable() {
 
 [[ -n $executable ]] || build_executable
 [[ $formats != executable ]] || { echo "$executable"; exit; }
+[[ -n ${SOURCE_DATE_EPOCH-} ]] || need git git
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export SOURCE_DATE_EPOCH
 # e_machine of the ELF header.
 case $(od -An -tx1 -j18 -N2 "$executable") in
 ' 3e 00') machine=x86_64 deb_architecture=amd64 ;;

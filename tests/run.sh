@@ -11,7 +11,7 @@ tests/prerequisites.sh ip nft redis-server redis-sentinel redis-cli strace unsha
     script cc cargo /usr/bin/time
 
 # Most of a test's time is waiting: for Sentinel's decision, for the next round.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-10}
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-8}
 
 cargo_test() { cargo test --locked --no-fail-fast "$@"; }
 

@@ -100,7 +100,10 @@ fn the_log_of_a_command_that_fails_names_its_master() {
     site.settles(&M, "server2");
     eventually("the failure is logged", || {
         let log = site.log();
-        let line = log.iter().find(|it| it.contains("/bin/false"));
+        // The command's own process says so, too.
+        let line = log
+            .iter()
+            .find(|it| it.contains("/bin/false") && it.contains("by=agent"));
         line.is_some_and(|it| it.contains("master=master8000"))
     });
 }

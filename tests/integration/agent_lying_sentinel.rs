@@ -32,8 +32,7 @@ fn beside_a_liar() -> Site {
     // Sentinel would tell it 10 s later.
     let deny = "-p 8000 acl setuser default -slaveof -replicaof";
     site.host("server1").run("redis-cli", deny.split(' '));
-    site.begin_fail_over(&M, "server3");
-    site.wait_until_named(&M, "server2");
+    site.fail_over(&M, "server3", "server2");
     site.host("server1")
         .ip("addr del 192.168.56.250/32 dev eth1");
     site.settles(&M, "server2");

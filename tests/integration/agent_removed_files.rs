@@ -24,7 +24,10 @@ fn an_agent_whose_files_are_removed_makes_them_anew_with_what_it_keeps() {
     let remove = ["rm -rf /run/vipswitch", "rm -rf /run/vipswitch/*"];
     for (before, remove) in remove.into_iter().enumerate() {
         let pids = SERVERS.map(|server| site.agent_pid(server));
+        // In the midst of it an agent would make anew what is then removed, too.
+        pids.iter().for_each(|pid| site.signal(pid, "STOP"));
         site.lab().run("sh", ["-c", remove]);
+        pids.iter().for_each(|pid| site.go_on(pid));
         eventually("each says so", || {
             lines(&site.log(), ANEW) == 3 * (before + 1)
         });
@@ -117,5 +120,6 @@ fn where_the_files_cannot_be_made_anew_it_is_said_once_and_the_agent_goes_on() {
     assert!(!status());
     server.run("mkdir", ["-p", "/run/vipswitch/a/b"]);
     eventually("the agent answers", status);
+    lab.logged(&[ANEW, "by=agent"]);
     assert_eq!((lines(&lab.log(), GONE), lines(&lab.log(), ANEW)), (1, 1));
 }

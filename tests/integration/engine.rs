@@ -68,15 +68,23 @@ async fn twice(config: &Config, order: Order, polls: usize) -> (Did, bool) {
         let future = pin!(attempt);
         Dropped { future, polls }.await
     };
-    engine.begin();
-    let whole = engine.settle(&mut task, async |_: &Snapshot<'_>| Ok(evidence()));
-    whole.await.unwrap();
+    for _ in 0..TRIES {
+        engine.begin();
+        let whole = engine.settle(&mut task, async |_: &Snapshot<'_>| Ok(evidence()));
+        let failed = whole.await.err();
+        if failed.is_none() && task.outcomes[0].did().is_some() {
+            break;
+        }
+    }
     let outcome = &task.outcomes[0];
     let did = outcome
         .did()
         .unwrap_or_else(|| panic!("{polls}: {:?}", outcome.state));
     (did.clone(), ended)
 }
+
+/// How often what is whole is tried: on a busy machine the kernel's answer, or the deed, may be late.
+const TRIES: usize = 5;
 
 fn is_bound() -> bool {
     let output = Command::new("ip")
@@ -223,6 +231,7 @@ fn a_release_that_takes_long_does_not_put_off_that_of_the_next_vip() {
 fn clients_that_a_take_over_may_strand_are_looked_for_though_it_is_dropped_at_any_await() {
     let name = "engine::clients_that_a_take_over_may_strand_are_looked_for_though_it_is_dropped_at_any_await";
     inside(name, |_| {
+        const ALL: usize = usize::MAX;
         make_links();
         let text = "[masters.m]\nvip = \"192.168.56.250/24\"\n";
         let config = config::parse(text, Path::new("v.toml")).unwrap();
@@ -232,18 +241,23 @@ fn clients_that_a_take_over_may_strand_are_looked_for_though_it_is_dropped_at_an
             // As the agent does: each attempt has a task of its own.
             let mut task = Task::new(targets, Expected::Here);
             task.is_routine = is_routine;
-            let evidence = Evidence {
-                order: Some(Order::Bind),
-                ..Evidence::default()
-            };
-            let ended = {
-                let attempt = engine.settle(&mut task, async |_: &Snapshot<'_>| Ok(evidence));
-                let future = pin!(attempt);
-                Dropped { future, polls }.await
-            };
-            (task.stranded, ended)
+            for _ in 0..TRIES {
+                let evidence = Evidence {
+                    order: Some(Order::Bind),
+                    ..Evidence::default()
+                };
+                let ended = {
+                    let attempt = engine.settle(&mut task, async |_: &Snapshot<'_>| Ok(evidence));
+                    let future = pin!(attempt);
+                    Dropped { future, polls }.await
+                };
+                if polls < ALL || task.outcomes[0].did().is_some() {
+                    return (task.stranded, ended);
+                }
+                engine.begin();
+            }
+            panic!("{:?}", task.outcomes[0].state);
         };
-        const ALL: usize = usize::MAX;
         block_on(async {
             for polls in 0.. {
                 let engine = Engine::new(Instant::now(), false, Vec::new());

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use vipswitch::deeds::refuse::{End, Job, LIFE, Refusal, Refused};
+use vipswitch::deeds::refuse::{End, Job, Refusal, Refused};
 
 use crate::common::sniffer::Sniffer;
 use crate::common::{BOTH, Host, Lab, PATIENCE, V4, V6, eventually, guides_lab};
@@ -23,10 +23,13 @@ struct Refuser {
     lines: Receiver<String>,
 }
 
+/// Longer than a test takes on a busy machine.
+const LONGER: Duration = Duration::from_mins(10);
+
 impl Refuser {
     /// Starts it. It has opened all when this returns.
     fn start(host: &Host, vips: &[&str]) -> Refuser {
-        Refuser::lasting(host, vips, LIFE)
+        Refuser::lasting(host, vips, LONGER)
     }
 
     fn lasting(host: &Host, vips: &[&str], life: Duration) -> Refuser {

@@ -41,7 +41,9 @@ load_on() {
     local number
     redis "$(holders)" del "${WRITERS_KEYS[@]}" >/dev/null
     for ((number = 0; number < WRITERS; number++)); do
-        on_client perl -e "$WRITER" "$VIP" "$REDIS_PORT" "$password" "load$number" >"$LAB/load$number" 2>/dev/null &
+        # nsenter becomes the client, which can be ended so; a function would be its shell.
+        nsenter --net=/run/netns/client -- perl -e "$WRITER" "$VIP" "$REDIS_PORT" "$password" "load$number" \
+            >"$LAB/load$number" 2>/dev/null &
         writers[number]=$!
     done
     until_deadline "$PATIENCE" 'all clients write' load_goes_on "$(now)"

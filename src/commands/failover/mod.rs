@@ -149,8 +149,8 @@ impl Verb<'_> {
         let each = plan.replicas.iter().map(async |replica| {
             let heir = known.heir((self.config, self.name), replica).await;
             let far = rules::is_far(replica, &heir);
-            // It lags by more than Sentinel's INFO is old when that begins.
-            if far.is_some() && !known.near.contains(replica) {
+            // It lags by more than Sentinel's INFO is old when that begins. Who forces it is told all that may be chosen.
+            if far.is_some() && !self.of.force && !known.near.contains(replica) {
                 return Ok(None);
             }
             self.unless_forced(far)?;

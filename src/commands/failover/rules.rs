@@ -158,7 +158,7 @@ pub(super) fn is_far(replica: &str, heir: &Heir) -> Option<Fault> {
     };
     let text = format!("{replica}, which may be promoted, {lacks}");
     Some(Fault::passing(text).remedy(
-        "Wait until it has caught up, or until fewer writes come. With --force it is done all the same.",
+        "Wait until it has caught up, or until fewer writes come; where Redis announces names, every host has to know each. With --force it is done all the same.",
     ))
 }
 

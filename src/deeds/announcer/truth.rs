@@ -1,5 +1,5 @@
-//! What is true about the masters whose VIPs are announced. It is asked only while another host claims a VIP,
-//! for all masters at once, and a few times a second at most, however many claims are heard.
+//! What is true about the masters whose VIPs are announced. It is asked only while another host claims a VIP, or
+//! after a stop, for all masters at once, and a few times a second at most, however many claims are heard.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -36,6 +36,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How soon a resident voice looks again whether it may say what it could not.
 const SOON: Duration = Duration::from_millis(200);
 
+/// How often a voice that is not resident sees at least that it is not stopped.
+const MOMENT: Duration = Duration::from_secs(1);
+
 const GONE: &str = "the VIP is gone";
 const ELSEWHERE: &str = "the master was on another host";
 const STOPPED: &str = "it was stopped for a while, and nobody could tell where the master was then";
@@ -248,7 +251,13 @@ impl<'a> Voice<'a> {
         }
     }
 
+    /// Waits until then, or until something has happened. Who has nobody to say that it was stopped looks up in between: a
+    /// stop that ends before the next round is one, too.
     async fn wait_until(&self, wake: Duration) {
+        let wake = match self.resident {
+            Some(_) => wake,
+            None => wake.min(self.started.elapsed().saturating_add(MOMENT)),
+        };
         self.state.borrow_mut().wake_at = wake;
         let _ = timeout_at((self.started + wake).into(), self.bell.notified()).await;
     }
@@ -358,6 +367,7 @@ impl<'a> Voice<'a> {
             }
             // This process was stopped in between, and the master may be elsewhere by now: it is asked again.
             if self.started.elapsed() > then + FRESH {
+                self.state.borrow_mut().was_stopped |= self.resident.is_none();
                 self.hurry();
                 return true;
             }

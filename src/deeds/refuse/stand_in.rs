@@ -31,7 +31,7 @@ const BATCH: usize = 64;
 const ROUTE: Duration = Duration::from_millis(5);
 
 /// How often it is seen at least that this process is not stopped.
-const TURN: Duration = Duration::from_secs(1);
+const TURN: Duration = Duration::from_millis(200);
 
 /// How many frames that came before the end are still refused.
 const LAST: usize = 1024;

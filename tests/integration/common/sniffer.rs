@@ -138,12 +138,28 @@ impl Sniffer {
 
     /// Waits for so many announcement rounds for an IPv4 address.
     pub fn wait_for_rounds(&self, address: &str, number: usize) {
+        wait_for(PATIENCE, || (self.rounds(address) >= number).then_some(()))
+            .unwrap_or_else(|| panic!("no {number} rounds: {:02x?}", self.about(address)));
+    }
+
+    /// Waits for the last announcement round of a take-over for an IPv4 address, 10 s after the first frame. How many there
+    /// were tells nothing: on a busy machine two that are due are one.
+    pub fn wait_for_last_round(&self, address: &str) {
+        let is_last = || {
+            let times: Vec<Duration> = self.about(address).iter().map(|frame| frame.time).collect();
+            let (first, last) = (times.iter().min()?, times.iter().max()?);
+            (*last - *first > Duration::from_millis(9_500)).then_some(())
+        };
+        wait_for(PATIENCE, is_last)
+            .unwrap_or_else(|| panic!("no last round: {:02x?}", self.about(address)));
+    }
+
+    /// Returns how many announcement rounds there were for an IPv4 address.
+    pub fn rounds(&self, address: &str) -> usize {
         // The reply of each, whose sender is its target.
         let is_reply =
             |frame: &&Frame| frame.bytes[21] == 2 && frame.bytes[22..32] == frame.bytes[32..42];
-        let enough = || self.about(address).iter().filter(is_reply).count() >= number;
-        wait_for(PATIENCE, || enough().then_some(()))
-            .unwrap_or_else(|| panic!("no {number} rounds: {:02x?}", self.about(address)));
+        self.about(address).iter().filter(is_reply).count()
     }
 
     /// Lets `sender` send a marker and waits for it, so that whatever it sent before has been
