@@ -58,3 +58,31 @@ fn both_are_named_before_and_the_one_that_was_chosen_afterwards() {
     drop(writers);
     site.settles(&M, master);
 }
+
+/// Where none has what the master has: whoever forces it is told all the same which ones may be promoted.
+#[test]
+fn a_forced_one_names_those_that_lack_data() {
+    let site = Site::of_equals(M);
+    for server in ["server2", "server3"] {
+        // What is long on its way from the master does not arrive.
+        let rules = format!(
+            "add table ip lossy
+            add chain ip lossy in {{ type filter hook input priority 0; }}
+            add rule ip lossy in ip saddr {} tcp sport 8000 meta length > 600 drop",
+            address("server1")
+        );
+        site.host(server).run("nft", [&rules]);
+    }
+    let write = "for n in $(seq 40); do head -c 100000 /dev/zero | redis-cli -p 8000 -x set \"big$n\"; done";
+    site.host("server1").run("sh", ["-ec", write]);
+    let told = || {
+        let told = run(&site, "server1", "failover --dry-run --now --force --json").stdout;
+        serde_json::from_str::<Value>(&told).unwrap()
+    };
+    let others = ["server2", "server3"].map(|server| format!("{}:8000", address(server)));
+    eventually("both are named", || {
+        candidates(&told()) == BTreeSet::from(others.clone())
+    });
+    let refused = run(&site, "server1", "failover --dry-run --now");
+    refused.fails(1, &["no failover was asked for", "--force"]);
+}

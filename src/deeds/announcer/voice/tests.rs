@@ -70,6 +70,21 @@ fn a_voice_that_was_stopped_asks_before_its_next_round() {
     assert!(!voice.was_stopped(seconds(5)));
 }
 
+/// A stop that ends before the next round is one, too.
+#[tokio::test]
+async fn a_voice_that_is_not_resident_looks_up_between_its_rounds() {
+    let resident = resident(&Rc::new(Cell::new(Holder::Here)));
+    let truth = Rc::new(Truth::new(None));
+    let schedule = Schedule::new(Duration::from_secs(15));
+    let voice = Voice::new(resident.job.clone(), schedule, truth, Instant::now());
+    let hour = Duration::from_hours(1);
+    voice.wait_until(hour).await;
+    assert!(voice.state.borrow().wake_at < hour);
+    resident.state.borrow_mut().wake_at = Duration::ZERO;
+    let _ = timeout_at(Instant::now().into(), resident.wait_until(hour)).await;
+    assert_eq!(resident.state.borrow().wake_at, hour);
+}
+
 /// Gives a voice a reason to speak.
 type Why<'a> = &'a dyn Fn(&Voice);
 
