@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::chosen::{address_may_be_asked, turned_master};
-use super::core::{Event, Master, Stands};
+use super::core::{Event, Master, Stands, own};
 use super::journal::say_of;
 use super::redis::Watch;
 use super::world::World;
@@ -213,12 +213,11 @@ impl World {
         let config = self.config();
         let master = config.masters.get(name)?;
         let known = self.core.borrow().evidence(name, self.now());
-        let mut own = known.own_redis.iter();
         let chosen = known
             .promotion
             .filter(|promotion| promotion.to.endpoint == *to);
         if let Some(chosen) = chosen
-            && let Some(own) = own.find(|own| own.site.is_same(&chosen.to))
+            && let Some(own) = own(&chosen.to, &known.own_redis)
         {
             return redis_server(&config, master, own.at).ok();
         }
