@@ -220,6 +220,14 @@ pub struct OwnRedis {
     pub run_id: Option<String>,
 }
 
+impl OwnRedis {
+    /// Returns whether it is this Redis, as far as that is known: another one that listens there has another run id.
+    pub fn is(&self, named: &Site) -> bool {
+        let mut ids = self.run_id.iter().zip(&named.run_id);
+        self.site.is_same(named) && ids.all(|(own, named)| own == named)
+    }
+}
+
 /// What one Sentinel says about a master.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vote {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::chosen::{address_may_be_asked, turned_master};
-use super::core::{Event, Master, Stands};
+use super::core::{Event, Master, Stands, own};
 use super::journal::say_of;
 use super::redis::Watch;
 use super::world::World;
@@ -140,6 +140,8 @@ impl World {
                 self.tell(said(Role::Master, promotion.promoted_at)).await;
             }
             Err(no) if no.kind() == Kind::Permanent && self.has_left(&name, &to, until).await => {
+                // It has followed this host's Redis, which may call it by another name than the Sentinels.
+                self.tell(said(Role::Replica, None)).await;
                 self.tell(said(Role::Master, None)).await;
                 // It may have died: unless a majority names it by then, nobody knows that it is the master.
                 sleep(UNASKED).await;
@@ -213,12 +215,11 @@ impl World {
         let config = self.config();
         let master = config.masters.get(name)?;
         let known = self.core.borrow().evidence(name, self.now());
-        let mut own = known.own_redis.iter();
         let chosen = known
             .promotion
             .filter(|promotion| promotion.to.endpoint == *to);
         if let Some(chosen) = chosen
-            && let Some(own) = own.find(|own| own.site.is_same(&chosen.to))
+            && let Some(own) = own(&chosen.to, &known.own_redis)
         {
             return redis_server(&config, master, own.at).ok();
         }
@@ -230,5 +231,89 @@ impl World {
             true => server,
             false => server.without_credentials(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio::task::{LocalSet, spawn_local};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::agent::core::Own;
+    use crate::agent::progress::Progress;
+    use crate::agent::snapshot::Replica;
+    use crate::config;
+    use crate::failover::Host;
+
+    /// Much longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    const M: &str = "m";
+
+    /// What the Redis of this host says, which these follow.
+    fn followed_by(replicas: &[String]) -> Event {
+        let replicas = replicas.iter().map(|at| Replica {
+            at: at.clone(),
+            lag: Some(0),
+            behind: 0,
+            online: true,
+        });
+        let own = Own {
+            role: Ok(Role::Master),
+            offset: None,
+            acknowledged: None,
+            replicas: replicas.collect(),
+            run_id: None,
+            is_gone: false,
+        };
+        Event::OwnRedis(M.into(), ([192, 0, 2, 1], 6379).into(), own)
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn one_that_may_not_be_asked_and_has_left_was_a_replica_by_whatever_name() {
+        let looked = async {
+            let chosen = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = chosen.local_addr().unwrap().port();
+            spawn_local(async move {
+                while let Ok((mut stream, _)) = chosen.accept().await {
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let _ = stream
+                        .write_all(b"-NOAUTH x\r\n-NOAUTH x\r\n-NOAUTH x\r\n")
+                        .await;
+                }
+            });
+            let text = format!("[masters.{M}]\nvip = '192.0.2.250/24'\n");
+            let config = Rc::new(config::parse(&text, Path::new("/x")).unwrap());
+            let began = std::time::Instant::now();
+            let progress = Rc::new(Progress::new(began));
+            let (to, mut events) = mpsc::channel(16);
+            let world = Rc::new(World::new(config, (began, progress), to).unwrap());
+            // As the Sentinels name it, and as its master does.
+            let to = Endpoint {
+                host: Host::Address([127, 0, 0, 1].into()),
+                port,
+            };
+            world.take(followed_by(&[format!("localhost:{port}")]));
+            let asks = Rc::clone(&world);
+            spawn_local(async move { asks.follow_chosen(M.into(), to, PATIENCE).await });
+            sleep(LOOK * 50).await;
+            world.take(followed_by(&[]));
+            let mut said = Vec::new();
+            while said.last() != Some(&Role::Master) {
+                if let Some(Event::Chosen(_, _, role, None)) = events.recv().await {
+                    said.push(role);
+                }
+            }
+            said
+        };
+        let looked = timeout(PATIENCE, looked);
+        let said = LocalSet::new().run_until(looked).await.unwrap();
+        assert_eq!(said, [Role::Replica, Role::Master]);
     }
 }

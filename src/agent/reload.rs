@@ -59,11 +59,13 @@ impl World {
         }
     }
 
-    /// Uses a configuration that was read again, once no failover goes on of a master that it does not have: writes that
-    /// are paused for that would reach the old master again, and be lost.
+    /// Uses a configuration that was read again, once no failover goes on of a master that it does not have, or has with
+    /// other VIPs: writes that are paused for that would reach the old master again, and be lost.
     pub(super) fn use_wanted(self: &Rc<Self>) {
         let may_be = |(config, until): &mut (Rc<Config>, _)| {
-            let keeps = |name: &str| config.masters.contains_key(name);
+            let now = self.config();
+            let vips = |of: &Config, name: &str| of.masters.get(name).map(|it| it.vips.clone());
+            let keeps = |name: &str| vips(config, name) == vips(&now, name);
             self.now() >= *until || !self.core.borrow().is_busy_beside(keeps)
         };
         let wanted = self.wanted.borrow_mut().take_if(may_be);
@@ -147,8 +149,8 @@ mod tests {
     use crate::agent::progress::Progress;
     use crate::failover::{Endpoint, Host};
 
-    fn config(name: &str) -> Rc<Config> {
-        let text = format!("[masters.{name}]\nvip = '192.0.2.250/24'\n");
+    fn config(name: &str, vip: &str) -> Rc<Config> {
+        let text = format!("[masters.{name}]\nvip = '{vip}'\n");
         Rc::new(config::parse(&text, Path::new("/x")).unwrap())
     }
 
@@ -158,30 +160,36 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn a_failover_outlives_each_reload_that_has_its_master_and_holds_up_any_other() {
+    async fn a_failover_outlives_each_reload_that_has_its_master_and_vips_and_holds_up_any_other() {
         let looked = async {
             let began = Instant::now();
             let progress = Rc::new(Progress::new(began));
             let (to, _events) = mpsc::channel(64);
-            let world = Rc::new(World::new(config("m"), (began, progress), to).unwrap());
+            let (vip, other) = ("192.0.2.250/24", "192.0.2.251/24");
+            let world = World::new(config("m", vip), (began, progress), to);
+            let world = Rc::new(world.unwrap());
             let to = Endpoint {
                 host: Host::Address("192.0.2.2".parse().unwrap()),
                 port: 6379,
             };
             world.take(Event::Promotes("m".into(), to, "192.0.2.3:26379".into()));
-            let reload = |name: &str, until: Time| {
-                world.wanted.replace(Some((config(name), until)));
+            let reload = |config: Rc<Config>, until: Time| {
+                world.wanted.replace(Some((config, until)));
                 world.use_wanted();
                 (names(&world), world.core.borrow().is_busy())
             };
             let kept = (vec!["m".to_owned()], true);
-            assert_eq!(reload("m", Time::MAX), kept);
-            assert_eq!(reload("n", Time::MAX), kept);
-            assert_eq!(world.config(), config("m"));
-            assert_eq!(world.reloads.get(), 1);
+            assert_eq!(reload(config("m", vip), Time::MAX), kept);
+            for later in [config("n", vip), config("m", other)] {
+                assert_eq!(reload(later, Time::MAX), kept);
+                assert_eq!(world.config(), config("m", vip));
+                assert_eq!(world.reloads.get(), 1);
+            }
             // It is waited for as long as that may take.
-            assert_eq!(reload("n", Time::ZERO), (vec!["n".to_owned()], false));
-            assert_eq!((world.config(), world.reloads.get()), (config("n"), 2));
+            let gone = (vec!["n".to_owned()], false);
+            assert_eq!(reload(config("n", vip), Time::ZERO), gone);
+            assert_eq!(world.config(), config("n", vip));
+            assert_eq!(world.reloads.get(), 2);
         };
         LocalSet::new().run_until(looked).await;
     }

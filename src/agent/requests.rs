@@ -209,7 +209,9 @@ impl World {
     fn weigh(&self, name: &str, order: Order, force: bool) -> Result<bool, Fault> {
         let core = self.core.borrow();
         let Some(master) = core.master(name) else {
-            return Ok(false);
+            let text =
+                "the configuration was read again meanwhile, and has no such master any more";
+            return Err(Fault::permanent(text));
         };
         let is_against = match (order, &master.verdict_without_order(self.now())) {
             (Order::Bind, Verdict::Elsewhere(_)) | (Order::Unbind, Verdict::Here(..)) => true,
@@ -278,5 +280,31 @@ fn tell(reply: &mut Reply, task: &Task<'_>, telling: Telling) {
             exit.code(),
         );
         reply.err.push(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::agent::progress::Progress;
+    use crate::config;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_order_about_a_master_that_a_reload_has_removed_is_refused() {
+        let text = "[masters.m]\nvip = '192.0.2.250/24'";
+        let config = Rc::new(config::parse(text, Path::new("/x")).unwrap());
+        let began = std::time::Instant::now();
+        let (to, _events) = mpsc::channel(16);
+        let world = World::new(config, (began, Rc::new(Progress::new(began))), to).unwrap();
+        assert_eq!(world.weigh("m", Order::Bind, false), Ok(false));
+        world.core.borrow_mut().configure(Vec::new());
+        for force in [false, true] {
+            let fault = world.weigh("m", Order::Bind, force).unwrap_err();
+            assert_eq!(fault.kind, Kind::Permanent);
+        }
     }
 }

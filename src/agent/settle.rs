@@ -87,11 +87,7 @@ impl World {
         // It is never closed, so that this does not fail.
         let turn = self.turns.acquire().await;
         self.engine.look_anew();
-        let vips: Vec<_> = task
-            .targets
-            .iter()
-            .map(|target| target.vip.address)
-            .collect();
+        let targets = task.targets.clone();
         let gather = async |now: &Snapshot<'_>| {
             let known = || self.core.borrow().evidence(name, self.now());
             if order.is_none() {
@@ -104,8 +100,11 @@ impl World {
                 ..known
             };
             // Not sooner: while this waits for its turn the truth may change, and a VIP that stays is announced on.
-            if matches!(crate::verdict::verdict(&known), Verdict::Elsewhere(_)) {
-                vips.iter().for_each(|vip| self.announcers.stop(*vip));
+            let is_release = matches!(crate::verdict::verdict(&known), Verdict::Elsewhere(_));
+            self.are_configured(&targets, is_release)?;
+            if is_release {
+                let vips = targets.iter().map(|target| target.vip.address);
+                vips.for_each(|vip| self.announcers.stop(vip));
             }
             Ok(known)
         };
@@ -143,6 +142,24 @@ impl World {
             });
         }
         (task, at)
+    }
+
+    /// Makes sure that these VIPs are their master's still: the turn and the lock may have taken seconds, and nobody looks
+    /// after one that a reload has removed meanwhile. It may be released, unless it is another master's by now.
+    fn are_configured(&self, targets: &[Target<'_>], is_release: bool) -> Result<(), Fault> {
+        let config = self.config();
+        let may_be = |target: &Target<'_>| {
+            let master = config.masters.get(target.name);
+            let is_used = || config.vips().any(|vip| vip.address == target.vip.address);
+            master.is_some_and(|master| master.vips.contains(&target.vip))
+                || is_release && !is_used()
+        };
+        match targets.iter().all(may_be) {
+            true => Ok(()),
+            false => Err(Fault::passing(
+                "the configuration was read again meanwhile, and has other VIPs for this master",
+            )),
+        }
     }
 
     /// Writes what came of an attempt to the log, unless the same was said of the last one.
@@ -259,4 +276,55 @@ fn failed(task: &Task<'_>) -> Option<Fault> {
     faults
         .min_by_key(|fault| fault.kind == Kind::Permanent)
         .cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use tokio::sync::mpsc;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::agent::progress::Progress;
+    use crate::config::{self, Config};
+
+    fn config(masters: &str) -> Rc<Config> {
+        Rc::new(config::parse(masters, Path::new("/x")).unwrap())
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_vip_that_a_reload_removes_during_an_attempt_is_not_bound() {
+        let attempts = async {
+            let before = config("[masters.m]\nvip = '192.0.2.241/24'");
+            let began = Instant::now();
+            let progress = Rc::new(Progress::new(began));
+            let (to, _events) = mpsc::channel(16);
+            let world = World::new(Rc::clone(&before), (began, progress), to).unwrap();
+            let world = Rc::new(world);
+            let fault = async |order| {
+                let targets = Target::of(&before, &["m"]).unwrap();
+                let (task, _) = world.attempt("m", targets, order).await;
+                task.outcomes[0].fault().map(ToString::to_string)
+            };
+            // Nothing is known, so that the VIP stays as it is.
+            assert_eq!(fault(None).await, None);
+            let is_told = |fault: &str| fault.contains("has other VIPs");
+            world
+                .configured
+                .replace(config("[masters.m]\nvip = '192.0.2.242/24'"));
+            assert!(fault(None).await.is_some_and(|it| is_told(&it)));
+            let may_release = || {
+                let targets = Target::of(&before, &["m"]).unwrap();
+                world.are_configured(&targets, true).is_ok()
+            };
+            assert!(may_release());
+            world.configured.replace(config(
+                "[masters.m]\nvip = '192.0.2.242/24'\n[masters.n]\nvip = '192.0.2.241/24'",
+            ));
+            assert!(!may_release(), "it is another master's by now");
+        };
+        LocalSet::new().run_until(attempts).await;
+    }
 }

@@ -47,8 +47,8 @@ const AT_ONCE: usize = 32;
 /// How long a round of questions may take: much longer than it ever does.
 const ROUND: Duration = Duration::from_secs(30);
 
-/// How long a failover that goes on may hold up the agent's end, or a configuration without its master. A majority
-/// confirms it within about a second; systemd waits 10 s.
+/// How long a failover that goes on may hold up the agent's end, or a configuration without its master or its VIPs. A
+/// majority confirms it within about a second; systemd waits 10 s.
 pub(super) const LAST_DUTY: Duration = Duration::from_secs(5);
 
 /// How many masters `systemctl status` shows.

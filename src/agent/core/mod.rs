@@ -24,6 +24,7 @@ use crate::evidence::{Evidence, Order};
 
 pub use death::APART;
 pub use master::{Master, Stands, words};
+pub use promotion::own;
 pub use terms::{Action, Event, Facts, Own, Settings, Settled};
 pub use timeline::Timeline;
 use timetable::Timetable;

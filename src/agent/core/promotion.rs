@@ -98,9 +98,10 @@ impl Promoting {
     }
 }
 
-/// Returns the Redis of this host that a site is.
-pub(super) fn own<'a>(site: &Site, own: &'a [OwnRedis]) -> Option<&'a OwnRedis> {
-    own.iter().find(|own| own.site.is_same(site))
+/// Returns the Redis of this host that a site is. One that was just started has another run id than the Sentinels know.
+pub fn own<'a>(site: &Site, own: &'a [OwnRedis]) -> Option<&'a OwnRedis> {
+    let may_be = || own.iter().find(|own| own.site.is_same(site));
+    own.iter().find(|own| own.is(site)).or_else(may_be)
 }
 
 /// Returns where a Redis is that an event names; nobody knows where it is not known yet.

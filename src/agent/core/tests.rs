@@ -96,6 +96,54 @@ fn facts(says: [&str; 3], role: Role) -> Box<Facts> {
     })
 }
 
+/// The same where other masters' Redis are on this host, too: one on a port of this master's, and one on another address,
+/// which its run id alone tells from this master's.
+fn beside_strangers(mut facts: Box<Facts>) -> Box<Facts> {
+    let ours = || Some("ours".to_owned());
+    let told = &mut facts.evidence;
+    let named = told.ballot.iter_mut().flat_map(|it| &mut it.votes);
+    let named = named.filter_map(|vote| vote.says.as_mut().ok());
+    let own = told.own_redis.iter_mut();
+    let own = own.map(|own| (&mut own.site, &mut own.run_id));
+    for (site, run_id) in own {
+        (site.run_id, *run_id) = (ours(), ours());
+    }
+    for site in named.chain(&mut told.known_redis).filter(|it| it.is_here()) {
+        site.run_id = ours();
+    }
+    let stranger = |site: Site, at: &str| OwnRedis {
+        site,
+        at: at.parse().unwrap(),
+        role: Ok(Role::Master),
+        run_id: Some("theirs".into()),
+    };
+    let unnamed = Site {
+        endpoint: Endpoint {
+            port: 6380,
+            ..endpoint(HERE)
+        },
+        ..site(HERE)
+    };
+    let by_port = told.own_redis[0].site.clone();
+    told.own_redis.splice(
+        0..0,
+        [
+            stranger(unnamed, "10.0.0.1:6380"),
+            stranger(by_port, "10.0.0.9:6379"),
+        ],
+    );
+    facts
+}
+
+/// The Redis whose writes are to be paused.
+fn paused(actions: &[Action]) -> Vec<SocketAddr> {
+    let paused = actions.iter().filter_map(|action| match action {
+        Action::Pause(_, at, _) => Some(*at),
+        _ => None,
+    });
+    paused.collect()
+}
+
 fn own(role: Role) -> Own {
     Own {
         role: Ok(role),

@@ -262,7 +262,7 @@ impl Master {
         let own = self.own.get(&at);
         let leads = own.is_some_and(|own| own.role == Ok(Role::Master));
         // Its heir may be of this host, too.
-        let is_other = |own: &OwnRedis| own.at == at && !own.site.is_same(winner);
+        let is_other = |own: &OwnRedis| own.at == at && !own.is(winner);
         let is_named = winner.is_here() && !known.own_redis.iter().any(is_other);
         if !is_named || leads && next > Time::ZERO {
             self.follower = None;
@@ -330,6 +330,17 @@ impl Master {
         }
     }
 
+    /// Returns the Redis of this host that a majority names, or this host's Sentinel where there is none, if it says that it
+    /// is the master. No other may be paused or told to follow: with `[hosts]`, and behind NAT, one of another master may be
+    /// among those of this host.
+    fn old_master<'a>(&self, known: &'a Evidence) -> Option<&'a OwnRedis> {
+        // A round that told nothing does not change which Redis this is.
+        let ballot = self.facts.as_ref()?.evidence.ballot.as_ref()?;
+        let named = ballot.winner().or_else(|| ballot.own())?;
+        let is_old = |own: &&OwnRedis| own.role == Ok(Role::Master) && own.is(named);
+        known.own_redis.iter().find(is_old)
+    }
+
     /// Does what follows from a promotion at once, as soon as it is known which host is meant.
     pub(super) fn begin_promotion(
         &mut self,
@@ -343,8 +354,8 @@ impl Master {
         let to = site(&promoting.to, &known.known_redis);
         let Ok(place) = &to.place else { return };
         // Both may be on this host, on two ports or two addresses: what is written to the old one is lost there, too.
-        let is_old = |own: &&OwnRedis| own.role == Ok(Role::Master) && !own.site.is_same(&to);
-        let old = known.own_redis.iter().find(is_old).map(|own| own.at);
+        let old = self.old_master(known);
+        let old = old.filter(|own| !own.site.is_same(&to)).map(|own| own.at);
         let is_here = matches!(place, Place::Here(_));
         // Writes are paused again once they are allowed.
         let is_ending = self.hand_over.as_ref().is_some_and(HandOver::is_ending);
@@ -457,9 +468,9 @@ impl Master {
             && self.stands == Some(Stands::Here)
             && (self.hand_over.as_ref()).is_none_or(|it| it.stage == Stage::Lapsed)
             && (self.unproven.allows(longest(self.soonest_down()), now)).is_some();
-        let mut masters = known.own_redis.iter();
-        if is_due && let Some(master) = masters.find(|own| own.role == Ok(Role::Master)) {
-            self.pause(master.at, now, actions);
+        let old = self.old_master(known).filter(|_| is_due);
+        if let Some(at) = old.map(|own| own.at) {
+            self.pause(at, now, actions);
         }
     }
 }

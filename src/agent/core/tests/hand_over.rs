@@ -468,6 +468,15 @@ fn an_old_master_that_follows_leads_again_where_nothing_came_of_the_promotion() 
         actions.extend(agent.polled(500, facts([HERE; 3], Role::Replica)));
         actions
     }));
+    // Another Redis listens there by now.
+    assert!(!ends(&|agent| {
+        let mut other = beside_strangers(facts([HERE; 3], Role::Replica));
+        let own = &mut other.evidence.own_redis;
+        own.retain(|own| own.at == at());
+        own[0].run_id = Some("theirs".into());
+        agent.polled(10, other);
+        agent.on(500, Event::Aborted(M.into(), LEADER.into()))
+    }));
     // It is told until it does so.
     let told = |agent: &mut Agent, role: Role| {
         agent.on(1, Event::OwnRedis(M.into(), at(), own(role.clone())));
@@ -517,4 +526,31 @@ fn nothing_is_taken_back_by_what_was_asked_before_the_time_of_a_promotion_was_ov
         let actions = agent.polled(500, facts([named, "-", named], Role::Master));
         assert_eq!(actions.contains(&settle()), is_lead, "{actions:?}");
     }
+}
+
+#[test]
+fn another_masters_redis_on_this_host_is_neither_paused_nor_told_to_follow() {
+    let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, Some(990));
+    let told = |named: &str, role: Role| beside_strangers(facts([named; 3], role));
+    let mut agent = Agent::standing(true);
+    agent.polled(10, told(HERE, Role::Master));
+    let actions = agent.on(100, promotes(AWAY));
+    assert_eq!(paused(&actions), [at()]);
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    agent.on(10, said(Role::Replica));
+    agent.on(50, said(Role::Master));
+    let is_old = |it: &Action| matches!(it, Action::Unpause(_, old, Some(_)) if *old == at());
+    assert!(agent.settles(2).iter().any(is_old));
+    // The master is on another host, and its replica of this host is promoted.
+    let mut agent = Agent::standing(false);
+    agent.polled(10, told(AWAY, Role::Replica));
+    let mut actions = agent.on(100, promotes(HERE));
+    let chosen = Event::Chosen(M.into(), endpoint(HERE), Role::Master, Some(990));
+    actions.extend(agent.on(50, Event::OwnRedis(M.into(), at(), own(Role::Master))));
+    actions.extend(agent.on(1, chosen));
+    actions.extend(agent.settles(2));
+    actions.extend(agent.polled(900, told(HERE, Role::Master)));
+    assert!(matches!(agent.master().verdict, Verdict::Here(..)));
+    let asks = actions.iter().any(|it| matches!(it, Action::AskChosen(..)));
+    assert!(paused(&actions).is_empty() && !has_unpause(&actions) && !asks);
 }

@@ -43,6 +43,17 @@ fn a_replica_that_is_promoted_takes_over_as_soon_as_it_says_master() {
 }
 
 #[test]
+fn another_masters_redis_at_the_same_port_does_not_speak_for_the_chosen_one() {
+    let mut agent = Agent::standing(false);
+    agent.polled(10, beside_strangers(facts([AWAY; 3], Role::Replica)));
+    let actions = agent.on(100, promotes(HERE));
+    assert!(actions.contains(&Action::Expect(M.into(), at())));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = agent.on(60, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
 fn a_vip_that_a_start_of_the_agent_binds_is_no_failover() {
     let agent = Agent::standing(true);
     assert_eq!(agent.master().take_overs, 0);
