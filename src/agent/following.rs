@@ -2,10 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::select;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::sleep;
@@ -34,6 +35,9 @@ pub(super) struct Followed {
     task: AbortHandle,
     is_up: Rc<Cell<bool>>,
     shown: Shown,
+    /// Another connection is to take this one's place, which is not made anew then: it would show once more what is not to
+    /// be shown any more.
+    is_replaced: Rc<Cell<bool>>,
     /// The connection before, until events arrive on this one: none is lost between the two.
     before: Before,
 }
@@ -60,6 +64,8 @@ impl Followed {
         let note = shown.note();
         let before: Before = Rc::new(RefCell::new(before.and_then(Followed::that_hears)));
         let replaced = Rc::clone(&before);
+        let is_replaced = Rc::new(Cell::new(false));
+        let is_last = Rc::clone(&is_replaced);
         let task = spawn_local(async move {
             let pass_on = async {
                 while let Some(Heard { news, .. }) = heard.recv().await {
@@ -74,9 +80,12 @@ impl Followed {
                     }
                     // It is closed only when this world ends.
                     let _ = core.send(event(news, &by)).await;
+                    if is_last.get() && !up.get() {
+                        return;
+                    }
                 }
             };
-            join(follow(server, (), to), pass_on).await;
+            select(pin!(follow(server, (), to)), pin!(pass_on)).await;
         });
         Followed {
             listed_as: Vec::new(),
@@ -84,6 +93,7 @@ impl Followed {
             task: task.abort_handle(),
             is_up,
             shown,
+            is_replaced,
             before,
         }
     }
@@ -91,9 +101,10 @@ impl Followed {
     /// Returns the connection of these two on which events arrive, if there is one.
     fn that_hears(self) -> Option<Box<Followed>> {
         let before = self.before.take();
+        self.is_replaced.set(true);
         match self.is_up.get() {
             true => Some(Box::new(self)),
-            false => before,
+            false => before.filter(|before| before.is_up.get()),
         }
     }
 
@@ -105,7 +116,8 @@ impl Followed {
 
     /// Returns whether its events arrive.
     pub(super) fn is_up(&self) -> bool {
-        self.is_up.get() || self.before.borrow().is_some()
+        let before = self.before.borrow();
+        self.is_up.get() || before.as_ref().is_some_and(|before| before.is_up.get())
     }
 }
 
@@ -257,8 +269,11 @@ mod tests {
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let (to, _events) = mpsc::channel(QUEUE);
             let mut followed = BTreeMap::new();
+            // It never answers.
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
             let mut follow = |password: &str, reloads: u64| {
-                let mut one = local(Some(1));
+                let mut one = local(Some(port));
                 let server = one.server.as_mut().unwrap();
                 server.password = Some(password.to_owned());
                 follow_all(&mut followed, [&one].into_iter(), (true, reloads), &to);
@@ -280,6 +295,23 @@ mod tests {
             let (_, _, hears) = follow("d", 4);
             tokio::task::yield_now().await;
             assert!(hears && first.is_finished() && !third.is_finished());
+            // Once it ends it is not made anew: it would show a password that is not to be shown any more.
+            let (fourth, is_up, _) = follow("e", 5);
+            drop(listener);
+            let ends = async {
+                while !third.is_finished() {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), ends)
+                .await
+                .unwrap();
+            assert!(!fourth.is_finished());
+            // Nor is one kept that hears nothing.
+            is_up.set(false);
+            let (_, _, hears) = follow("f", 6);
+            tokio::task::yield_now().await;
+            assert!(!hears && fourth.is_finished());
         });
     }
 }

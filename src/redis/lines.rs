@@ -119,8 +119,8 @@ impl Lines {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        // Of two that were needed at the same time the newer stays.
-        idle.retain(|(of, _)| !is_same(of, server));
+        // Of two that were needed at the same time the newer stays, and none that has shown what is not shown any more.
+        idle.retain(|(of, _)| of.endpoint != server.endpoint);
         idle.push((server.clone(), connection));
         let surplus = idle.len().saturating_sub(MOST);
         idle.drain(..surplus);
