@@ -26,10 +26,13 @@ const UNKNOWN: u64 = u64::MAX;
 impl Master {
     /// Returns the same master as the configuration has it now.
     pub(in crate::agent::core) fn configured(self, settings: Settings) -> Master {
-        // A VIP that is new was settled nowhere.
-        let stands = self.stands.filter(|_| self.vips == settings.vips);
+        // A VIP that is new was settled nowhere, and nobody has looked whether a server has that address.
+        let has_same = self.vips == settings.vips;
+        let stands = self.stands.filter(|_| has_same);
+        let facts = self.facts.filter(|_| has_same);
         Master {
             stands,
+            facts,
             vips: settings.vips,
             on_isolation: settings.on_isolation,
             on_redis_death: settings.on_redis_death,

@@ -27,6 +27,28 @@ fn all_are_asked_at_once_and_the_vips_of_a_new_master_are_settled() {
     assert!(agent.master().is_settled());
 }
 
+/// Only a round of questions looks whether a server has that address.
+#[test]
+fn a_vip_that_is_new_waits_for_a_round_of_questions() {
+    for (on, holds) in [(HERE, true), (AWAY, false)] {
+        let mut agent = Agent::standing(holds);
+        configure(&mut agent, &[settings(M, "10.0.0.2")]);
+        let now = agent.now + ms(100);
+        let actions = agent.core.on(Event::Look(vec![M.into()]), now);
+        assert!(actions.contains(&Action::Poll) && !actions.contains(&settle()));
+        let role = if holds { Role::Master } else { Role::Replica };
+        let told = |vip_of_a_server| {
+            let mut facts = facts([on; 3], role.clone());
+            facts.evidence.vip_of_a_server = vip_of_a_server;
+            Event::Polled(M.into(), facts)
+        };
+        let actions = agent.core.on(told(Some(ip("10.0.0.2"))), now + ms(1));
+        assert!(!actions.contains(&settle()), "{actions:?}");
+        let actions = agent.core.on(told(None), now + ms(2));
+        assert!(actions.contains(&settle()), "{actions:?}");
+    }
+}
+
 #[test]
 fn a_vip_that_is_new_is_settled_and_that_is_no_drift() {
     let mut agent = Agent::standing(true);
@@ -37,8 +59,11 @@ fn a_vip_that_is_new_is_settled_and_that_is_no_drift() {
     };
     configure(&mut agent, &[changed]);
     assert!(!agent.master().is_settled());
-    let now = agent.now + ms(1);
+    let now = agent.now + ms(100);
     let actions = agent.core.on(Event::Look(vec![M.into()]), now);
+    assert!(actions.contains(&Action::Poll) && !actions.contains(&settle()));
+    let told = Event::Polled(M.into(), facts([HERE; 3], Role::Master));
+    let actions = agent.core.on(told, now);
     assert!(actions.contains(&settle()), "{actions:?}");
     let settled = Settled {
         verdict: Some(agent.master().verdict.clone()),
