@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
-use super::core::{Event, words};
+use super::core::{Event, STOPPED, words};
 use super::request::{Reply, Request, Telling, Verb};
 use super::socket::Asked;
 use super::world::World;
@@ -213,6 +213,10 @@ impl World {
                 "the configuration was read again meanwhile, and has no such master any more";
             return Err(Fault::permanent(text));
         };
+        if !force && order != Order::Announce && core.has_to_ask(name, self.now()) {
+            // It may have waited as long as that, and the master be elsewhere by now.
+            return Err(Fault::passing(STOPPED).remedy("Try again in a few seconds."));
+        }
         let is_against = match (order, &master.verdict_without_order(self.now())) {
             (Order::Bind, Verdict::Elsewhere(_)) | (Order::Unbind, Verdict::Here(..)) => true,
             // The agent does not know better, and would not change it.

@@ -46,7 +46,7 @@ const BETWEEN: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_secs(1);
 
 /// Why nothing is known then.
-const STOPPED: &str = "this agent was stopped for a while, and has not asked since";
+pub(super) const STOPPED: &str = "this agent was stopped for a while, and has not asked since";
 
 /// Which masters an event may have changed something for.
 enum Touched {
@@ -323,6 +323,12 @@ impl Core {
         master
             .map(|master| master.evidence(now))
             .unwrap_or_default()
+    }
+
+    /// Returns whether this agent was stopped, and no round of questions has told of a master since: what has waited
+    /// meanwhile, an event, a call or an order, is as old as the stop.
+    pub fn has_to_ask(&self, name: &str, now: Time) -> bool {
+        self.is_late(now) || self.masters.get(name).is_some_and(Master::has_to_ask)
     }
 
     /// Returns whether this agent was stopped, and has not learned since that a master's VIPs belong here: another host

@@ -42,6 +42,10 @@ impl Master {
         }
         let is_again = known.is_some();
         let asked = self.asked();
+        if self.has_to_ask() && site(&to, &asked.known_redis).is_here() {
+            // It may be as old as the stop, and that failover over: if not, the leader tells of it when it is asked.
+            return;
+        }
         let winner = asked.ballot.as_ref().and_then(Ballot::winner);
         if winner.is_some_and(|winner| winner.is_same(&site(&to, &asked.known_redis))) {
             // An event of a failover that a majority has confirmed: it comes late.

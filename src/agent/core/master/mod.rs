@@ -229,7 +229,7 @@ impl Master {
     pub fn evidence(&self, now: Time) -> Evidence {
         #[cfg(test)]
         super::tests::many::count();
-        if self.forced.is_some() && self.since_stop == Some(SinceStop::NotAsked) {
+        if self.forced.is_some() && self.has_to_ask() {
             // A failover ends an order, and there may have been one while this agent was stopped.
             return Evidence::default();
         }
@@ -258,7 +258,7 @@ impl Master {
             .into_iter()
             .any(|death| winner.is_none_or(|winner| winner.is_same(&death.site)));
         all.order = self.forced.map(|(order, _)| order);
-        if let Some(called) = &self.call {
+        if let Some(called) = self.call.as_ref().filter(|_| !self.has_to_ask()) {
             all.call = Some(called.call.clone());
             all.word = Some(called.word.clone());
         }
@@ -347,6 +347,11 @@ impl Master {
             order: None,
             ..self.evidence(now)
         })
+    }
+
+    /// Returns whether this agent was stopped, and has not asked since.
+    pub(in crate::agent::core) fn has_to_ask(&self) -> bool {
+        self.since_stop == Some(SinceStop::NotAsked)
     }
 
     /// Returns whether this agent was stopped, and has not learned since that the VIPs belong here.

@@ -228,6 +228,13 @@ fn a_master_that_has_followed_another_since_can_be_promoted_again() {
     let mut agent = Agent::standing(false);
     agent.on(60_000, promotes(HERE));
     agent.on(5, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    // Both may be as old as the stop, until the leader was asked.
+    for _ in 0..2 {
+        let mut facts = facts([AWAY; 3], Role::Master);
+        facts.promoting = Some((endpoint(HERE), LEADER.into()));
+        facts.fails_over = true;
+        agent.polled(5, facts);
+    }
     let verdict = &agent.master().verdict;
     assert!(
         matches!(verdict, Verdict::Here(_, Why::Promoted)),

@@ -107,3 +107,49 @@ fn what_was_ordered_or_called_for_before_the_stop_waits_for_an_answer() {
     agent.polled(5, facts([HERE, "-", "-"], Role::Master));
     assert!(!is_here(&agent), "{:?}", agent.master().verdict);
 }
+
+/// What has waited in a socket since before the stop.
+#[test]
+fn what_was_under_way_while_it_was_stopped_waits_for_an_answer() {
+    let is_here = |agent: &Agent| matches!(agent.master().verdict, Verdict::Here(..));
+    let promotes = || Event::Promotes(M.into(), endpoint(HERE), LEADER.into());
+    let says_master = || Event::OwnRedis(M.into(), at(), own(Role::Master));
+    let call = Call {
+        to: site(HERE),
+        carries_information: true,
+    };
+    let called = || {
+        let call = Box::new((call.clone(), Word::Agrees));
+        Event::Called(M.into(), call, ms(200_000))
+    };
+    for waited in [
+        vec![promotes(), says_master()],
+        vec![says_master(), called()],
+    ] {
+        let stopped = |agent: &mut Agent| {
+            agent.polled(100, facts([AWAY; 3], Role::Replica));
+            agent.settles(1);
+            agent.on(STOP, Event::Woke);
+            for event in waited.clone() {
+                let actions = agent.on(1, event);
+                assert!(!actions.contains(&settle()), "{actions:?}");
+            }
+            assert!(!is_here(agent) && is_silent(agent), "{waited:?}");
+            assert!(agent.core.has_to_ask(M, agent.now));
+        };
+        // The failover was given up, or another one came.
+        let mut agent = Agent::standing(false);
+        stopped(&mut agent);
+        agent.polled(5, facts([HERE; 3], Role::Master));
+        assert!(is_here(&agent) && !is_silent(&agent), "{waited:?}");
+        assert!(!agent.core.has_to_ask(M, agent.now));
+        let mut agent = Agent::standing(false);
+        stopped(&mut agent);
+        let mut later = facts([AWAY; 3], Role::Replica);
+        for vote in &mut later.evidence.ballot.as_mut().unwrap().votes {
+            vote.epoch = 8;
+        }
+        agent.polled(5, later);
+        assert!(!is_here(&agent), "{waited:?}");
+    }
+}
