@@ -63,7 +63,7 @@ fn told(world: &World, change: Event) -> core::Event {
     match change {
         Event::AddressGone(address, _) => core::Event::AddressGone(address),
         Event::AddressNew(address, _) => core::Event::AddressNew(address),
-        Event::Link(_) => core::Event::LinkChanged,
+        Event::Link(..) => core::Event::LinkChanged,
         Event::LinkGone(_) => {
             // Its packet sockets are of no use any more.
             world.engine.begin();

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use futures_util::{Stream, StreamExt as _};
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::{MulticastGroup, new_multicast_connection};
 
 use crate::exit::Fault;
@@ -19,8 +20,8 @@ pub enum Event {
     AddressGone(IpAddr, u32),
     /// An address was added to an interface, or changed there.
     AddressNew(IpAddr, u32),
-    /// An interface changed.
-    Link(u32),
+    /// An interface changed, and had carrier then, or not: it may have it again by now.
+    Link(u32, bool),
     /// An interface is gone.
     LinkGone(u32),
     /// Some changes were lost, as there were too many at once.
@@ -59,7 +60,10 @@ fn read(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Event> {
             let address = address::read(&message)?;
             Some(Event::AddressNew(address.local, address.ifindex))
         }
-        RouteNetlinkMessage::NewLink(message) => Some(Event::Link(message.header.index)),
+        RouteNetlinkMessage::NewLink(message) => {
+            let carrier = message.header.flags.contains(LinkFlags::LowerUp);
+            Some(Event::Link(message.header.index, carrier))
+        }
         RouteNetlinkMessage::DelLink(message) => Some(Event::LinkGone(message.header.index)),
         _ => None,
     }

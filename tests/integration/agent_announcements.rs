@@ -31,6 +31,14 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// Outside of the lab an nsenter has stopped with it.
+    fn go_on(&self) {
+        let nsenter = self.0.id().to_string();
+        let _ = Command::new("kill").args(["-CONT", &nsenter]).status();
+    }
+}
+
 impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -85,6 +93,25 @@ fn a_link_that_comes_up_again_has_its_vips_announced_at_once() {
     server.ip("link set eth1 down");
     server.ip("link set eth1 up");
     sniffer.wait_for_rounds(VIP, before + 1);
+}
+
+/// As soon as it looks the link is as it was.
+#[test]
+fn a_link_that_was_down_for_less_than_it_takes_to_look_has_its_vips_announced() {
+    let lab = lab(0);
+    let server = lab.host("server1");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    let agent = Agent::start(&server);
+    sniffer.wait_for_last_round(VIP);
+    for _ in 0..3 {
+        let before = sniffer.rounds(VIP);
+        let flap = "pkill -STOP -f '[v]ipswitch agent'
+            ip link set eth1 down; ip link set eth1 up
+            pkill -CONT -f '[v]ipswitch agent'";
+        server.run("sh", ["-c", flap]);
+        agent.go_on();
+        sniffer.wait_for_rounds(VIP, before + 1);
+    }
 }
 
 #[test]

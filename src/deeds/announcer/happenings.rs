@@ -174,12 +174,15 @@ async fn react(event: Event, kernel: &Kernel, groups: &[Group<'_>]) {
             let its = groups.iter().filter(|group| group.ifindex == ifindex);
             its.for_each(|group| group.end(&Ok(INTERFACE_GONE)));
         }
-        Event::Link(ifindex) => {
+        Event::Link(ifindex, carrier) => {
             if !groups.iter().any(|group| group.ifindex == ifindex) {
                 return;
             }
             kernel.refresh_own_macs().await;
             for group in groups.iter().filter(|group| group.ifindex == ifindex) {
+                if !carrier {
+                    group.interface.lost_carrier();
+                }
                 group.look(kernel).await;
             }
         }

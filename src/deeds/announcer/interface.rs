@@ -62,6 +62,11 @@ impl Interface {
         self.link.borrow()
     }
 
+    /// Notes that it was without carrier for a while, which the next look may come too late to see.
+    pub fn lost_carrier(&self) {
+        self.link.borrow_mut().carrier = false;
+    }
+
     /// Looks at the interface anew.
     pub async fn look(&self, kernel: &Kernel) -> Look {
         let index = self.link().index;
