@@ -218,14 +218,17 @@ fn a_vip_that_somebody_removes_at_once_is_bound_again() {
     let server = lab.host("server1");
     // The seventh request is the one that verifies: two routes, link, address, two frames. On a busy
     // machine the VIP may be removed too late for it.
+    let mut before = 0;
     eventually("a run finds the VIP removed", || {
         server.ok("unbind");
-        let before = lab.runs().len();
+        // Each writes one line, which arrives when it likes.
+        before = lab.log_of(before + 1).len();
         let mut run = delayed(&server, 7, &CALL, true);
         server.ip("addr del 192.168.56.250/32 dev eth1");
         let status = end_of(&mut run);
         assert!(status.success(), "{status:?}");
         let line = lab.log_of(before + 1).swap_remove(before);
+        before += 1;
         assert!(
             line.contains("took_over=") && line.contains("exit=0"),
             "{line}"
@@ -243,15 +246,18 @@ fn a_vip_that_somebody_adds_again_is_released_again() {
     // Where TO is (a route, the list), the list again, link, list of dependents, delete: then it
     // verifies by the list. On a busy machine the VIP may be there again too late for that.
     let mut requests = (5..16).cycle();
+    let mut before = 0;
     eventually("a run finds the VIP there again", || {
         server.ok("bind");
-        let before = lab.runs().len();
+        // Each writes one line, which arrives when it likes.
+        before = lab.log_of(before + 1).len();
         let nth = requests.next().unwrap();
         let mut run = delayed(&server, nth, &AWAY, false);
         server.ip("addr add 192.168.56.250/24 dev eth1");
         let status = end_of(&mut run);
         assert!(status.success(), "{status:?}");
         let line = lab.log_of(before + 1).swap_remove(before);
+        before += 1;
         assert!(line.contains("released=192.168.56.250/24@eth1"), "{line}");
         let again = line.contains("tries=2");
         assert!(!again || !server.has(V4_BOUND), "{line}");
