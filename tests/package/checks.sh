@@ -69,7 +69,7 @@ rival() {
 CHECKS=$(
     cat <<'EOT'
 the agent is stopped | agent agent-sign | here 'systemctl stop vipswitch-agent' | here 'systemctl start vipswitch-agent'
-the agent hangs | agent agent-sign | here 'systemctl service-watchdogs no; systemctl kill --signal STOP vipswitch-agent' | here 'systemctl kill --signal CONT vipswitch-agent; systemctl service-watchdogs yes'
+the agent hangs | agent | until_deadline "$PATIENCE" 'the agent gives its sign' has_sign; here 'systemctl service-watchdogs no; systemctl kill --signal STOP vipswitch-agent' | here 'systemctl kill --signal CONT vipswitch-agent; systemctl service-watchdogs yes'
 what hands over at a shutdown is stopped | handover | here 'systemctl stop vipswitch-handover' | here 'systemctl start vipswitch-handover'
 the agent is of another version | agent | other_version | here "mv /root/old $EXECUTABLE"
 the agent's user may not read the configuration | config-readable | here 'chgrp root /etc/vipswitch.toml' | here 'chgrp redis /etc/vipswitch.toml'
@@ -116,6 +116,9 @@ findings() {
     *) ((status == 0)) ;;
     esac || die "vipswitch check exits $status with: $output"
 }
+
+# Of an agent that was stopped before it had a sign there is none.
+has_sign() { [[ $(redis "$BROKEN" pubsub numsub vipswitch:agent | tail -n 1) -ge 1 ]]; }
 
 finds_only() {
     found=$(findings)
