@@ -119,11 +119,15 @@ fn a_failover_to_another_port_leaves_an_ipv6_vip_and_loses_nothing() {
 
 #[test]
 fn a_failover_that_an_operator_wants_goes_to_another_redis_of_the_host() {
-    let site = on_two_ports();
-    let told = fail_over(&site, "server1", "--now");
-    assert!(told["bytes_behind"].is_number(), "{told:#}");
-    site.wait_until_named_at(&M, OTHER_PORT);
-    assert_eq!(site.holders(M.vip), ["server1"]);
+    let loses_nothing = |_| {
+        let site = on_two_ports();
+        let told = fail_over(&site, "server1", "--now");
+        assert!(told["bytes_behind"].is_number(), "{told:#}");
+        site.wait_until_named_at(&M, OTHER_PORT);
+        assert_eq!(site.holders(M.vip), ["server1"]);
+        told["bytes_behind"] == 0
+    };
+    assert!((0..TRIES).any(loses_nothing));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use vipswitch::config::{self, Config, Target};
 use vipswitch::engine::{Engine, Expected, Task};
 use vipswitch::evidence::{Evidence, Order};
+use vipswitch::exit::Fault;
 use vipswitch::kernel::Snapshot;
 use vipswitch::outcome::{Did, Outcome};
 
@@ -72,8 +73,9 @@ async fn twice(config: &Config, order: Order, polls: usize) -> (Did, bool) {
         engine.begin();
         let whole = engine.settle(&mut task, async |_: &Snapshot<'_>| Ok(evidence()));
         let failed = whole.await.err();
-        if failed.is_none() && task.outcomes[0].did().is_some() {
-            break;
+        match failed.as_ref().or(task.outcomes[0].fault()) {
+            None => break,
+            Some(fault) => assert!(is_busy(fault), "{polls}: {fault}"),
         }
     }
     let outcome = &task.outcomes[0];
@@ -81,6 +83,12 @@ async fn twice(config: &Config, order: Order, polls: usize) -> (Did, bool) {
         .did()
         .unwrap_or_else(|| panic!("{polls}: {:?}", outcome.state));
     (did.clone(), ended)
+}
+
+/// Whether that is the fault of a busy machine.
+fn is_busy(fault: &Fault) -> bool {
+    let fault = fault.to_string();
+    fault.contains("did not answer within") || fault.contains("the machine very busy")
 }
 
 /// How often what is whole is tried: on a busy machine the kernel's answer, or the deed, may be late.
@@ -254,6 +262,8 @@ fn clients_that_a_take_over_may_strand_are_looked_for_though_it_is_dropped_at_an
                 if polls < ALL || task.outcomes[0].did().is_some() {
                     return (task.stranded, ended);
                 }
+                let fault = task.outcomes[0].fault();
+                assert!(fault.is_none_or(is_busy), "{fault:?}");
                 engine.begin();
             }
             panic!("{:?}", task.outcomes[0].state);
