@@ -170,7 +170,8 @@ pub(super) fn follow_all<'a>(
         let over = followed.iter().filter(|one| !is_listed(one));
         let over: Vec<String> = over.map(|(at, _)| at.clone()).collect();
         let over = over.iter().filter_map(|at| followed.remove(at));
-        over.for_each(linger);
+        let over = over.filter_map(Followed::that_hears);
+        over.for_each(|it| linger(*it));
     }
 }
 
@@ -309,9 +310,13 @@ mod tests {
             assert!(!fourth.is_finished());
             // Nor is one kept that hears nothing.
             is_up.set(false);
-            let (_, _, hears) = follow("f", 6);
+            let (fifth, _, hears) = follow("f", 6);
             tokio::task::yield_now().await;
             assert!(!hears && fourth.is_finished());
+            // Nor one that is not listed any more, and was not heard.
+            follow_all(&mut followed, std::iter::empty(), (true, 7), &to);
+            tokio::task::yield_now().await;
+            assert!(fifth.is_finished());
         });
     }
 }

@@ -178,7 +178,10 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use super::*;
+    use crate::redis::words;
 
     const AT: &str = "127.0.0.1:6379";
 
@@ -207,5 +210,38 @@ mod tests {
         watched("a");
         lines.forget(at);
         assert_eq!(lines.watched(at), None);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_idle_connection_with_an_old_password_is_not_kept() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = Endpoint::Tcp(listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let each = [(); 2].map(|()| {
+                let (mut client, _) = listener.accept().unwrap();
+                client.write_all(b"+OK\r\n+PONG\r\n").unwrap();
+                client
+            });
+            // Both stay open until they are closed at the other end.
+            each.map(|mut client| client.read_to_end(&mut Vec::new()).map(drop))
+        });
+        let lines = Lines::keeping();
+        for password in ["old", "new"] {
+            let shown = Server {
+                password: Some(password.to_owned()),
+                ..Server::at(at.clone())
+            };
+            let deadline = Deadline::at(tokio::time::Instant::now() + Duration::from_secs(60));
+            let ping = [words(&["PING"])];
+            let asked = lines.ask(&shown, &ping, deadline, |answer| drop(answer.unwrap()));
+            asked.await.unwrap().unwrap();
+            let idle = lines.idle.borrow();
+            let passwords: Vec<_> = idle.iter().map(|(of, _)| of.password.as_deref()).collect();
+            assert_eq!(passwords, [Some(password)]);
+        }
+        drop(lines);
+        for end in server.join().unwrap() {
+            end.unwrap();
+        }
     }
 }
