@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{AskedBefore, Called, Master, SinceStop, Stands, newest};
-use crate::agent::core::promotion::{Promoting, site};
+use crate::agent::core::promotion::site;
 use crate::agent::core::{Action, Facts, Own, STOPPED, Settings, Settled, Time};
 use crate::evidence::{Ballot, Call, Order, Role, Word};
 use crate::exit::{Fault, Kind};
@@ -58,9 +58,11 @@ impl Master {
             alive.was_late();
         }
         self.died = None;
-        // Another Redis that has said that it is the master keeps the VIP away from here, as it does without a stop.
-        let says_master = |it: &Promoting| it.role == Some(Role::Master);
-        self.promotion = self.promotion.take().filter(says_master);
+        // Another host's Redis that has said that it is the master keeps the VIP away from here, as it does without a stop.
+        let told = self.facts.as_ref().map(|facts| &facts.evidence);
+        let known = told.map_or(&[][..], |told| &told.known_redis);
+        self.promotion
+            .take_if(|it| it.role != Some(Role::Master) || site(&it.to, known).is_here());
         // Something may have bound a VIP meanwhile, or removed it.
         self.is_dirty = true;
     }

@@ -153,3 +153,20 @@ fn what_was_under_way_while_it_was_stopped_waits_for_an_answer() {
         assert!(!is_here(&agent), "{waited:?}");
     }
 }
+
+/// Another Redis of this host was promoted before the stop, and a third host's since.
+#[test]
+fn a_promotion_of_this_hosts_redis_from_before_the_stop_is_over() {
+    let mut agent = Agent::standing(false);
+    agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.on(1, promotes(HERE));
+    let says_master = Event::Chosen(M.into(), endpoint(HERE), Role::Master, None);
+    agent.on(1, says_master);
+    // Also a round has told that it is the master.
+    agent.polled(10, facts([AWAY; 3], Role::Master));
+    agent.settles(1);
+    assert_eq!(agent.master().stands(), Some(Stands::Here));
+    let actions = agent.on(STOP, Event::Woke);
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    assert!(is_silent(&agent));
+}
