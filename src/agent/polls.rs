@@ -141,9 +141,8 @@ impl World {
         (now, snapshot): (&SaidNow<'_>, &Snapshot<'_>),
     ) {
         let told = self.facts((config, name), poll, (now, snapshot)).await;
-        // It may not be the configuration's any more, or have other VIPs there: the next round looks at these.
-        let is_old = config.masters.get(name) != self.config().masters.get(name);
-        if is_old || self.core.borrow().master(name).is_none() {
+        // It may not be the configuration's any more. Where it has other VIPs there the core waits for the next round.
+        if self.core.borrow().master(name).is_none() {
             return;
         }
         let event = match told {

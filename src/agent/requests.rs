@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
-use super::core::{Event, STOPPED, words};
+use super::core::{Event, words};
 use super::request::{Reply, Request, Telling, Verb};
 use super::socket::Asked;
 use super::world::World;
@@ -189,7 +189,6 @@ impl World {
             let noted = self.note_order(name, order, force).await;
             noted.map_err(|fault| (name.to_owned(), fault))?;
         }
-        let order = order.map(|(order, _)| order);
         let task = self.attempt(name, targets, order).await.0;
         self.write_log(&task).await;
         Ok(task)
@@ -206,16 +205,17 @@ impl World {
     }
 
     /// Returns whether an order is against the truth, and forced.
-    fn weigh(&self, name: &str, order: Order, force: bool) -> Result<bool, Fault> {
+    pub(super) fn weigh(&self, name: &str, order: Order, force: bool) -> Result<bool, Fault> {
         let core = self.core.borrow();
         let Some(master) = core.master(name) else {
             let text =
                 "the configuration was read again meanwhile, and has no such master any more";
             return Err(Fault::permanent(text));
         };
-        if !force && order != Order::Announce && core.has_to_ask(name, self.now()) {
-            // It may have waited as long as that, and the master be elsewhere by now.
-            return Err(Fault::passing(STOPPED).remedy("Try again in a few seconds."));
+        // It may have waited as long as that, and the master be elsewhere by now. An announcement is never forced.
+        let may_wait = !force || order == Order::Announce;
+        if let Some(why) = core.why_to_ask(name, self.now()).filter(|_| may_wait) {
+            return Err(Fault::passing(why).remedy("Try again in a few seconds."));
         }
         let is_against = match (order, &master.verdict_without_order(self.now())) {
             (Order::Bind, Verdict::Elsewhere(_)) | (Order::Unbind, Verdict::Here(..)) => true,
@@ -304,6 +304,14 @@ mod tests {
         let began = std::time::Instant::now();
         let (to, _events) = mpsc::channel(16);
         let world = World::new(config, (began, Rc::new(Progress::new(began))), to).unwrap();
+        // Nobody was asked yet: whether the VIP is a server's own address, or the master elsewhere.
+        for (order, force) in [(Order::Bind, false), (Order::Announce, true)] {
+            let fault = world.weigh("m", order, force).unwrap_err();
+            assert_eq!(fault.kind, Kind::Passing);
+        }
+        assert_eq!(world.weigh("m", Order::Bind, true), Ok(false));
+        let in_vain = Event::NotPolled("m".into(), Fault::passing("refused"));
+        world.core.borrow_mut().on(in_vain, world.now());
         assert_eq!(world.weigh("m", Order::Bind, false), Ok(false));
         world.core.borrow_mut().configure(Vec::new());
         for force in [false, true] {

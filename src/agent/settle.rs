@@ -62,19 +62,19 @@ impl World {
         }
     }
 
-    /// Makes one attempt, under the lock; by an order, if there is one, else by what is known then. Returns what came
-    /// of it, timed since it began, and the same times since the agent's start.
+    /// Makes one attempt, under the lock; by an order, if there is one, and whether it is forced, else by what is known
+    /// then. Returns what came of it, timed since it began, and the same times since the agent's start.
     pub(super) async fn attempt<'a>(
         self: &Rc<Self>,
         name: &str,
         targets: Vec<Target<'a>>,
-        order: Option<Order>,
+        order: Option<(Order, bool)>,
     ) -> (Task<'a>, Phases) {
         let began = self.now();
         let known = self.core.borrow().evidence(name, self.now());
         let verdict = crate::verdict::verdict(&known);
         let expected = match (order, &verdict) {
-            (Some(Order::Bind), _) | (None, Verdict::Here(..)) => Expected::Here,
+            (Some((Order::Bind, _)), _) | (None, Verdict::Here(..)) => Expected::Here,
             _ => Expected::Unknown,
         };
         let mut task = Task::new(targets, expected);
@@ -90,13 +90,15 @@ impl World {
         let targets = task.targets.clone();
         let gather = async |now: &Snapshot<'_>| {
             let known = || self.core.borrow().evidence(name, self.now());
-            if order.is_none() {
-                has_own_address(&known(), now).await?;
+            match order {
+                None => has_own_address(&known(), now).await?,
+                // Weighed again: it may have waited for its turn since before a stop.
+                Some((order, force)) => self.weigh(name, order, force).map(drop)?,
             }
             // Only now: nothing is known to an agent that was stopped while it asked the kernel.
             let known = known();
             let known = Evidence {
-                order: order.or(known.order),
+                order: order.map(|(order, _)| order).or(known.order),
                 ..known
             };
             // Not sooner: while this waits for its turn the truth may change, and a VIP that stays is announced on.
@@ -310,6 +312,10 @@ mod tests {
             };
             // Nothing is known, so that the VIP stays as it is.
             assert_eq!(fault(None).await, None);
+            for order in [Order::Bind, Order::Unbind] {
+                let waits = fault(Some((order, false))).await.unwrap();
+                assert!(waits.contains("were not asked yet"), "{waits}");
+            }
             let is_told = |fault: &str| fault.contains("has other VIPs");
             world
                 .configured

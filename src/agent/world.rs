@@ -360,7 +360,9 @@ impl World {
         let config = self.config();
         let each = config.masters.keys().map(async |name| {
             let targets = Target::of(&config, &[name]).unwrap_or_default();
-            let (task, _) = self.attempt(name, targets, Some(Order::Unbind)).await;
+            let (task, _) = self
+                .attempt(name, targets, Some((Order::Unbind, true)))
+                .await;
             self.write_log(&task).await;
         });
         // Before systemd kills it.

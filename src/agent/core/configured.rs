@@ -16,7 +16,7 @@ impl Core {
                 self.by_vip.entry(*vip).or_default().push(name.clone());
             }
             let master = match before.remove(&name) {
-                Some(master) => master.configured(settings),
+                Some(master) => master.configured(settings, self.polling.is_some()),
                 None => Master::new(settings),
             };
             self.masters.insert(name, master);

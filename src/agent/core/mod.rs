@@ -46,7 +46,11 @@ const BETWEEN: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_secs(1);
 
 /// Why nothing is known then.
-pub(super) const STOPPED: &str = "this agent was stopped for a while, and has not asked since";
+const STOPPED: &str = "this agent was stopped for a while, and has not asked since";
+
+/// Why nothing is known of VIPs that are new.
+const NOT_COMPARED: &str =
+    "the Sentinels were not asked yet whether a server has the address of a VIP";
 
 /// Which masters an event may have changed something for.
 enum Touched {
@@ -227,7 +231,7 @@ impl Core {
                 self.of(&name, |master| master.maintain(until, actions));
                 (name, false)
             }
-            Event::Polled(name, _) | Event::NotPolled(name, _) if self.is_round_old => {
+            Event::Polled(name, _) | Event::NotPolled(name, _) if self.is_answer_old(&name) => {
                 (name, false)
             }
             Event::Polled(name, facts) => {
@@ -275,6 +279,12 @@ impl Core {
             self.wanted.insert(name.clone());
         }
         Touched::Some(vec![name])
+    }
+
+    /// Returns whether an answer about a master may be older than a stop of this agent, or than its VIPs.
+    fn is_answer_old(&self, name: &str) -> bool {
+        let master = self.masters.get(name);
+        self.is_round_old || master.is_some_and(Master::is_answer_old)
     }
 
     /// Has the masters take it that have this VIP.
@@ -325,10 +335,13 @@ impl Core {
             .unwrap_or_default()
     }
 
-    /// Returns whether this agent was stopped, and no round of questions has told of a master since: what has waited
-    /// meanwhile, an event, a call or an order, is as old as the stop.
-    pub fn has_to_ask(&self, name: &str, now: Time) -> bool {
-        self.is_late(now) || self.masters.get(name).is_some_and(Master::has_to_ask)
+    /// Returns why an order that is not forced has to wait: this agent was stopped, and no round of questions has told of
+    /// the master since, so that an order that has waited meanwhile is as old as the stop; or its VIPs are new.
+    pub fn why_to_ask(&self, name: &str, now: Time) -> Option<&'static str> {
+        match self.is_late(now) {
+            true => Some(STOPPED),
+            false => self.masters.get(name).and_then(Master::why_to_ask),
+        }
     }
 
     /// Returns whether this agent was stopped, and has not learned since that a master's VIPs belong here: another host

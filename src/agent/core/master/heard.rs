@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{AskedBefore, Called, Master, SinceStop, Stands, newest};
 use crate::agent::core::promotion::site;
-use crate::agent::core::{Action, Facts, Own, STOPPED, Settings, Settled, Time};
+use crate::agent::core::{Action, Facts, NOT_COMPARED, Own, STOPPED, Settings, Settled, Time};
 use crate::evidence::{Ballot, Call, Order, Role, Word};
 use crate::exit::{Fault, Kind};
 use crate::failover::Endpoint;
@@ -24,15 +24,24 @@ const HOPELESS_PAUSE: Duration = Duration::from_secs(30);
 const UNKNOWN: u64 = u64::MAX;
 
 impl Master {
-    /// Returns the same master as the configuration has it now.
-    pub(in crate::agent::core) fn configured(self, settings: Settings) -> Master {
-        // A VIP that is new was settled nowhere, and nobody has looked whether a server has that address.
-        let has_same = self.vips == settings.vips;
-        let stands = self.stands.filter(|_| has_same);
-        let facts = self.facts.filter(|_| has_same);
+    /// Returns the same master as the configuration has it now. Whether a round of questions goes on, which knows nothing
+    /// of VIPs that are new.
+    pub(in crate::agent::core) fn configured(
+        mut self,
+        settings: Settings,
+        polling: bool,
+    ) -> Master {
+        if self.vips != settings.vips {
+            // They were settled nowhere, and nobody has looked whether a server has such an address.
+            self.stands = None;
+            self.facts = None;
+            self.unasked = Some(Fault::passing(NOT_COMPARED));
+            self.uncompared = Some(match polling {
+                true => AskedBefore::RoundGoesOn,
+                false => AskedBefore::RoundEnded,
+            });
+        }
         Master {
-            stands,
-            facts,
             vips: settings.vips,
             on_isolation: settings.on_isolation,
             on_redis_death: settings.on_redis_death,
@@ -128,6 +137,7 @@ impl Master {
 
     pub(in crate::agent::core) fn round_ended(&mut self) {
         self.asked_before = self.asked_before.map(|_| AskedBefore::RoundEnded);
+        self.uncompared = self.uncompared.map(|_| AskedBefore::RoundEnded);
         if let Some(called) = &mut self.call {
             called.in_older_round = false;
         }
@@ -135,6 +145,7 @@ impl Master {
 
     fn note_asked(&mut self) {
         self.since_stop = self.since_stop.map(|_| SinceStop::NotHere);
+        self.uncompared = None;
     }
 
     pub(in crate::agent::core) fn not_polled(&mut self, fault: Fault) {

@@ -16,7 +16,7 @@ use super::hand_over::HandOver;
 use super::lifts::Lifts;
 use super::promotion::Promoting;
 use super::unproven::Unproven;
-use super::{Facts, Own, Settings, Time, Timeline};
+use super::{Facts, NOT_COMPARED, Own, STOPPED, Settings, Time, Timeline};
 use crate::config::{OnIsolation, OnRedisDeath};
 use crate::election::look::Vote;
 use crate::evidence::{Ballot, Call, Evidence, Order, Role, Site, Word};
@@ -93,6 +93,8 @@ pub struct Master {
     /// The master-name.
     pub name: String,
     vips: Vec<IpAddr>,
+    /// No round of questions has ended yet that has looked whether a server has the address of one of these VIPs.
+    uncompared: Option<AskedBefore>,
     on_isolation: OnIsolation,
     facts: Option<Facts>,
     /// Why the last round of questions told nothing.
@@ -176,6 +178,7 @@ impl Master {
         Master {
             name: settings.name,
             vips: settings.vips,
+            uncompared: Some(AskedBefore::RoundEnded),
             on_isolation: settings.on_isolation,
             on_redis_death: settings.on_redis_death,
             alive: None,
@@ -229,8 +232,9 @@ impl Master {
     pub fn evidence(&self, now: Time) -> Evidence {
         #[cfg(test)]
         super::tests::many::count();
-        if self.forced.is_some() && self.has_to_ask() {
-            // A failover ends an order, and there may have been one while this agent was stopped.
+        // A failover ends an order, and there may have been one while this agent was stopped.
+        let may_be_over = self.forced.is_some() && self.has_to_ask();
+        if may_be_over || self.uncompared.is_some() {
             return Evidence::default();
         }
         let mut all = self.asked();
@@ -352,6 +356,19 @@ impl Master {
     /// Returns whether this agent was stopped, and has not asked since.
     pub(in crate::agent::core) fn has_to_ask(&self) -> bool {
         self.since_stop == Some(SinceStop::NotAsked)
+    }
+
+    /// Returns why nothing may be done yet that an order wants which is not forced.
+    pub(in crate::agent::core) fn why_to_ask(&self) -> Option<&'static str> {
+        match self.has_to_ask() {
+            true => Some(STOPPED),
+            false => self.uncompared.map(|_| NOT_COMPARED),
+        }
+    }
+
+    /// Returns whether an answer is of no use: it was asked for before the VIPs were these.
+    pub(in crate::agent::core) fn is_answer_old(&self) -> bool {
+        self.uncompared == Some(AskedBefore::RoundGoesOn)
     }
 
     /// Returns whether this agent was stopped, and has not learned since that the VIPs belong here.

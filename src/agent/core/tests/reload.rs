@@ -50,6 +50,58 @@ fn a_vip_that_is_new_waits_for_a_round_of_questions() {
 }
 
 #[test]
+fn an_order_or_a_call_from_before_does_not_bind_a_vip_that_is_new_before_that() {
+    let call = Call {
+        to: site(HERE),
+        carries_information: true,
+    };
+    let called = Event::Called(M.into(), Box::new((call, Word::Agrees)), ms(200_000));
+    let forced = Event::Forced(M.into(), Some(Order::Bind));
+    for wants in [called, forced] {
+        for is_first in [true, false] {
+            let mut agent = Agent::standing(false);
+            if is_first {
+                agent.on(10, wants.clone());
+                agent.settles(1);
+            }
+            configure(&mut agent, &[settings(M, AWAY)]);
+            let mut actions = agent
+                .core
+                .on(Event::Look(vec![M.into()]), agent.now + ms(1));
+            if !is_first {
+                actions.extend(agent.core.on(wants.clone(), agent.now + ms(2)));
+            }
+            assert!(!actions.contains(&settle()), "{wants:?}: {actions:?}");
+            // Where nobody answers they hold, as they do without a reload.
+            let in_vain = Event::NotPolled(M.into(), Fault::passing("refused"));
+            agent.core.on(Event::PollEnded, agent.now + ms(3));
+            let actions = agent.core.on(in_vain, agent.now + ms(4));
+            assert!(actions.contains(&settle()), "{wants:?}: {actions:?}");
+        }
+    }
+}
+
+#[test]
+fn a_round_that_began_before_a_vip_was_new_tells_nothing_of_it() {
+    let mut agent = Agent::standing(true);
+    assert_eq!(agent.on(1000, Event::Woke), [Action::Poll]);
+    configure(&mut agent, &[settings(M, AWAY)]);
+    let told = || Event::Polled(M.into(), facts([HERE; 3], Role::Master));
+    let not_told = Event::NotPolled(M.into(), Fault::passing("refused"));
+    let now = agent.now;
+    for old in [told(), not_told] {
+        let actions = agent.core.on(old, now + ms(1));
+        assert!(!actions.contains(&settle()), "{actions:?}");
+        assert!(agent.master().unasked().is_some());
+    }
+    agent.core.on(Event::PollEnded, now + ms(2));
+    let actions = agent.core.on(Event::Woke, now + ms(30));
+    assert_eq!(actions, [Action::Poll]);
+    let actions = agent.core.on(told(), now + ms(31));
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+#[test]
 fn a_vip_that_is_new_is_settled_and_that_is_no_drift() {
     let mut agent = Agent::standing(true);
     let vips = vec![ip(VIP), ip("10.0.0.251")];

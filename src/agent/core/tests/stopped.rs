@@ -135,14 +135,14 @@ fn what_was_under_way_while_it_was_stopped_waits_for_an_answer() {
                 assert!(!actions.contains(&settle()), "{actions:?}");
             }
             assert!(!is_here(agent) && is_silent(agent), "{waited:?}");
-            assert!(agent.core.has_to_ask(M, agent.now));
+            assert!(agent.core.why_to_ask(M, agent.now).is_some());
         };
         // The failover was given up, or another one came.
         let mut agent = Agent::standing(false);
         stopped(&mut agent);
         agent.polled(5, facts([HERE; 3], Role::Master));
         assert!(is_here(&agent) && !is_silent(&agent), "{waited:?}");
-        assert!(!agent.core.has_to_ask(M, agent.now));
+        assert_eq!(agent.core.why_to_ask(M, agent.now), None);
         let mut agent = Agent::standing(false);
         stopped(&mut agent);
         let mut later = facts([AWAY; 3], Role::Replica);
