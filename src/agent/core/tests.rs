@@ -233,6 +233,10 @@ impl Agent {
 
     /// Ends the attempt that is going on, as it should.
     fn settles(&mut self, later: u64) -> Vec<Action> {
+        self.on(later, self.settled())
+    }
+
+    fn settled(&self) -> Event {
         let verdict = self.core.master(M).unwrap().verdict.clone();
         let settled = Settled {
             took_over: matches!(verdict, Verdict::Here(..)),
@@ -242,7 +246,7 @@ impl Agent {
             bound: Some(self.now),
             first_frame: Some(self.now),
         };
-        self.on(later, Event::Settled(M.into(), Box::new(settled)))
+        Event::Settled(M.into(), Box::new(settled))
     }
 
     fn master(&self) -> &Master {

@@ -34,7 +34,9 @@ impl Master {
         if self.vips != settings.vips {
             // They were settled nowhere, and nobody has looked whether a server has such an address.
             self.stands = None;
-            self.facts = None;
+            if let Some(facts) = &mut self.facts {
+                facts.evidence.vip_of_a_server = None;
+            }
             self.unasked = Some(Fault::passing(NOT_COMPARED));
             self.uncompared = Some(match polling {
                 true => AskedBefore::RoundGoesOn,

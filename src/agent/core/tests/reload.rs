@@ -101,6 +101,25 @@ fn a_round_that_began_before_a_vip_was_new_tells_nothing_of_it() {
     assert!(actions.contains(&settle()), "{actions:?}");
 }
 
+/// What is known of the Redis stays known: the next promoted one was no master before.
+#[test]
+fn a_vip_that_is_new_is_released_at_a_promotion_as_soon_as_the_others() {
+    let mut agent = Agent::standing(true);
+    configure(&mut agent, &[settings(M, "10.0.0.251")]);
+    let mut on = |event| agent.core.on(event, agent.now + ms(100));
+    on(Event::Look(vec![M.into()]));
+    on(Event::Polled(M.into(), facts([HERE; 3], Role::Master)));
+    on(Event::PollEnded);
+    let settled = agent.settled();
+    let mut on = |event| agent.core.on(event, agent.now + ms(100));
+    on(settled);
+    on(promotes(AWAY));
+    on(Event::Paused(M.into(), Ok(())));
+    let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(990));
+    let actions = on(chosen);
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
 #[test]
 fn a_vip_that_is_new_is_settled_and_that_is_no_drift() {
     let mut agent = Agent::standing(true);
