@@ -14,6 +14,7 @@ pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod dated;
 pub mod deeds;
 pub mod election;
 pub mod engine;

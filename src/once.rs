@@ -373,19 +373,23 @@ impl Shared<'_> {
                     .divided
                     .map(|since| since.elapsed())
                     .unwrap_or_default();
+                let not_older_than = |time| match at.elapsed() > time {
+                    true => Err(Fault::passing(OLD)),
+                    false => Ok(()),
+                };
                 let gather = async |snapshot: &Snapshot<'_>| {
+                    // Another run may have had the lock for seconds, or this one was stopped, and the other Sentinels are
+                    // not asked again under the lock.
+                    not_older_than(FRESH)?;
                     let lines = Lines::default();
                     let within = polled.patience().one_answer();
                     let said = gather::master_of(config, &lines, name, within);
                     let at_hand = (&lines, snapshot);
                     let known =
                         gather::of_poll(config, name, &polled, waited, said, at_hand).await?;
-                    // Another run may have had the lock for seconds, or this one was stopped, and the other Sentinels
-                    // are not asked again under the lock. A Redis of this host is, in two rounds at most.
-                    match at.elapsed() > FRESH + 2 * polled.patience().round() {
-                        true => Err(Fault::passing(OLD)),
-                        false => Ok(known),
-                    }
+                    // A Redis of this host is, in two rounds at most.
+                    not_older_than(FRESH + 2 * polled.patience().round())?;
+                    Ok(known)
                 };
                 let settled = self.engine.settle(task, gather).await;
                 let ballot = task

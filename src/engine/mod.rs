@@ -24,6 +24,7 @@ use futures_util::future::join;
 use tokio::sync::OnceCell;
 
 use crate::config::Target;
+use crate::dated::dated;
 use crate::deeds::release::{self, Leaving};
 use crate::deeds::take_over::Prepared;
 use crate::deeds::tickle;
@@ -43,9 +44,6 @@ pub use task::{Expected, Task};
 
 /// How long the release of one VIP may take: resetting and listing its connections, 3 s each.
 const LONG_RELEASE: Duration = Duration::from_secs(6);
-
-/// How long evidence is gathered at most, but for a very busy machine.
-const LONGEST: Duration = Duration::from_secs(5);
 
 const STOPPED: &str = "this process was stopped, or the machine very busy, after the evidence was gathered: nothing was done by what may not be true any more";
 
@@ -127,12 +125,7 @@ impl Engine {
         let lock = self.lock(task).await?;
         let netlink = Netlink::open()?;
         let snapshot = Snapshot::knowing(&netlink, self.vips.borrow().clone());
-        let began = Instant::now();
-        // Who was stopped in the midst of it has answers that were there before.
-        let gathered = async {
-            let evidence = gather(&snapshot).await;
-            (evidence, Instant::now().min(began + LONGEST))
-        };
+        let gathered = dated(gather(&snapshot));
         let ((evidence, known_at), ready) =
             join(gathered, self.get_ready(&netlink, &snapshot, task)).await;
         let known = Gathered {

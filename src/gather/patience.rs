@@ -11,9 +11,6 @@ pub(super) const ROUND: Duration = Duration::from_millis(800);
 /// How long all others may take: a forged hello can add any number of Sentinels.
 pub(super) const ALL: Duration = Duration::from_secs(2);
 
-/// How long a poll may take, also where a name is looked up in vain.
-const POLL: Duration = Duration::from_secs(9);
-
 /// How many times as long the most patient try waits: for a round 3.2 s. A server that needs more is a busy one of
 /// which nobody can use the answer.
 const MOST: u32 = 4;
@@ -63,11 +60,6 @@ impl Patience {
             Patience::Full | Patience::Quick => SENTINEL_TIMEOUT,
             Patience::Longer(_) => self.round(),
         }
-    }
-
-    /// Returns how long a whole poll may take.
-    pub fn longest_poll(self) -> Duration {
-        POLL * self.times()
     }
 
     /// Returns how long a round of questions may take.

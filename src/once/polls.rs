@@ -9,6 +9,7 @@ use std::time::Instant;
 use tokio::sync::Mutex;
 
 use super::Shared;
+use crate::dated::dated;
 use crate::engine::Task;
 use crate::exit::Fault;
 use crate::gather::{self, Patience, Poll};
@@ -90,10 +91,8 @@ impl Shared<'_> {
     async fn ask(&self, names: &[&str], patience: Patience) -> Vec<Told> {
         let memory = self.memory.borrow().clone();
         let lines = Lines::default();
-        let began = Instant::now();
-        let polls = gather::poll(self.config, names, &memory, patience, &lines).await;
-        // Who was stopped in the midst of it has answers that were there before.
-        let at = Instant::now().min(began + patience.longest_poll());
+        let poll = gather::poll(self.config, names, &memory, patience, &lines);
+        let (polls, at) = dated(poll).await;
         let polls = polls.unwrap_or_else(|fault| vec![Err(fault); names.len()]);
         let known = |poll: &Result<Poll, Fault>| poll.as_ref().ok().and_then(Poll::known);
         let found = names.iter().zip(&polls);
