@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use super::look::Vote;
 use super::*;
+use crate::exit::Fault;
 use crate::failover::{self, Host};
 use crate::place::Place;
 
@@ -294,9 +295,10 @@ async fn a_voter_whose_answer_is_lost_is_not_asked_again_in_that_epoch() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn one_who_does_not_want_it_any_more_asks_for_nothing() {
-    let no = async |_: &Shared| Err("it lacks too much".to_owned());
+    let why = || Fault::passing("it lacks too much");
+    let no = async |_: &Shared| Err(why());
     let (came, all) = elect(well(), None, no).await;
-    assert_eq!(came, Err(Refusal::Unwanted("it lacks too much".into())));
+    assert_eq!(came, Err(Refusal::Unwanted(why())));
     assert_eq!(all.asked, 0);
 }
 

@@ -21,6 +21,7 @@ use self::look::{Vote, election_questions, questions, read, read_voted, to_begin
 use self::rules::ABOVE;
 pub use self::rules::{Plan, Refusal, Round, Terms};
 use crate::evidence::Site;
+use crate::exit::Fault;
 use crate::hosts::Kept;
 use crate::redis::{self, Endpoint, Lines, NoAnswer, Server, Value, Words};
 
@@ -73,7 +74,7 @@ pub enum Progress {
 }
 
 /// Whether to go on once a Sentinel is elected, or why it is not to be asked after all.
-pub type GoOn = Result<(), String>;
+pub type GoOn = Result<(), Fault>;
 
 /// An election that came to nothing, or a request that did.
 #[derive(Clone, Debug, PartialEq, Eq)]

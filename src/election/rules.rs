@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::look::{Candidate, Look, Vote, Voted};
 use super::names;
+use crate::exit::Fault;
 use crate::failover::Host;
 use crate::text::escape;
 
@@ -145,7 +146,7 @@ pub enum Refusal {
     /// The Sentinels took longer for the look and the votes than the votes are known to stand.
     TooSlow(Duration),
     /// Whoever wanted the failover does not want this one.
-    Unwanted(String),
+    Unwanted(Fault),
     /// It was elected and asked, and refused.
     Refused(String),
     /// It was elected and asked, and did not answer in time: it may have begun.
@@ -170,7 +171,7 @@ impl fmt::Display for Refusal {
                 f,
                 "the user of the configuration lacks {right} at the Sentinel at {who}"
             ),
-            Refusal::Unwanted(why) => f.write_str(why),
+            Refusal::Unwanted(why) => f.write_str(why.cause()),
             Refusal::OtherMaster => f.write_str("a majority of the Sentinels names another master"),
             Refusal::Busy(who, flag) => {
                 write!(

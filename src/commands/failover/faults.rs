@@ -22,9 +22,7 @@ pub(super) fn refusal(no: &Refusal) -> Fault {
         ),
         Refusal::Withheld(..) => Fault::permanent(format!("no failover was asked for: {no}"))
             .remedy("docs/configuration.md lists all rights that it needs, at every Sentinel."),
-        Refusal::Unwanted(_) => refused(no).remedy(
-            "Wait until it has caught up, or until fewer writes come. With --force it is done all the same.",
-        ),
+        Refusal::Unwanted(why) => why.clone(),
         Refusal::TooFew(..) | Refusal::OtherMaster => {
             refused(no).remedy("Look at the Sentinels: vipswitch status")
         }

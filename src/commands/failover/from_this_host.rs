@@ -132,13 +132,13 @@ impl Verb<'_> {
         if let Some(why) = rules::stays(known.agent.as_ref()) {
             return Ok(Some(why.to_owned()));
         }
-        let plan = self.look(&mut known, told).await?;
+        let (_, heirs) = self.look(&mut known, told).await?;
         if self.options.dry_run {
             return Ok(None);
         }
         let mut signs = super::Signs::subscribe(known.poll.ways());
         let request = known.request(self.name, self.near(&known));
-        self.begin(&known, (plan, request), &mut signs, told)
+        self.begin(&known, (&heirs, request), &mut signs, told)
             .await?;
         Ok(None)
     }

@@ -65,6 +65,9 @@ pub(super) async fn run(of: &Planned, options: &Options, started: Started) -> an
     told.end(ended, (options, started.elapsed())).await
 }
 
+/// A replica that may be promoted, and how many bytes it lacks, where it can be asked itself.
+type Heir = (String, Option<u64>);
+
 /// The verb at work.
 struct Verb<'a> {
     config: &'a Config,
@@ -86,7 +89,7 @@ impl Verb<'_> {
             known.master.endpoint, known.ballot
         ))
         .await;
-        let plan = self.look(&mut known, told).await?;
+        let (plan, mut heirs) = self.look(&mut known, told).await?;
         if self.options.dry_run {
             return Ok(());
         }
@@ -98,9 +101,10 @@ impl Verb<'_> {
             let of = (&request, &plan);
             let waited = moment::wait(Moment::Votes, of, &self.lines).await;
             told.waited_ms = Some(milliseconds(waited));
-            self.look_at_heirs(&known, &plan, None).await?;
+            heirs = self.look_at_heirs(&known, &plan, &[]).await?;
         }
-        self.begin(&known, (plan, request), &mut signs, told).await
+        self.begin(&known, (&heirs, request), &mut signs, told)
+            .await
     }
 
     /// Returns the replicas of which one may be promoted, where that is no matter of course.
@@ -109,7 +113,7 @@ impl Verb<'_> {
     }
 
     /// Looks whether it can be done, and tells what would be.
-    async fn look(&self, known: &mut Known, told: &mut Told) -> anyhow::Result<Plan> {
+    async fn look(&self, known: &mut Known, told: &mut Told) -> anyhow::Result<(Plan, Vec<Heir>)> {
         self.outwait(known, told).await?;
         for note in rules::notes(&known.of_redis(self.of.now)) {
             told.note(note).await;
@@ -121,7 +125,7 @@ impl Verb<'_> {
         }
         let plan = self.plan(known).map_err(|no| refusal(&no))?;
         let sentinel = known.poll.ways()[plan.asked].endpoint.to_string();
-        let heirs = self.look_at_heirs(known, &plan, None).await?;
+        let heirs = self.look_at_heirs(known, &plan, &[]).await?;
         let text = format!(
             "{} have the Sentinel at {sentinel} promote {}",
             if self.options.dry_run {
@@ -132,20 +136,19 @@ impl Verb<'_> {
             rules::choice(&heirs)
         );
         told.say(&text).await;
-        told.note_candidates(heirs);
+        told.note_candidates(heirs.clone());
         told.sentinel = Some(sentinel);
-        Ok(plan)
+        Ok((plan, heirs))
     }
 
     /// Looks at the replicas of which one would be promoted, whether each has what the master has, and an agent beside it
-    /// that answers; where all of that was `seen` a moment ago, at the data only. Returns them, and how many bytes each
-    /// lacks, where it can be asked itself.
+    /// that answers; of those that were `seen` a moment ago at the data only. Returns those that were looked at.
     async fn look_at_heirs(
         &self,
         known: &Known,
         plan: &Plan,
-        seen: Option<&Plan>,
-    ) -> Result<Vec<(String, Option<u64>)>, Fault> {
+        seen: &[Heir],
+    ) -> Result<Vec<Heir>, Fault> {
         let each = plan.replicas.iter().map(async |replica| {
             let heir = known.heir((self.config, self.name), replica).await;
             let far = rules::is_far(replica, &heir);
@@ -154,7 +157,7 @@ impl Verb<'_> {
                 return Ok(None);
             }
             self.unless_forced(far)?;
-            let is_seen = seen.is_some_and(|seen| seen.replicas.contains(replica));
+            let is_seen = seen.iter().any(|(seen, _)| seen == replica);
             // A server that shuts down has no time for it, and cannot stay.
             if let Some(heir) = names::read(replica)
                 && !is_seen
@@ -165,7 +168,7 @@ impl Verb<'_> {
             }
             Ok(Some((replica.clone(), heir.lacks)))
         });
-        let all: Result<Vec<_>, Fault> = join_all(each).await.into_iter().collect();
+        let all: Result<Vec<Option<Heir>>, Fault> = join_all(each).await.into_iter().collect();
         Ok(all?.into_iter().flatten().collect())
     }
 
@@ -214,7 +217,7 @@ impl Verb<'_> {
     async fn begin(
         &self,
         known: &Known,
-        (seen, request): (Plan, election::Request<'_>),
+        (seen, request): (&[Heir], election::Request<'_>),
         signs: &mut Signs,
         told: &mut Told,
     ) -> anyhow::Result<()> {
@@ -230,7 +233,7 @@ impl Verb<'_> {
             Progress::Elected(plan) => {
                 steps.push((Seen::Voted, began.elapsed()));
                 elected = Some(plan.clone());
-                self.go_on(known, (&seen, &plan), &request, told).await
+                self.go_on(known, (seen, &plan), &request, told).await
             }
             Progress::Begun => {
                 steps.push((Seen::Asked, began.elapsed()));
@@ -285,13 +288,13 @@ impl Verb<'_> {
     async fn go_on(
         &self,
         known: &Known,
-        (seen, elected): (&Plan, &Plan),
+        (seen, elected): (&[Heir], &Plan),
         request: &election::Request<'_>,
         told: &mut Told,
     ) -> GoOn {
         // A link may have broken since.
-        let looked = self.look_at_heirs(known, elected, Some(seen)).await;
-        told.note_candidates(looked.map_err(|fault| fault.cause().to_owned())?);
+        let looked = self.look_at_heirs(known, elected, seen).await;
+        told.note_candidates(looked?);
         // A server that shuts down does not wait.
         if !self.of.now && !self.of.from_this_host {
             moment::wait(Moment::Request, (request, elected), &self.lines).await;
