@@ -212,9 +212,9 @@ impl World {
                 "the configuration was read again meanwhile, and has no such master any more";
             return Err(Fault::permanent(text));
         };
-        // It may have waited as long as that, and the master be elsewhere by now. An announcement is never forced.
-        let may_wait = !force || order == Order::Announce;
-        if let Some(why) = core.why_to_ask(name, self.now()).filter(|_| may_wait) {
+        // It may have waited as long as that, and the master be elsewhere by now; whether it is against the truth, so that
+        // it has to last, is not known either.
+        if let Some(why) = core.why_to_ask(name, self.now()) {
             return Err(Fault::passing(why).remedy("Try again in a few seconds."));
         }
         let is_against = match (order, &master.verdict_without_order(self.now())) {
@@ -305,11 +305,14 @@ mod tests {
         let (to, _events) = mpsc::channel(16);
         let world = World::new(config, (began, Rc::new(Progress::new(began))), to).unwrap();
         // Nobody was asked yet: whether the VIP is a server's own address, or the master elsewhere.
-        for (order, force) in [(Order::Bind, false), (Order::Announce, true)] {
+        for (order, force) in [
+            (Order::Bind, false),
+            (Order::Bind, true),
+            (Order::Announce, true),
+        ] {
             let fault = world.weigh("m", order, force).unwrap_err();
             assert_eq!(fault.kind, Kind::Passing);
         }
-        assert_eq!(world.weigh("m", Order::Bind, true), Ok(false));
         let in_vain = Event::NotPolled("m".into(), Fault::passing("refused"));
         world.core.borrow_mut().on(in_vain, world.now());
         assert_eq!(world.weigh("m", Order::Bind, false), Ok(false));

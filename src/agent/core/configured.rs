@@ -10,14 +10,15 @@ impl Core {
     pub fn configure(&mut self, masters: Vec<Settings>) {
         let mut before = mem::take(&mut self.masters);
         self.by_vip.clear();
+        let polling = self.polling.is_some();
         for settings in masters {
             let name = settings.name.clone();
             for vip in &settings.vips {
                 self.by_vip.entry(*vip).or_default().push(name.clone());
             }
             let master = match before.remove(&name) {
-                Some(master) => master.configured(settings, self.polling.is_some()),
-                None => Master::new(settings),
+                Some(master) => master.configured(settings, polling),
+                None => Master::new(settings, polling),
             };
             self.masters.insert(name, master);
         }

@@ -121,6 +121,8 @@ pub(super) struct Death {
     /// As the majority named it.
     pub(super) site: Site,
     pub(super) stage: Stage,
+    /// The Sentinel that was asked.
+    pub(super) by: Option<String>,
 }
 
 /// How far it has come.

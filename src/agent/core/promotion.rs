@@ -98,10 +98,13 @@ impl Promoting {
     }
 }
 
-/// Returns the Redis of this host that a site is. One that was just started has another run id than the Sentinels know.
+/// Returns the Redis of this host that a site is: the one with its run id. One that was just started has another than the
+/// Sentinels know, for as long as they do not ask it ([`crate::place::RUN_ID_AGE`]); where several listen there, nobody
+/// can tell which it is.
 pub fn own<'a>(site: &Site, own: &'a [OwnRedis]) -> Option<&'a OwnRedis> {
-    let may_be = || own.iter().find(|own| own.site.is_same(site));
-    own.iter().find(|own| own.is(site)).or_else(may_be)
+    let mut may_be = own.iter().filter(|own| own.site.is_same(site));
+    let only = may_be.next().filter(|_| may_be.next().is_none());
+    own.iter().find(|own| own.is(site)).or(only)
 }
 
 /// Returns where a Redis is that an event names; nobody knows where it is not known yet.

@@ -93,6 +93,7 @@ impl Master {
             died,
             site: dead,
             stage: Stage::Electing,
+            by: None,
         });
     }
 
@@ -152,6 +153,7 @@ impl Master {
         self.voted.extend(votes);
         let surplus = self.voted.len().saturating_sub(VOTES);
         self.voted.drain(..surplus);
+        death.by = asked.as_ref().ok().cloned();
         let (stage, text) = match asked {
             Ok(who) => (
                 Stage::Asked(now),

@@ -97,11 +97,10 @@ impl Master {
         if let Some(facts) = &mut self.facts {
             facts.promoting.take_if(|(_, leader)| leader == by);
         }
-        if self
-            .promotion
-            .take_if(|known| known.by.contains(by))
-            .is_none()
-        {
+        let was_promoting = (self.promotion).take_if(|known| known.by.contains(by));
+        // The one that was asked may find none to promote: it has published nothing then.
+        let was_asked = self.death.as_ref().and_then(|it| it.by.as_deref()) == Some(by);
+        if was_promoting.is_none() && (!was_asked || self.promotion.is_some()) {
             return;
         }
         self.end_timeline("aborted", now);
@@ -338,11 +337,17 @@ impl Master {
     /// is the master. No other may be paused or told to follow: with `[hosts]`, and behind NAT, one of another master may be
     /// among those of this host.
     fn old_master<'a>(&self, known: &'a Evidence) -> Option<&'a OwnRedis> {
+        let is_master = |own: &&OwnRedis| own.role == Ok(Role::Master);
         // A round that told nothing does not change which Redis this is.
-        let ballot = self.facts.as_ref()?.evidence.ballot.as_ref()?;
-        let named = ballot.winner().or_else(|| ballot.own())?;
-        let is_old = |own: &&OwnRedis| own.role == Ok(Role::Master) && own.is(named);
-        known.own_redis.iter().find(is_old)
+        let told = self.facts.as_ref().map(|facts| &facts.evidence);
+        let ballot = told.and_then(|told| told.ballot.as_ref());
+        let named = ballot.and_then(|ballot| ballot.winner().or_else(|| ballot.own()));
+        match (named, known.own_redis.as_slice()) {
+            (Some(named), all) => own(named, all).filter(is_master),
+            // Where neither tells there is no doubt about the only one.
+            (None, [only]) => Some(only).filter(is_master),
+            (None, _) => None,
+        }
     }
 
     /// Does what follows from a promotion at once, as soon as it is known which host is meant.
@@ -373,8 +378,11 @@ impl Master {
         if let Some(at) = old {
             self.pause(at, now, actions);
         }
-        // A master that has died pauses nothing, and its host has the VIP still.
-        if old.is_some() || !is_here && self.stands == Some(Stands::Here) {
+        // A master that has died pauses nothing, and its host has the VIP still, or has released it: the dead one may be
+        // back, and named by all, before they know of its successor.
+        let winner = known.ballot.as_ref().and_then(Ballot::winner);
+        let is_ours = || self.stands == Some(Stands::Here) || winner.is_some_and(Site::is_here);
+        if old.is_some() || !is_here && is_ours() {
             let left = until.saturating_sub(now);
             actions.push(Action::AskChosen(self.name.clone(), endpoint, left));
         }

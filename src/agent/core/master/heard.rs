@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{AskedBefore, Called, Master, SinceStop, Stands, newest};
 use crate::agent::core::promotion::site;
-use crate::agent::core::{Action, Facts, NOT_COMPARED, Own, STOPPED, Settings, Settled, Time};
+use crate::agent::core::{Action, Facts, Own, STOPPED, Settings, Settled, Time};
 use crate::evidence::{Ballot, Call, Order, Role, Word};
 use crate::exit::{Fault, Kind};
 use crate::failover::Endpoint;
@@ -24,8 +24,8 @@ const HOPELESS_PAUSE: Duration = Duration::from_secs(30);
 const UNKNOWN: u64 = u64::MAX;
 
 impl Master {
-    /// Returns the same master as the configuration has it now. Whether a round of questions goes on, which knows nothing
-    /// of VIPs that are new.
+    /// Returns the same master as the configuration has it now. Whether a round of questions goes on, which has not looked
+    /// at VIPs that are new.
     pub(in crate::agent::core) fn configured(
         mut self,
         settings: Settings,
@@ -37,11 +37,7 @@ impl Master {
             if let Some(facts) = &mut self.facts {
                 facts.evidence.vip_of_a_server = None;
             }
-            self.unasked = Some(Fault::passing(NOT_COMPARED));
-            self.uncompared = Some(match polling {
-                true => AskedBefore::RoundGoesOn,
-                false => AskedBefore::RoundEnded,
-            });
+            self.uncompared = Some(AskedBefore::new(polling));
         }
         Master {
             vips: settings.vips,

@@ -41,6 +41,16 @@ enum AskedBefore {
     RoundEnded,
 }
 
+impl AskedBefore {
+    /// Returns which it is at this moment. Whether a round of questions goes on.
+    fn new(polling: bool) -> AskedBefore {
+        match polling {
+            true => AskedBefore::RoundGoesOn,
+            false => AskedBefore::RoundEnded,
+        }
+    }
+}
+
 /// Sentinel's call.
 #[derive(Debug)]
 struct Called {
@@ -174,11 +184,13 @@ pub struct Master {
 }
 
 impl Master {
-    pub(in crate::agent::core) fn new(settings: Settings) -> Master {
+    /// Returns a master of which nothing is known. Whether a round of questions goes on, which may be about another one of
+    /// that name.
+    pub(in crate::agent::core) fn new(settings: Settings, polling: bool) -> Master {
         Master {
             name: settings.name,
             vips: settings.vips,
-            uncompared: Some(AskedBefore::RoundEnded),
+            uncompared: Some(AskedBefore::new(polling)),
             on_isolation: settings.on_isolation,
             on_redis_death: settings.on_redis_death,
             alive: None,
@@ -233,8 +245,7 @@ impl Master {
         #[cfg(test)]
         super::tests::many::count();
         // A failover ends an order, and there may have been one while this agent was stopped.
-        let may_be_over = self.forced.is_some() && self.has_to_ask();
-        if may_be_over || self.uncompared.is_some() {
+        if self.forced.is_some() && self.has_to_ask() {
             return Evidence::default();
         }
         let mut all = self.asked();

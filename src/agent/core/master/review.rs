@@ -82,7 +82,9 @@ impl Master {
 
     fn settle_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
         let wants = self.wants();
-        if wants.is_none() || self.settling || self.holds_back(now) {
+        // A VIP that is new may be a server's own address, which is neither to be bound nor removed.
+        let may_not = self.uncompared.is_some() || self.holds_back(now);
+        if wants.is_none() || self.settling || may_not {
             return;
         }
         let may_try = self.retry.is_none_or(|(at, _)| now >= at);

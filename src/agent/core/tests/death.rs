@@ -268,6 +268,41 @@ fn where_nobody_was_asked_a_redis_that_is_back_gets_its_vip_again() {
     );
 }
 
+/// Nobody was asked, and Sentinel promotes another one: a majority names the dead one for another second.
+#[test]
+fn a_redis_that_is_back_after_another_was_promoted_does_not_get_its_vip_again() {
+    let mut agent = master();
+    agent.on(50, silent(true));
+    agent.settles(2);
+    let lost = Err(("too few".to_owned(), false));
+    agent.on(50, Event::Elected(M.into(), lost, Vec::new()));
+    let actions = agent.on(3000, promotes(AWAY));
+    let asks = |action: &Action| matches!(action, Action::AskChosen(..));
+    assert!(actions.iter().any(asks), "{actions:?}");
+    let is_master = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, None);
+    agent.on(50, is_master);
+    let actions = back(100, &mut agent);
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    // A third host has nothing to ask.
+    let mut agent = Agent::new();
+    agent.on(0, Event::OwnRedis(M.into(), at(), own(Role::Replica)));
+    agent.polled(1, facts(["10.0.0.3"; 3], Role::Replica));
+    let actions = agent.on(3000, promotes(AWAY));
+    assert!(!actions.iter().any(asks), "{actions:?}");
+}
+
+/// It has found no replica that it could promote, so that it has published none.
+#[test]
+fn the_sentinel_that_was_asked_gives_up_before_it_has_chosen() {
+    for (by, is_over) in [(LEADER, true), ("10.0.0.9:26379", false)] {
+        let mut agent = asked();
+        back(10, &mut agent);
+        assert_eq!(agent.master().stands(), Some(Stands::Elsewhere));
+        let actions = agent.on(100, Event::Aborted(M.into(), by.into()));
+        assert_eq!(actions.contains(&settle()), is_over, "{actions:?}");
+    }
+}
+
 #[test]
 fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
     let dies = |change: &dyn Fn(&mut Agent)| {

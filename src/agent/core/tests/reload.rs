@@ -92,12 +92,60 @@ fn a_round_that_began_before_a_vip_was_new_tells_nothing_of_it() {
     for old in [told(), not_told] {
         let actions = agent.core.on(old, now + ms(1));
         assert!(!actions.contains(&settle()), "{actions:?}");
-        assert!(agent.master().unasked().is_some());
+        assert!(agent.core.why_to_ask(M, now).is_some());
     }
     agent.core.on(Event::PollEnded, now + ms(2));
     let actions = agent.core.on(Event::Woke, now + ms(30));
     assert_eq!(actions, [Action::Poll]);
     let actions = agent.core.on(told(), now + ms(31));
+    assert!(actions.contains(&settle()), "{actions:?}");
+}
+
+/// The Sentinels were not asked since the reload: what they said before it still tells which failover is the newest.
+#[test]
+fn a_promotion_right_after_a_reload_with_a_new_vip_counts() {
+    let mut agent = Agent::standing(true);
+    configure(&mut agent, &[settings(M, "10.0.0.251")]);
+    let mut on = |event| agent.core.on(event, agent.now + ms(1));
+    let actions = on(promotes(AWAY));
+    assert_eq!(paused(&actions), [at()]);
+    on(Event::Paused(M.into(), Ok(())));
+    on(Event::Polled(M.into(), facts([HERE; 3], Role::Master)));
+    on(Event::PollEnded);
+    let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(990));
+    on(chosen);
+    let verdict = &agent.master().verdict;
+    let is_promoted = matches!(verdict, Verdict::Elsewhere(Why::Promoted));
+    assert!(is_promoted, "{verdict:?}");
+}
+
+/// Nor does a reload keep it from being failed over.
+#[test]
+fn a_death_right_after_a_reload_with_a_new_vip_is_one() {
+    let mut agent = Agent::standing(true);
+    configure(&mut agent, &[settings(M, "10.0.0.251")]);
+    let dead = Own {
+        role: Err(Fault::passing("refused")),
+        is_gone: true,
+        ..own(Role::Master)
+    };
+    let event = Event::OwnRedis(M.into(), at(), dead);
+    let actions = agent.core.on(event, agent.now + ms(1));
+    let elects = |action: &Action| matches!(action, Action::Elect(..));
+    assert!(actions.iter().any(elects), "{actions:?}");
+}
+
+#[test]
+fn a_master_that_was_away_during_a_round_is_not_told_by_it() {
+    let mut agent = Agent::standing(true);
+    assert_eq!(agent.on(1000, Event::Woke), [Action::Poll]);
+    configure(&mut agent, &[]);
+    configure(&mut agent, &[settings(M, AWAY)]);
+    let told = || Event::Polled(M.into(), facts([HERE; 3], Role::Master));
+    let actions = agent.core.on(told(), agent.now + ms(1));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    agent.core.on(Event::PollEnded, agent.now + ms(2));
+    let actions = agent.core.on(told(), agent.now + ms(3));
     assert!(actions.contains(&settle()), "{actions:?}");
 }
 
