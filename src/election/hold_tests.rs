@@ -30,6 +30,8 @@ struct Sentinels {
     denied: &'static str,
     /// Where that is so.
     denies: std::ops::Range<usize>,
+    /// The newest failover, as the third one tells it.
+    newest: &'static str,
     /// How late the third one answers.
     late: Duration,
     /// The epoch of the second one, which gives no vote in an older one.
@@ -85,7 +87,7 @@ fn answer_to(words: &[String], place: usize, all: &Shared) -> String {
         "flags",
         all.flags,
         "config-epoch",
-        "4",
+        if place == 2 { all.newest } else { "4" },
         "down-after-milliseconds",
         &down_after,
         "last-ok-ping-reply",
@@ -191,6 +193,7 @@ fn well() -> Sentinels {
         ends: None,
         denied: "",
         denies: 0..3,
+        newest: "4",
         late: Duration::ZERO,
         epoch: 0,
     }
@@ -291,6 +294,17 @@ async fn a_voter_whose_answer_is_lost_is_not_asked_again_in_that_epoch() {
     assert!(matches!(came, Err(Refusal::Lost(..))), "{came:?}");
     // Each of the three in each epoch that is tried.
     assert_eq!((all.asked, all.voted), (0, 3 * ABOVE.len()));
+}
+
+/// Nobody could be voted for above that.
+#[tokio::test(flavor = "current_thread")]
+async fn a_number_of_a_failover_that_no_site_can_reach_counts_for_nothing() {
+    for newest in ["9223372036854775807", "18446744073709551615"] {
+        let sentinels = Sentinels { newest, ..well() };
+        let (came, all) = elect(sentinels, None, async |_| Ok(())).await;
+        assert!(came.is_ok(), "{came:?}");
+        assert_eq!(all.asked, 1);
+    }
 }
 
 #[tokio::test(flavor = "current_thread")]

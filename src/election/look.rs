@@ -226,7 +226,7 @@ pub fn read_voted(who: String, answers: Vec<Result<Value, NoAnswer>>) -> Option<
         before: vote(&before)?,
         now: vote(&now)?,
         flags: flags(&described),
-        config_epoch: number(&described, "config-epoch")?,
+        config_epoch: config_epoch(&described)?,
     })
 }
 
@@ -268,7 +268,7 @@ fn read_all(
         names_it: is_it(&named, master),
         master: named,
         flags: flags(&described),
-        config_epoch: number(&described, "config-epoch")?,
+        config_epoch: config_epoch(&described)?,
         highest_epoch: highest(masters.as_ref()),
         vote: vote(&voted?)?,
         tilt: info.as_ref().and_then(text).and_then(|text| tilt(&text)),
@@ -296,11 +296,21 @@ fn tilt(info: &str) -> Option<bool> {
     Some(value.trim() != "0")
 }
 
+fn config_epoch(described: &Value) -> Option<u64> {
+    possible(number(described, "config-epoch")?)
+}
+
+/// Returns the number of a failover if there can be one after it. Each raises it by one, so that no site comes that far;
+/// Sentinel reads it in a request as a signed one of 64 bits (`getLongLongFromObjectOrReply` in sentinel.c).
+fn possible(epoch: u64) -> Option<u64> {
+    (epoch <= u64::MAX / 4).then_some(epoch)
+}
+
 fn highest(masters: Option<&Value>) -> u64 {
     let Some(Value::Array(masters)) = masters else {
         return 0;
     };
-    let epochs = masters.iter().filter_map(|of| number(of, "config-epoch"));
+    let epochs = masters.iter().filter_map(config_epoch);
     epochs.max().unwrap_or_default()
 }
 
@@ -315,7 +325,7 @@ pub fn vote(answer: &Value) -> Option<Vote> {
     let leader = text(leader).filter(|leader| leader != "*");
     Some(Vote {
         leader: leader.unwrap_or_default(),
-        epoch: u64::try_from(*epoch).ok()?,
+        epoch: possible(u64::try_from(*epoch).ok()?)?,
     })
 }
 
