@@ -337,17 +337,11 @@ impl Master {
     /// is the master. No other may be paused or told to follow: with `[hosts]`, and behind NAT, one of another master may be
     /// among those of this host.
     fn old_master<'a>(&self, known: &'a Evidence) -> Option<&'a OwnRedis> {
-        let is_master = |own: &&OwnRedis| own.role == Ok(Role::Master);
         // A round that told nothing does not change which Redis this is.
-        let told = self.facts.as_ref().map(|facts| &facts.evidence);
-        let ballot = told.and_then(|told| told.ballot.as_ref());
-        let named = ballot.and_then(|ballot| ballot.winner().or_else(|| ballot.own()));
-        match (named, known.own_redis.as_slice()) {
-            (Some(named), all) => own(named, all).filter(is_master),
-            // Where neither tells there is no doubt about the only one.
-            (None, [only]) => Some(only).filter(is_master),
-            (None, _) => None,
-        }
+        let ballot = self.facts.as_ref()?.evidence.ballot.as_ref()?;
+        let named = ballot.winner().or_else(|| ballot.own())?;
+        let is_old = |own: &&OwnRedis| own.role == Ok(Role::Master) && own.is(named);
+        known.own_redis.iter().find(is_old)
     }
 
     /// Does what follows from a promotion at once, as soon as it is known which host is meant.

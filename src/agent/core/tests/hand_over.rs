@@ -327,27 +327,6 @@ fn another_leader_that_promotes_the_same_one_begins_another_failover() {
     assert!(agent.on(10, said(Role::Replica)).contains(&settle()));
 }
 
-/// The Sentinels have the run id of the process before, for up to 10 s.
-#[test]
-fn an_old_master_that_was_just_started_is_paused() {
-    for (others, is_paused) in [(false, true), (true, false)] {
-        let mut agent = Agent::standing(true);
-        let mut told = facts([HERE; 3], Role::Master);
-        if others {
-            told = beside_strangers(told);
-        }
-        let own = told.evidence.own_redis.iter_mut();
-        let ours = own.filter(|own| own.at == at());
-        ours.for_each(|own| own.run_id = Some("new".into()));
-        for vote in &mut told.evidence.ballot.as_mut().unwrap().votes {
-            vote.says.as_mut().unwrap().run_id = Some("old".into());
-        }
-        agent.polled(1, told);
-        let actions = agent.on(100, promotes(AWAY));
-        assert_eq!(!paused(&actions).is_empty(), is_paused, "{actions:?}");
-    }
-}
-
 /// Two leaders have promoted, and have died before it came to that: no pause is left.
 fn spent() -> Agent {
     let mut agent = Agent::standing(true);
