@@ -21,6 +21,13 @@ cp -r "$work/tar" "$root/packages/tar"
 mount -t tmpfs tmpfs "$root/run"
 inside() { chroot "$root" env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@" 2>&1; }
 owner() { stat -c %U:%G:%a "$root/etc/vipswitch.toml"; }
+# What has the name here, whoever wrote it: named FOLDER...
+named() { (cd "$root" && find "$@" -name '*vipswitch*' 2>/dev/null | sort) || :; }
+# What of it was not on this machine before: left FILE FOLDER...
+left() { comm -13 "$1" <(named "${@:2}"); }
+places=(etc usr/bin usr/lib usr/share var/lib/systemd)
+named "${places[@]}" >"$work/control/before"
+named usr/local >"$work/control/before-local"
 
 getent group redis >/dev/null || fail 'there is no group redis here'
 conf=$root/etc/redis/sentinel.conf
@@ -81,7 +88,7 @@ write_conf
 [[ -e $root/etc/vipswitch.toml && ! -e $root/usr/bin/vipswitch ]] || fail 'a removal leaves the wrong files'
 said=$(inside dpkg --purge vipswitch) || fail "dpkg --purge: $said"
 [[ ! -e $root/etc/vipswitch.toml ]] || fail 'a purge leaves the configuration'
-left=$(cd "$root" && find etc usr/bin usr/lib usr/share var/lib/systemd -name '*vipswitch*' 2>/dev/null)
+left=$(left "$work/control/before" "${places[@]}")
 [[ -z $left ]] || fail "a purge leaves $left"
 
 inside dpkg-statoverride --add root root 0644 /etc/vipswitch.toml
@@ -123,7 +130,7 @@ inside /packages/tar/install.sh >/dev/null || fail 'install.sh, again'
 sed -i 's|/usr/bin/vipswitch$|"/usr/local/bin/vipswitch"|' "$conf"
 said=$(inside /packages/tar/install.sh --uninstall) || fail "install.sh --uninstall: $said"
 contains 'a removal' "$said" '/etc/redis/sentinel.conf:4:'
-left=$(cd "$root/usr/local" && find . -name '*vipswitch*')
+left=$(left "$work/control/before-local" usr/local)
 [[ -z $left ]] || fail "install.sh --uninstall leaves $left"
 for hook in "${hooks[@]}"; do [[ ! -e $hook ]] || fail "install.sh --uninstall leaves $hook"; done
 rm "$root/etc/vipswitch.toml"
