@@ -52,10 +52,11 @@ pub enum Why {
 /// | the VIP is a server's own address | undecided, permanent |
 /// | an operator's order | as ordered |
 /// | this host's Redis says that it is a replica | elsewhere |
-/// | a promotion was published, and that Redis says master: of this host's | here, until a majority says so |
+/// | a promotion was published, and that Redis says master: of this host's, which is not cut off | here, until a majority says so |
 /// | a promotion was published, and that Redis says master: of another host's | elsewhere |
 /// | this host's Redis has died as the master, and its failover was asked for | elsewhere |
 /// | a majority names this host's Redis, and it says master | here |
+/// | a majority names this host's Redis, it says nothing, and the hook's call and this host's Sentinel name this host, too | here |
 /// | a majority names this host's Redis, and it says nothing | undecided |
 /// | a majority names another host | elsewhere |
 /// | this host is cut off from its peers | elsewhere |
@@ -139,6 +140,8 @@ fn replica_here(evidence: &Evidence) -> Option<Verdict> {
 
 fn promoted(evidence: &Evidence) -> Option<Verdict> {
     match &evidence.promoted()?.place {
+        // Its leader may not reach it either, and have the old one go on.
+        Ok(Place::Here(_)) if evidence.is_cut_off => None,
         Ok(Place::Here(carrier)) => Some(Verdict::Here(*carrier, Why::Promoted)),
         Ok(Place::Elsewhere) => Some(Verdict::Elsewhere(Why::Promoted)),
         Err(_) => None,
@@ -162,9 +165,17 @@ fn by_majority(evidence: &Evidence) -> Option<Verdict> {
         (Ok(Place::Here(carrier)), Some(Ok(Role::Master))) => {
             Verdict::Here(*carrier, Why::Majority)
         }
-        (Ok(Place::Here(_)), Some(Err(fault))) => Verdict::Undecided(fault.clone()),
+        (Ok(Place::Here(_)), Some(Err(fault))) => {
+            called_too(evidence).unwrap_or_else(|| Verdict::Undecided(fault.clone()))
+        }
         (Ok(Place::Here(_)), role) => Verdict::Undecided(says_otherwise(winner, role)),
     })
+}
+
+/// Where this host's Redis does not tell its role, for want of a password for example, Sentinel's call decides, as it does
+/// where nobody but this host's Sentinel is asked.
+fn called_too(evidence: &Evidence) -> Option<Verdict> {
+    called(evidence).filter(|verdict| matches!(verdict, Verdict::Here(..)))
 }
 
 fn cut_off(evidence: &Evidence) -> Option<Verdict> {
@@ -627,6 +638,56 @@ mod tests {
                 "alone, and not for long",
                 polled([HERE, "-", "-"], master()),
                 "Passing",
+            ),
+            (
+                "alone, and promoted a moment ago",
+                cut(Evidence {
+                    own_redis: master(),
+                    ballot: ballot([AWAY, "-", "-"]),
+                    ..promotion(AWAY, HERE, Some(Role::Master))
+                }),
+                "cut_off",
+            ),
+            (
+                "another one was promoted",
+                cut(promotion(HERE, AWAY, Some(Role::Master))),
+                "promoted_elsewhere",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_call_counts_where_this_hosts_redis_does_not_tell_its_role() {
+        let asked = |role: Result<Role, Fault>, says: [&str; 3], word: Word| Evidence {
+            ballot: ballot(says),
+            own_redis: own(role),
+            ..called(site(HERE), true, Some(word))
+        };
+        let denied = || Err(Fault::permanent("NOAUTH"));
+        let deaf = || Err(Fault::passing("refused"));
+        let silent = || Word::Silent("no".into());
+        let (all, agrees) = ([HERE; 3], || Word::Agrees);
+        check(vec![
+            ("denied", asked(denied(), all, agrees()), "to_is_here"),
+            ("deaf", asked(deaf(), all, agrees()), "to_is_here"),
+            ("unconfirmed", asked(denied(), all, silent()), "Permanent"),
+            (
+                "replica",
+                asked(Ok(Role::Replica), all, agrees()),
+                "redis_is_replica",
+            ),
+            (
+                "away",
+                asked(denied(), [AWAY; 3], agrees()),
+                "to_is_elsewhere",
+            ),
+            (
+                "died",
+                Evidence {
+                    has_died: true,
+                    ..asked(deaf(), all, agrees())
+                },
+                "redis_has_died",
             ),
         ]);
     }

@@ -15,6 +15,16 @@ use crate::redis::{Connection, NoAnswer, Server, State};
 /// How often it is asked, and how often a connection is tried.
 const POLL: Duration = Duration::from_millis(5);
 
+/// How often it is asked once it has had the time to turn.
+const SELDOM: Duration = Duration::from_millis(50);
+
+/// For how long nobody listens there until it is given up. Its leader asks it every second while it fails over
+/// (`sentinelSendPeriodicCommands` in sentinel.c), and a majority names it soon after that, if it still was the master.
+const REFUSED: Duration = Duration::from_secs(2);
+
+/// How long it says nothing until it is given up: a majority that could ask it names it within half of that.
+const SILENT: Duration = Duration::from_secs(5);
+
 /// How long after the end of a connection the next is made: a server that ends each must not keep this host busy.
 const AGAIN: Duration = Duration::from_millis(1);
 
@@ -29,19 +39,53 @@ pub struct Promotion {
     pub state: State,
 }
 
+/// How a Redis is asked, again and again.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking {
+    /// Until when.
+    pub until: Instant,
+    /// How often; the first of them closely, the rest of the time every [`SELDOM`].
+    pub closely: Duration,
+    /// Whether it is given up where nobody listens there for [`REFUSED`], or it says nothing for [`SILENT`].
+    pub gives_up: bool,
+}
+
 /// Asks a Redis every 5 ms, and at once when it ends the connection, until it says master.
 ///
 /// # Errors
 ///
 /// It did not say so until then, and why; at once where it cannot be asked at all.
 pub async fn turned_master(server: &Server, until: Instant) -> Result<Promotion, NoAnswer> {
-    let began = Instant::now();
-    let mut last = NoAnswer::Silent(until.saturating_duration_since(began));
+    let asking = Asking {
+        until,
+        closely: until.saturating_duration_since(Instant::now()),
+        gives_up: false,
+    };
+    says(server, asking, |role| *role == Role::Master).await
+}
+
+/// Asks a Redis, and at once when it ends the connection, until it says a role that is waited for.
+///
+/// # Errors
+///
+/// It did not say so until then, or it was given up, and why; at once where it cannot be asked at all.
+pub async fn says(
+    server: &Server,
+    asking: Asking,
+    is_it: fn(&Role) -> bool,
+) -> Result<Promotion, NoAnswer> {
+    let mut asks = Asks {
+        asking,
+        is_it,
+        began: Instant::now(),
+        silence: Silence::new(Instant::now()),
+    };
+    let mut last = NoAnswer::Silent(asking.until.saturating_duration_since(asks.began));
     let mut was_replica = false;
-    while Instant::now() < until {
-        let no = match Connection::open(server, until).await {
+    while !asks.is_over() {
+        let no = match Connection::open(server, asks.deadline()).await {
             Err(no) => no,
-            Ok(mut connection) => match turns_master(&mut connection, until).await {
+            Ok(mut connection) => match asks.go_on(&mut connection).await {
                 Ok(promotion) => {
                     return Ok(Promotion {
                         was_replica: was_replica || promotion.was_replica,
@@ -61,47 +105,116 @@ pub async fn turned_master(server: &Server, until: Instant) -> Result<Promotion,
         if no.kind() == Kind::Permanent {
             return Err(no);
         }
+        asks.silence.heard(&no, Instant::now());
         last = no;
-        sleep(POLL).await;
+        sleep(asks.pause()).await;
     }
     Err(last)
+}
+
+/// Since when a Redis says nothing.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    answered: Instant,
+    /// Since when nobody listens there.
+    refused: Option<Instant>,
+}
+
+impl Silence {
+    fn new(now: Instant) -> Silence {
+        Silence {
+            answered: now,
+            refused: None,
+        }
+    }
+
+    fn heard(&mut self, no: &NoAnswer, now: Instant) {
+        self.refused = no.is_refused().then(|| self.refused.unwrap_or(now));
+    }
+
+    /// Returns when it is given up, unless it says anything until then.
+    fn ends(&self) -> Instant {
+        let silent = self.answered + SILENT;
+        self.refused
+            .map_or(silent, |since| silent.min(since + REFUSED))
+    }
 }
 
 /// When a connection ended.
 enum Ended {
     /// Before a first answer.
     AtOnce(NoAnswer),
-    /// After it had answered that it is no master.
+    /// After it had answered otherwise.
     Later(NoAnswer),
 }
 
-async fn turns_master(connection: &mut Connection, until: Instant) -> Result<Promotion, Ended> {
-    let mut known = None;
-    loop {
-        let state = match State::ask(connection, known.as_ref(), until).await {
-            Ok(state) => state,
-            Err(no) if known.is_some() => return Err(Ended::Later(no)),
-            Err(no) => return Err(Ended::AtOnce(no)),
-        };
-        if state.role == Role::Master {
-            let promoted_at = state.promoted_at;
-            return Ok(Promotion {
-                promoted_at,
-                was_replica: known.is_some(),
-                state,
-            });
+/// Who asks.
+struct Asks {
+    asking: Asking,
+    is_it: fn(&Role) -> bool,
+    began: Instant,
+    silence: Silence,
+}
+
+impl Asks {
+    /// Returns until when an answer is waited for.
+    fn deadline(&self) -> Instant {
+        match self.asking.gives_up {
+            true => self.silence.ends().min(self.asking.until),
+            false => self.asking.until,
         }
-        known = Some(state);
-        let pause = timeout(POLL, connection.next()).await;
-        if let Ok(Err(no)) = pause
-            && connection.has_ended()
-        {
-            return Err(Ended::Later(no));
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline()
+    }
+
+    fn pause(&self) -> Duration {
+        match self.began.elapsed() < self.asking.closely {
+            true => POLL,
+            false => SELDOM,
         }
-        if Instant::now() >= until {
-            let replica = "it still says replica";
-            return Err(Ended::Later(NoAnswer::Unexpected(replica.into())));
+    }
+
+    async fn go_on(&mut self, connection: &mut Connection) -> Result<Promotion, Ended> {
+        let mut known = None;
+        loop {
+            let state = match State::ask(connection, known.as_ref(), self.deadline()).await {
+                Ok(state) => state,
+                Err(no) if known.is_some() => return Err(Ended::Later(no)),
+                Err(no) => return Err(Ended::AtOnce(no)),
+            };
+            self.silence = Silence::new(Instant::now());
+            if (self.is_it)(&state.role) {
+                let promoted_at = state.promoted_at;
+                return Ok(Promotion {
+                    promoted_at,
+                    was_replica: known.is_some(),
+                    state,
+                });
+            }
+            let said = word(&state.role).to_owned();
+            known = Some(state);
+            let pause = timeout(self.pause(), connection.next()).await;
+            if let Ok(Err(no)) = pause
+                && connection.has_ended()
+            {
+                return Err(Ended::Later(no));
+            }
+            if self.is_over() {
+                let still = format!("it still says {said}");
+                return Err(Ended::Later(NoAnswer::Unexpected(still)));
+            }
         }
+    }
+}
+
+/// Returns what a Redis says that it is.
+pub fn word(role: &Role) -> &str {
+    match role {
+        Role::Master => "master",
+        Role::Replica => "replica",
+        Role::Other(role) => role,
     }
 }
 

@@ -2,12 +2,14 @@
 //! until it says that it is the master.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::select;
 use tokio::time::{Instant, sleep};
 
-use super::chosen::{address_may_be_asked, turned_master};
+use super::chosen::{Asking, address_may_be_asked, says, word};
 use super::core::{Event, Master, Stands, own};
 use super::journal::say_of;
 use super::redis::Watch;
@@ -29,6 +31,9 @@ const UNASKED: Duration = Duration::from_secs(3);
 
 /// How long a name server may take to tell where a replica is, and this host's Redis to tell of itself.
 const LOOK_UP: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether its promotion is over.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// How often it is looked whether it still follows.
 const LOOK: Duration = Duration::from_millis(10);
@@ -125,29 +130,61 @@ impl World {
         say_of(&name, level, &text).await;
     }
 
-    /// Asks a chosen replica until it says that it is the master.
+    /// Asks a chosen replica until it says that it is the master, and then whether it still does, until its promotion is
+    /// over.
     pub(super) async fn follow_chosen(&self, name: String, to: Endpoint, left: Duration) {
-        let until = Instant::now() + left.min(CLOSELY);
-        let Some(server) = self.chosen(&name, &to).await else {
+        let until = Instant::now() + left;
+        let over = async {
+            while self.core.borrow().is_promoting(&name, &to) {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        select(pin!(self.ask_chosen_until(&name, &to, until)), pin!(over)).await;
+    }
+
+    async fn ask_chosen_until(&self, name: &str, to: &Endpoint, until: Instant) {
+        let Some(server) = self.chosen(name, to).await else {
             return;
         };
-        let said = |role, had| Event::Chosen(name.clone(), to.clone(), role, had);
-        match turned_master(&server, until).await {
-            Ok(promotion) => {
-                if promotion.was_replica || self.was_own_replica(&name, &promotion.state).await {
-                    self.tell(said(Role::Replica, None)).await;
+        let said = |role, had| Event::Chosen(name.to_owned(), to.clone(), role, had);
+        let lost = |why: String| Event::ChosenLost(name.to_owned(), to.clone(), why);
+        let asking = |closely| Asking {
+            until,
+            closely,
+            gives_up: true,
+        };
+        let mut closely = CLOSELY;
+        while Instant::now() < until {
+            match says(&server, asking(closely), |role| *role == Role::Master).await {
+                Ok(promotion) => {
+                    if promotion.was_replica || self.was_own_replica(name, &promotion.state).await {
+                        self.tell(said(Role::Replica, None)).await;
+                    }
+                    self.tell(said(Role::Master, promotion.promoted_at)).await;
+                    let is_over = says(&server, asking(Duration::ZERO), |role| {
+                        *role != Role::Master
+                    });
+                    let why = match is_over.await {
+                        Ok(now) => format!("it says that it is a {}", word(&now.state.role)),
+                        Err(no) => no.to_string(),
+                    };
+                    self.tell(lost(why)).await;
                 }
-                self.tell(said(Role::Master, promotion.promoted_at)).await;
+                Err(no) if no.kind() == Kind::Permanent => {
+                    let closely = Instant::now() + CLOSELY;
+                    if self.has_left(name, to, until.min(closely)).await {
+                        // It has followed this host's Redis, which may call it by another name than the Sentinels.
+                        self.tell(said(Role::Replica, None)).await;
+                        self.tell(said(Role::Master, None)).await;
+                        // It may have died: unless a majority names it by then, nobody knows that it is the master.
+                        sleep(UNASKED).await;
+                    }
+                    self.tell(lost(no.to_string())).await;
+                    return;
+                }
+                Err(no) => self.tell(lost(no.to_string())).await,
             }
-            Err(no) if no.kind() == Kind::Permanent && self.has_left(&name, &to, until).await => {
-                // It has followed this host's Redis, which may call it by another name than the Sentinels.
-                self.tell(said(Role::Replica, None)).await;
-                self.tell(said(Role::Master, None)).await;
-                // It may have died: unless a majority names it by then, nobody knows that it is the master.
-                sleep(UNASKED).await;
-                self.tell(said(Role::Replica, None)).await;
-            }
-            Err(_) => {}
+            closely = Duration::ZERO;
         }
     }
 
@@ -299,6 +336,7 @@ mod tests {
                 host: Host::Address([127, 0, 0, 1].into()),
                 port,
             };
+            world.take(Event::Promotes(M.into(), to.clone(), "a leader".into()));
             let asks = Rc::clone(&world);
             spawn_local(async move { asks.follow_chosen(M.into(), to, PATIENCE).await });
             let mut said = Vec::new();

@@ -3,12 +3,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::core::{APART, Core, Time};
+use super::core::{APART, Core, LastFailover, Time};
 use crate::runtime_folder::{self, About};
 
 /// The newest failover, as it is kept.
@@ -18,12 +19,15 @@ struct Kept {
     epoch: u64,
     /// Until when no other is asked for, in milliseconds since the machine's start: a clock that nobody sets.
     quiet_until: u64,
+    /// The Redis of this host that was told to follow the promoted one, while no majority has named that.
+    #[serde(default)]
+    follower: Option<SocketAddr>,
 }
 
 /// What is kept, by master-name.
 #[derive(Default)]
 pub(super) struct LastFailovers {
-    kept: RefCell<BTreeMap<String, (u64, Time)>>,
+    kept: RefCell<BTreeMap<String, LastFailover>>,
 }
 
 /// Reads what an earlier agent of this host has kept of this master, and has the core go on with it. `now` is the time in
@@ -32,7 +36,12 @@ pub(super) fn recall(name: &str, core: &mut Core, now: Time) {
     let file = runtime_folder::read::<Kept>(About::Failover, name);
     if let Some((kept, _)) = file {
         let left = Duration::from_millis(kept.quiet_until).saturating_sub(since_boot());
-        core.go_on_after(name, kept.epoch, now + left.min(APART));
+        let last = LastFailover {
+            epoch: kept.epoch,
+            quiet_until: now + left.min(APART),
+            follower: kept.follower,
+        };
+        core.go_on_after(name, last);
     }
 }
 
@@ -48,14 +57,16 @@ impl LastFailovers {
         let mut kept = self.kept.borrow_mut();
         for master in core.masters() {
             let last = master.last_failover();
-            if last.0 == 0 || kept.get(&master.name) == Some(&last) {
+            let is_known = kept.get(&master.name) == Some(&last);
+            if is_known || last.epoch == 0 && last.follower.is_none() {
                 continue;
             }
-            let left = last.1.saturating_sub(now);
+            let left = last.quiet_until.saturating_sub(now);
             let quiet_until = (since_boot() + left).as_millis();
             let new = Kept {
-                epoch: last.0,
+                epoch: last.epoch,
                 quiet_until: u64::try_from(quiet_until).unwrap_or(u64::MAX),
+                follower: last.follower,
             };
             // Where it cannot be kept it ends with this agent.
             let _ = runtime_folder::write(About::Failover, master.name.as_str(), &new);

@@ -4,14 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::backoff::Backoff;
-use super::client_channel::{Running, message};
+use super::client_channel::{Key, Running, message};
 use super::world::World;
 use crate::exit::Kind;
 use crate::redis::{Answers, Connection, Lines, NoAnswer, Server, Value, Words, ask, text, words};
@@ -42,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Subscribes at every Redis of this host, for ever.
 pub(super) async fn work(world: Rc<World>) {
-    let mut all: BTreeMap<(String, SocketAddr), Running> = BTreeMap::new();
+    let mut all: BTreeMap<Key, Running> = BTreeMap::new();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -55,17 +54,18 @@ pub(super) async fn work(world: Rc<World>) {
             .cloned()
             .collect::<Vec<_>>()
         {
-            let running = Running::begin((&world, &key), give);
+            let of = (Rc::clone(&world), key.clone());
+            let running = Running::begin((&world, &key), |server| give(of, server));
             all.extend(running.map(|it| (key, it)));
         }
     }
 }
 
 /// Gives the sign, until some time after a refusal. That the user may not is no fault: `check` tells.
-async fn give(server: Server) {
+async fn give(of: (Rc<World>, Key), server: Server) {
     let mut backoff = Backoff::default();
     loop {
-        let Err(no) = give_once(&server, &mut backoff).await;
+        let Err(no) = give_once(&of, &server, &mut backoff).await;
         match no.kind() {
             Kind::Permanent => return sleep(REFUSED).await,
             _ => sleep(backoff.wait()).await,
@@ -73,7 +73,11 @@ async fn give(server: Server) {
     }
 }
 
-async fn give_once(server: &Server, backoff: &mut Backoff) -> Result<Infallible, NoAnswer> {
+async fn give_once(
+    (world, key): &(Rc<World>, Key),
+    server: &Server,
+    backoff: &mut Backoff,
+) -> Result<Infallible, NoAnswer> {
     let until = Instant::now() + PATIENCE;
     let mut connection = Connection::open(server, until).await?;
     let none = || Err(NoAnswer::Unexpected("none".into()));
@@ -82,7 +86,9 @@ async fn give_once(server: &Server, backoff: &mut Backoff) -> Result<Infallible,
     backoff.reset();
     loop {
         let said = message(&connection.next().await?);
-        if let Some((_, question)) = said.filter(|(_, text)| text.len() <= LONGEST) {
+        // An agent whose Redis tells it nothing would neither pause its writes nor take its VIP over.
+        let is_of_use = hears(world, key);
+        if let Some((_, question)) = said.filter(|(_, text)| is_of_use && text.len() <= LONGEST) {
             // Where it does not arrive, the asker takes this for no agent.
             let _ = ask(
                 server,
@@ -96,6 +102,13 @@ async fn give_once(server: &Server, backoff: &mut Backoff) -> Result<Infallible,
     }
 }
 
+/// Returns whether a Redis of this host has told its role when it was asked last.
+fn hears(world: &World, (name, at): &Key) -> bool {
+    let core = world.core.borrow();
+    let own = core.master(name).and_then(|master| master.own.get(at));
+    own.is_some_and(|own| own.role.is_ok())
+}
+
 fn subscribe(channel: &str) -> Words {
     words(&["SUBSCRIBE", channel])
 }
@@ -107,7 +120,7 @@ pub enum Sign {
     There,
     /// It has none, or one that has just started, or is not connected.
     Absent,
-    /// It has one that does not answer.
+    /// It has one that does not answer, or whose Redis tells it nothing.
     Silent,
     /// Nobody knows, and why.
     Untold(String),

@@ -250,16 +250,18 @@ impl World {
             Event::Settled(..) | Event::PollEnded | Event::Maintenance(..)
         );
         let is_order = matches!(event, Event::PollEnded | Event::Forced(..));
-        let may_begin = matches!(event, Event::PollEnded | Event::Promotes(..));
+        let mut is_of_failover = matches!(event, Event::PollEnded | Event::Promotes(..));
         if matches!(event, Event::PollEnded) {
             self.rounds.set(self.rounds.get() + 1);
             self.progress.round(Instant::now());
         }
         let actions = self.core.borrow_mut().on(event, self.now());
         for action in actions {
+            // Before it is done: this agent may be killed in between.
+            is_of_failover |= matches!(action, Action::Unpause(_, _, Some(_)));
             self.carry_out(action);
         }
-        if may_begin {
+        if is_of_failover {
             self.last_failovers.keep(&self.core.borrow(), self.now());
         }
         if is_order {

@@ -1,41 +1,15 @@
 //! The master's Redis dies in the midst of a planned failover.
 
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use crate::common::redis::deaths::NEVER;
-use crate::common::redis::{MASTER_8000, Master, SERVERS, Site, address};
-use crate::common::{end_of, eventually, executable};
+use crate::common::redis::{MASTER_8000, Master, Site};
+use crate::common::{end_of, executable};
 
 const M: Master = MASTER_8000;
 
 /// How many writes are acknowledged before and after.
 const BETWEEN: usize = 200;
-
-/// Perl: kills a process so many seconds after a Sentinel has published an event, or else after a replica says that it is
-/// the master.
-const STRIKE: &str = r#"
-use IO::Socket::INET; use Time::HiRes qw(sleep);
-my ($pid, $event, $after, $ready, $replica, @sentinels) = @ARGV;
-sub to { IO::Socket::INET->new(PeerAddr => $_[0], PeerPort => $_[1]) }
-sub ready { open my $file, ">", $ready or die }
-my ($said, $is) = ("", "");
-if ($event eq "role") {
-    ready();
-    for (;;) {
-        my $redis = to($replica, 8000) or next;
-        syswrite $redis, "ROLE\r\n"; sysread $redis, $said, 999;
-        last if $said =~ /master/;
-        sleep 0.001;
-    }
-} else {
-    my @on = map { to($_, 6800) or die } @sentinels;
-    for (@on) { syswrite $_, "SUBSCRIBE $event\r\n"; sysread $_, $said, 999; vec($is, fileno $_, 1) = 1 }
-    ready();
-    select $is, undef, undef, undef;
-}
-sleep $after;
-kill KILL => $pid;
-"#;
 
 /// How a failover is asked for.
 #[derive(Clone, Copy)]
@@ -46,19 +20,6 @@ enum Asked {
     ByVerb,
 }
 
-fn strike(site: &Site, event: &str, after: &str) -> Child {
-    let ready = site.lab().unique("ready");
-    let mut perl = site.host("client").command("perl");
-    perl.args(["-e", STRIKE, &site.listener("server1", M.port)]);
-    perl.args([event, after])
-        .arg(&ready)
-        .arg(address("server2"));
-    perl.args(SERVERS.map(address));
-    let child = perl.spawn().unwrap();
-    eventually("it waits for the moment", || ready.exists());
-    child
-}
-
 /// One master is left, which a majority names, and it has every write that it has acknowledged.
 fn dies(asked: Asked, event: &str, after: &str) {
     let site = Site::with_agents(&[M]);
@@ -67,7 +28,7 @@ fn dies(asked: Asked, event: &str, after: &str) {
     let id = site.run_id(&M, "server2").unwrap();
     let writers = site.writers(&M, 1);
     writers.wait_for(BETWEEN);
-    let mut strike = strike(&site, event, after);
+    let mut strike = site.strike(&M, ("server1", "KILL"), event, after);
     let verb = match asked {
         Asked::ByHand => {
             site.begin_fail_over(&M, "server3");

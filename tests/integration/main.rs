@@ -5,6 +5,7 @@ mod address;
 mod agent;
 mod agent_announcements;
 mod agent_beside_hook;
+mod agent_chosen_lost;
 mod agent_clients;
 mod agent_death;
 mod agent_drift;

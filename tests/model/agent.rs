@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use vipswitch::agent::core::{Action, Core, Event as Tells, Facts, Own, Settings, Settled};
+use vipswitch::agent::core::{
+    Action, Core, Event as Tells, Facts, LastFailover, Own, Settings, Settled,
+};
 use vipswitch::agent::snapshot::Replica;
 use vipswitch::config::{OnIsolation, OnRedisDeath};
 use vipswitch::evidence::Role as Says;
@@ -69,8 +71,22 @@ enum Doing {
     Unpause(Option<Host>),
     Lead,
     Elects(u32, Step),
+    Ask(Ask),
+}
+
+/// A chosen replica is asked whether it is the master, as `agent::chosen` has it.
+#[derive(Clone, Copy)]
+struct Ask {
+    of: Host,
+    until: Duration,
+    /// Which question of this agent it is.
+    token: u64,
     /// Whether it has said that it is a replica.
-    Ask(Host, Duration, u64, bool),
+    was_replica: bool,
+    /// Whether it was the master when it was told of last.
+    is_master: bool,
+    /// Since when it has said nothing.
+    silent: Option<Duration>,
 }
 
 fn replica(host: Host) -> Replica {
@@ -110,7 +126,7 @@ pub struct Agents {
     doing: BTreeMap<u64, (u64, Doing)>,
     on_redis_death: OnRedisDeath,
     /// The newest failover, and until when no other is asked for: in /run, until the host dies.
-    remembered: [Option<(u64, Duration)>; HOSTS],
+    remembered: [Option<LastFailover>; HOSTS],
 }
 
 impl Agents {
@@ -162,10 +178,13 @@ impl Agents {
             calls: 0,
             election: None,
         });
-        if let (Some((epoch, until)), Some(agent)) = (self.remembered[host], &mut self.agents[host])
-        {
-            let until = until.saturating_sub(cluster.now);
-            agent.core.go_on_after(NAME, epoch, until);
+        if let (Some(last), Some(agent)) = (self.remembered[host], &mut self.agents[host]) {
+            let quiet_until = last.quiet_until.saturating_sub(cluster.now);
+            let last = LastFailover {
+                quiet_until,
+                ..last
+            };
+            agent.core.go_on_after(NAME, last);
         }
         self.later(host, after, Doing::Wake, cluster);
         self.later(host, after + ms(5), Doing::Look(true), cluster);
@@ -198,8 +217,11 @@ impl Agents {
         let now = cluster.now - agent.started;
         let actions = agent.core.on(event, now);
         self.remembered[host] = agent.core.master(NAME).map(|master| {
-            let (epoch, until) = master.last_failover();
-            (epoch, until + agent.started)
+            let last = master.last_failover();
+            LastFailover {
+                quiet_until: last.quiet_until + agent.started,
+                ..last
+            }
         });
         let busy = audit.of_agents.did(host, actions.len(), cluster.now);
         audit.find(busy);
@@ -261,13 +283,19 @@ impl Agents {
                 self.later(host, moment, Doing::Look(false), cluster);
             }
             Action::AskChosen(_, to, left) => {
-                let until = cluster.now + left.min(ms(15_000));
-                let asks = cluster.token();
+                let token = cluster.token();
                 if let Some(agent) = &mut self.agents[host] {
-                    agent.asks = asks;
+                    agent.asks = token;
                 }
-                let ask = Doing::Ask(number(&to), until, asks, false);
-                self.later(host, moment, ask, cluster);
+                let ask = Ask {
+                    of: number(&to),
+                    until: cluster.now + left,
+                    token,
+                    was_replica: false,
+                    is_master: false,
+                    silent: None,
+                };
+                self.later(host, moment, Doing::Ask(ask), cluster);
             }
             Action::Pause(_, _, longest) => {
                 let wrong = audit.of_agents.pauses(host, longest);
@@ -351,35 +379,50 @@ impl Agents {
                 self.unpause(host, cluster, audit);
                 self.hears(host, ms(1), Tells::Unpaused(NAME.into()), cluster);
             }
-            Doing::Ask(of, until, asks, was_replica) => {
-                let is_newest = self.agents[host].as_ref().is_some_and(|it| it.asks == asks);
-                if is_newest && cluster.now <= until {
-                    self.ask((host, of), (until, asks, was_replica), cluster, audit);
+            Doing::Ask(ask) => {
+                let is_wanted = self.agents[host].as_ref().is_some_and(|it| {
+                    it.asks == ask.token && it.core.is_promoting(NAME, &endpoint(ask.of))
+                });
+                if is_wanted && cluster.now <= ask.until {
+                    self.ask(host, ask, cluster, audit);
                 }
             }
         }
     }
 
-    /// Asks the chosen replica until it is the master; that it was none is told then.
-    fn ask(
-        &mut self,
-        (host, of): (Host, Host),
-        (until, asks, was_replica): (Duration, u64, bool),
-        cluster: &mut Cluster,
-        audit: &mut Audit,
-    ) {
-        let role = cluster.role(host, of);
-        if role != Some(Role::Master) {
-            let again = Doing::Ask(of, until, asks, was_replica || role.is_some());
-            self.later(host, ms(10), again, cluster);
-            return;
+    /// Asks the chosen replica until it is the master; that it was none is told then. And then whether it still is.
+    fn ask(&mut self, host: Host, mut ask: Ask, cluster: &mut Cluster, audit: &mut Audit) {
+        let role = cluster.role(host, ask.of);
+        let said = |role| Tells::Chosen(NAME.into(), endpoint(ask.of), role, Some(0));
+        let lost = |why: &str| Tells::ChosenLost(NAME.into(), endpoint(ask.of), why.into());
+        match (role, ask.is_master) {
+            (Some(Role::Master), true) => ask.silent = None,
+            (Some(Role::Master), false) => {
+                (ask.silent, ask.is_master) = (None, true);
+                audit.of_agents.heard_chosen(host);
+                if ask.was_replica {
+                    self.tell(host, said(Says::Replica), cluster, audit);
+                }
+                self.tell(host, said(Says::Master), cluster, audit);
+            }
+            (Some(Role::Replica(_)), false) => (ask.silent, ask.was_replica) = (None, true),
+            (Some(Role::Replica(_)), true) => {
+                (ask.silent, ask.is_master) = (None, false);
+                audit.of_agents.lost_chosen(host);
+                self.tell(host, lost("it follows"), cluster, audit);
+            }
+            (None, _) => {
+                let is_there = cluster.reaches(host, ask.of);
+                let patience = if is_there { ms(2_000) } else { ms(5_000) };
+                if cluster.now - *ask.silent.get_or_insert(cluster.now) >= patience {
+                    (ask.silent, ask.is_master) = (Some(cluster.now), false);
+                    audit.of_agents.lost_chosen(host);
+                    self.tell(host, lost("it is silent"), cluster, audit);
+                }
+            }
         }
-        audit.of_agents.heard_chosen(host);
-        let said = |role| Tells::Chosen(NAME.into(), endpoint(of), role, Some(0));
-        if was_replica {
-            self.tell(host, said(Says::Replica), cluster, audit);
-        }
-        self.tell(host, said(Says::Master), cluster, audit);
+        let every = if ask.is_master { ms(50) } else { ms(10) };
+        self.later(host, every, Doing::Ask(ask), cluster);
     }
 
     /// What its Redis says.

@@ -267,6 +267,11 @@ impl OfAgents {
         seen.must_release = seen.is_paused;
     }
 
+    /// The chosen one counts as no master any more: nothing has to be released.
+    pub fn lost_chosen(&mut self, host: Host) {
+        self.seen[host].must_release = false;
+    }
+
     /// An agent asks for the end of a pause: what it knows then counts.
     pub fn unpauses(&mut self, host: Host, cluster: &Cluster) -> Option<String> {
         let machine = &cluster.machines[host];

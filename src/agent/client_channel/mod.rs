@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_secs(1);
 const LOOKED_AT: usize = 2 * MOST;
 
 /// A master's name, and where its Redis is on this host.
-type Key = (String, SocketAddr);
+pub(super) type Key = (String, SocketAddr);
 
 /// The clients of each VIP, by the VIP.
 type Clients = BTreeMap<IpAddr, Rc<Vec<Peer>>>;

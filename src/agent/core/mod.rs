@@ -21,11 +21,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::evidence::{Evidence, Order};
+use crate::failover::Endpoint;
 
 pub use death::APART;
 pub use master::{Master, Stands, words};
 pub use promotion::own;
-pub use terms::{Action, Event, Facts, Own, Settings, Settled};
+pub use terms::{Action, Event, Facts, LastFailover, Own, Settings, Settled};
 pub use timeline::Timeline;
 use timetable::Timetable;
 
@@ -246,6 +247,10 @@ impl Core {
                 self.of(&name, |master| master.chosen_said(&who, role, had, now));
                 (name, false)
             }
+            Event::ChosenLost(name, who, why) => {
+                self.of(&name, |master| master.chosen_lost(&who, &why, actions));
+                (name, true)
+            }
             Event::Paused(name, paused) => {
                 self.of(&name, |master| master.paused(paused, now));
                 (name, false)
@@ -355,9 +360,9 @@ impl Core {
         self.of(name, |master| master.go_on_with(order, epoch));
     }
 
-    /// Goes on with what an earlier agent of this host knew of the newest failover, and until when no other is asked for.
-    pub fn go_on_after(&mut self, name: &str, epoch: u64, quiet_until: Time) {
-        self.of(name, |master| master.go_on_after(epoch, quiet_until));
+    /// Goes on with what an earlier agent of this host knew of the newest failover.
+    pub fn go_on_after(&mut self, name: &str, last: LastFailover) {
+        self.of(name, |master| master.go_on_after(last));
     }
 
     /// Goes on with a maintenance that an earlier agent of this host was told of.
@@ -369,6 +374,12 @@ impl Core {
     /// Returns the masters, by name.
     pub fn masters(&self) -> impl Iterator<Item = &Master> {
         self.masters.values()
+    }
+
+    /// Returns whether this replica is promoted, and no majority has confirmed it yet.
+    pub fn is_promoting(&self, name: &str, to: &Endpoint) -> bool {
+        let master = self.masters.get(name);
+        master.is_some_and(|master| master.promotes_to(to))
     }
 
     /// Returns whether a failover goes on: writes are paused, no majority has confirmed it yet, or an old master may

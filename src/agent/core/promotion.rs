@@ -25,6 +25,9 @@ pub(super) struct Promoting {
     pub(super) since: Time,
     /// What the chosen replica said last, where that is on another host.
     pub(super) role: Option<Role>,
+    /// Whether it counts as no master, on another host, as it says nothing any more, or that it follows: it has died, or
+    /// was started anew. Its leader waits for it to the end, and nobody else may be the master until then.
+    pub(super) is_lost: bool,
     pub(super) lasts: Duration,
     /// How many answers in a row of the Sentinels that have published it do not tell of a failover.
     denials: u32,
@@ -48,6 +51,7 @@ impl Promoting {
             epoch: votes.map(|vote| vote.epoch).max().unwrap_or_default(),
             since: now,
             role: None,
+            is_lost: false,
             lasts: lasts.unwrap_or(LASTS),
             denials: 0,
         }
@@ -57,7 +61,7 @@ impl Promoting {
     pub(super) fn after(mut self, before: Option<Promoting>) -> Promoting {
         if let Some(before) = before {
             self.by.extend(before.by);
-            self.role = before.role;
+            (self.role, self.is_lost) = (before.role, before.is_lost);
         }
         self
     }

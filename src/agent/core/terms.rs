@@ -33,6 +33,9 @@ pub enum Event {
     /// What the chosen replica, on another host, said of its role, and how many bytes of the old master's stream it
     /// had when it was promoted.
     Chosen(String, Endpoint, Role, Option<u64>),
+    /// The chosen replica, on another host, has not answered for so long, or says so late, that it counts as no master,
+    /// and why: until it says that it is one.
+    ChosenLost(String, Endpoint, String),
     /// Writes are paused, or cannot be and why.
     Paused(String, Result<(), String>),
     /// Writes are allowed again.
@@ -131,6 +134,17 @@ pub struct Settled {
     pub bound: Option<Time>,
     /// When the first frame was out.
     pub first_frame: Option<Time>,
+}
+
+/// What the next agent has to know of the last failover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastFailover {
+    /// Its number; 0 where there was none.
+    pub epoch: u64,
+    /// Until when no other is asked for.
+    pub quiet_until: Time,
+    /// The Redis of this host that was told to follow the promoted one, while no majority has named that.
+    pub follower: Option<SocketAddr>,
 }
 
 /// What the core wants done.

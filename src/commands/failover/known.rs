@@ -73,7 +73,7 @@ pub(super) struct Known {
     /// Whether the master's host has an agent.
     sign: Sign,
     /// Whether any host has.
-    has_agents: bool,
+    pub(super) has_agents: bool,
     /// Whether writes may be paused at the master.
     write_pause: May,
 }
@@ -220,14 +220,31 @@ impl Known {
             });
             self.has_agents = join_all(each).await.contains(&Some(true));
         }
-        // After a failover, or where it was just started, an agent needs a moment until it is connected.
-        let until = Instant::now() + CONNECTS;
-        while let Some(way) = self.way.as_ref().filter(|_| self.has_agents)
+        if let Some(way) = &self.way
             && self.sign == Sign::Absent
-            && Instant::now() < until
         {
+            self.sign = self.sign_of(way).await;
+        }
+    }
+
+    /// Looks at a Redis whether its host has an agent. After a failover, or where it was just started, one needs a moment
+    /// until it is connected.
+    async fn sign_of(&self, way: &Server) -> Sign {
+        let until = Instant::now() + CONNECTS;
+        loop {
+            let sign = sign::look(way, REDIS).await;
+            if sign != Sign::Absent || !self.has_agents || Instant::now() >= until {
+                return sign;
+            }
             sleep(PAUSE).await;
-            self.sign = sign::look(way, REDIS).await;
+        }
+    }
+
+    /// Looks at a Redis on any host whether that has an agent.
+    pub(super) async fn sign_at(&self, (config, name): (&Config, &str), at: &Endpoint) -> Sign {
+        match way_to(config, name, at).await {
+            Some(way) => self.sign_of(&way).await,
+            None => Sign::Untold("its address is not known".into()),
         }
     }
 
@@ -330,14 +347,6 @@ pub(super) async fn way_to(config: &Config, name: &str, at: &Endpoint) -> Option
         true => server,
         false => server.without_credentials(),
     })
-}
-
-/// Looks at a Redis on any host whether that has an agent.
-pub(super) async fn sign_at(config: &Config, name: &str, at: &Endpoint) -> Sign {
-    match way_to(config, name, at).await {
-        Some(way) => sign::look(&way, REDIS).await,
-        None => Sign::Untold("its address is not known".into()),
-    }
 }
 
 /// Asks a Redis once.

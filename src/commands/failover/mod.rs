@@ -163,8 +163,8 @@ impl Verb<'_> {
                 && !is_seen
                 && !self.of.from_this_host
             {
-                let sign = known::sign_at(self.config, self.name, &heir).await;
-                self.unless_forced(rules::takes_over_late(replica, &sign))?;
+                let sign = known.sign_at((self.config, self.name), &heir).await;
+                self.unless_forced(rules::may_not_take_over(replica, &sign, known.has_agents))?;
             }
             Ok(Some((replica.clone(), heir.lacks)))
         });

@@ -162,15 +162,25 @@ pub(super) fn is_far(replica: &str, heir: &Heir) -> Option<Fault> {
     ))
 }
 
-/// Returns the fault of a host whose agent does not answer and would have to take the VIP over: Sentinel's call waits for
-/// that agent first.
-pub(super) fn takes_over_late(replica: &str, sign: &Sign) -> Option<Fault> {
-    (*sign == Sign::Silent).then(|| {
-        let text = format!("the agent beside {replica}, which may be promoted, does not answer, so that nobody would have the VIP for 5 s");
-        Fault::passing(text).remedy(
-            "Look at it there: systemctl status vipswitch-agent. With --force it is done all the same.",
-        )
-    })
+/// Returns the fault of a host that may not take the VIP over, or late, by the sign of its agent and whether any host has one:
+/// Sentinel's call waits for an agent that does not answer, and where none is, it needs privileges that it has nowhere
+/// beside agents.
+pub(super) fn may_not_take_over(replica: &str, sign: &Sign, has_agents: bool) -> Option<Fault> {
+    let (what, follows, remedy) = match sign {
+        Sign::Silent => (
+            "the agent",
+            "does not answer, or cannot ask its Redis, so that nobody would have the VIP for 5 s or longer",
+            "Look at it there: systemctl status vipswitch-agent; vipswitch check.",
+        ),
+        Sign::Absent if has_agents => (
+            "no agent",
+            "is connected to it, and other hosts have one: nobody would have the VIP, unless Sentinel has the privileges there",
+            "Start it there: systemctl start vipswitch-agent.",
+        ),
+        Sign::Absent | Sign::There | Sign::Untold(_) => return None,
+    };
+    let text = format!("{what} beside {replica}, which may be promoted, {follows}");
+    Some(Fault::passing(text).remedy(format!("{remedy} With --force it is done all the same.")))
 }
 
 /// Returns what would be done: which of these replicas would be promoted, and how many bytes each lacks now, where that is

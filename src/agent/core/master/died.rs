@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::review::AT_START;
 use super::{Master, Stands};
 use crate::agent::core::death::{
     self, APART, Alive, Death, Died, Situation, Stage, speaks_against,
 };
 use crate::agent::core::promotion::LASTS;
-use crate::agent::core::{Action, Own, Time, Timeline};
+use crate::agent::core::{Action, LastFailover, Own, Time, Timeline};
 use crate::election::NOTHING_CAME;
 use crate::election::look::Vote;
 use crate::evidence::{Ballot, Evidence, Role};
@@ -200,7 +201,8 @@ impl Master {
 
     /// Returns when there may be another round about its death; `None` while a failover that was published goes on: a
     /// Sentinel says so, or its Redis is the master. If neither is so its leader is gone, and will not say that it has
-    /// given up: the VIP would be nowhere for the leader's whole time, three minutes by default. A Sentinel that says
+    /// given up: the VIP would be nowhere for the leader's whole time, three minutes by default. So it would be where the
+    /// chosen one is lost. A Sentinel that says
     /// that it fails over, of which nothing was published, may be the one that was asked, whose events do not arrive:
     /// it is waited for as long as a leader tries.
     pub(super) fn next_round(&self, known: &Evidence) -> Option<Time> {
@@ -208,8 +210,8 @@ impl Master {
         let again = death.again()?;
         let facts = self.facts.as_ref();
         let says_so = facts.is_some_and(|facts| facts.fails_over);
-        if self.promotion.is_some() {
-            let goes_on = says_so || known.promoted().is_some();
+        if let Some(promotion) = &self.promotion {
+            let goes_on = !promotion.is_lost && (says_so || known.promoted().is_some());
             return (!goes_on).then_some(again);
         }
         let lasts = facts.and_then(|facts| facts.failover_timeout);
@@ -223,14 +225,20 @@ impl Master {
         self.quiet_until = now + APART;
     }
 
-    /// Returns the newest failover, and until when no other is asked for.
-    pub fn last_failover(&self) -> (u64, Time) {
-        (self.epoch, self.quiet_until)
+    /// Returns what the next agent has to know of the newest failover.
+    pub fn last_failover(&self) -> LastFailover {
+        LastFailover {
+            epoch: self.epoch,
+            quiet_until: self.quiet_until,
+            follower: self.follower.map(|(at, _)| at),
+        }
     }
 
-    /// Goes on with what an earlier agent of this host knew of the newest failover.
-    pub(in crate::agent::core) fn go_on_after(&mut self, epoch: u64, quiet_until: Time) {
-        (self.epoch, self.quiet_until) = (epoch, quiet_until);
+    /// Goes on with what an earlier agent of this host knew of it. A Redis that has followed meanwhile is not told to lead
+    /// before the Sentinels were asked for a while: a majority may name its heir in a moment.
+    pub(in crate::agent::core) fn go_on_after(&mut self, last: LastFailover) {
+        (self.epoch, self.quiet_until) = (last.epoch, last.quiet_until);
+        self.follower = last.follower.map(|at| (at, AT_START));
     }
 
     pub(super) fn end_death(&mut self) {

@@ -145,12 +145,40 @@ impl Master {
         if role == Role::Replica {
             self.former.follows(&its_site);
         }
+        promotion.is_lost = false;
         promotion.role = Some(role.clone());
         let is_former = self.former.has(&its_site);
         if let Some(hand_over) = &mut self.hand_over {
             hand_over.chosen_said(who, (role, is_former), had);
         }
         self.compare();
+    }
+
+    /// The promotion keeps nothing away any more, until the chosen one says that it is the master: a majority's word counts
+    /// again.
+    pub(in crate::agent::core) fn chosen_lost(
+        &mut self,
+        who: &Endpoint,
+        why: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        let promotion = self.promotion.as_mut().filter(|known| known.to == *who);
+        let Some(promotion) = promotion.filter(|known| !known.is_lost) else {
+            return;
+        };
+        (promotion.role, promotion.is_lost) = (None, true);
+        if let Some(hand_over) = self.hand_over.as_mut().filter(|it| !it.is_ending()) {
+            hand_over.heir = None;
+        }
+        let text = format!(
+            "{who}, which is promoted, is not the master now ({why}): until it says that it is, the majority's word counts"
+        );
+        actions.push(Action::Log(self.name.clone(), false, text));
+    }
+
+    /// Returns whether this replica is promoted, and no majority has confirmed it yet.
+    pub(in crate::agent::core) fn promotes_to(&self, to: &Endpoint) -> bool {
+        self.promotion.as_ref().is_some_and(|known| known.to == *to)
     }
 
     pub(in crate::agent::core) fn paused(&mut self, paused: Result<(), String>, now: Time) {
@@ -252,16 +280,18 @@ impl Master {
         }
     }
 
-    /// Has an old master that was told to follow its heir be a master again, where the promotion is over and a majority
-    /// names it still: the heir may have died, and nobody would be the master until Sentinel counts one that says that
+    /// Has an old master that was told to follow its heir be a master again, where the promotion is over, or its heir lost,
+    /// and a majority names it still: nobody would be the master until Sentinel counts one that says that
     /// it is a replica as down, 20 s after `down-after-milliseconds` (`sentinelCheckSubjectivelyDown` in sentinel.c). It
     /// is told again until it says that it is.
     pub(super) fn lead_again(&mut self, known: &Evidence, now: Time, actions: &mut Vec<Action>) {
         let winner = known.ballot.as_ref().and_then(Ballot::winner);
-        let (None, Some(winner), Some((at, next))) = (&self.promotion, winner, self.follower)
-        else {
+        let (Some(winner), Some((at, next))) = (winner, self.follower) else {
             return;
         };
+        if self.promotion.as_ref().is_some_and(|it| !it.is_lost) {
+            return;
+        }
         let own = self.own.get(&at);
         let leads = own.is_some_and(|own| own.role == Ok(Role::Master));
         // Its heir may be of this host, too.

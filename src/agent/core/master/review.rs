@@ -11,7 +11,7 @@ use crate::verdict::{Verdict, Why, verdict};
 
 /// How long after this agent's start a majority's word moves nothing where a Sentinel fails over: that majority may name
 /// another one in a moment.
-const AT_START: Duration = Duration::from_secs(2);
+pub(super) const AT_START: Duration = Duration::from_secs(2);
 
 impl Master {
     /// Looks what follows from what is known now.
@@ -150,6 +150,7 @@ impl Master {
             if !was_ordered && self.timeline.as_ref().is_none_or(Timeline::is_over) {
                 let mut timeline = Timeline::new("this host".into(), now);
                 timeline.role_changed = Some(now);
+                timeline.ended = "taken_over";
                 self.timeline = Some(timeline);
             }
         }

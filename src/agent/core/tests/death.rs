@@ -203,6 +203,21 @@ fn a_leader_that_dies_after_its_choice_keeps_the_vip_from_a_redis_that_is_back_f
         agent.master().verdict,
         Verdict::Here(_, Why::Majority)
     ));
+    // The chosen one says nothing any more, for which its leader waits.
+    let mut agent = published();
+    agent.polled(500, told(true));
+    let lost = Event::ChosenLost(M.into(), endpoint(AWAY), "connection refused".into());
+    agent.on(500, lost);
+    assert!(died(&agent));
+    for _ in 0..7 {
+        agent.polled(500, told(true));
+    }
+    assert!(died(&agent));
+    let actions = agent.polled(500, told(true));
+    assert!(
+        actions.contains(&settle()) && actions.contains(&refuses(false)),
+        "{actions:?}"
+    );
     // It does not say that it fails over before it has begun, or any more once it has ended.
     let mut agent = published();
     for _ in 0..8 {

@@ -491,6 +491,102 @@ fn an_old_master_that_follows_leads_again_where_nothing_came_of_the_promotion() 
     });
 }
 
+/// The chosen one counts as no master any more.
+fn lost() -> Event {
+    Event::ChosenLost(M.into(), endpoint(AWAY), "connection refused".into())
+}
+
+#[test]
+fn an_old_master_leads_again_as_soon_as_its_heir_is_lost_until_that_is_back() {
+    let lead = Action::Lead(M.into(), at());
+    let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, Some(990));
+    let tells = |agent: &mut Agent, role: Role| {
+        let mut actions = agent.on(1, Event::OwnRedis(M.into(), at(), own(role.clone())));
+        let mut told = facts([HERE; 3], role);
+        // Its leader waits for it.
+        told.fails_over = true;
+        actions.extend(agent.polled(100, told));
+        actions
+    };
+    let mut agent = Agent::standing(true);
+    // It was started some time ago.
+    for _ in 0..4 {
+        agent.on(500, Event::Woke);
+    }
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    agent.on(10, said(Role::Replica));
+    agent.on(50, said(Role::Master));
+    agent.settles(2);
+    agent.on(1, Event::Unpaused(M.into()));
+    let actions = tells(&mut agent, Role::Replica);
+    assert!(!actions.contains(&lead), "{actions:?}");
+    let follower = |agent: &Agent| agent.master().last_failover().follower;
+    assert_eq!(follower(&agent), Some(at()), "for the next agent");
+    assert!(agent.on(500, lost()).contains(&lead));
+    let is_said =
+        |it: &Action| matches!(it, Action::Log(_, false, text) if text.contains("refused"));
+    assert!(!agent.on(1, lost()).iter().any(is_said), "said once");
+    let actions = tells(&mut agent, Role::Master);
+    assert!(actions.contains(&settle()), "{actions:?}");
+    agent.settles(2);
+    assert!(agent.master().is_promoting());
+    assert_eq!(follower(&agent), None);
+    // It is back as the master: its leader goes on.
+    let actions = agent.on(50, said(Role::Master));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    let verdict = &agent.master().verdict;
+    assert!(
+        matches!(verdict, Verdict::Elsewhere(Why::Promoted)),
+        "{verdict:?}"
+    );
+}
+
+#[test]
+fn an_heir_that_is_lost_before_the_release_is_followed_by_nobody() {
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(990));
+    agent.on(10, chosen);
+    agent.on(2, lost());
+    assert_eq!(heir(&agent.settles(2)), None);
+    // Of another promotion that says nothing.
+    let other = Event::ChosenLost(M.into(), endpoint("10.0.0.3"), "refused".into());
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    let chosen = Event::Chosen(M.into(), endpoint(AWAY), Role::Master, Some(990));
+    agent.on(10, chosen);
+    agent.on(2, other);
+    assert_eq!(heir(&agent.settles(2)), Some(endpoint(AWAY).to_string()));
+}
+
+#[test]
+fn the_next_agent_has_an_old_master_that_follows_lead_again() {
+    let lead = Action::Lead(M.into(), at());
+    let after = |named: &str| {
+        let mut agent = Agent::new();
+        let last = LastFailover {
+            follower: Some(at()),
+            ..LastFailover::default()
+        };
+        agent.core.go_on_after(M, last);
+        agent.reloaded.go_on_after(M, last);
+        agent.on(1, Event::OwnRedis(M.into(), at(), own(Role::Replica)));
+        let actions = agent.polled(10, facts([named; 3], Role::Replica));
+        assert!(
+            !actions.contains(&lead),
+            "a majority may name its heir in a moment"
+        );
+        agent.on(900, Event::Woke);
+        agent.on(900, Event::Woke);
+        let actions = agent.polled(500, facts([named; 3], Role::Replica));
+        actions.contains(&lead)
+    };
+    assert!(after(HERE));
+    assert!(!after(AWAY));
+}
+
 #[test]
 fn nothing_is_taken_back_by_what_was_asked_before_the_time_of_a_promotion_was_over() {
     let lead = Action::Lead(M.into(), at());

@@ -1,5 +1,6 @@
 //! A Redis that dies, and may be back a moment later; and what came of it.
 
+use std::process::Child;
 use std::time::Duration;
 
 use super::agents::Write;
@@ -25,6 +26,32 @@ pub const NEVER: u32 = 300_000;
 
 /// How many keys every Redis has before one of them dies.
 pub const KEYS: usize = 1000;
+
+/// Perl: sends a signal to a process so many seconds after a Sentinel has published an event, or else after server2's
+/// Redis says that it is the master.
+const STRIKE: &str = r#"
+use IO::Socket::INET; use Time::HiRes qw(sleep);
+my ($signal, $pid, $event, $after, $ready, $replica, $port, @sentinels) = @ARGV;
+sub to { IO::Socket::INET->new(PeerAddr => $_[0], PeerPort => $_[1]) }
+sub ready { open my $file, ">", $ready or die }
+my ($said, $is) = ("", "");
+if ($event eq "role") {
+    ready();
+    for (;;) {
+        my $redis = to($replica, $port) or next;
+        syswrite $redis, "ROLE\r\n"; sysread $redis, $said, 999;
+        last if $said =~ /master/;
+        sleep 0.001;
+    }
+} else {
+    my @on = map { to($_, 6800) or die } @sentinels;
+    for (@on) { syswrite $_, "SUBSCRIBE $event\r\n"; sysread $_, $said, 999; vec($is, fileno $_, 1) = 1 }
+    ready();
+    select $is, undef, undef, undef;
+}
+sleep $after;
+kill $signal => $pid;
+"#;
 
 impl Site {
     /// Writes [`KEYS`] keys that begin with `w` and that both replicas have; the master keeps them so.
@@ -83,6 +110,27 @@ exec "redis-server", "$folder/conf";
         let process = Process::start(perl, folder.join("output"));
         let before = self.processes.borrow_mut().insert(name, process);
         drop(before);
+    }
+
+    /// Has a signal sent to a Redis of a server so many seconds after a Sentinel has published `event`, or with `role` after
+    /// server2's Redis says that it is the master. The process ends once it was.
+    #[track_caller]
+    pub fn strike(
+        &self,
+        master: &Master,
+        (server, signal): (&str, &str),
+        event: &str,
+        after: &str,
+    ) -> Child {
+        let ready = self.lab.unique("ready");
+        let mut perl = self.host(super::CLIENT).command("perl");
+        perl.args(["-e", STRIKE, signal, &self.listener(server, master.port)]);
+        perl.args([event, after]).arg(&ready);
+        perl.args([address("server2"), master.port.to_string()]);
+        perl.args(SERVERS.map(address));
+        let child = perl.spawn().unwrap();
+        eventually("it waits for the moment", || ready.exists());
+        child
     }
 
     /// Kills the Redis of several masters on a server by SIGKILL, all at the same moment.
