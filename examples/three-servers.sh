@@ -370,6 +370,12 @@ follows() {
     [[ $state == " slave ${ADDRESS[$2]} $REDIS_PORT connected "* ]]
 }
 
+# Both replicas have what the master has, by its own word: one that has just got its copy follows already, by its word,
+# and the master sends it nothing before its first acknowledgement.
+streams_to_all() {
+    [[ $(redis "$1" info replication | grep -c '^slave[0-9]*:.*,state=online,') == 2 ]]
+}
+
 # A Sentinel knows the master, both replicas and both other Sentinels, and all are well.
 knows_all() {
     local master replicas
@@ -500,7 +506,7 @@ timeline() {
     lost=$((before_value + 1 > value ? before_value + 1 - value : 0))
     say
     say "  The client was without an answer for $gap ms. Of the writes answered before, $lost were lost."
-    ((lost == 0)) || note "They went to $from after $to had become master and before the VIP moved."
+    ((lost == 0)) || note "$from has answered them, and $to did not have them when it became master."
 }
 
 holders() {
@@ -527,6 +533,7 @@ settled() {
             for other in "${SERVERS[@]}"; do
                 [[ $other == "$host" ]] || follows "$other" "$host" || return 1
             done
+            streams_to_all "$host" || return 1
             master=$host
             return
         fi
@@ -542,9 +549,12 @@ settle() {
     again=$(logged "+switch-master $MASTER ${ADDRESS[$expected]} " "$1" | head -n 1)
     [[ -n $again || $master != "$expected" ]] || return 0
     say "  ${bold}Sentinel failed over once more by itself, away from $expected; the master is $master now.$plain"
-    note "It took $expected, the new master, for down, although its Redis was running. That happens where"
-    note 'a new master does not answer each Sentinel within down-after-milliseconds: with a small value, or'
-    note 'on a machine that stalls. The VIP followed, and this example goes on from there. Sentinel wrote:'
+    if [[ -n $(logged "+odown master $MASTER ${ADDRESS[$expected]} " "$1") ]]; then
+        note "It took $expected, the new master, for down, although its Redis was running. That happens where"
+        note 'a new master does not answer each Sentinel within down-after-milliseconds: with a small value, or'
+        note 'on a machine that stalls.'
+    fi
+    note 'The VIP followed, and this example goes on from there. Sentinel wrote:'
     for line in "+odown master $MASTER ${ADDRESS[$expected]} " "+switch-master $MASTER ${ADDRESS[$expected]} "; do
         logged "$line" "$1" | head -n 1 | while read -r when line; do note "  $line"; done
     done
@@ -598,6 +608,7 @@ set_up() {
     for host in server2 server3; do
         until_deadline "$PATIENCE" "$host follows server1" follows "$host" server1
     done
+    until_deadline "$PATIENCE" 'server1 sends both what it is told' streams_to_all server1
     # Sentinel never promotes priority 0: so it is always server1 to server2 and back.
     until_deadline "$PATIENCE" 'server3 takes its replica-priority' set_priority server3 0
     say "  replica-priority 0 on server3, so that this always goes from server1 to server2 and back"
@@ -644,8 +655,14 @@ inside() {
     until_deadline "$PATIENCE" 'Redis on server1 ends' shut_down_redis server1
     timeline "$start" 'Redis on server1 shut down' server1
     if [[ $mode == agents ]]; then
-        note "The agent of server1 has a Sentinel elected and asked at once; Sentinel itself waits for $DOWN_AFTER ms"
-        note "(down-after-milliseconds). What the agent on $master logged:"
+        if grep -qF ' fails over' "/run/server1/var/log/redis/agent.log"; then
+            note "The agent of server1 had a Sentinel elected and asked at once; Sentinel itself waits for $DOWN_AFTER ms"
+            note "(down-after-milliseconds). What the agent on $master logged:"
+        else
+            note "The agent of server1 left it to Sentinel, which waits for $DOWN_AFTER ms (down-after-milliseconds), as it"
+            note "logged: $(grep -o 'Sentinel decides: [^"]*' "/run/server1/var/log/redis/agent.log" | tail -n 1)"
+            note "What the agent on $master logged:"
+        fi
     else
         note "$DOWN_AFTER ms of this are down-after-milliseconds. Sentinel publishes +promoted-slave up to a second after"
         note "the promotion, and runs vipswitch then. What that logged on $master:"

@@ -51,7 +51,7 @@ fn comes_back(site: &Site) -> bool {
         let told = site.ask(server, SENTINEL_PORT, &words).unwrap();
         told.to_string().contains("failover_in_progress")
     };
-    assert!(SERVERS.iter().any(|server| is_waiting(server)));
+    assert!(SERVERS.iter().any(is_waiting));
     true
 }
 
@@ -66,18 +66,20 @@ fn new_master_dies(kills_agent: bool) -> bool {
     end_of(&mut strike);
     site.forget("server2-8000");
     if kills_agent {
+        // What it has told its Redis is kept for the next one.
         eventually("it was told to follow", || {
             site.role(&M, "server1").as_deref() == Some("slave")
         });
         site.end_agent("server1", "KILL");
         site.start_agent("server1");
     }
-    if !comes_back(&site) {
+    let is_shown = comes_back(&site);
+    end_of(&mut verb);
+    if !is_shown {
         return false;
     }
     writers.wait_for(BETWEEN);
     site.settles(&M, "server1");
-    end_of(&mut verb);
     // Its leader goes on as soon as it is back as the master, and so do the agents.
     site.restart(&M, "server2");
     site.wait_until_named(&M, "server2");

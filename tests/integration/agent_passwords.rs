@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use crate::common::eventually;
 use crate::common::redis::deaths::NEVER;
-use crate::common::redis::{MASTER_8000, Master, SENTINEL_PORT, SERVERS, Site};
+use crate::common::redis::{MASTER_8000, Master, SENTINEL_PORT, SERVERS, Site, address};
 
 const M: Master = MASTER_8000;
 
@@ -95,6 +95,27 @@ fn a_wrong_password_of_redis_at_the_start_changes_nothing_and_is_mended_later() 
     assert!(watch.events(M.vip).is_empty(), "{:#?}", site.log());
     password(&site, "redis.password", "word");
     all_recover(&site);
+}
+
+/// As it does where the hook does its own work.
+#[test]
+fn without_the_password_of_redis_sentinels_call_decides() {
+    let site = site("wrong", "secret");
+    SERVERS.iter().for_each(|server| site.launch_agent(server));
+    site.lab()
+        .logged(&["by=agent", "stays as it is", "password"]);
+    let call = |server: &str| {
+        let (from, to) = (address("server2"), address("server1"));
+        let words = [M.name, "leader", "start", &from, "8000", &to, "8000"];
+        site.host(server).vipswitch(words)
+    };
+    let told = call("server1");
+    told.success();
+    assert_eq!(site.holders(M.vip), ["server1"]);
+    call("server3").success();
+    assert_eq!(site.holders(M.vip), ["server1"]);
+    site.seconds_pass("server1", 2.0);
+    assert_eq!(site.holders(M.vip), ["server1"]);
 }
 
 /// Changes the password of each Redis; whoever is connected is asked again.

@@ -162,7 +162,12 @@ fn change_rights(site: &Site, server: &str, rule: &str) {
 /// Returns what is to be known of a failover from a server.
 #[track_caller]
 fn notes(site: &Site, server: &str) -> Vec<String> {
-    let done = run(site, server, "failover --dry-run --json").success();
+    notes_of(site, server, "failover --dry-run --json")
+}
+
+#[track_caller]
+fn notes_of(site: &Site, server: &str, words: &str) -> Vec<String> {
+    let done = run(site, server, words).success();
     let told: Value = serde_json::from_str(&done).unwrap();
     serde_json::from_value(told["notes"].clone()).unwrap()
 }
@@ -187,10 +192,12 @@ fn where_writes_may_not_be_paused_it_has_to_be_forced() {
 #[test]
 fn an_agent_on_the_masters_host_is_seen_from_a_server_that_has_none() {
     let site = Site::with_agents_on(&["server1"], std::path::Path::new("/bin/true"));
-    eventually("its agent is seen", || notes(&site, "server3").is_empty());
+    // The replicas' hosts have none.
+    let notes = || notes_of(&site, "server3", "failover --dry-run --json --force");
+    eventually("its agent is seen", || notes().is_empty());
     // Nobody may look.
     change_rights(&site, "server1", "-pubsub");
-    let notes = notes(&site, "server3");
+    let notes = notes();
     assert!(
         notes[0].contains("not known whether the master's host has an agent"),
         "{notes:?}"
@@ -232,6 +239,7 @@ fn where_others_have_an_agent_and_the_masters_host_has_none_it_has_to_be_forced(
         told.contains("agent-sign: 192.168.56.102:8000: this host has no agent"),
         "{told}"
     );
+    site.start_agent("server2");
     site.end_agent("server1", "KILL");
     let told = fail_over(&site, "server3", "--now --force");
     let note = told["notes"][0].as_str().unwrap();
@@ -260,6 +268,49 @@ fn an_agent_that_has_its_connection_and_does_not_answer_has_to_be_forced() {
         assert_eq!(site.role(&M, "server1").as_deref(), Some("master"));
     }
     fail_over(&site, "server3", "--now");
+}
+
+/// Nobody would take the VIP over there.
+#[test]
+fn where_others_have_an_agent_and_the_replicas_host_has_none_it_has_to_be_forced() {
+    let site = Site::with_agents(&[M]);
+    eventually("the agents are seen", || notes(&site, "server3").is_empty());
+    site.end_agent("server2", "TERM");
+    let why = [
+        "no agent beside 192.168.56.102:8000, which may be promoted",
+        "systemctl start vipswitch-agent",
+        "--force",
+    ];
+    for server in ["server1", "server3"] {
+        is_refused(&site, server, "failover", &why);
+    }
+    let told = run(&site, "server3", "failover --now --force");
+    let vip = format!("no client reaches it by its VIP ({}:8000: ", M.vip);
+    told.fails(1, &["192.168.56.102:8000 is the master", &vip]);
+    site.start_agent("server2");
+    site.settles(&M, "server2");
+}
+
+#[test]
+fn an_agent_whose_redis_tells_it_nothing_has_to_be_forced() {
+    let site = Site::with_agents(&[M]);
+    eventually("the agents are seen", || notes(&site, "server3").is_empty());
+    change_rights(&site, "server2", "-role");
+    change_rights(&site, "server2", "-info");
+    eventually("its agent knows nothing of it", || {
+        let known = site.agent("server2").expect("the agent answers");
+        known["masters"][0]["redis"][0]["role"] != "replica"
+    });
+    let why = [
+        "the agent beside 192.168.56.102:8000, which may be promoted, does not answer, or cannot ask its Redis",
+        "vipswitch check",
+        "--force",
+    ];
+    is_refused(&site, "server3", "failover", &why);
+    change_rights(&site, "server2", "+role");
+    change_rights(&site, "server2", "+info");
+    fail_over(&site, "server3", "--now");
+    site.settles(&M, "server2");
 }
 
 /// What a Sentinel has to say of elections: the newest failover, and its last vote.

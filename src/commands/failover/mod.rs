@@ -11,6 +11,7 @@ mod moment;
 mod rules;
 mod signs;
 mod told;
+mod vips;
 
 use std::time::{Duration, Instant as Started, SystemTime};
 
@@ -25,6 +26,7 @@ use self::known::Known;
 use self::moment::Moment;
 use self::signs::Signs;
 use self::told::Told;
+use self::vips::Vips;
 use super::load;
 use crate::cli::{Options, Planned};
 use crate::config::Config;
@@ -222,6 +224,11 @@ impl Verb<'_> {
         told: &mut Told,
     ) -> anyhow::Result<()> {
         let places = signs.ask_sentinels(known, self.name);
+        // A server that shuts down does not wait for more.
+        let answered = match self.of.from_this_host {
+            true => None,
+            false => Some(Vips::look((self.config, self.name), known.master.endpoint.port).await),
+        };
         let vips = self.config.master(self.name)?.vips.iter();
         signs.look_for_vips(vips.map(|vip| vip.address).collect());
         let (began, at) = (Instant::now(), SystemTime::now());
@@ -278,6 +285,9 @@ impl Verb<'_> {
         told.take(&course);
         told.tell_steps(f64::INFINITY).await;
         ended?;
+        if let (Some(answered), Some(to)) = (answered, &course.to) {
+            answered.are_back((self.config, self.name), to).await?;
+        }
         told.done = true;
         self.tell_end(&course, known, told).await;
         Ok(())
