@@ -13,6 +13,7 @@ while [ $# -gt 0 ]; do
     --prefix) prefix=${2:?} && shift ;;
     --root) root=${2:?} && shift ;;
     --uninstall) action=uninstall ;;
+    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0" && exit ;;
     *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
     esac
     shift

@@ -33,7 +33,7 @@ impl fmt::Display for Capability {
 }
 
 /// What gives the hook its privileges under systemd.
-const DROP_IN: &str = "Under systemd give the Sentinel unit CAP_NET_ADMIN and CAP_NET_RAW in AmbientCapabilities= and in CapabilityBoundingSet=.";
+const DROP_IN: &str = "Beside an agent Sentinel needs none: systemctl enable --now vipswitch-agent. Without one give the Sentinel unit CAP_NET_ADMIN and CAP_NET_RAW in AmbientCapabilities= and in CapabilityBoundingSet=.";
 
 /// What gives an operator's command its privileges. It says nothing of Sentinel, which needs none beside an agent.
 const AS_ROOT: &str = "Run it as root.";

@@ -25,8 +25,7 @@ const LOOKS: usize = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What moves the VIP meanwhile.
-pub const MEANWHILE: &str =
-    "Sentinel's call and `vipswitch sync` move the VIP, about 1 s later than an agent";
+pub const MEANWHILE: &str = "`vipswitch sync` moves the VIP, and Sentinel's call where Sentinel has the privileges, about 1 s later than an agent";
 
 /// What to do where an agent is meant to run.
 pub const REMEDY: &str =

@@ -49,9 +49,10 @@ Example:
   vipswitch failover --dry-run      whether it would, and to which replica
   vipswitch failover master8000
 
-With agents no write is lost, and it refuses where one could be, unless --force is given. Without
-agents what is written while the VIP moves, for about 0.3 s, is lost. It begins none while another
-failover goes on, for whose end it waits 10 s.
+With agents no write is lost, and it refuses where one could be, unless --force is given: no replica
+is connected that lacks less than 1 MiB, or an agent is missing. Without agents what is written while
+the VIP moves, for about 0.3 s, is lost. It begins none while another failover goes on, for whose end
+it waits 10 s.
 
 Exit codes: 0 done, 1 it may work later or is not at its end, 2 it cannot as it stands.";
 

@@ -54,8 +54,12 @@ pub(super) async fn wait_for_confirmation(run: &Run<'_>) {
 }
 
 /// Says so where Sentinel names another host than this one, to which the VIP was just bound, or this
-/// one, from which it was just released.
-pub(super) async fn compare_with_sentinel(config: &Config, run: &Run<'_>, bound: bool) {
+/// one, from which it was just released; and what becomes of that where the agent does it, or does not.
+pub(super) async fn compare_with_sentinel(
+    config: &Config,
+    run: &Run<'_>,
+    (bound, by_agent): (bool, bool),
+) {
     let mut masters: Vec<&str> = run
         .outcomes()
         .map(|outcome| outcome.master.as_str())
@@ -71,13 +75,21 @@ pub(super) async fn compare_with_sentinel(config: &Config, run: &Run<'_>, bound:
             Err(_) => return,
         };
         let master = &site.endpoint;
-        let (host, undone) = match (bound, gather::is_here(&site)) {
-            (true, Some(false)) => ("another host", "would release the VIP here"),
-            (false, Some(true)) => ("this host", "would bring the VIP back"),
+        let (host, undone, ends) = match (bound, gather::is_here(&site)) {
+            (true, Some(false)) => ("another host", "would release the VIP here", "unbind"),
+            (false, Some(true)) => ("this host", "would bring the VIP back", "bind"),
             _ => continue,
         };
+        let then = match by_agent {
+            true => format!(
+                "with --force it holds until the next failover, or `vipswitch {ends} {name}`"
+            ),
+            false => {
+                format!("`vipswitch sync`, which vipswitch-sync.timer runs every 30 s, {undone}")
+            }
+        };
         log::stderr(&format!(
-            "{name}: mind that Sentinel says the master is {master}, {host}: `vipswitch sync`, which vipswitch-sync.timer runs every 30 s, {undone}"
+            "{name}: mind that Sentinel says the master is {master}, {host}: {then}"
         ))
         .await;
     }

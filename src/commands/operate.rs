@@ -125,7 +125,9 @@ pub(super) async fn run(
         _ => None,
     };
     if let (Some(bound), Exit::Done, false) = (ordered, exit, options.quiet || options.json) {
-        afterwards::compare_with_sentinel(&config, &run, bound).await;
+        // It does its own work where it could, and a dry run tells what the agent would do.
+        let by_agent = options.dry_run && with_agent::known(masters, options).await.is_some();
+        afterwards::compare_with_sentinel(&config, &run, (bound, by_agent)).await;
         if bound && !options.dry_run {
             afterwards::wait_for_confirmation(&run).await;
         }

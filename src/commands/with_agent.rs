@@ -97,19 +97,26 @@ async fn left_undone(verb: &Verb, masters: &[String], options: &Options) -> Exit
     let Ok(known) = client::snapshot(masters, &config_path(options), until).await else {
         return Exit::Done;
     };
-    if let (Verb::Sync, false) = (verb, options.quiet) {
-        let is_meant = |name: &String| masters.is_empty() || masters.contains(name);
-        for master in known.masters.iter().filter(|master| is_meant(&master.name)) {
-            let (holds, ends) = match master.forced.as_deref() {
-                Some("bind") => ("bind", "unbind"),
-                Some("unbind") => ("unbind", "bind"),
-                _ => continue,
-            };
+    let says = |holds: &str, ends: &str| match verb {
+        Verb::Sync => Some(format!(
+            "an operator's `{holds} --force` holds, which `sync` does not end. `vipswitch {ends} NAME` does"
+        )),
+        Verb::Bind { force: true } | Verb::Unbind { force: true } => Some(format!(
+            "this holds against the Sentinels until the next failover, or `vipswitch {ends} NAME`"
+        )),
+        _ => None,
+    };
+    let is_meant = |name: &String| masters.is_empty() || masters.contains(name);
+    let mut meant = known.masters.iter().filter(|it| is_meant(&it.name));
+    while let Some(master) = meant.next().filter(|_| !options.quiet) {
+        let said = match master.forced.as_deref() {
+            Some("bind") => says("bind", "unbind"),
+            Some("unbind") => says("unbind", "bind"),
+            _ => None,
+        };
+        if let Some(text) = said {
             let name = escape(&master.name);
-            let line = format!(
-                "{name}: an operator's `{holds} --force` holds, which `sync` does not end. `vipswitch {ends} {name}` does"
-            );
-            log::stderr(&line).await;
+            log::stderr(&format!("{name}: {}", text.replace("NAME", &name))).await;
         }
     }
     // What is wrong with the file is `check`'s to tell: the agent goes on with what it has.

@@ -257,8 +257,9 @@ impl Config {
         self.masters.get(name).ok_or_else(|| {
             let known = self.masters.keys().map(String::as_str);
             Fault::permanent(format!(
-                "no master \"{}\" in the configuration",
-                escape(name)
+                "no master \"{}\" in the configuration {}",
+                escape(name),
+                escape(&self.path.to_string_lossy())
             ))
             .remedy(match nearest(name, known.clone()) {
                 Some(near) => format!("Did you mean \"{}\"?", escape(near)),

@@ -73,7 +73,7 @@ fn bad_arguments_of_the_call_are_permanent_and_named() {
         (
             0,
             "master800",
-            "no master \"master800\" in the configuration. Did you mean \"master8000\"?",
+            "vipswitch.toml. Did you mean \"master8000\"?",
         ),
         (
             1,

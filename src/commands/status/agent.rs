@@ -160,7 +160,10 @@ fn about_itself(snapshot: &Snapshot) -> String {
         count(|one| one.events),
     );
     if snapshot.drift_repaired > 0 {
-        text += &format!(", drift mended {} times", snapshot.drift_repaired);
+        text += &match snapshot.drift_repaired {
+            1 => ", drift mended once".to_owned(),
+            times => format!(", drift mended {times} times"),
+        };
     }
     if snapshot.pending_commands > 0 {
         text += &format!(", site commands PENDING: {}", snapshot.pending_commands);

@@ -418,11 +418,11 @@ fn an_unknown_master_is_told_the_nearest_known_one() {
     let message = |name| config.master(name).unwrap_err().to_string();
     assert_eq!(
         message("master800"),
-        "no master \"master800\" in the configuration. Did you mean \"master8000\"?"
+        "no master \"master800\" in the configuration v.toml. Did you mean \"master8000\"?"
     );
     assert_eq!(
         message("qqqqq"),
-        "no master \"qqqqq\" in the configuration. It knows: master8000, other."
+        "no master \"qqqqq\" in the configuration v.toml. It knows: master8000, other."
     );
 }
 

@@ -413,7 +413,7 @@ pub fn words(verdict: &Verdict) -> String {
         Why::Replica => "this host's Redis is a replica",
         Why::Promoted => "a leader has promoted it, and it says that it is the master",
         Why::CutOff => "this host is cut off from its peers, which can have another master by now",
-        Why::Died => "this host's Redis has died, and a failover is asked for",
+        Why::Died => "this host's Redis has died, and is to be failed over",
         Why::NoNews => "the call tells nothing",
         Why::NothingKnown => "nothing is known yet",
     };
