@@ -122,3 +122,20 @@ fn an_agent_that_is_reloaded_answers_at_any_time_and_holds_to_what_it_was_told()
     host.ok("maintenance master8000 off");
     site.settles(&M, "server1");
 }
+
+#[test]
+fn a_file_that_cannot_be_used_hides_nothing_that_the_agent_knows() {
+    let site = Site::with_agents(&[M]);
+    site.lab().config("[masters");
+    for (words, known) in [
+        (&["status"][..], "master8000: here (to_is_here)"),
+        (&["status", "--json"], "\"verdict\":\"here\""),
+    ] {
+        let told = site
+            .host("server1")
+            .vipswitch(words)
+            .fails(2, &["vipswitch.toml:1:"]);
+        assert!(told.stdout.contains(known), "{told}");
+    }
+    site.settles(&M, "server1");
+}

@@ -81,7 +81,13 @@ async fn tell(
     options: &Options,
     started: Instant,
 ) -> anyhow::Result<(String, Exit)> {
-    let config = load(options, &of.of.masters, started).await?;
+    let config = match load(options, &of.of.masters, started).await {
+        Ok(config) => config,
+        Err(fault) => {
+            tell_agents_view(&of.of.masters, options).await?;
+            return Err(fault.into());
+        }
+    };
     let targets = Target::of(&config, &of.of.masters)?;
     let (looked, agent) = join(look(&config, &targets), Agent::ask(&of.of.masters, options)).await;
     let (mut looked, own, alone) = looked?;
@@ -125,6 +131,19 @@ async fn tell(
     let each = rows.iter().map(Status::exit).chain(others);
     let worst = each.max_by_key(|exit| exit.code());
     Ok((text, worst.unwrap_or(Exit::Done)))
+}
+
+/// Prints what the agent knows, which goes on with the configuration that it has, where the file cannot be used.
+async fn tell_agents_view(masters: &[String], options: &Options) -> anyhow::Result<()> {
+    let agent = Agent::ask(masters, options).await;
+    if agent.snapshot().is_none() {
+        return Ok(());
+    }
+    let text = match options.json {
+        true => agent.json(),
+        false => agent.text(colours()),
+    };
+    print(&(text + "\n")).await
 }
 
 /// What is known of each VIP before the network is asked, this host's hardware addresses, and the masters without a
