@@ -4,6 +4,9 @@
 
 agent_pid() { on "$1" systemctl show vipswitch-agent.service --property MainPID --value; }
 
+# What the agent has told systemd of itself.
+status_text() { on "$1" systemctl show vipswitch-agent.service --property StatusText --value; }
+
 # Another process of the agent is at work: is_another HOST PID
 is_another() {
     local pid
@@ -36,6 +39,8 @@ service() {
     heading "The agent is killed, hangs, is restarted, reads its configuration again, runs the site's command"
     concern "$holder"
     settled "$holder"
+    [[ $(status_text "$holder") == *": here" ]] || die "systemd shows $(status_text "$holder")"
+    [[ $(status_text "$(other_than "$holder")") == *": elsewhere" ]] || die 'systemd shows another state on the other host'
     replaced "$holder" 'kill -9' 'systemctl kill --signal KILL --kill-who main vipswitch-agent'
     replaced "$holder" 'systemctl restart' 'systemctl restart vipswitch-agent'
     replaced "$holder" 'kill -STOP' 'systemctl kill --signal STOP --kill-who main vipswitch-agent'

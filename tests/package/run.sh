@@ -400,15 +400,20 @@ holder_is_master() { one_holder && names_master server3 "$(holders)"; }
 first_write_since() { awk -v since="$1" '$1 > since { print $1; exit }' "$LAB/writes"; }
 
 killed() {
+    heading 'The master dies: its agent has it failed over at once, and systemd starts it again'
+    dies 'kill -9' "kill -KILL \$(systemctl show $PRODUCT-server --property MainPID --value)"
+    dies 'systemctl restart' "systemctl restart $PRODUCT-server"
+}
+# The master's Redis ends, and is started again: dies WHAT COMMAND
+dies() {
     local holder since pid deaths
     holder=$(holders)
-    heading 'kill -9 of the master: its agent has it failed over at once, and systemd starts it again'
     settled "$holder"
     until_deadline "$PATIENCE" 'the last failover is more than a minute ago' may_ask "$holder"
     since=$(now)
     deaths=$(deaths "$holder")
     pid=$(on "$holder" systemctl show "$PRODUCT-server" --property MainPID --value)
-    on "$holder" kill -KILL "$pid"
+    on "$holder" sh -euc "$2"
     until_deadline "$PATIENCE" "systemd has started $PRODUCT again" has_other_pid "$holder" "$pid"
     until_deadline "$PATIENCE" 'the agent has seen the death' has_died_again "$holder" "$deaths"
     until_deadline "$PATIENCE" 'the holder is the master that Sentinel names' holder_is_master
@@ -418,8 +423,8 @@ killed() {
             die 'there was no failover, and the log does not say that the machine was too busy'
     fi
     all_well "$(holders)"
-    figure 'kill -9 of the master: no write for' "$(outage "$since")"
-    fact "$(holders) is the master now; $(seconds "$(outage "$since")") s without a write"
+    figure "$1 of the master: no write for" "$(outage "$since")"
+    fact "$1: $(holders) is the master now; $(seconds "$(outage "$since")") s without a write"
     settled "$(holders)"
 }
 may_ask() {

@@ -29,6 +29,8 @@ pub(super) fn longest(down_after: Option<Duration>) -> Duration {
 pub(super) struct HandOver {
     /// The old master.
     pub(super) at: SocketAddr,
+    /// Whether it is that for certain, so that it may be told to follow.
+    pub(super) may_follow: bool,
     /// How long at most.
     pub(super) longest: Duration,
     /// When it was asked for.
@@ -79,7 +81,7 @@ impl HandOver {
     ) {
         self.had = had;
         let has_turned = role == Role::Master && !is_former && had.is_some();
-        self.heir = has_turned.then(|| who.clone());
+        self.heir = (has_turned && self.may_follow).then(|| who.clone());
     }
 
     /// Returns how many bytes the new master lacks, once that is known.

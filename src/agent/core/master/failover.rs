@@ -364,14 +364,23 @@ impl Master {
     }
 
     /// Returns the Redis of this host that a majority names, or this host's Sentinel where there is none, if it says that it
-    /// is the master. No other may be paused or told to follow: with `[hosts]`, and behind NAT, one of another master may be
-    /// among those of this host.
-    fn old_master<'a>(&self, known: &'a Evidence) -> Option<&'a OwnRedis> {
+    /// is the master; and whether it certainly is that one. With `[hosts]`, and behind NAT, one of another master may be among
+    /// those of this host. One that was just started has another run id than the Sentinels know, for as long as they do not
+    /// ask it, and where they are silent nobody names one: then it is the only one that may be meant, whose writes may wait
+    /// for once, but which is not told to follow.
+    fn old_master<'a>(&self, known: &'a Evidence) -> Option<(&'a OwnRedis, bool)> {
         // A round that told nothing does not change which Redis this is.
-        let ballot = self.facts.as_ref()?.evidence.ballot.as_ref()?;
-        let named = ballot.winner().or_else(|| ballot.own())?;
-        let is_old = |own: &&OwnRedis| own.role == Ok(Role::Master) && own.is(named);
-        known.own_redis.iter().find(is_old)
+        let ballot = self.facts.as_ref()?.evidence.ballot.as_ref();
+        let named = ballot.and_then(|ballot| ballot.winner().or_else(|| ballot.own()));
+        let leads = |own: &&OwnRedis| own.role == Ok(Role::Master);
+        let own = known.own_redis.iter().filter(leads);
+        let is_named = |own: &&OwnRedis| named.is_some_and(|named| own.is(named));
+        if let Some(certain) = own.clone().find(is_named) {
+            return Some((certain, true));
+        }
+        let mut may_be = own.filter(|own| named.is_none_or(|named| own.site.is_same(named)));
+        let only = may_be.next().filter(|_| may_be.next().is_none())?;
+        Some((only, false))
     }
 
     /// Does what follows from a promotion at once, as soon as it is known which host is meant.
@@ -388,7 +397,7 @@ impl Master {
         let Ok(place) = &to.place else { return };
         // Both may be on this host, on two ports or two addresses: what is written to the old one is lost there, too.
         let old = self.old_master(known);
-        let old = old.filter(|own| !own.site.is_same(&to)).map(|own| own.at);
+        let old = old.filter(|(own, _)| !own.site.is_same(&to));
         let is_here = matches!(place, Place::Here(_));
         // Writes are paused again once they are allowed.
         let is_ending = self.hand_over.as_ref().is_some_and(HandOver::is_ending);
@@ -399,8 +408,9 @@ impl Master {
         if let Some(own) = own(&to, &known.own_redis) {
             actions.push(Action::Expect(self.name.clone(), own.at));
         }
-        if let Some(at) = old {
-            self.pause(at, now, actions);
+        let old = old.map(|(own, is_certain)| (own.at, is_certain));
+        if let Some(old) = old {
+            self.pause(old, now, actions);
         }
         // A master that has died pauses nothing, and its host has the VIP still, or has released it: the dead one may be
         // back, and named by all, before they know of its successor.
@@ -413,7 +423,13 @@ impl Master {
         self.is_begun = true;
     }
 
-    pub(super) fn pause(&mut self, at: SocketAddr, now: Time, actions: &mut Vec<Action>) {
+    /// Has the writes of a Redis wait, which is the old master for certain, or as far as anybody can tell.
+    fn pause(
+        &mut self,
+        (at, is_certain): (SocketAddr, bool),
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
         let mut spent = self.unproven.clone();
         if let Some(hand_over) = self.hand_over.as_ref().filter(|it| it.is_in_force) {
             spent.spend(hand_over, now);
@@ -427,6 +443,7 @@ impl Master {
         // Whom the old master is to follow is wanted all the same.
         self.hand_over = Some(HandOver {
             at,
+            may_follow: is_certain,
             longest: allowed.unwrap_or_default(),
             since: now,
             stage: allowed.map_or(Stage::Lapsed, |_| Stage::Asked),
@@ -505,8 +522,8 @@ impl Master {
             && (self.hand_over.as_ref()).is_none_or(|it| it.stage == Stage::Lapsed)
             && (self.unproven.allows(longest(self.soonest_down()), now)).is_some();
         let old = self.old_master(known).filter(|_| is_due);
-        if let Some(at) = old.map(|own| own.at) {
-            self.pause(at, now, actions);
+        if let Some(old) = old.map(|(own, is_certain)| (own.at, is_certain)) {
+            self.pause(old, now, actions);
         }
     }
 }

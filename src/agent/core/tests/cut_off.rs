@@ -73,3 +73,19 @@ fn only_the_redis_that_this_hosts_sentinel_names_is_paused_where_it_is_cut_off()
     }
     assert_eq!(paused(&actions), [at()]);
 }
+
+#[test]
+fn a_master_whose_sentinels_are_all_silent_is_paused_where_it_is_cut_off() {
+    let mut agent = Agent::standing(true);
+    let mut actions = Vec::new();
+    for _ in 0..7 {
+        let mut cut = facts(["-"; 3], Role::Master);
+        cut.could_elect_without = true;
+        let mut silent = own(Role::Master);
+        silent.acknowledged = None;
+        actions.extend(agent.on(500, Event::OwnRedis(M.into(), at(), silent)));
+        actions.extend(agent.polled(500, cut));
+    }
+    assert_eq!(paused(&actions), [at()]);
+    assert!(actions.contains(&settle()), "{actions:?}");
+}

@@ -625,6 +625,38 @@ fn nothing_is_taken_back_by_what_was_asked_before_the_time_of_a_promotion_was_ov
 }
 
 #[test]
+fn a_master_that_was_just_started_is_paused_and_not_told_to_follow() {
+    // The Sentinels have its former run id for some seconds.
+    let told = |mut facts: Box<Facts>| {
+        let told = &mut facts.evidence;
+        told.own_redis[0].run_id = Some("new".into());
+        let votes = told.ballot.iter_mut().flat_map(|it| &mut it.votes);
+        for site in votes.filter_map(|vote| vote.says.as_mut().ok()) {
+            site.run_id = Some("former".into());
+        }
+        facts
+    };
+    let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, Some(990));
+    let mut agent = Agent::standing(true);
+    agent.polled(10, told(facts([HERE; 3], Role::Master)));
+    assert_eq!(paused(&agent.on(100, promotes(AWAY))), [at()]);
+    agent.on(1, Event::Paused(M.into(), Ok(())));
+    agent.on(10, said(Role::Replica));
+    assert!(agent.on(50, said(Role::Master)).contains(&settle()));
+    let actions = agent.settles(2);
+    assert!(
+        has_unpause(&actions) && heir(&actions).is_none(),
+        "{actions:?}"
+    );
+    // Several may be meant.
+    let mut agent = Agent::standing(true);
+    let mut several = beside_strangers(facts([HERE; 3], Role::Master));
+    several.evidence.own_redis[2].run_id = Some("new".into());
+    agent.polled(10, several);
+    assert!(paused(&agent.on(100, promotes(AWAY))).is_empty());
+}
+
+#[test]
 fn another_masters_redis_on_this_host_is_neither_paused_nor_told_to_follow() {
     let said = |role| Event::Chosen(M.into(), endpoint(AWAY), role, Some(990));
     let told = |named: &str, role: Role| beside_strangers(facts([named; 3], role));
