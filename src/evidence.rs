@@ -89,6 +89,15 @@ impl Evidence {
         carriers.all(|other| other == first).then_some(first)
     }
 
+    /// Returns the Redis of this host that a site is: the one with its run id. One that was just started has another than
+    /// the Sentinels know, for as long as they do not ask it ([`crate::place::RUN_ID_AGE`]); where several may be meant
+    /// then, nobody can tell which it is.
+    pub fn own(&self, site: &Site) -> Option<&OwnRedis> {
+        let mut may_be = self.own_redis.iter().filter(|own| own.site.is_same(site));
+        let only = may_be.next().filter(|_| may_be.next().is_none());
+        self.own_redis.iter().find(|own| own.is(site)).or(only)
+    }
+
     /// Returns where the master is by a promotion that has happened: the chosen replica says that it is the
     /// master.
     pub fn promoted(&self) -> Option<&Site> {

@@ -2,7 +2,7 @@
 //! that decides: hook, `sync` and the operator's commands go through it. What is then to be done on this host
 //! is the plan's to say.
 
-use crate::evidence::{Evidence, Order, Role, Site, Word};
+use crate::evidence::{Evidence, Order, OwnRedis, Role, Site, Word};
 use crate::exit::Fault;
 use crate::place::Place;
 
@@ -126,11 +126,13 @@ fn replica_here(evidence: &Evidence) -> Option<Verdict> {
         .filter(|site| site.is_here());
     let promoted = evidence.promoted().filter(|site| site.is_here());
     let named = promoted.or(winner);
-    let meant = evidence
-        .own_redis
-        .iter()
-        .filter(|redis| named.is_none_or(|named| redis.site.is_same(named)));
-    let mut meant = meant.peekable();
+    let one = named.and_then(|named| evidence.own(named));
+    let may_be = |redis: &&OwnRedis| match (one, named) {
+        (Some(one), _) => *redis == one,
+        (None, Some(named)) => redis.site.is_same(named),
+        (None, None) => true,
+    };
+    let mut meant = evidence.own_redis.iter().filter(may_be).peekable();
     meant.peek()?;
     // A Redis that does not answer may be the master.
     meant
@@ -155,10 +157,7 @@ fn died(evidence: &Evidence) -> Option<Verdict> {
 
 fn by_majority(evidence: &Evidence) -> Option<Verdict> {
     let winner = evidence.ballot.as_ref()?.winner()?;
-    let own = evidence
-        .own_redis
-        .iter()
-        .find(|redis| redis.site.is_same(winner));
+    let own = evidence.own(winner);
     Some(match (&winner.place, own.map(|redis| &redis.role)) {
         (Err(fault), _) => Verdict::Undecided(fault.clone()),
         (Ok(Place::Elsewhere), _) => Verdict::Elsewhere(Why::Majority),
@@ -653,6 +652,36 @@ mod tests {
                 cut(promotion(HERE, AWAY, Some(Role::Master))),
                 "promoted_elsewhere",
             ),
+        ]);
+    }
+
+    /// With `[hosts]`, and behind NAT, a port is no sign: the run id is.
+    #[test]
+    fn another_masters_redis_of_this_host_does_not_speak_for_the_one_that_is_named() {
+        let redis = |id: &str, at: &str, role: Role| OwnRedis {
+            site: site(HERE),
+            at: at.parse().unwrap(),
+            role: Ok(role),
+            run_id: Some(id.into()),
+        };
+        let named = |ours: Role, theirs: Role| {
+            let theirs = redis("theirs", "10.0.0.9:6379", theirs);
+            let ours = redis("ours", "10.0.0.1:6379", ours);
+            let mut told = polled([HERE; 3], vec![theirs, ours]);
+            for vote in &mut told.ballot.as_mut().unwrap().votes {
+                vote.says.as_mut().unwrap().run_id = Some("ours".into());
+            }
+            told
+        };
+        use Role::{Master, Replica};
+        let unknown = |mut told: Evidence| {
+            told.own_redis[1].run_id = Some("new".into());
+            told
+        };
+        check(vec![
+            ("ours follows", named(Replica, Master), "redis_is_replica"),
+            ("theirs follows", named(Master, Replica), "to_is_here"),
+            ("not told apart", unknown(named(Replica, Master)), "Passing"),
         ]);
     }
 

@@ -10,7 +10,7 @@ use futures_util::future::select;
 use tokio::time::{Instant, sleep};
 
 use super::chosen::{Asking, address_may_be_asked, says, word};
-use super::core::{Event, Master, Stands, own};
+use super::core::{Event, Master, Stands};
 use super::journal::say_of;
 use super::redis::Watch;
 use super::world::World;
@@ -254,9 +254,10 @@ impl World {
         let known = self.core.borrow().evidence(name, self.now());
         let chosen = known
             .promotion
+            .as_ref()
             .filter(|promotion| promotion.to.endpoint == *to);
         if let Some(chosen) = chosen
-            && let Some(own) = own(&chosen.to, &known.own_redis)
+            && let Some(own) = known.own(&chosen.to)
         {
             return redis_server(&config, master, own.at).ok();
         }

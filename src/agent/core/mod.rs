@@ -25,7 +25,6 @@ use crate::failover::Endpoint;
 
 pub use death::APART;
 pub use master::{Master, Stands, words};
-pub use promotion::own;
 pub use terms::{Action, Event, Facts, LastFailover, Own, Settings, Settled};
 pub use timeline::Timeline;
 use timetable::Timetable;

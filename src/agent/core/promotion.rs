@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Time;
-use crate::evidence::{Ballot, Evidence, OwnRedis, Promotion, Role, Site};
+use crate::evidence::{Ballot, Evidence, Promotion, Role, Site};
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 
@@ -69,7 +69,7 @@ impl Promoting {
     /// Returns it as evidence: with the role that the Redis of this host says, if that is the chosen one.
     pub(super) fn evidence(&self, of: &Evidence, now: Time) -> Promotion {
         let to = site(&self.to, &of.known_redis);
-        let own = own(&to, &of.own_redis);
+        let own = of.own(&to);
         Promotion {
             role: match own {
                 Some(own) => own.role.clone().ok(),
@@ -100,15 +100,6 @@ impl Promoting {
     pub(super) fn until(&self) -> Time {
         self.since + self.lasts
     }
-}
-
-/// Returns the Redis of this host that a site is: the one with its run id. One that was just started has another than the
-/// Sentinels know, for as long as they do not ask it ([`crate::place::RUN_ID_AGE`]); where several listen there, nobody
-/// can tell which it is.
-pub fn own<'a>(site: &Site, own: &'a [OwnRedis]) -> Option<&'a OwnRedis> {
-    let mut may_be = own.iter().filter(|own| own.site.is_same(site));
-    let only = may_be.next().filter(|_| may_be.next().is_none());
-    own.iter().find(|own| own.is(site)).or(only)
 }
 
 /// Returns where a Redis is that an event names; nobody knows where it is not known yet.

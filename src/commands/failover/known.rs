@@ -323,8 +323,7 @@ fn way(
     (master, known): (&Site, &Evidence),
 ) -> Result<Option<Server>, Fault> {
     let of = config.master(name)?;
-    let own = known.own_redis.iter().find(|own| own.site.is_same(master));
-    if let Some(own) = own {
+    if let Some(own) = known.own(master) {
         return redis_server(config, of, own.at).map(Some);
     }
     let Some(address) = master.addresses.first() else {

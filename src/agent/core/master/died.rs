@@ -23,21 +23,19 @@ impl Master {
     /// Notes what a Redis of this host said. Returns its death, if that is news.
     pub(super) fn note_life(&mut self, at: SocketAddr, own: &Own, now: Time) -> Option<Died> {
         if let Some(alive) = Alive::of(at, own, now) {
-            let before = self.alive.take();
+            let before = self.alive.insert(at, alive.clone());
             let died = before.and_then(|before| before.replaced_by(&alive, now));
-            self.alive = Some(alive);
             if self.death.is_none() && died.is_none() {
                 self.death_note = None;
             }
             return died;
         }
         let Err(why) = &own.role else {
-            self.alive.take_if(|alive| alive.at == at);
+            self.alive.remove(&at);
             return None;
         };
-        let alive = self.alive.as_mut().filter(|alive| alive.at == at)?;
-        let died = alive.silent(why, own.is_gone, now)?;
-        self.alive = None;
+        let died = self.alive.get_mut(&at)?.silent(why, own.is_gone, now)?;
+        self.alive.remove(&at);
         Some(died)
     }
 
@@ -45,8 +43,9 @@ impl Master {
     pub(super) fn begin_death(&mut self, died: Died, now: Time, actions: &mut Vec<Action>) {
         let known = self.evidence(now);
         let winner = known.ballot.as_ref().and_then(Ballot::winner);
-        let mut own = known.own_redis.iter();
-        let dead = own.find(|own| own.at == died.at).map(|own| &own.site);
+        // With `[hosts]`, and behind NAT, it may be another master's.
+        let named = winner.and_then(|winner| known.own(winner));
+        let dead = named.filter(|own| own.at == died.at).map(|own| &own.site);
         let why_not = speaks_against(&Situation {
             on_redis_death: self.on_redis_death,
             maintenance: self.maintenance.is_some_and(|until| now < until),

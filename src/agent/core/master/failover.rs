@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Called, Master, Stands};
 use crate::agent::core::hand_over::{HandOver, Stage, longest};
-use crate::agent::core::promotion::{Promoting, own, site};
+use crate::agent::core::promotion::{Promoting, site};
 use crate::agent::core::{Action, Settled, Time, Timeline};
 use crate::evidence::{Ballot, Evidence, OwnRedis, Role, Site};
 use crate::failover::Endpoint;
@@ -405,7 +405,7 @@ impl Master {
             return;
         }
         let (endpoint, until) = (promoting.to.clone(), promoting.until());
-        if let Some(own) = own(&to, &known.own_redis) {
+        if let Some(own) = known.own(&to) {
             actions.push(Action::Expect(self.name.clone(), own.at));
         }
         let old = old.map(|(own, is_certain)| (own.at, is_certain));

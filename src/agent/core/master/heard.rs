@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{AskedBefore, Called, Master, SinceStop, Stands, newest};
+use super::{Alive, AskedBefore, Called, Master, SinceStop, Stands, newest};
 use crate::agent::core::promotion::site;
 use crate::agent::core::{Action, Facts, Own, STOPPED, Settings, Settled, Time};
 use crate::evidence::{Ballot, Call, Order, Role, Word};
@@ -61,9 +61,7 @@ impl Master {
                 own.role = Err(Fault::passing(STOPPED));
             }
         }
-        if let Some(alive) = &mut self.alive {
-            alive.was_late();
-        }
+        self.alive.values_mut().for_each(Alive::was_late);
         self.died = None;
         // Another host's Redis that has said that it is the master keeps the VIP away from here, as it does without a stop.
         let told = self.facts.as_ref().map(|facts| &facts.evidence);

@@ -131,8 +131,8 @@ pub struct Master {
     was_pause_refused: bool,
     cut_off: CutOff,
     on_redis_death: OnRedisDeath,
-    /// The master of this host, while it lives.
-    alive: Option<Alive>,
+    /// Each Redis of this host that says that it is the master, by where it is.
+    alive: BTreeMap<SocketAddr, Alive>,
     /// Its death that nothing was done about yet.
     died: Option<Died>,
     death: Option<Death>,
@@ -193,7 +193,7 @@ impl Master {
             uncompared: Some(AskedBefore::new(polling)),
             on_isolation: settings.on_isolation,
             on_redis_death: settings.on_redis_death,
-            alive: None,
+            alive: BTreeMap::new(),
             died: None,
             death: None,
             death_note: None,

@@ -392,6 +392,31 @@ fn whatever_speaks_against_it_leaves_the_failover_to_sentinel() {
 }
 
 #[test]
+fn another_masters_redis_of_this_host_that_dies_has_nothing_failed_over() {
+    let theirs: SocketAddr = "10.0.0.9:6379".parse().unwrap();
+    let says = |at: SocketAddr, own: Own| Event::OwnRedis(M.into(), at, own);
+    let gone = || Own {
+        role: Err(Fault::passing("refused")),
+        is_gone: true,
+        ..own(Role::Master)
+    };
+    let both = || {
+        let mut agent = Agent::standing(true);
+        agent.polled(10, beside_strangers(facts([HERE; 3], Role::Master)));
+        agent.on(10, says(at(), with_replicas(0, 0)));
+        agent.on(10, says(theirs, with_replicas(0, 0)));
+        agent
+    };
+    let mut agent = both();
+    let actions = agent.on(10, says(theirs, gone()));
+    assert!(!elects(&actions), "{actions:?}");
+    assert!(matches!(agent.master().verdict, Verdict::Here(..)));
+    assert!(elects(&agent.on(10, says(at(), gone()))));
+    let mut agent = both();
+    assert!(elects(&agent.on(10, says(at(), gone()))));
+}
+
+#[test]
 fn a_redis_that_came_back_while_the_agent_was_stopped_has_not_died_a_moment_ago() {
     let of = |run_id: &str| Own {
         run_id: Some(run_id.into()),
