@@ -373,7 +373,7 @@ follows() {
 # Both replicas have what the master has, by its own word: one that has just got its copy follows already, by its word,
 # and the master sends it nothing before its first acknowledgement.
 streams_to_all() {
-    [[ $(redis "$1" info replication | grep -c '^slave[0-9]*:.*,state=online,') == 2 ]]
+    [[ $(redis "$1" info replication | grep -c '^slave[0-9]*:.*,state=online,offset=[1-9]') == 2 ]]
 }
 
 # A Sentinel knows the master, both replicas and both other Sentinels, and all are well.

@@ -3,7 +3,7 @@
 //! is the plan's to say.
 
 use crate::evidence::{Evidence, Order, OwnRedis, Role, Site, Word};
-use crate::exit::Fault;
+use crate::exit::{Fault, Kind};
 use crate::place::Place;
 
 /// Where a VIP belongs.
@@ -56,7 +56,7 @@ pub enum Why {
 /// | a promotion was published, and that Redis says master: of another host's | elsewhere |
 /// | this host's Redis has died as the master, and its failover was asked for | elsewhere |
 /// | a majority names this host's Redis, and it says master | here |
-/// | a majority names this host's Redis, it says nothing, and the hook's call and this host's Sentinel name this host, too | here |
+/// | a majority names this host's Redis, it is there and refuses to tell, and the hook's call and this host's Sentinel name this host, too | here |
 /// | a majority names this host's Redis, and it says nothing | undecided |
 /// | a majority names another host | elsewhere |
 /// | this host is cut off from its peers | elsewhere |
@@ -165,14 +165,15 @@ fn by_majority(evidence: &Evidence) -> Option<Verdict> {
             Verdict::Here(*carrier, Why::Majority)
         }
         (Ok(Place::Here(_)), Some(Err(fault))) => {
-            called_too(evidence).unwrap_or_else(|| Verdict::Undecided(fault.clone()))
+            let called = called_too(evidence).filter(|_| fault.kind == Kind::Permanent);
+            called.unwrap_or_else(|| Verdict::Undecided(fault.clone()))
         }
         (Ok(Place::Here(_)), role) => Verdict::Undecided(says_otherwise(winner, role)),
     })
 }
 
-/// Where this host's Redis does not tell its role, for want of a password for example, Sentinel's call decides, as it does
-/// where nobody but this host's Sentinel is asked.
+/// Where this host's Redis is there and does not tell its role, for want of a password for example, Sentinel's call
+/// decides, as it does where nobody but this host's Sentinel is asked.
 fn called_too(evidence: &Evidence) -> Option<Verdict> {
     called(evidence).filter(|verdict| matches!(verdict, Verdict::Here(..)))
 }
@@ -698,7 +699,7 @@ mod tests {
         let (all, agrees) = ([HERE; 3], || Word::Agrees);
         check(vec![
             ("denied", asked(denied(), all, agrees()), "to_is_here"),
-            ("deaf", asked(deaf(), all, agrees()), "to_is_here"),
+            ("deaf", asked(deaf(), all, agrees()), "Passing"),
             ("unconfirmed", asked(denied(), all, silent()), "Permanent"),
             (
                 "replica",

@@ -22,8 +22,12 @@ const SELDOM: Duration = Duration::from_millis(50);
 /// (`sentinelSendPeriodicCommands` in sentinel.c), and a majority names it soon after that, if it still was the master.
 const REFUSED: Duration = Duration::from_secs(2);
 
-/// How long it says nothing until it is given up: a majority that could ask it names it within half of that.
-const SILENT: Duration = Duration::from_secs(5);
+/// How long it says nothing until it is given up: a majority that could ask it names it within half of that, and its own
+/// host has let go by then where it is cut off (`core::master::PROVISIONAL`).
+pub const SILENT: Duration = Duration::from_secs(6);
+
+/// How long one try may take. No more of it is silence: this agent, or the machine, may have been stopped in it.
+const TRY: Duration = Duration::from_secs(1);
 
 /// How long after the end of a connection the next is made: a server that ends each must not keep this host busy.
 const AGAIN: Duration = Duration::from_millis(1);
@@ -78,11 +82,12 @@ pub async fn says(
         asking,
         is_it,
         began: Instant::now(),
-        silence: Silence::new(Instant::now()),
+        silence: Silence::default(),
     };
     let mut last = NoAnswer::Silent(asking.until.saturating_duration_since(asks.began));
     let mut was_replica = false;
     while !asks.is_over() {
+        let began = Instant::now();
         let no = match Connection::open(server, asks.deadline()).await {
             Err(no) => no,
             Ok(mut connection) => match asks.go_on(&mut connection).await {
@@ -105,38 +110,35 @@ pub async fn says(
         if no.kind() == Kind::Permanent {
             return Err(no);
         }
-        asks.silence.heard(&no, Instant::now());
-        last = no;
         sleep(asks.pause()).await;
+        asks.silence.heard(&no, began.elapsed());
+        last = no;
     }
     Err(last)
 }
 
-/// Since when a Redis says nothing.
-#[derive(Clone, Copy, Debug)]
+/// For how long a Redis has said nothing: as long as it was asked.
+#[derive(Clone, Copy, Debug, Default)]
 struct Silence {
-    answered: Instant,
-    /// Since when nobody listens there.
-    refused: Option<Instant>,
+    silent: Duration,
+    /// For how long nobody listens there.
+    refused: Duration,
 }
 
 impl Silence {
-    fn new(now: Instant) -> Silence {
-        Silence {
-            answered: now,
-            refused: None,
-        }
+    /// Notes a try that took so long.
+    fn heard(&mut self, no: &NoAnswer, took: Duration) {
+        let took = took.min(TRY + SELDOM);
+        self.silent += took;
+        self.refused = match no.is_refused() {
+            true => self.refused + took,
+            false => Duration::ZERO,
+        };
     }
 
-    fn heard(&mut self, no: &NoAnswer, now: Instant) {
-        self.refused = no.is_refused().then(|| self.refused.unwrap_or(now));
-    }
-
-    /// Returns when it is given up, unless it says anything until then.
-    fn ends(&self) -> Instant {
-        let silent = self.answered + SILENT;
-        self.refused
-            .map_or(silent, |since| silent.min(since + REFUSED))
+    /// Returns whether it is given up.
+    fn is_over(&self) -> bool {
+        self.silent >= SILENT || self.refused >= REFUSED
     }
 }
 
@@ -160,13 +162,14 @@ impl Asks {
     /// Returns until when an answer is waited for.
     fn deadline(&self) -> Instant {
         match self.asking.gives_up {
-            true => self.silence.ends().min(self.asking.until),
+            true => (Instant::now() + TRY).min(self.asking.until),
             false => self.asking.until,
         }
     }
 
     fn is_over(&self) -> bool {
-        Instant::now() >= self.deadline()
+        let is_given_up = self.asking.gives_up && self.silence.is_over();
+        is_given_up || Instant::now() >= self.asking.until
     }
 
     fn pause(&self) -> Duration {
@@ -184,7 +187,7 @@ impl Asks {
                 Err(no) if known.is_some() => return Err(Ended::Later(no)),
                 Err(no) => return Err(Ended::AtOnce(no)),
             };
-            self.silence = Silence::new(Instant::now());
+            self.silence = Silence::default();
             if (self.is_it)(&state.role) {
                 let promoted_at = state.promoted_at;
                 return Ok(Promotion {
@@ -253,6 +256,29 @@ mod tests {
         let config = config::parse(&text, Path::new("/x")).unwrap();
         let master = config.master("m").unwrap();
         address_may_be_asked(&config, master, address.parse().unwrap())
+    }
+
+    #[test]
+    fn one_that_is_refused_or_silent_for_long_is_given_up() {
+        let refused = || NoAnswer::Unreachable("connection refused".into());
+        let broken = || NoAnswer::Broken("reset".into());
+        let second = Duration::from_secs(1);
+        let after = |all: &[(NoAnswer, Duration)]| {
+            let mut silence = Silence::default();
+            all.iter().for_each(|(no, took)| silence.heard(no, *took));
+            silence.is_over()
+        };
+        assert!(!after(&[(refused(), second)]));
+        assert!(after(&[(refused(), second), (refused(), second)]));
+        assert!(!after(&[
+            (refused(), second),
+            (broken(), second),
+            (refused(), second)
+        ]));
+        assert!(after(&vec![(broken(), second); 6]));
+        // This agent was stopped in it.
+        assert!(!after(&[(refused(), 60 * second)]));
+        assert!(!after(&[(broken(), 60 * second), (broken(), second)]));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::select;
 use tokio::time::{Instant, sleep};
 
-use super::chosen::{Asking, address_may_be_asked, says, word};
+use super::chosen::{Asking, SILENT, address_may_be_asked, says, word};
 use super::core::{Event, Master, Stands};
 use super::journal::say_of;
 use super::redis::Watch;
@@ -143,49 +143,68 @@ impl World {
     }
 
     async fn ask_chosen_until(&self, name: &str, to: &Endpoint, until: Instant) {
-        let Some(server) = self.chosen(name, to).await else {
-            return;
-        };
         let said = |role, had| Event::Chosen(name.to_owned(), to.clone(), role, had);
-        let lost = |why: String| Event::ChosenLost(name.to_owned(), to.clone(), why);
-        let asking = |closely| Asking {
-            until,
-            closely,
-            gives_up: true,
-        };
         let mut closely = CLOSELY;
+        // That is said once.
+        let mut is_lost = false;
         while Instant::now() < until {
-            match says(&server, asking(closely), |role| *role == Role::Master).await {
+            // Its name may be another host's by then, or not be known at first.
+            let Some(server) = self.chosen(name, to).await else {
+                sleep(LOOK_AGAIN).await;
+                continue;
+            };
+            let asking = |closely| Asking {
+                until,
+                closely,
+                gives_up: true,
+            };
+            let why = match says(&server, asking(closely), |role| *role == Role::Master).await {
                 Ok(promotion) => {
                     if promotion.was_replica || self.was_own_replica(name, &promotion.state).await {
                         self.tell(said(Role::Replica, None)).await;
                     }
                     self.tell(said(Role::Master, promotion.promoted_at)).await;
-                    let is_over = says(&server, asking(Duration::ZERO), |role| {
-                        *role != Role::Master
-                    });
-                    let why = match is_over.await {
+                    is_lost = false;
+                    let asking = asking(Duration::ZERO);
+                    match says(&server, asking, |role| *role != Role::Master).await {
                         Ok(now) => format!("it says that it is a {}", word(&now.state.role)),
                         Err(no) => no.to_string(),
-                    };
-                    self.tell(lost(why)).await;
+                    }
                 }
                 Err(no) if no.kind() == Kind::Permanent => {
-                    let closely = Instant::now() + CLOSELY;
-                    if self.has_left(name, to, until.min(closely)).await {
+                    if is_lost {
+                        // The majority will tell.
+                        sleep(LOOK_AGAIN).await;
+                        continue;
+                    }
+                    // The dead master tells of no replica.
+                    let longest = if self.has_died(name) { SILENT } else { CLOSELY };
+                    let longest = until.min(Instant::now() + longest);
+                    if self.has_left(name, to, longest).await {
                         // It has followed this host's Redis, which may call it by another name than the Sentinels.
                         self.tell(said(Role::Replica, None)).await;
                         self.tell(said(Role::Master, None)).await;
+                        is_lost = false;
                         // It may have died: unless a majority names it by then, nobody knows that it is the master.
                         sleep(UNASKED).await;
                     }
-                    self.tell(lost(no.to_string())).await;
-                    return;
+                    no.to_string()
                 }
-                Err(no) => self.tell(lost(no.to_string())).await,
+                Err(no) => no.to_string(),
+            };
+            if !is_lost && Instant::now() < until {
+                is_lost = true;
+                let lost = Event::ChosenLost(name.to_owned(), to.clone(), why);
+                self.tell(lost).await;
             }
             closely = Duration::ZERO;
         }
+    }
+
+    /// Returns whether the master of this host has died, as far as is known.
+    fn has_died(&self, name: &str) -> bool {
+        let core = self.core.borrow();
+        core.master(name).is_some_and(Master::has_to_let_go)
     }
 
     /// Returns whether a Redis that says master was the replica of one of this host until then: an agent that is started
@@ -263,12 +282,24 @@ impl World {
         }
         let names = &self.lines.names;
         let addresses: Vec<IpAddr> = names.look_up(&to.host, LOOK_UP).await.ok()?;
-        let at = SocketAddr::new(*addresses.first()?, to.port);
-        let server = redis_server(&config, master, at).ok()?;
-        Some(match address_may_be_asked(&config, master, at.ip()) {
-            true => server,
-            false => server.without_credentials(),
-        })
+        let servers = addresses.into_iter().filter_map(|address| {
+            let server = redis_server(&config, master, SocketAddr::new(address, to.port)).ok()?;
+            Some(match address_may_be_asked(&config, master, address) {
+                true => server,
+                false => server.without_credentials(),
+            })
+        });
+        let mut servers: Vec<Server> = servers.collect();
+        // Redis may listen on the addresses of one family only.
+        for place in (1..servers.len()).rev() {
+            let until = Instant::now() + LOOK_AGAIN;
+            if Connection::open(&servers[place], until).await.is_ok()
+                && Connection::open(&servers[0], until).await.is_err()
+            {
+                servers.swap(0, place);
+            }
+        }
+        servers.into_iter().next()
     }
 }
 

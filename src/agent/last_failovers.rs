@@ -41,7 +41,7 @@ pub(super) fn recall(name: &str, core: &mut Core, now: Time) {
             quiet_until: now + left.min(APART),
             follower: kept.follower,
         };
-        core.go_on_after(name, last);
+        core.go_on_after(name, last, now);
     }
 }
 

@@ -150,6 +150,7 @@ impl World {
                 Ok(task) => {
                     tell(&mut reply, &task, request.telling);
                     self.tell_unkept(&mut reply, &task, order);
+                    self.tell_unknown(&mut reply, (&task, order), request.telling);
                 }
                 Err((name, fault)) => {
                     reply.add(Exit::from(fault.kind));
@@ -173,6 +174,31 @@ impl World {
                 escape(name)
             );
             reply.err.push(line);
+        }
+    }
+
+    /// Tells of an order of which nobody knows whether it is against the truth.
+    fn tell_unknown(
+        &self,
+        reply: &mut Reply,
+        (task, order): (&Task<'_>, Option<(Order, bool)>),
+        telling: Telling,
+    ) {
+        let is_plain = matches!(order, Some((Order::Bind | Order::Unbind, false)));
+        let core = self.core.borrow();
+        let name = task.targets.first().map(|target| target.name);
+        let Some(master) = name.and_then(|name| core.master(name)).filter(|_| is_plain) else {
+            return;
+        };
+        let why = match master.verdict_without_order(self.now()) {
+            Verdict::Undecided(fault) => Some(fault),
+            Verdict::Stays(_) => master.unasked().cloned(),
+            Verdict::Here(..) | Verdict::Elsewhere(_) => None,
+        };
+        if let Some(why) = why.filter(|_| !telling.quiet) {
+            let name = escape(&master.name);
+            let text = format!("{name}: mind that nobody knows whether this is right: {why}");
+            reply.err.push(text);
         }
     }
 

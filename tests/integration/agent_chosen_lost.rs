@@ -38,8 +38,10 @@ fn site() -> Site {
 /// Waits until the old master has its VIP again, and takes writes. Returns false where a Sentinel has seen the promotion
 /// first.
 fn comes_back(site: &Site) -> bool {
-    let mut names = SERVERS.iter().map(|server| site.named_by(server, &M));
-    let mut is_seen = || names.any(|named| named == Some("server2"));
+    let is_seen = || {
+        let mut names = SERVERS.iter().map(|server| site.named_by(server, &M));
+        names.any(|named| named == Some("server2"))
+    };
     let is_back = || site.takes_writes(&M, "server1") && site.holders(M.vip) == ["server1"];
     eventually("the old master leads again", || is_back() || is_seen());
     if is_seen() {
@@ -109,8 +111,9 @@ fn chosen_is_lost(signal: &str) -> bool {
     let mut strike = site.strike(&M, ("server2", signal), choice, "0");
     site.kill_and_restart(&M, "server1", Duration::from_millis(100));
     if !site.was_asked() {
-        end_of(&mut strike);
-        site.thaw();
+        // Nothing was chosen.
+        strike.kill().unwrap();
+        strike.wait().unwrap();
         return false;
     }
     end_of(&mut strike);

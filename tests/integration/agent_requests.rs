@@ -144,6 +144,26 @@ fn an_order_against_the_truth_has_to_be_forced_and_lasts_until_the_opposite_one(
     assert!(holder.holds());
 }
 
+/// It is done, as an operator may know more than the Sentinels; but not without a word.
+#[test]
+fn an_order_of_which_nobody_knows_whether_it_is_right_says_so() {
+    let site = Site::with_agents(&[MASTER_8000]);
+    let unknown = "nobody knows whether this is right: no majority";
+    let unbind = || site.host("server1").vipswitch(["unbind"]);
+    for server in ["server2", "server3"] {
+        site.end_service(server, "sentinel", "KILL");
+    }
+    eventually("no majority answers", || {
+        site.verdict("server1").as_deref() == Some("fault")
+    });
+    let told = unbind();
+    assert!(told.stderr.contains(unknown), "{told}");
+    assert!(site.holders(MASTER_8000.vip).is_empty());
+    let told = site.host("server1").vipswitch(["bind", "--quiet"]);
+    assert!(!told.stderr.contains(unknown), "{told}");
+    assert_eq!(site.holders(MASTER_8000.vip), ["server1"]);
+}
+
 #[test]
 fn maintenance_is_shown_outlives_the_agent_and_ends_by_itself_or_when_it_is_ended() {
     let site = Site::new(&[MASTER_8000]);

@@ -184,7 +184,7 @@ impl Agents {
                 quiet_until,
                 ..last
             };
-            agent.core.go_on_after(NAME, last);
+            agent.core.go_on_after(NAME, last, Duration::ZERO);
         }
         self.later(host, after, Doing::Wake, cluster);
         self.later(host, after + ms(5), Doing::Look(true), cluster);
@@ -413,7 +413,7 @@ impl Agents {
             }
             (None, _) => {
                 let is_there = cluster.reaches(host, ask.of);
-                let patience = if is_there { ms(2_000) } else { ms(5_000) };
+                let patience = if is_there { ms(2_000) } else { ms(6_000) };
                 if cluster.now - *ask.silent.get_or_insert(cluster.now) >= patience {
                     (ask.silent, ask.is_master) = (Some(cluster.now), false);
                     audit.of_agents.lost_chosen(host);

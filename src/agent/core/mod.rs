@@ -247,7 +247,9 @@ impl Core {
                 (name, false)
             }
             Event::ChosenLost(name, who, why) => {
-                self.of(&name, |master| master.chosen_lost(&who, &why, actions));
+                self.of(&name, |master| {
+                    master.chosen_lost((&who, &why), polling, actions)
+                });
                 (name, true)
             }
             Event::Paused(name, paused) => {
@@ -360,8 +362,8 @@ impl Core {
     }
 
     /// Goes on with what an earlier agent of this host knew of the newest failover.
-    pub fn go_on_after(&mut self, name: &str, last: LastFailover) {
-        self.of(name, |master| master.go_on_after(last));
+    pub fn go_on_after(&mut self, name: &str, last: LastFailover, now: Time) {
+        self.of(name, |master| master.go_on_after(last, now));
     }
 
     /// Goes on with a maintenance that an earlier agent of this host was told of.

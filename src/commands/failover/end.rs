@@ -124,12 +124,12 @@ impl Verb<'_> {
         Ok(())
     }
 
-    pub(super) async fn tell_end(&self, course: &Course, known: &Known, told: &mut Told) {
-        if course.times.followed.is_none() && known.state.is_ok() {
+    pub(super) async fn tell_end(&self, known: &Known, told: &mut Told) {
+        if told.timeline.followed.is_none() && known.state.is_ok() {
             let text = "the old master takes the writes of whoever goes there directly until Sentinel makes it a replica, in about 10 s";
             told.note(text.to_owned()).await;
         }
-        let behind = match course.bytes_behind {
+        let behind = match told.bytes_behind {
             None => String::new(),
             Some(0) => "; it had every byte".to_owned(),
             Some(bytes) => format!("; it lacked {bytes} bytes, which are lost"),

@@ -32,6 +32,12 @@ pub(super) fn refusal(no: &Refusal) -> Fault {
     }
 }
 
+/// Returns the fault of a failover that somebody else was faster with.
+pub(super) fn overtaken() -> Fault {
+    Fault::passing("no failover was asked for: another one has begun meanwhile")
+        .remedy("Wait until it is over: vipswitch status")
+}
+
 /// Returns the fault of a failover that its leader has given up.
 pub(super) fn given_up(told: &Told) -> Fault {
     let at = told.sentinel.as_deref().unwrap_or_default();

@@ -179,13 +179,13 @@ impl Known {
 
     /// Returns whether a Sentinel says that a failover goes on.
     pub(super) fn has_begun(&self) -> bool {
-        let mut flags = self
-            .looked
-            .looks
-            .iter()
-            .flatten()
-            .flat_map(|look| &look.flags);
-        flags.any(|flag| flag == "failover_in_progress")
+        goes_on(&self.looked)
+    }
+
+    /// Returns whether another failover has begun, or has ended, since the Sentinels were looked at.
+    pub(super) async fn is_overtaken(&self, name: &str, lines: &Lines) -> bool {
+        let now = election::look(&self.request(name, None), lines).await;
+        goes_on(&now) || now.looks.iter().flatten().any(|look| !look.names_it)
     }
 
     /// Returns the same for the rules.
@@ -208,8 +208,10 @@ impl Known {
             self.write_pause = redis::rights(way, &[], REDIS).await.pause;
             self.sign = sign::look(way, REDIS).await;
         }
-        if self.agent.is_some() && self.master.is_here() {
-            self.sign = Sign::There;
+        if let Some(agent) = self.agent.as_ref().filter(|_| self.master.is_here()) {
+            // It may be too busy with clients to be asked, and what matters is what it hears.
+            let hears = agent.redis.iter().any(|redis| redis.role == "master");
+            self.sign = if hears { Sign::There } else { Sign::Silent };
         }
         let is_seen = matches!(self.sign, Sign::There | Sign::Silent);
         self.has_agents = self.agent.is_some() || is_seen;
@@ -305,6 +307,11 @@ impl Known {
             lacks: lacks.await,
         }
     }
+}
+
+fn goes_on(looked: &Looked) -> bool {
+    let mut flags = looked.looks.iter().flatten().flat_map(|look| &look.flags);
+    flags.any(|flag| flag == "failover_in_progress")
 }
 
 /// Returns the master that a majority names.

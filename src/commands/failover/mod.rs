@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use self::course::{Course, Seen};
 use self::elections::Elections;
-use self::faults::refusal;
+use self::faults::{overtaken, refusal};
 use self::known::Known;
 use self::moment::Moment;
 use self::signs::Signs;
@@ -95,6 +95,11 @@ impl Verb<'_> {
         if self.options.dry_run {
             return Ok(());
         }
+        // A server that shuts down does not wait for more.
+        let answered = match self.of.from_this_host {
+            true => None,
+            false => Some(Vips::look((self.config, self.name), known.master.endpoint.port).await),
+        };
         let mut signs = Signs::subscribe(known.poll.ways());
         let request = known.request(self.name, self.near(&known));
         if !self.of.now {
@@ -106,7 +111,13 @@ impl Verb<'_> {
             heirs = self.look_at_heirs(&known, &plan, &[]).await?;
         }
         self.begin(&known, (&heirs, request), &mut signs, told)
-            .await
+            .await?;
+        if let (Some(answered), Some(to)) = (answered, told.to.as_deref().and_then(names::read)) {
+            answered.are_back((self.config, self.name), &to).await?;
+        }
+        told.done = true;
+        self.tell_end(&known, told).await;
+        Ok(())
     }
 
     /// Returns the replicas of which one may be promoted, where that is no matter of course.
@@ -164,6 +175,7 @@ impl Verb<'_> {
             if let Some(heir) = names::read(replica)
                 && !is_seen
                 && !self.of.from_this_host
+                && !self.of.force
             {
                 let sign = known.sign_at((self.config, self.name), &heir).await;
                 self.unless_forced(rules::may_not_take_over(replica, &sign, known.has_agents))?;
@@ -171,7 +183,12 @@ impl Verb<'_> {
             Ok(Some((replica.clone(), heir.lacks)))
         });
         let all: Result<Vec<Option<Heir>>, Fault> = join_all(each).await.into_iter().collect();
-        Ok(all?.into_iter().flatten().collect())
+        match all {
+            Ok(heirs) => Ok(heirs.into_iter().flatten().collect()),
+            // That is why it does not follow, or leads.
+            Err(_) if known.is_overtaken(self.name, &self.lines).await => Err(overtaken()),
+            Err(fault) => Err(fault),
+        }
     }
 
     fn unless_forced(&self, against: Option<Fault>) -> Result<(), Fault> {
@@ -224,11 +241,6 @@ impl Verb<'_> {
         told: &mut Told,
     ) -> anyhow::Result<()> {
         let places = signs.ask_sentinels(known, self.name);
-        // A server that shuts down does not wait for more.
-        let answered = match self.of.from_this_host {
-            true => None,
-            false => Some(Vips::look((self.config, self.name), known.master.endpoint.port).await),
-        };
         let vips = self.config.master(self.name)?.vips.iter();
         signs.look_for_vips(vips.map(|vip| vip.address).collect());
         let (began, at) = (Instant::now(), SystemTime::now());
@@ -285,11 +297,6 @@ impl Verb<'_> {
         told.take(&course);
         told.tell_steps(f64::INFINITY).await;
         ended?;
-        if let (Some(answered), Some(to)) = (answered, &course.to) {
-            answered.are_back((self.config, self.name), to).await?;
-        }
-        told.done = true;
-        self.tell_end(&course, known, told).await;
         Ok(())
     }
 

@@ -95,8 +95,10 @@ fn cannot_pause(known: &Known<'_>, state: &State) -> Option<Fault> {
             "Start it there: systemctl start vipswitch-agent.",
         ),
         (Sign::Silent, _) => (
-            format!("the agent on {host} does not answer, so that it would not pause writes"),
-            "Look at it there: systemctl status vipswitch-agent. To start it again: systemctl restart vipswitch-agent.",
+            format!(
+                "the agent on {host} does not answer, or cannot ask its Redis, so that it would not pause writes"
+            ),
+            "Look at it there: systemctl status vipswitch-agent; vipswitch check. To start it again: systemctl restart vipswitch-agent.",
         ),
         _ if !state.can_pause_writes() => {
             let version = state.version.as_deref().unwrap_or_default();
@@ -163,8 +165,8 @@ pub(super) fn is_far(replica: &str, heir: &Heir) -> Option<Fault> {
 }
 
 /// Returns the fault of a host that may not take the VIP over, or late, by the sign of its agent and whether any host has one:
-/// Sentinel's call waits for an agent that does not answer, and where none is, it needs privileges that it has nowhere
-/// beside agents.
+/// Sentinel's call waits for an agent that does not answer, and where none is, it needs privileges that nobody can see from
+/// here.
 pub(super) fn may_not_take_over(replica: &str, sign: &Sign, has_agents: bool) -> Option<Fault> {
     let (what, follows, remedy) = match sign {
         Sign::Silent => (
@@ -208,7 +210,7 @@ pub(super) fn notes(known: &Known<'_>) -> Vec<String> {
             "without an agent on {host} writes are not paused: {until}"
         )),
         Sign::Silent => notes.push(format!(
-            "the agent on {host} does not answer, so that writes are not paused: {until}"
+            "the agent on {host} does not answer, or cannot ask its Redis, so that writes are not paused: {until}"
         )),
         Sign::Untold(why) => notes.push(format!(
             "not known whether {host} has an agent that pauses writes ({}): if not, {until}",
@@ -263,6 +265,35 @@ mod tests {
             is_here: true,
             now: false,
             down_after: Some(Duration::from_secs(5)),
+        }
+    }
+
+    #[test]
+    fn a_host_that_may_not_take_the_vip_over_is_named_with_what_to_do() {
+        let untold = || Sign::Untold("NOPERM".into());
+        for (sign, has_agents, part) in [
+            (Sign::There, true, None),
+            (
+                Sign::Silent,
+                true,
+                Some("the agent beside r, which may be promoted, does not"),
+            ),
+            (Sign::Silent, false, Some("cannot ask its Redis")),
+            (
+                Sign::Absent,
+                true,
+                Some("no agent beside r, which may be promoted, is"),
+            ),
+            (Sign::Absent, false, None),
+            (untold(), true, None),
+        ] {
+            let fault = may_not_take_over("r", &sign, has_agents).map(|it| it.to_string());
+            let is_it = match (&fault, part) {
+                (Some(text), Some(part)) => text.contains(part) && text.contains("--force"),
+                (None, None) => true,
+                _ => false,
+            };
+            assert!(is_it, "{sign:?} {has_agents}: {fault:?}");
         }
     }
 

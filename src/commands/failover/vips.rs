@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use super::known::tell;
+use super::known::{self, tell};
 use crate::config::Config;
 use crate::evidence::Role;
 use crate::exit::Fault;
@@ -39,21 +39,33 @@ impl Vips {
         Vips(join_all(each).await.into_iter().flatten().collect())
     }
 
-    /// Waits until a master answers again at each of them, by the port of the new master's Redis.
+    /// Waits until the new master answers at each of them: by its run id, where that is told without a password; else until
+    /// anybody does.
     ///
     /// # Errors
     ///
-    /// At which nobody does, and what that means.
+    /// At which it does not, and what that means.
     pub(super) async fn are_back(&self, of: (&Config, &str), new: &Endpoint) -> Result<(), Fault> {
         let until = Instant::now() + PATIENCE;
+        let wanted = async {
+            let way = known::way_to(of.0, of.1, new).await?;
+            tell(&way, Instant::now() + ANSWER).await.ok()?.run_id
+        };
+        let wanted = wanted.await;
         let each = self.0.iter().map(async |at| {
             let at = SocketAddr::new(at.ip(), new.port);
             loop {
-                match answers(of, at).await {
-                    Ok(()) => return None,
-                    Err(no) if Instant::now() >= until => return Some(format!("{at}: {no}")),
-                    Err(_) => sleep(PAUSE).await,
+                let no = match answers(of, at).await {
+                    Ok(Some(id)) if wanted.as_ref().is_some_and(|wanted| *wanted != id) => {
+                        "another Redis answers".to_owned()
+                    }
+                    Ok(_) => return None,
+                    Err(no) => no,
+                };
+                if Instant::now() >= until {
+                    return Some(format!("{at}: {no}"));
                 }
+                sleep(PAUSE).await;
             }
         });
         let missing: Vec<String> = join_all(each).await.into_iter().flatten().collect();
@@ -70,8 +82,11 @@ impl Vips {
     }
 }
 
-/// Asks for the role there, without a password: who wants one is there.
-async fn answers((config, name): (&Config, &str), at: SocketAddr) -> Result<(), String> {
+/// Asks for role and run id there, without a password: who wants one is there.
+async fn answers(
+    (config, name): (&Config, &str),
+    at: SocketAddr,
+) -> Result<Option<String>, String> {
     let master = config.master(name).map_err(|no| no.to_string())?;
     let server = redis_server(config, master, at).map_err(|no| no.to_string())?;
     match tell(&server.without_credentials(), Instant::now() + ANSWER).await {
@@ -82,6 +97,7 @@ async fn answers((config, name): (&Config, &str), at: SocketAddr) -> Result<(), 
             | NoAnswer::Silent(_)
             | NoAnswer::Broken(_)),
         ) => Err(no.to_string()),
-        Ok(_) | Err(_) => Ok(()),
+        Ok(state) => Ok(state.run_id),
+        Err(_) => Ok(None),
     }
 }

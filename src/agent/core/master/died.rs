@@ -235,9 +235,9 @@ impl Master {
 
     /// Goes on with what an earlier agent of this host knew of it. A Redis that has followed meanwhile is not told to lead
     /// before the Sentinels were asked for a while: a majority may name its heir in a moment.
-    pub(in crate::agent::core) fn go_on_after(&mut self, last: LastFailover) {
+    pub(in crate::agent::core) fn go_on_after(&mut self, last: LastFailover, now: Time) {
         (self.epoch, self.quiet_until) = (last.epoch, last.quiet_until);
-        self.follower = last.follower.map(|at| (at, AT_START));
+        self.follower = last.follower.map(|at| (at, now + AT_START));
     }
 
     pub(super) fn end_death(&mut self) {

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Called, Master, Stands};
+use super::{AskedBefore, Called, Master, Stands};
 use crate::agent::core::hand_over::{HandOver, Stage, longest};
 use crate::agent::core::promotion::{Promoting, site};
 use crate::agent::core::{Action, Settled, Time, Timeline};
@@ -156,10 +156,12 @@ impl Master {
 
     /// The promotion keeps nothing away any more, until the chosen one says that it is the master: a majority's word counts
     /// again.
+    /// Whether a round of questions goes on, which may have asked before it was lost, as what is known was: a majority may
+    /// have named it since.
     pub(in crate::agent::core) fn chosen_lost(
         &mut self,
-        who: &Endpoint,
-        why: &str,
+        (who, why): (&Endpoint, &str),
+        polling: bool,
         actions: &mut Vec<Action>,
     ) {
         let promotion = self.promotion.as_mut().filter(|known| known.to == *who);
@@ -167,6 +169,7 @@ impl Master {
             return;
         };
         (promotion.role, promotion.is_lost) = (None, true);
+        self.asked_before = Some(AskedBefore::new(polling));
         if let Some(hand_over) = self.hand_over.as_mut().filter(|it| !it.is_ending()) {
             hand_over.heir = None;
         }
@@ -297,7 +300,9 @@ impl Master {
         // Its heir may be of this host, too.
         let is_other = |own: &OwnRedis| own.at == at && !own.is(winner);
         let is_named = winner.is_here() && !known.own_redis.iter().any(is_other);
-        if !is_named || leads && next > Time::ZERO {
+        // Another may listen elsewhere by now.
+        let is_there = known.own_redis.iter().any(|own| own.at == at);
+        if !is_named || !is_there || leads && next > Time::ZERO {
             self.follower = None;
         } else if now >= next {
             self.follower = Some((at, now + TOLD_AGAIN));
@@ -372,15 +377,13 @@ impl Master {
         // A round that told nothing does not change which Redis this is.
         let ballot = self.facts.as_ref()?.evidence.ballot.as_ref();
         let named = ballot.and_then(|ballot| ballot.winner().or_else(|| ballot.own()));
-        let leads = |own: &&OwnRedis| own.role == Ok(Role::Master);
-        let own = known.own_redis.iter().filter(leads);
-        let is_named = |own: &&OwnRedis| named.is_some_and(|named| own.is(named));
-        if let Some(certain) = own.clone().find(is_named) {
-            return Some((certain, true));
-        }
-        let mut may_be = own.filter(|own| named.is_none_or(|named| own.site.is_same(named)));
-        let only = may_be.next().filter(|_| may_be.next().is_none())?;
-        Some((only, false))
+        let old = match (named, known.own_redis.as_slice()) {
+            (Some(named), _) => known.own(named),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        let old = old.filter(|own| own.role == Ok(Role::Master))?;
+        Some((old, named.is_some_and(|named| old.is(named))))
     }
 
     /// Does what follows from a promotion at once, as soon as it is known which host is meant.

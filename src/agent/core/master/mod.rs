@@ -32,6 +32,11 @@ pub enum Stands {
     Elsewhere,
 }
 
+/// How long the host of a Redis whose promotion no majority has confirmed may be without its peers. They are missed up to
+/// 3 s after they were gone, and the old master's host gives the promoted one up after
+/// [`chosen::SILENT`](crate::agent::chosen::SILENT).
+const PROVISIONAL: Duration = Duration::from_secs(2);
+
 /// Whether a round of questions may still go on that began before a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AskedBefore {
@@ -301,7 +306,7 @@ impl Master {
             .own_redis
             .iter()
             .any(|own| own.role == Ok(Role::Master));
-        let due = self.down_after().and_then(|time| self.cut_off.due(time));
+        let due = self.isolation().and_then(|time| self.cut_off.due(time));
         self.on_isolation == OnIsolation::Release && is_master && due.is_some_and(|due| due <= now)
     }
 
@@ -310,6 +315,16 @@ impl Master {
         let since = self.cut_off.since()?;
         let due = self.cut_off.due(self.down_after()?)?;
         (due <= now).then(|| now.saturating_sub(since))
+    }
+
+    /// Returns after how long without its peers this host lets go: sooner while a promotion of its Redis is provisional,
+    /// as the old master's host takes the VIP back then.
+    pub(super) fn isolation(&self) -> Option<Duration> {
+        let time = self.down_after()?;
+        Some(match self.is_chosen_here() {
+            true => time.min(PROVISIONAL),
+            false => time,
+        })
     }
 
     fn down_after(&self) -> Option<Duration> {
@@ -343,7 +358,8 @@ impl Master {
 
     /// Returns whether a failover goes on that no majority has confirmed yet.
     pub(in crate::agent::core) fn is_promoting(&self) -> bool {
-        self.promotion.is_some() || self.death.as_ref().is_some_and(Death::keeps_the_vip_away)
+        let goes_on = self.promotion.as_ref().is_some_and(|it| !it.is_lost);
+        goes_on || self.death.as_ref().is_some_and(Death::keeps_the_vip_away)
     }
 
     /// Returns whether something of a failover goes on that another agent would not know of.

@@ -114,7 +114,7 @@ impl Master {
             }
     }
 
-    fn is_chosen_here(&self) -> bool {
+    pub(super) fn is_chosen_here(&self) -> bool {
         let facts = self.facts.as_ref();
         let chosen = self.promotion.as_ref().zip(facts);
         chosen.is_some_and(|(it, facts)| site(&it.to, &facts.evidence.known_redis).is_here())
@@ -151,6 +151,8 @@ impl Master {
                 let mut timeline = Timeline::new("this host".into(), now);
                 timeline.role_changed = Some(now);
                 timeline.ended = "taken_over";
+                let is_confirmed = matches!(next, Verdict::Here(_, Why::Majority));
+                timeline.confirmed = is_confirmed.then_some(now);
                 self.timeline = Some(timeline);
             }
         }
@@ -183,7 +185,7 @@ impl Master {
         let death = self.death.as_ref();
         let death = death.and_then(|_| self.next_round(&self.evidence(now)));
         let maintenance = self.maintenance;
-        let cut_off = self.down_after().and_then(|time| self.cut_off.due(time));
+        let cut_off = self.isolation().and_then(|time| self.cut_off.due(time));
         // Once it is over nothing more is due.
         let cut_off = cut_off.filter(|due| *due > now);
         let all = [

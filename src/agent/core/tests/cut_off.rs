@@ -89,3 +89,34 @@ fn a_master_whose_sentinels_are_all_silent_is_paused_where_it_is_cut_off() {
     assert_eq!(paused(&actions), [at()]);
     assert!(actions.contains(&settle()), "{actions:?}");
 }
+
+#[test]
+fn a_promoted_one_that_is_cut_off_lets_go_before_the_old_masters_host_takes_the_vip_back() {
+    let mut agent = Agent::standing(false);
+    agent.on(100, promotes(HERE));
+    agent.on(50, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.settles(2);
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Here(_, Why::Promoted)
+    ));
+    let cut = || {
+        let mut cut = facts([AWAY, "-", "-"], Role::Master);
+        cut.could_elect_without = true;
+        cut
+    };
+    let mut actions = agent.polled(500, cut());
+    for _ in 0..3 {
+        let mut silent = own(Role::Master);
+        silent.acknowledged = None;
+        actions.extend(agent.on(300, Event::OwnRedis(M.into(), at(), silent)));
+        actions.extend(agent.polled(300, cut()));
+    }
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = agent.polled(500, cut());
+    assert!(actions.contains(&settle()), "{actions:?}");
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Elsewhere(Why::CutOff)
+    ));
+}
