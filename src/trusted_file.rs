@@ -176,7 +176,7 @@ fn advised(refusal: Refusal, kind: Kind) -> Refusal {
             "Create it, or correct its path in the configuration."
         }
         (Some(io::ErrorKind::PermissionDenied), _) => {
-            "The user who runs vipswitch must be able to read it."
+            "Run it as root; the agent's user has to be able to read it, and not everyone."
         }
         _ => return refusal,
     };

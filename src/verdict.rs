@@ -189,7 +189,7 @@ fn without_majority(evidence: &Evidence) -> Option<Verdict> {
     let text = format!(
         "no majority of the Sentinels names a master, so that nothing is changed: {ballot}"
     );
-    let remedy = "Each Sentinel must reach the others; one that is gone for good is forgotten by SENTINEL RESET.";
+    let remedy = "Start the Sentinels that do not answer; each must reach the others. One that is gone for good is forgotten by SENTINEL RESET MASTER at every other one, half a minute apart.";
     Some(Verdict::Undecided(Fault::passing(text).remedy(remedy)))
 }
 

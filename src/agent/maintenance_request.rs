@@ -17,6 +17,14 @@ use crate::text::escape;
 /// How long the loop may take to hear of it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Returns a time in the largest unit in which it is whole.
+fn in_words(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
+    let whole = units.into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit));
+    let (unit, name) = whole.unwrap_or((1, "s"));
+    format!("{} {name}", seconds / unit)
+}
+
 /// What is answered, as docs/json.md documents it.
 #[derive(Serialize)]
 struct Told<'a> {
@@ -96,7 +104,9 @@ impl World {
         } else if !request.telling.quiet {
             let name = escape(name);
             reply.out = match (on, seconds) {
-                (true, Some(seconds)) => format!("{name}: in maintenance for {seconds} s\n"),
+                (true, Some(seconds)) => {
+                    format!("{name}: in maintenance for {}\n", in_words(seconds))
+                }
                 (true, None) => {
                     format!("{name}: in maintenance until `vipswitch maintenance {name} off`\n")
                 }

@@ -7,6 +7,7 @@ use super::core::{Master, Stands, Time, Timeline, words};
 use super::snapshot::{self, Snapshot};
 use super::world::World;
 use crate::evidence::{Ballot, Order, Role, Vote};
+use crate::exit::Kind;
 use crate::report::milliseconds;
 use crate::verdict::Verdict;
 
@@ -61,6 +62,7 @@ impl World {
                         Ok(Role::Other(other)) => crate::text::escape(other),
                         Err(fault) => fault.to_string(),
                     },
+                    refuses: matches!(&own.role, Err(fault) if fault.kind == Kind::Permanent),
                     run_id: own.run_id.clone(),
                 })
                 .collect(),

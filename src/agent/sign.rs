@@ -67,9 +67,19 @@ async fn give(of: (Rc<World>, Key), server: Server) {
     loop {
         let Err(no) = give_once(&of, &server, &mut backoff).await;
         match no.kind() {
-            Kind::Permanent => return sleep(REFUSED).await,
+            Kind::Permanent => return until_it_may_work(&of).await,
             _ => sleep(backoff.wait()).await,
         }
+    }
+}
+
+/// Waits until the Redis that tells this agent nothing tells its role: the password was mended. Where it is the channel that
+/// this user may not use, or nothing is mended, for a while.
+async fn until_it_may_work((world, key): &(Rc<World>, Key)) {
+    let is_all_refused = !hears(world, key);
+    let until = Instant::now() + REFUSED;
+    while Instant::now() < until && !(is_all_refused && hears(world, key)) {
+        sleep(TICK).await;
     }
 }
 

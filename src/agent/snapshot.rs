@@ -157,6 +157,9 @@ pub struct Redis {
     pub at: String,
     /// Its role, or why it says nothing.
     pub role: String,
+    /// Whether it is there and refuses to tell: a password, a right or a certificate is wrong.
+    #[serde(default)]
+    pub refuses: bool,
     /// Its run id, where it may be asked for that.
     pub run_id: Option<String>,
 }

@@ -34,7 +34,8 @@ Exit codes: 0 done, also where nothing is here, 1 it may work later, 2 it cannot
 
 pub(super) const SYNC: &str = "\
 The VIP belongs here exactly if a majority of the Sentinels names a Redis of this host, and that
-Redis says that it is a master. Without a majority nothing is changed.
+Redis says that it is a master. Without a majority nothing is changed, unless every Redis of this
+host says that it is a replica.
 
 Example:
   vipswitch sync

@@ -22,12 +22,13 @@ pub(super) fn long_duration(text: &str) -> Result<Duration, String> {
 
 const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
 
-/// Reads a number of seconds, or of another unit with its letter behind it.
+/// Reads a number with the letter of its unit behind it.
 fn time(text: &str, units: &[(char, u64)], longest: Duration) -> Option<Duration> {
     let mut units = units
         .iter()
         .filter_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?, *seconds)));
-    let (number, unit) = units.next().unwrap_or((text, 1));
+    // A bare number may be meant as minutes.
+    let (number, unit) = units.next()?;
     let seconds = number.parse::<u64>().ok()?.checked_mul(unit)?;
     Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero() && *time <= longest)
 }
@@ -40,7 +41,7 @@ mod tests {
     fn a_time_is_seconds_or_minutes() {
         for (text, seconds) in [
             ("10s", Some(10)),
-            ("10", Some(10)),
+            ("10", None),
             ("2m", Some(120)),
             ("60m", Some(3600)),
             ("61m", None),

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::with_agent::known;
+use crate::cli::Options;
 use crate::config::Config;
 use crate::deeds::announcer::{self, Known};
 use crate::gather;
@@ -58,7 +60,8 @@ pub(super) async fn wait_for_confirmation(run: &Run<'_>) {
 pub(super) async fn compare_with_sentinel(
     config: &Config,
     run: &Run<'_>,
-    (bound, by_agent): (bool, bool),
+    bound: bool,
+    options: &Options,
 ) {
     let mut masters: Vec<&str> = run
         .outcomes()
@@ -80,7 +83,9 @@ pub(super) async fn compare_with_sentinel(
             (false, Some(true)) => ("this host", "would bring the VIP back", "bind"),
             _ => continue,
         };
-        let then = match by_agent {
+        // Such an order is this run's own only where no agent is, but for a dry run.
+        let name_of_it = [name.to_owned()];
+        let then = match options.dry_run && known(&name_of_it, options).await.is_some() {
             true => format!(
                 "with --force it holds until the next failover, or `vipswitch {ends} {name}`"
             ),

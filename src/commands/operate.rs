@@ -125,9 +125,7 @@ pub(super) async fn run(
         _ => None,
     };
     if let (Some(bound), Exit::Done, false) = (ordered, exit, options.quiet || options.json) {
-        // It does its own work where it could, and a dry run tells what the agent would do.
-        let by_agent = options.dry_run && with_agent::known(masters, options).await.is_some();
-        afterwards::compare_with_sentinel(&config, &run, (bound, by_agent)).await;
+        afterwards::compare_with_sentinel(&config, &run, bound, options).await;
         if bound && !options.dry_run {
             afterwards::wait_for_confirmation(&run).await;
         }

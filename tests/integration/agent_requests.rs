@@ -174,7 +174,7 @@ fn maintenance_is_shown_outlives_the_agent_and_ends_by_itself_or_when_it_is_ende
     let told = agent
         .beside("maintenance master8000 on --for 30m")
         .success();
-    assert_eq!(told, "master8000: in maintenance for 1800 s\n");
+    assert_eq!(told, "master8000: in maintenance for 30 min\n");
     assert!(left(&agent).is_some_and(|left| (1700.0..=1800.0).contains(&left)));
     let text = agent.beside("status").success();
     assert!(text.contains("in MAINTENANCE: for another"), "{text}");

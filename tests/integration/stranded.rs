@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use socket2::{Domain, Socket, Type};
 use vipswitch::deeds::stranded::Stranded;
 
-use crate::common::redis::{MASTER_8000, Master, Site};
+use crate::common::redis::{MASTER_8000, Master, Site, address};
 use crate::common::{BOTH, V4_BOUND, eventually, guides_lab};
 use crate::redis_client::{Process, block_on, inside};
 
@@ -212,6 +212,13 @@ fn clients_that_a_killed_agent_has_left_stranded_are_reset_by_the_next() {
     let site = Site::with_agents(&[M]);
     let two = site.host("server2");
     let client = site.blocked_on("server2", &M, "SUBSCRIBE none");
+    // An acknowledgement that is late would reach this host's own Redis, which resets the client.
+    eventually("it has acknowledged all that it was sent", || {
+        let to = format!("dst {} src {}", address("server2"), M.vip);
+        let sockets = site.host("server1").run("ss", ["-Hnt", &to]);
+        let mut fields = sockets.split_whitespace();
+        (fields.nth(2), fields.count()) == (Some("0"), 2)
+    });
     site.end_agent("server2", "KILL");
     // As that had done in the moment of the promotion.
     two.ip("addr add 192.168.56.250/32 dev eth1");

@@ -173,7 +173,8 @@ impl Course {
                 ];
                 for (time, when, text) in steps {
                     if let Some(when) = when {
-                        tell(time, began + when, text.to_owned());
+                        let at = ((began + when) * 1000.0).round() / 1000.0;
+                        tell(time, at, text.to_owned());
                     }
                 }
                 self.bytes_behind = of.bytes_behind.or(self.bytes_behind);

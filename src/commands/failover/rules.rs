@@ -92,7 +92,12 @@ fn cannot_pause(known: &Known<'_>, state: &State) -> Option<Fault> {
     let (text, remedy) = match (known.sign, known.write_pause) {
         (Sign::Absent, _) => (
             format!("no agent on {host} is connected to the master, and other hosts have one"),
-            "Start it there: systemctl start vipswitch-agent.",
+            match known.is_here {
+                true => "Start it: systemctl start vipswitch-agent.",
+                false => {
+                    "Start it there: systemctl start vipswitch-agent. If it runs, vipswitch check there tells why it is not connected."
+                }
+            },
         ),
         (Sign::Silent, _) => (
             format!(
@@ -177,7 +182,7 @@ pub(super) fn may_not_take_over(replica: &str, sign: &Sign, has_agents: bool) ->
         Sign::Absent if has_agents => (
             "no agent",
             "is connected to it, and other hosts have one: nobody would have the VIP, unless Sentinel has the privileges there",
-            "Start it there: systemctl start vipswitch-agent.",
+            "Start it there: systemctl start vipswitch-agent. If it runs, vipswitch check there tells why it is not connected.",
         ),
         Sign::Absent | Sign::There | Sign::Untold(_) => return None,
     };

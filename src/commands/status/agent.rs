@@ -19,6 +19,9 @@ use crate::units::Units;
 /// How long an agent may take to tell: a living one does within milliseconds, and nobody waits for a hanging one.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// For how many seconds after a failover has begun the Sentinels may know no replica of the new master yet.
+const JUST: f64 = 12.0;
+
 /// What is known of this host's agent.
 #[derive(Default)]
 pub(super) struct Agent {
@@ -69,14 +72,42 @@ impl Agent {
         }
     }
 
-    /// Adds that its configuration is older than the file's. About these masters, about every one if none is named.
+    /// Adds that its configuration is older than the file's, or what it lacks that no VIP here shows. About these masters,
+    /// about every one if none is named.
     pub(super) fn judge(mut self, config: &Config, masters: &[String]) -> Agent {
         let lags = self.snapshot.as_ref();
         let lags = lags.and_then(|snapshot| snapshot.lags_behind(config, masters));
-        self.problem = self
-            .problem
-            .or(lags.map(|lags| format!("{lags}. {RELOAD}")));
+        let lags = lags.map(|lags| format!("{lags}. {RELOAD}"));
+        self.problem = self.problem.take().or(lags).or_else(|| self.lacks());
         self
+    }
+
+    /// Returns what keeps it from doing its part in a failover.
+    fn lacks(&self) -> Option<String> {
+        let mut masters = self.snapshot.iter().flat_map(|it| &it.masters);
+        masters.find_map(|master| {
+            let name = &master.name;
+            if let Some(redis) = master.redis.iter().find(|redis| redis.refuses) {
+                let (at, why) = (&redis.at, &redis.role);
+                return Some(format!(
+                    "the Redis of {name} at {at} does not tell it its role: {why}. `vipswitch check` tells what to do"
+                ));
+            }
+            let is_silent = master.master.is_none() && master.verdict == "elsewhere";
+            is_silent.then(|| {
+                format!("no majority of the Sentinels names a master of {name}: start those that do not answer, or nobody fails over")
+            })
+        })
+    }
+
+    /// Returns whether a failover of this master was so short a time ago that the Sentinels do not know its replicas yet:
+    /// they ask each every 10 s (`SENTINEL_INFO_PERIOD` in sentinel.c).
+    pub(super) fn has_just_failed_over(&self, master: &str) -> bool {
+        let mut masters = self.snapshot.iter().flat_map(|it| &it.masters);
+        let last = masters.find(|one| one.name == master);
+        let began = last.and_then(|one| Some(one.last_failover.as_ref()?.began));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        began.is_some_and(|began| now.is_ok_and(|now| now.as_secs_f64() - began < JUST))
     }
 
     /// Returns what it knows, if it tells.

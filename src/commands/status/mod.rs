@@ -90,7 +90,8 @@ async fn tell(
     };
     let targets = Target::of(&config, &of.of.masters)?;
     let (looked, agent) = join(look(&config, &targets), Agent::ask(&of.of.masters, options)).await;
-    let (mut looked, own, alone) = looked?;
+    let (mut looked, own, mut alone) = looked?;
+    alone.retain(|master| !agent.has_just_failed_over(master));
     for one in &mut looked {
         one.believe(&agent);
     }

@@ -41,6 +41,11 @@ impl Source<'_> {
             let key = self.key_before(span.start);
             return self.at(span, format!("`{key}`: {message}"));
         }
+        let rest = self.text.get(span.start..).unwrap_or_default();
+        let may_be_address = rest
+            .lines()
+            .next()
+            .is_some_and(|line| line.contains(['.', ':']));
         let fault = self.at(span, &message);
         if message.starts_with("invalid basic string") {
             return fault
@@ -50,7 +55,10 @@ impl Source<'_> {
             .iter()
             .any(|word| message.contains(word))
         {
-            return fault.remedy("Put an address in quotes: vip = \"192.168.56.250/24\".");
+            return match may_be_address {
+                true => fault.remedy("Put an address in quotes: vip = \"192.168.56.250/24\"."),
+                false => fault,
+            };
         }
         let mut quoted = error.message().split('`').skip(1).step_by(2);
         match quoted.next() {
