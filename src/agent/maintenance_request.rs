@@ -20,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Returns a time in the largest unit in which it is whole.
 fn in_words(seconds: u64) -> String {
     let units = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
-    let whole = units.into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit));
+    let whole = units
+        .into_iter()
+        .find(|(unit, _)| seconds.is_multiple_of(*unit));
     let (unit, name) = whole.unwrap_or((1, "s"));
     format!("{} {name}", seconds / unit)
 }

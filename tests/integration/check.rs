@@ -428,6 +428,7 @@ impl Agent<'_> {
                 redis: vec![snapshot::Redis {
                     at: "192.168.56.101:8000".into(),
                     role: "master".into(),
+                    refuses: false,
                     run_id: None,
                 }],
                 ..snapshot::Master::default()
