@@ -296,7 +296,7 @@ fn snapshot() -> Value {
                       "frames": 9, "answered_by": "nobody"}],
             "forced": null, "cut_off": null,
             "known_clients": 0, "maintenance": null, "death": null,
-            "redis": [{"at": "127.0.0.1:8000", "role": "master", "run_id": "abc"}],
+            "redis": [{"at": "127.0.0.1:8000", "role": "master", "refuses": false, "run_id": "abc"}],
             "replicas": [{"at": "192.168.56.102:8000", "lag": 1, "behind": 14, "online": true}],
             "votes": [{"who": "192.168.56.102:26379", "says": null, "silent": "timed out", "epoch": 0}],
             "last_failover": null, "failovers": 1, "paused_seconds": 0.0, "take_over_seconds": [],
