@@ -22,9 +22,9 @@ const SELDOM: Duration = Duration::from_millis(50);
 /// (`sentinelSendPeriodicCommands` in sentinel.c), and a majority names it soon after that, if it still was the master.
 const REFUSED: Duration = Duration::from_secs(2);
 
-/// How long it says nothing until it is given up: a majority that could ask it names it within half of that, and its own
-/// host has let go by then where it is cut off (`core::master::PROVISIONAL`).
-pub const SILENT: Duration = Duration::from_secs(6);
+/// How long it says nothing, after a question of up to [`TRY`], until it is given up: a majority that could ask it names it
+/// within half of that, and its own host has let go by then where it is cut off (`core::master::PROVISIONAL`).
+pub const SILENT: Duration = Duration::from_secs(4);
 
 /// How long one try may take. No more of it is silence: this agent, or the machine, may have been stopped in it.
 const TRY: Duration = Duration::from_secs(1);
@@ -275,7 +275,8 @@ mod tests {
             (broken(), second),
             (refused(), second)
         ]));
-        assert!(after(&vec![(broken(), second); 6]));
+        assert!(!after(&vec![(broken(), second); 3]));
+        assert!(after(&vec![(broken(), second); 4]));
         // This agent was stopped in it.
         assert!(!after(&[(refused(), 60 * second)]));
         assert!(!after(&[(broken(), 60 * second), (broken(), second)]));

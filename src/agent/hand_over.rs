@@ -144,39 +144,29 @@ impl World {
 
     async fn ask_chosen_until(&self, name: &str, to: &Endpoint, until: Instant) {
         let said = |role, had| Event::Chosen(name.to_owned(), to.clone(), role, had);
-        let mut closely = CLOSELY;
-        // That is said once.
-        let mut is_lost = false;
-        while Instant::now() < until {
-            // Its name may be another host's by then, or not be known at first.
-            let Some(server) = self.chosen(name, to).await else {
-                sleep(LOOK_AGAIN).await;
-                continue;
-            };
-            let asking = |closely| Asking {
-                until,
-                closely,
-                gives_up: true,
-            };
-            let why = match says(&server, asking(closely), |role| *role == Role::Master).await {
+        let began = Instant::now();
+        let server = loop {
+            // Its name may not be known at first.
+            match self.chosen(name, to).await {
+                Some(server) => break Some(server),
+                None if began.elapsed() >= CLOSELY => break None,
+                None => sleep(LOOK_AGAIN).await,
+            }
+        };
+        let why = match server {
+            None => "nobody knows where it is".to_owned(),
+            Some(server) => match says(&server, asking(until, CLOSELY), is_master).await {
                 Ok(promotion) => {
                     if promotion.was_replica || self.was_own_replica(name, &promotion.state).await {
                         self.tell(said(Role::Replica, None)).await;
                     }
                     self.tell(said(Role::Master, promotion.promoted_at)).await;
-                    is_lost = false;
-                    let asking = asking(Duration::ZERO);
-                    match says(&server, asking, |role| *role != Role::Master).await {
+                    match says(&server, asking(until, Duration::ZERO), |it| !is_master(it)).await {
                         Ok(now) => format!("it says that it is a {}", word(&now.state.role)),
                         Err(no) => no.to_string(),
                     }
                 }
                 Err(no) if no.kind() == Kind::Permanent => {
-                    if is_lost {
-                        // The majority will tell.
-                        sleep(LOOK_AGAIN).await;
-                        continue;
-                    }
                     // The dead master tells of no replica.
                     let longest = if self.has_died(name) { SILENT } else { CLOSELY };
                     let longest = until.min(Instant::now() + longest);
@@ -184,20 +174,17 @@ impl World {
                         // It has followed this host's Redis, which may call it by another name than the Sentinels.
                         self.tell(said(Role::Replica, None)).await;
                         self.tell(said(Role::Master, None)).await;
-                        is_lost = false;
                         // It may have died: unless a majority names it by then, nobody knows that it is the master.
                         sleep(UNASKED).await;
                     }
                     no.to_string()
                 }
                 Err(no) => no.to_string(),
-            };
-            if !is_lost && Instant::now() < until {
-                is_lost = true;
-                let lost = Event::ChosenLost(name.to_owned(), to.clone(), why);
-                self.tell(lost).await;
-            }
-            closely = Duration::ZERO;
+            },
+        };
+        if Instant::now() < until {
+            self.tell(Event::ChosenLost(name.to_owned(), to.clone(), why))
+                .await;
         }
     }
 
@@ -300,6 +287,19 @@ impl World {
             }
         }
         servers.into_iter().next()
+    }
+}
+
+fn is_master(role: &Role) -> bool {
+    *role == Role::Master
+}
+
+/// Returns how a chosen replica is asked, at first so long closely.
+fn asking(until: Instant, closely: Duration) -> Asking {
+    Asking {
+        until,
+        closely,
+        gives_up: true,
     }
 }
 

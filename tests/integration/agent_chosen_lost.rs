@@ -101,6 +101,33 @@ fn the_next_agent_has_the_old_master_lead_again() {
     assert!((0..TRIES).any(|_| new_master_dies(true)));
 }
 
+/// Its clients may be cut off with it: it lets go before the old master's host takes the VIP back, whatever
+/// `down-after-milliseconds` is.
+fn new_master_is_cut_off() -> bool {
+    let site = site();
+    let writers = site.writers(&M, 1);
+    writers.wait_for(BETWEEN);
+    site.begin_fail_over(&M, "server3");
+    eventually("it is promoted", || {
+        site.role(&M, "server2").as_deref() == Some("master")
+    });
+    site.unplug("server2");
+    if !comes_back(&site) {
+        return false;
+    }
+    writers.wait_for(BETWEEN);
+    // Its own Sentinel may make it a replica before the leader sees that it was promoted.
+    site.plug("server2");
+    site.settles_anywhere(&M);
+    drop(writers.finish());
+    true
+}
+
+#[test]
+fn a_new_master_that_is_cut_off_lets_go_and_the_old_one_leads_again() {
+    assert!((0..TRIES).any(|_| new_master_is_cut_off()));
+}
+
 /// The master dies and is back, and the chosen one gets a signal in the moment of the choice.
 fn chosen_is_lost(signal: &str) -> bool {
     let site = site();

@@ -413,7 +413,7 @@ impl Agents {
             }
             (None, _) => {
                 let is_there = cluster.reaches(host, ask.of);
-                let patience = if is_there { ms(2_000) } else { ms(6_000) };
+                let patience = if is_there { ms(2_000) } else { ms(5_000) };
                 if cluster.now - *ask.silent.get_or_insert(cluster.now) >= patience {
                     (ask.silent, ask.is_master) = (Some(cluster.now), false);
                     audit.of_agents.lost_chosen(host);

@@ -12,6 +12,10 @@ use crate::failover::{Endpoint, Host};
 /// `sentinel_default_failover_timeout`).
 pub(super) const LASTS: Duration = Duration::from_secs(180);
 
+/// How long the chosen one may say nothing where that is on this host: the old master's host gives it up when nobody has
+/// listened there for 2 s ([`chosen`](crate::agent::chosen)).
+const AWAY: Duration = Duration::from_millis(1500);
+
 /// What is known of it.
 #[derive(Clone, Debug)]
 pub(super) struct Promoting {
@@ -25,9 +29,12 @@ pub(super) struct Promoting {
     pub(super) since: Time,
     /// What the chosen replica said last, where that is on another host.
     pub(super) role: Option<Role>,
-    /// Whether it counts as no master, on another host, as it says nothing any more, or that it follows: it has died, or
-    /// was started anew. Its leader waits for it to the end, and nobody else may be the master until then.
+    /// Whether it counts no more, as the chosen one has said nothing for a while, or follows again, or its host was cut off.
+    /// Its leader waits for it to the end, and nobody else may be the master until then. If it comes back, its leader goes
+    /// on, or another Sentinel has made it a replica first: only a majority tells.
     pub(super) is_lost: bool,
+    /// Since when the chosen one says nothing, where that is on this host.
+    silent: Option<Time>,
     pub(super) lasts: Duration,
     /// How many answers in a row of the Sentinels that have published it do not tell of a failover.
     denials: u32,
@@ -52,6 +59,7 @@ impl Promoting {
             since: now,
             role: None,
             is_lost: false,
+            silent: None,
             lasts: lasts.unwrap_or(LASTS),
             denials: 0,
         }
@@ -61,7 +69,7 @@ impl Promoting {
     pub(super) fn after(mut self, before: Option<Promoting>) -> Promoting {
         if let Some(before) = before {
             self.by.extend(before.by);
-            (self.role, self.is_lost) = (before.role, before.is_lost);
+            self.role = before.role;
         }
         self
     }
@@ -69,12 +77,12 @@ impl Promoting {
     /// Returns it as evidence: with the role that the Redis of this host says, if that is the chosen one.
     pub(super) fn evidence(&self, of: &Evidence, now: Time) -> Promotion {
         let to = site(&self.to, &of.known_redis);
-        let own = of.own(&to);
+        let role = match of.own(&to) {
+            Some(own) => own.role.clone().ok(),
+            None => self.role.clone(),
+        };
         Promotion {
-            role: match own {
-                Some(own) => own.role.clone().ok(),
-                None => self.role.clone(),
-            },
+            role: role.filter(|_| !self.is_lost),
             to,
             epoch: self.epoch,
             age: now.saturating_sub(self.since),
@@ -94,6 +102,24 @@ impl Promoting {
             self.denials += 1;
         }
         self.denials >= DENIALS
+    }
+
+    /// Notes what the chosen one says, where that is on this host, and whether this host is cut off. Returns whether it
+    /// counts no more by that.
+    pub(super) fn is_lost_here(&mut self, of: &Evidence, is_cut_off: bool, now: Time) -> bool {
+        let to = site(&self.to, &of.known_redis);
+        let own = of.own(&to).filter(|_| !self.is_lost);
+        let Some(own) = own else { return false };
+        if own.role.is_err() {
+            self.silent.get_or_insert(now);
+        }
+        let silent = match own.role.is_ok() {
+            true => self.silent.take(),
+            false => None,
+        };
+        let was_silent = silent.is_some_and(|since| now.saturating_sub(since) >= AWAY);
+        self.is_lost = was_silent || is_cut_off && own.role == Ok(Role::Master);
+        self.is_lost
     }
 
     /// Returns when the leader's time is over.

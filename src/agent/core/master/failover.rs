@@ -131,7 +131,8 @@ impl Master {
         had: Option<u64>,
         now: Time,
     ) {
-        let Some(promotion) = self.promotion.as_mut().filter(|known| known.to == *who) else {
+        let promotion = self.promotion.as_mut();
+        let Some(promotion) = promotion.filter(|known| known.to == *who && !known.is_lost) else {
             return;
         };
         if role == Role::Master
@@ -145,7 +146,6 @@ impl Master {
         if role == Role::Replica {
             self.former.follows(&its_site);
         }
-        promotion.is_lost = false;
         promotion.role = Some(role.clone());
         let is_former = self.former.has(&its_site);
         if let Some(hand_over) = &mut self.hand_over {
@@ -154,8 +154,7 @@ impl Master {
         self.compare();
     }
 
-    /// The promotion keeps nothing away any more, until the chosen one says that it is the master: a majority's word counts
-    /// again.
+    /// The promotion keeps nothing away any more: a majority's word counts again.
     /// Whether a round of questions goes on, which may have asked before it was lost, as what is known was: a majority may
     /// have named it since.
     pub(in crate::agent::core) fn chosen_lost(
@@ -174,14 +173,22 @@ impl Master {
             hand_over.heir = None;
         }
         let text = format!(
-            "{who}, which is promoted, is not the master now ({why}): until it says that it is, the majority's word counts"
+            "{who}, which is promoted, is not the master now ({why}): the majority's word counts"
         );
         actions.push(Action::Log(self.name.clone(), false, text));
     }
 
-    /// Returns whether this replica is promoted, and no majority has confirmed it yet.
+    /// Returns whether this replica is promoted, it counts, and no majority has confirmed it yet.
     pub(in crate::agent::core) fn promotes_to(&self, to: &Endpoint) -> bool {
-        self.promotion.as_ref().is_some_and(|known| known.to == *to)
+        let known = self.promotion.as_ref();
+        known.is_some_and(|known| known.to == *to && !known.is_lost)
+    }
+
+    /// Looks whether a promoted Redis of this host counts no more: the old master's host may have given it up. Returns
+    /// whether that is news.
+    pub(super) fn look_at_own_promotion(&mut self, known: &Evidence, now: Time) -> bool {
+        let promotion = self.promotion.as_mut();
+        promotion.is_some_and(|it| it.is_lost_here(known, known.is_cut_off, now))
     }
 
     pub(in crate::agent::core) fn paused(&mut self, paused: Result<(), String>, now: Time) {

@@ -34,6 +34,9 @@ impl Master {
             self.review_death(&known, now, actions);
         }
         let mut known = self.evidence(now);
+        if self.look_at_own_promotion(&known, now) {
+            known = self.evidence(now);
+        }
         self.begin_promotion(&known, now, actions);
         self.note_role(&known, now);
         if self.ends_order && known.promoted().is_some() {

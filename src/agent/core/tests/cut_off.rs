@@ -119,4 +119,36 @@ fn a_promoted_one_that_is_cut_off_lets_go_before_the_old_masters_host_takes_the_
         agent.master().verdict,
         Verdict::Elsewhere(Why::CutOff)
     ));
+    // Its peers are back: the majority tells, whatever it says of itself.
+    agent.settles(2);
+    let actions = agent.polled(500, facts([AWAY; 3], Role::Master));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    agent.polled(500, facts([HERE; 3], Role::Master));
+    assert!(matches!(
+        agent.master().verdict,
+        Verdict::Here(_, Why::Majority)
+    ));
+}
+
+#[test]
+fn a_promoted_one_that_was_away_for_long_is_bound_by_a_majority_only() {
+    let silent = || Own {
+        role: Err(Fault::passing("refused")),
+        ..own(Role::Master)
+    };
+    let says = |own: Own| Event::OwnRedis(M.into(), at(), own);
+    for (away, is_here) in [(500, true), (2_500, false)] {
+        let mut agent = Agent::standing(false);
+        agent.on(100, promotes(HERE));
+        agent.on(50, says(own(Role::Master)));
+        agent.settles(2);
+        for _ in 0..away / 500 {
+            agent.on(1, says(silent()));
+            agent.polled(499, facts([AWAY; 3], Role::Master));
+        }
+        agent.on(1, says(own(Role::Master)));
+        let verdict = &agent.master().verdict;
+        let bound = matches!(verdict, Verdict::Here(_, Why::Promoted));
+        assert_eq!(bound, is_here, "{away} ms: {verdict:?}");
+    }
 }

@@ -535,9 +535,19 @@ fn an_old_master_leads_again_as_soon_as_its_heir_is_lost_until_that_is_back() {
     assert_eq!(follower(&agent), None);
     // An agent that is to end does not wait for it.
     assert!(!agent.core.is_busy());
-    // It is back as the master: its leader goes on.
+    // It is back as the master, and may be made a replica in a moment: a majority tells.
     let actions = agent.on(50, said(Role::Master));
+    assert!(!actions.contains(&settle()), "{actions:?}");
+    let actions = agent.polled(100, facts([AWAY; 3], Role::Master));
     assert!(actions.contains(&settle()), "{actions:?}");
+    // Another leader may promote it anew.
+    let by = Event::Promotes(M.into(), endpoint(AWAY), "10.0.0.2:26379".into());
+    let mut agent = Agent::standing(true);
+    agent.on(100, promotes(AWAY));
+    agent.on(10, lost());
+    agent.on(10, said(Role::Master));
+    agent.on(10, by);
+    agent.on(10, said(Role::Master));
     let verdict = &agent.master().verdict;
     assert!(
         matches!(verdict, Verdict::Elsewhere(Why::Promoted)),
