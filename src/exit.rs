@@ -150,6 +150,10 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.remedy {
+            // A server's own words may end a sentence.
+            Some(remedy) if self.text.ends_with(['.', '?', '!']) => {
+                write!(f, "{} {remedy}", self.text)
+            }
             Some(remedy) => write!(f, "{}. {remedy}", self.text),
             None => f.write_str(&self.text),
         }
