@@ -14,8 +14,10 @@ use super::core::{Event, Master, Stands};
 use super::journal::say_of;
 use super::redis::Watch;
 use super::world::World;
+use crate::election::look::Candidate;
 use crate::election::names::{self, Addresses};
-use crate::evidence::Role;
+use crate::election::{self, PATIENT, Request, Terms};
+use crate::evidence::{Ballot, Role};
 use crate::exit::Kind;
 use crate::failover::Endpoint;
 use crate::kernel::{connections, reset_these};
@@ -31,6 +33,10 @@ const UNASKED: Duration = Duration::from_secs(3);
 
 /// How long a name server may take to tell where a replica is, and this host's Redis to tell of itself.
 const LOOK_UP: Duration = Duration::from_secs(1);
+
+/// How long ago a Sentinel may have heard of it that hears of it still: each asks every second
+/// (`SENTINEL_PING_PERIOD` in sentinel.c), and it is taken for silent after 2 s.
+const SEEN: Duration = Duration::from_millis(1900);
 
 /// How often it is looked whether its promotion is over.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -143,7 +149,6 @@ impl World {
     }
 
     async fn ask_chosen_until(&self, name: &str, to: &Endpoint, until: Instant) {
-        let said = |role, had| Event::Chosen(name.to_owned(), to.clone(), role, had);
         let began = Instant::now();
         let server = loop {
             // Its name may not be known at first.
@@ -153,20 +158,49 @@ impl World {
                 None => sleep(LOOK_AGAIN).await,
             }
         };
-        let why = match server {
-            None => "nobody knows where it is".to_owned(),
-            Some(server) => match says(&server, asking(until, CLOSELY), is_master).await {
-                Ok(promotion) => {
-                    if promotion.was_replica || self.was_own_replica(name, &promotion.state).await {
-                        self.tell(said(Role::Replica, None)).await;
-                    }
-                    self.tell(said(Role::Master, promotion.promoted_at)).await;
-                    match says(&server, asking(until, Duration::ZERO), |it| !is_master(it)).await {
-                        Ok(now) => format!("it says that it is a {}", word(&now.state.role)),
-                        Err(no) => no.to_string(),
+        let mut is_first = true;
+        while Instant::now() < until {
+            let (why, is_certain) = match &server {
+                None => ("nobody knows where it is".to_owned(), false),
+                Some(server) => {
+                    match self.until_silent(name, to, server, (until, is_first)).await {
+                        Ok(role) => (format!("it says that it is a {}", word(&role)), true),
+                        Err(no) => (no.to_string(), false),
                     }
                 }
-                Err(no) if no.kind() == Kind::Permanent => {
+            };
+            is_first = false;
+            // What this host alone does not see may be well, have the VIP, and be named by a majority in a moment.
+            if is_certain || !self.is_seen_by_others(name, to, began).await {
+                if Instant::now() < until {
+                    let lost = Event::ChosenLost(name.to_owned(), to.clone(), why);
+                    self.tell(lost).await;
+                }
+                return;
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Waits until a chosen replica says that it is the master, and then until it does not say so any more. Returns what it
+    /// says then.
+    ///
+    /// # Errors
+    ///
+    /// It says nothing, or not to this host, and why.
+    async fn until_silent(
+        &self,
+        name: &str,
+        to: &Endpoint,
+        server: &Server,
+        (until, is_first): (Instant, bool),
+    ) -> Result<Role, NoAnswer> {
+        let said = |role, had| Event::Chosen(name.to_owned(), to.clone(), role, had);
+        let closely = if is_first { CLOSELY } else { Duration::ZERO };
+        let promotion = match says(server, asking(until, closely), is_master).await {
+            Ok(promotion) => promotion,
+            Err(no) => {
+                if no.kind() == Kind::Permanent && is_first {
                     // The dead master tells of no replica.
                     let longest = if self.has_died(name) { SILENT } else { CLOSELY };
                     let longest = until.min(Instant::now() + longest);
@@ -174,18 +208,45 @@ impl World {
                         // It has followed this host's Redis, which may call it by another name than the Sentinels.
                         self.tell(said(Role::Replica, None)).await;
                         self.tell(said(Role::Master, None)).await;
-                        // It may have died: unless a majority names it by then, nobody knows that it is the master.
+                        // It may have died as well.
                         sleep(UNASKED).await;
                     }
-                    no.to_string()
                 }
-                Err(no) => no.to_string(),
-            },
+                return Err(no);
+            }
         };
-        if Instant::now() < until {
-            self.tell(Event::ChosenLost(name.to_owned(), to.clone(), why))
-                .await;
+        if promotion.was_replica || self.was_own_replica(name, &promotion.state).await {
+            self.tell(said(Role::Replica, None)).await;
         }
+        self.tell(said(Role::Master, promotion.promoted_at)).await;
+        let fallen = says(server, asking(until, Duration::ZERO), |it| !is_master(it));
+        fallen.await.map(|now| now.state.role)
+    }
+
+    /// Returns whether a Sentinel still hears of a chosen replica, and has not heard since this moment that it follows.
+    async fn is_seen_by_others(&self, name: &str, to: &Endpoint, since: Instant) -> bool {
+        let ways = self.ways.borrow().get(name).cloned().unwrap_or_default();
+        let known = self.core.borrow().evidence(name, self.now());
+        let Some(master) = known.ballot.as_ref().and_then(Ballot::winner) else {
+            return false;
+        };
+        let request = Request {
+            name,
+            master,
+            ways: &ways,
+            terms: Terms::default(),
+            step: PATIENT,
+        };
+        let looked = election::look(&request, &self.lines).await;
+        let looks = || looked.looks.iter().flatten();
+        let at = to.to_string();
+        let all: Vec<&Candidate> = looks().flat_map(|look| &look.replicas).collect();
+        let named = all.iter().map(|it| &it.at).chain([&at]);
+        let addresses = Addresses::of(named, (&self.lines.names, LOOK_UP)).await;
+        let it = || all.iter().filter(|one| addresses.are_same(&one.at, &at));
+        let follows = it().any(|one| one.follows && one.told < since.elapsed());
+        let answers = it().any(|one| one.answered < SEEN) || looks().any(|look| !look.names_it);
+        answers && !follows
     }
 
     /// Returns whether the master of this host has died, as far as is known.

@@ -77,6 +77,8 @@ pub struct Candidate {
     pub priority: u64,
     /// How far it has come in the master's stream, in bytes.
     pub offset: u64,
+    /// Whether it says that it is a replica, by its last INFO.
+    pub follows: bool,
     /// How long ago it answered a PING.
     pub answered: Duration,
     /// How long ago it answered INFO.
@@ -344,6 +346,7 @@ fn candidate(described: &Value) -> Option<Candidate> {
         link_is_up: field(described, "master-link-status").as_deref() == Some("ok"),
         priority: number(described, "slave-priority")?,
         offset: number(described, "slave-repl-offset").unwrap_or_default(),
+        follows: field(described, "role-reported").as_deref() == Some("slave"),
         answered: time(described, "last-ok-ping-reply")?,
         told: time(described, "info-refresh")?,
     })

@@ -30,7 +30,7 @@ const NAMED: usize = 4;
 const BUSY: [&str; 3] = ["failover_in_progress", "s_down", "o_down"];
 
 /// What the election is about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Terms {
     /// How many Sentinels must agree: more than half of the members, and no fewer than the quorum.
     pub needed: usize,

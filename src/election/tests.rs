@@ -28,6 +28,7 @@ fn replica(host: usize) -> Candidate {
         link_is_up: true,
         priority: 100,
         offset: 1000,
+        follows: true,
         answered: Duration::from_millis(400),
         told: Duration::from_secs(8),
     }

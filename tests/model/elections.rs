@@ -189,6 +189,7 @@ impl Elections {
                 link_is_up: true,
                 priority: 100,
                 offset: 0,
+                follows: true,
                 answered: Duration::ZERO,
                 told: Duration::ZERO,
             }],

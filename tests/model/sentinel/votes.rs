@@ -66,6 +66,7 @@ impl Cluster {
                 link_is_up: !seen.is_master,
                 priority: u64::from(self.machines[host].priority),
                 offset: u64::try_from(seen.offset.as_millis()).unwrap_or_default(),
+                follows: true,
                 answered: now.saturating_sub(seen.ok_at),
                 told: since(seen.info_at),
             }
