@@ -22,7 +22,7 @@ const SELDOM: Duration = Duration::from_millis(50);
 /// (`sentinelSendPeriodicCommands` in sentinel.c), and a majority names it soon after that, if it still was the master.
 const REFUSED: Duration = Duration::from_secs(2);
 
-/// How long it says nothing, after a question of up to [`TRY`], until it is given up: a majority that could ask it names it
+/// How long it says nothing, after a question of up to a second, until it is given up: a majority that could ask it names it
 /// within half of that, and its own host has let go by then where it is cut off (`core::master::PROVISIONAL`).
 pub const SILENT: Duration = Duration::from_secs(4);
 
@@ -48,9 +48,9 @@ pub struct Promotion {
 pub struct Asking {
     /// Until when.
     pub until: Instant,
-    /// How often; the first of them closely, the rest of the time every [`SELDOM`].
+    /// How often; the first of them closely, the rest of the time every 50 ms.
     pub closely: Duration,
-    /// Whether it is given up where nobody listens there for [`REFUSED`], or it says nothing for [`SILENT`].
+    /// Whether it is given up where nobody listens there for 2 s, or it says nothing for [`SILENT`].
     pub gives_up: bool,
 }
 

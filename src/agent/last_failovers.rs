@@ -39,7 +39,8 @@ pub(super) fn recall(name: &str, core: &mut Core, now: Time) {
         let last = LastFailover {
             epoch: kept.epoch,
             quiet_until: now + left.min(APART),
-            follower: kept.follower,
+            // Later somebody else may have told it to follow.
+            follower: kept.follower.filter(|_| !left.is_zero()),
         };
         core.go_on_after(name, last, now);
     }

@@ -1,8 +1,8 @@
 //! The master's Redis dies, and the agent of its host has the failover begun at once.
 
-use crate::common::eventually;
 use crate::common::redis::deaths::NEVER;
-use crate::common::redis::{MASTER_8000, Master, SENTINEL_PORT, Site, address};
+use crate::common::redis::{CLIENT, MASTER_8000, Master, SENTINEL_PORT, SERVERS, Site, address};
+use crate::common::{end_of, eventually};
 
 const M: Master = MASTER_8000;
 
@@ -164,6 +164,34 @@ fn an_agent_that_is_stopped_asks_for_nothing_when_it_goes_on_too_late() {
     site.go_on(&pid);
     site.settles(&M, heir);
     assert_eq!((site.promotions(), site.asked()), (1, 0));
+}
+
+/// All agents get a third of the time, in turns of 10 ms: what they do comes late, and in the same order.
+#[test]
+fn agents_that_are_slow_leave_one_master() {
+    let site = with_slow_sentinels();
+    site.wait_until_well(&M, "server1");
+    let pids: Vec<String> = SERVERS.iter().map(|on| site.agent_pid(on)).collect();
+    let script = "my $stop = shift;\n\
+                  until (-e $stop) { kill STOP => @ARGV; select undef, undef, undef, 0.02;\n\
+                  kill CONT => @ARGV; select undef, undef, undef, 0.01 }";
+    let stop = site.lab().unique("stop");
+    let mut slows = site.host(CLIENT).command("perl");
+    slows.args(["-e", script]).arg(&stop).args(&pids);
+    let mut slows = slows.spawn().unwrap();
+    let writers = site.writers(&M, 1);
+    writers.wait_for(100);
+    site.kill_redis(&M, "server1");
+    // They may be too slow for an election.
+    if site.was_asked() {
+        let heir = site.heir(&M, &[]);
+        site.settles(&M, heir);
+        writers.wait_for(100);
+        assert_eq!((site.promotions(), site.asked()), (1, 1));
+    }
+    std::fs::write(stop, "").unwrap();
+    end_of(&mut slows);
+    site.thaw();
 }
 
 #[test]
