@@ -124,7 +124,9 @@ impl Verb<'_> {
         Ok(())
     }
 
+    /// Tells that it is done.
     pub(super) async fn tell_end(&self, known: &Known, told: &mut Told) {
+        told.done = true;
         if told.timeline.followed.is_none() && known.state.is_ok() {
             let text = "the old master takes the writes of whoever goes there directly until Sentinel makes it a replica, in about 10 s";
             told.note(text.to_owned()).await;

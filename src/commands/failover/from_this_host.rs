@@ -140,6 +140,8 @@ impl Verb<'_> {
         let request = known.request(self.name, self.near(&known));
         self.begin(&known, (&heirs, request), &mut signs, told)
             .await?;
+        // A server that shuts down does not wait until clients reach the next one.
+        self.tell_end(&known, told).await;
         Ok(None)
     }
 

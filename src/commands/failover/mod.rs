@@ -95,11 +95,7 @@ impl Verb<'_> {
         if self.options.dry_run {
             return Ok(());
         }
-        // A server that shuts down does not wait for more.
-        let answered = match self.of.from_this_host {
-            true => None,
-            false => Some(Vips::look((self.config, self.name), known.master.endpoint.port).await),
-        };
+        let answered = Vips::look((self.config, self.name), known.master.endpoint.port).await;
         let mut signs = Signs::subscribe(known.poll.ways());
         let request = known.request(self.name, self.near(&known));
         if !self.of.now {
@@ -112,10 +108,9 @@ impl Verb<'_> {
         }
         self.begin(&known, (&heirs, request), &mut signs, told)
             .await?;
-        if let (Some(answered), Some(to)) = (answered, told.to.as_deref().and_then(names::read)) {
+        if let Some(to) = told.to.as_deref().and_then(names::read) {
             answered.are_back((self.config, self.name), &to).await?;
         }
-        told.done = true;
         self.tell_end(&known, told).await;
         Ok(())
     }
