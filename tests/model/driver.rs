@@ -367,7 +367,10 @@ impl Driver for OneShot {
                         if ballot.is_some_and(Ballot::waits_for_a_minority) {
                             divided.get_or_insert(now);
                         }
-                        let role = cluster.role(host, host);
+                        // A leader that has promoted another lists the old master nowhere until all follow: it is not
+                        // asked then.
+                        let asked = evidence.own_redis.first();
+                        let role = asked.and_then(|_| cluster.role(host, host));
                         let now = cluster.ask(host, host).map(Sentinel::names).ok();
                         let cause = Cause::Sync { named, now, role };
                         self.settle(token, run, &evidence, cause, cluster);
