@@ -48,7 +48,7 @@ pub struct Promotion {
 pub struct Asking {
     /// Until when.
     pub until: Instant,
-    /// How often; the first of them closely, the rest of the time every 50 ms.
+    /// For how long every 5 ms; then every 50 ms.
     pub closely: Duration,
     /// Whether it is given up where nobody listens there for 2 s, or it says nothing for [`SILENT`].
     pub gives_up: bool,

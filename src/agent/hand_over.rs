@@ -338,13 +338,13 @@ impl World {
             })
         });
         let mut servers: Vec<Server> = servers.collect();
-        // Redis may listen on the addresses of one family only.
-        for place in (1..servers.len()).rev() {
-            let until = Instant::now() + LOOK_AGAIN;
-            if Connection::open(&servers[place], until).await.is_ok()
-                && Connection::open(&servers[0], until).await.is_err()
-            {
-                servers.swap(0, place);
+        // Redis may listen on the addresses of one family only. Where there is one there is nothing to find out.
+        if servers.len() > 1 {
+            for place in 0..servers.len() {
+                let until = Instant::now() + LOOK_AGAIN;
+                if Connection::open(&servers[place], until).await.is_ok() {
+                    return Some(servers.swap_remove(place));
+                }
             }
         }
         servers.into_iter().next()

@@ -33,8 +33,8 @@ pub enum Event {
     /// What the chosen replica, on another host, said of its role, and how many bytes of the old master's stream it
     /// had when it was promoted.
     Chosen(String, Endpoint, Role, Option<u64>),
-    /// The chosen replica, on another host, has not answered for so long, or says so late, that it counts as no master,
-    /// and why: until it says that it is one.
+    /// The chosen replica, on another host, has not answered for long, or follows again, and why: from now on only a
+    /// majority tells whether it is the master.
     ChosenLost(String, Endpoint, String),
     /// Writes are paused, or cannot be and why.
     Paused(String, Result<(), String>),

@@ -59,33 +59,30 @@ fn a_replicas_acknowledgement_counts_until_redis_says_that_it_is_too_old() {
     }
 }
 
-#[test]
-fn only_the_redis_that_this_hosts_sentinel_names_is_paused_where_it_is_cut_off() {
+/// What is done by a master that hears nothing of its replicas, and this of the Sentinels, for longer than `down-after`.
+fn cut_off_with(told: impl Fn() -> Box<Facts>) -> Vec<Action> {
     let mut agent = Agent::standing(true);
     let mut actions = Vec::new();
     for _ in 0..7 {
-        let mut cut = beside_strangers(facts([HERE, "-", "-"], Role::Master));
+        let mut cut = told();
         cut.could_elect_without = true;
         let mut silent = own(Role::Master);
         silent.acknowledged = None;
         actions.extend(agent.on(500, Event::OwnRedis(M.into(), at(), silent)));
         actions.extend(agent.polled(500, cut));
     }
+    actions
+}
+
+#[test]
+fn only_the_redis_that_this_hosts_sentinel_names_is_paused_where_it_is_cut_off() {
+    let actions = cut_off_with(|| beside_strangers(facts([HERE, "-", "-"], Role::Master)));
     assert_eq!(paused(&actions), [at()]);
 }
 
 #[test]
 fn a_master_whose_sentinels_are_all_silent_is_paused_where_it_is_cut_off() {
-    let mut agent = Agent::standing(true);
-    let mut actions = Vec::new();
-    for _ in 0..7 {
-        let mut cut = facts(["-"; 3], Role::Master);
-        cut.could_elect_without = true;
-        let mut silent = own(Role::Master);
-        silent.acknowledged = None;
-        actions.extend(agent.on(500, Event::OwnRedis(M.into(), at(), silent)));
-        actions.extend(agent.polled(500, cut));
-    }
+    let actions = cut_off_with(|| facts(["-"; 3], Role::Master));
     assert_eq!(paused(&actions), [at()]);
     assert!(actions.contains(&settle()), "{actions:?}");
 }
