@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 use vipswitch::deeds::stranded::Stranded;
 
 use crate::common::redis::{MASTER_8000, Master, Site, address};
-use crate::common::{BOTH, V4_BOUND, eventually, guides_lab};
+use crate::common::{BOTH, PATIENCE, V4_BOUND, eventually, guides_lab, wait_for};
 use crate::redis_client::{Process, block_on, inside};
 
 const M: Master = MASTER_8000;
@@ -87,11 +87,22 @@ fn change(at: &str, what: &str, (vip, length, ..): (&str, &str, &str, &str)) {
 
 /// Connects from an address that the kernel chooses, or from this one.
 fn connect(to: SocketAddr, from: Option<IpAddr>) -> TcpStream {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
-    if let Some(from) = from {
-        socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
-    }
-    socket.connect(&to.into()).unwrap();
+    // On a busy machine the kernel has no answer to three ARP requests within their 3 s, now and then.
+    let is_late = |error: &std::io::Error| error.kind() == ErrorKind::HostUnreachable;
+    let connected = wait_for(PATIENCE, || {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+        if let Some(from) = from {
+            socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+        }
+        match socket.connect(&to.into()) {
+            Err(error) if is_late(&error) => None,
+            tried => {
+                tried.unwrap();
+                Some(socket)
+            }
+        }
+    });
+    let socket = connected.expect("the far end answers");
     socket.set_nonblocking(true).unwrap();
     socket.into()
 }
