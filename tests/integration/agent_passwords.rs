@@ -93,8 +93,23 @@ fn a_wrong_password_of_redis_at_the_start_changes_nothing_and_is_mended_later() 
         .logged(&["by=agent", "stays as it is", "password"]);
     site.seconds_pass("server1", 3.0);
     assert!(watch.events(M.vip).is_empty(), "{:#?}", site.log());
+    let of_replica = address("server2") + ":8000";
+    let refused = [
+        &of_replica,
+        "password",
+        "nothing is known of the Redis here",
+    ];
+    site.lab().logged(&refused);
     password(&site, "redis.password", "word");
     all_recover(&site);
+    site.lab().logged(&[&of_replica, "tells its role again"]);
+    let lines = |part: &str| site.log().iter().filter(|line| line.contains(part)).count();
+    assert_eq!(
+        lines("nothing is known of the Redis here"),
+        3,
+        "{:#?}",
+        site.log()
+    );
 }
 
 /// As it does where the hook does its own work.

@@ -216,7 +216,9 @@ impl Core {
             }
             Event::OwnRedis(name, at, own) => {
                 let mut is_news = false;
-                self.of(&name, |master| is_news = master.heard_own(at, own, now));
+                self.of(&name, |master| {
+                    is_news = master.heard_own(at, own, now, actions)
+                });
                 (name, is_news)
             }
             Event::Called(name, call, until) => {

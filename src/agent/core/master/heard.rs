@@ -116,6 +116,7 @@ impl Master {
         self.call = self.call.take().filter(|called| !is_stale(called));
         let known: Vec<SocketAddr> = facts.evidence.own_redis.iter().map(|own| own.at).collect();
         self.own.retain(|at, _| known.contains(at));
+        self.refusing.retain(|at| known.contains(at));
         // The lengths are kept where they were not told this time.
         let before = self.facts.take();
         let before = before.unwrap_or_default();
@@ -156,7 +157,9 @@ impl Master {
         at: SocketAddr,
         own: Own,
         now: Time,
+        actions: &mut Vec<Action>,
     ) -> bool {
+        self.note_refusal(at, &own, actions);
         self.cut_off.heard(own.acknowledged, now);
         let before = self.own.get(&at).map(|own| own.role.clone().ok());
         let is_news = before.is_some_and(|role| role != own.role.clone().ok());
@@ -176,6 +179,19 @@ impl Master {
         self.own.insert(at, own);
         self.compare();
         is_news
+    }
+
+    /// Notes that a Redis of this host refuses to tell of itself, or does no more: a replica's verdict does not show that.
+    fn note_refusal(&mut self, at: SocketAddr, own: &Own, actions: &mut Vec<Action>) {
+        let (is_well, text) = match &own.role {
+            Err(fault) if fault.kind == Kind::Permanent && self.refusing.insert(at) => (
+                false,
+                format!("nothing is known of the Redis here: {fault}"),
+            ),
+            Ok(_) if self.refusing.remove(&at) => (true, format!("{at} tells its role again")),
+            _ => return,
+        };
+        actions.push(Action::Log(self.name.clone(), is_well, text));
     }
 
     /// Takes Sentinel's call. Whether a round of questions goes on, which is older than the call.

@@ -5,7 +5,7 @@ mod failover;
 mod heard;
 mod review;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -118,6 +118,8 @@ pub struct Master {
     since_stop: Option<SinceStop>,
     /// What each Redis of this host said last.
     pub own: BTreeMap<SocketAddr, Own>,
+    /// Which of these refuse to tell of themselves: a password, a right or a certificate is wrong.
+    refusing: BTreeSet<SocketAddr>,
     promotion: Option<Promoting>,
     /// The time of a promotion is over, and the Sentinels were not asked since.
     asked_before: Option<AskedBefore>,
@@ -211,6 +213,7 @@ impl Master {
             unasked: None,
             since_stop: None,
             own: BTreeMap::new(),
+            refusing: BTreeSet::new(),
             promotion: None,
             asked_before: None,
             overdue: None,
