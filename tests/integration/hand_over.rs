@@ -21,7 +21,7 @@ unless ($mapped) {
     listen($four, 99);
     if (fork) { $server = $four }
 }
-$| = 1; print "r";
+$| = 1; print "r"; $SIG{PIPE} = "IGNORE";
 my @kept;
 while (accept(my $client, $server)) { push @kept, $client; syswrite $client, "+" }
 "#;

@@ -543,6 +543,8 @@ use IO::Socket::IP; use Time::HiRes qw(time sleep);
 my ($vip, $port, $file, $key) = @ARGV;
 my ($folder) = $file =~ m{(.*)/};
 open my $notes, ">>", $file or die;
+# A connection that was closed, and then reset, ends who writes to it.
+$SIG{PIPE} = "IGNORE";
 my ($number, $server, $who) = (0);
 sub more {
     my $is = ""; vec($is, fileno $server, 1) = 1;

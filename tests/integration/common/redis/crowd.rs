@@ -111,6 +111,7 @@ const CROWD: &str = r#"
 use Socket; use Fcntl; use Time::HiRes qw(time sleep);
 my ($address, $port, $number, $file, $again) = @ARGV;
 open my $notes, ">>", $file or die;
+$SIG{PIPE} = "IGNORE";
 my $v6 = $address =~ /:/;
 my $family = $v6 ? AF_INET6 : AF_INET;
 my $to = $v6 ? pack_sockaddr_in6($port, Socket::inet_pton(AF_INET6, $address)) : pack_sockaddr_in($port, inet_aton($address));

@@ -34,7 +34,7 @@ use IO::Socket::INET; use Time::HiRes qw(sleep);
 my ($signal, $pid, $event, $after, $ready, $replica, $port, @sentinels) = @ARGV;
 sub to { IO::Socket::INET->new(PeerAddr => $_[0], PeerPort => $_[1]) }
 sub ready { open my $file, ">", $ready or die }
-my ($said, $is) = ("", "");
+my ($said, $is) = ("", ""); $SIG{PIPE} = "IGNORE";
 if ($event eq "role") {
     ready();
     for (;;) {
