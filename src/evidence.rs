@@ -223,6 +223,8 @@ pub struct OwnRedis {
     pub site: Site,
     /// Where it is asked.
     pub at: SocketAddr,
+    /// Whether it may be sent the credentials: this host's Sentinel names it, or root or Sentinel's user runs it.
+    pub is_vouched_for: bool,
     /// What it says, or why it says nothing.
     pub role: Result<Role, Fault>,
     /// Its run id, where it may be asked for that.

@@ -333,6 +333,7 @@ mod tests {
         vec![OwnRedis {
             site: site(HERE),
             at: SocketAddr::new(HERE.parse().unwrap(), 6379),
+            is_vouched_for: true,
             role,
             run_id: None,
         }]
@@ -662,6 +663,7 @@ mod tests {
         let redis = |id: &str, at: &str, role: Role| OwnRedis {
             site: site(HERE),
             at: at.parse().unwrap(),
+            is_vouched_for: true,
             role: Ok(role),
             run_id: Some(id.into()),
         };
@@ -767,12 +769,14 @@ mod tests {
                 OwnRedis {
                     site: other(6380),
                     at: SocketAddr::new(HERE.parse().unwrap(), 6380),
+                    is_vouched_for: true,
                     role: Ok(first),
                     run_id: None,
                 },
                 OwnRedis {
                     site: other(6379),
                     at: SocketAddr::new(HERE.parse().unwrap(), 6379),
+                    is_vouched_for: true,
                     role: second,
                     run_id: None,
                 },

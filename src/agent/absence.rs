@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::sleep;
 
-use super::chosen::address_may_be_asked;
+use super::chosen::site_may_be_asked;
 use super::sign::{self, Sign};
 use super::socket_path::socket_path;
 use crate::config::Config;
@@ -66,7 +66,7 @@ pub async fn among(
     for look in 1..=LOOKS {
         let signs = redises.iter().map(async |site| match site.is_here() {
             true if has_own => Sign::There,
-            is_here => match way((config, name), site, is_here) {
+            _ => match way((config, name), site) {
                 Some(way) => sign::look(&way, within).await,
                 None => Sign::Untold("its address is not known".into()),
             },
@@ -84,16 +84,14 @@ pub async fn among(
     lacking
 }
 
-fn way((config, name): (&Config, &str), site: &Site, is_here: bool) -> Option<Server> {
+fn way((config, name): (&Config, &str), site: &Site) -> Option<Server> {
     let master = config.master(name).ok()?;
     let at = address(site)?;
     let server = redis_server(config, master, at).ok()?;
-    Some(
-        match is_here || address_may_be_asked(config, master, at.ip()) {
-            true => server,
-            false => server.without_credentials(),
-        },
-    )
+    Some(match site_may_be_asked(config, master, site, at) {
+        true => server,
+        false => server.without_credentials(),
+    })
 }
 
 fn address(site: &Site) -> Option<SocketAddr> {

@@ -1,15 +1,16 @@
 //! The replica that a leader promotes, on another host: asked until it says master.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{Config, Master};
-use crate::evidence::Role;
+use crate::evidence::{Role, Site};
 use crate::exit::Kind;
 use crate::failover::Host;
 use crate::hosts;
+use crate::place::Place;
 use crate::redis::{Connection, NoAnswer, Server, State};
 
 /// How often it is asked, and how often a connection is tried.
@@ -237,6 +238,13 @@ pub fn may_be_asked(config: &Config, master: &Master, named: &[Host]) -> bool {
             .any(|address| named.contains(&address))
     };
     known.any(|host| named.contains(host) || is_at(host))
+}
+
+/// [`may_be_asked`] of a Redis that is known to this address: also where an interface of this host has that. That it is
+/// here by its run id alone is no reason: anybody can tell the same one.
+pub fn site_may_be_asked(config: &Config, master: &Master, site: &Site, at: SocketAddr) -> bool {
+    let is_own = matches!(site.place, Ok(Place::Here(Some(_)))) || at.ip().is_loopback();
+    is_own || address_may_be_asked(config, master, at.ip())
 }
 
 /// [`may_be_asked`] of an address.

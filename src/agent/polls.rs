@@ -192,7 +192,17 @@ impl World {
     fn watch(&self, name: &str, facts: &Facts) {
         let (config, reloads) = (self.config(), self.reloads.get());
         let mut watched = self.watched.borrow_mut();
-        let own: BTreeSet<_> = few::set(facts.evidence.own_redis.iter().map(|own| own.at));
+        let master = config.masters.get(name);
+        let is_open = master.is_none_or(|master| !config.has_secrets_of(master));
+        let own = facts.evidence.own_redis.iter().filter(|own| {
+            let before = watched.get(&(name.to_owned(), own.at));
+            if let Some(before) = before.filter(|_| own.is_vouched_for) {
+                before.vouch();
+            }
+            // A watch sends the credentials. The Sentinel that has vouched for it may be stopped now.
+            is_open || own.is_vouched_for || before.is_some_and(Watched::was_vouched_for)
+        });
+        let own: BTreeSet<_> = few::set(own.map(|own| own.at));
         let first = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let of_it = watched.range((name.to_owned(), first)..);
         let over: Vec<_> = of_it

@@ -23,6 +23,8 @@ const QUEUE: usize = 256;
 pub(super) struct Watched {
     watch: Rc<Watch>,
     is_paused: Cell<bool>,
+    /// Whether it was known at any time that it may be sent the credentials.
+    was_vouched_for: Cell<bool>,
     task: AbortHandle,
     shown: Shown,
 }
@@ -56,8 +58,9 @@ impl Watched {
         let (to, mut seen) = mpsc::channel::<Seen<()>>(QUEUE);
         let shown = Shown::new(server.clone(), reloads);
         let watch = Rc::new(Watch::start(server, (), to));
-        let is_paused = Cell::new(false);
+        let (is_paused, was_vouched_for) = (Cell::new(false), Cell::new(false));
         if let Some(before) = before {
+            was_vouched_for.set(before.was_vouched_for.get());
             is_paused.set(before.is_paused.get());
             watch.expect_as(&before.watch);
         }
@@ -78,6 +81,7 @@ impl Watched {
         Some(Watched {
             watch,
             is_paused,
+            was_vouched_for,
             task: task.abort_handle(),
             shown,
         })
@@ -86,6 +90,16 @@ impl Watched {
     /// Returns whether the files need not be read again, after so many reloads.
     pub(super) fn is_current(&self, reloads: u64) -> bool {
         self.shown.is_current(reloads)
+    }
+
+    /// Notes that it may be sent the credentials.
+    pub(super) fn vouch(&self) {
+        self.was_vouched_for.set(true);
+    }
+
+    /// Returns whether it was known at any time that it may be sent the credentials.
+    pub(super) fn was_vouched_for(&self) -> bool {
+        self.was_vouched_for.get()
     }
 
     /// Ends a pause, if there is one, because nobody will after this.

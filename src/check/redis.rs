@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{ANSWER, Known, rights};
 use crate::agent::absence::among;
-use crate::agent::chosen::may_be_asked;
+use crate::agent::chosen::{may_be_asked, site_may_be_asked};
 use crate::evidence::Site;
 use crate::exit::Fault;
 use crate::failover::Host;
@@ -29,6 +29,9 @@ use crate::text::escape;
 
 /// How many connections are tried at once.
 const AT_ONCE: usize = 64;
+
+const NOT_ASKED: &str =
+    "it is sent no password: only its run id tells that it is here, and that can be anybody's";
 
 /// The replicas of a Redis, and its `min-replicas-to-write` where it tells.
 type Answers = (Vec<Replica>, Option<String>);
@@ -73,7 +76,12 @@ pub async fn judge(known: &Known, cut: Option<&str>, findings: &mut Findings) {
             findings.add("agent-sign", at, verdict);
         }
         let here = one.redises.iter().filter(|redis| redis.is_here());
-        for at in here.filter_map(at) {
+        for (site, at) in here.filter_map(|site| Some((site, at(site)?))) {
+            let master = known.config.master(&one.name);
+            if master.is_ok_and(|it| !site_may_be_asked(&known.config, it, site, at)) {
+                findings.add("redis-role", at, unknown(NOT_ASKED));
+                continue;
+            }
             let answers = ask_redis(known, &one.name, at).await;
             findings.add("redis-role", at, answers.as_ref().err().and_then(fault));
             let Ok((replicas, number)) = answers else {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 
-use crate::config::{Config, Master};
+use crate::config::{Address, Config, Master};
 use crate::evidence::{OwnRedis, Role, Site};
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
@@ -111,6 +111,8 @@ struct Answer {
     /// Which of the named ones it was asked as; `None` where it was found because it listens here.
     named: Option<usize>,
     at: SocketAddr,
+    /// Whether the credentials may be sent there.
+    is_vouched_for: bool,
     said: Result<Identity, Fault>,
 }
 
@@ -287,6 +289,7 @@ impl<'a> Finder<'a> {
             Answer {
                 named: Some(place),
                 at,
+                is_vouched_for,
                 said: said.unwrap_or_else(none),
             }
         });
@@ -294,37 +297,78 @@ impl<'a> Finder<'a> {
     }
 
     /// Asks every Redis that listens on this host where one of the named ones does. One that `[hosts]` gives to
-    /// this host is meant by its port.
+    /// this host is meant by its port. Anybody may listen on a free port, and on one that Redis has, at another address:
+    /// those of root, of Sentinel's user and of this run's are trusted. Only they are sent a password. The others do not
+    /// count while Sentinel's user is known, or where `[hosts]` means a trusted one.
     async fn ask_listeners(&self, named: &[Named]) -> Vec<Answer> {
         let sentinels = self.config.sentinel.address.port();
         let ports = named.iter().map(|one| one.endpoint.port);
         let ports: BTreeSet<u16> = few::set(ports.chain(sentinels));
         let ports: Vec<u16> = ports.into_iter().collect();
         // Where the kernel does not tell, addresses have to do.
-        let found = listeners(&ports).await.unwrap_or_default();
-        let is_sentinels = |at: &SocketAddr| Some(at.port()) == sentinels;
+        let mut found = listeners(&ports).await.unwrap_or_default();
+        let sentinels_user = self.sentinels_user(&found).await;
         let mut trusted = vec![0, nix::unistd::geteuid().as_raw()];
-        let sentinels_user = found.iter().filter(|(at, _)| is_sentinels(at));
-        trusted.extend(sentinels_user.map(|(_, user)| *user));
-        // Anybody may listen on a port that is free: only root's and Sentinel's user's are sent a password.
-        let at = found.into_iter().filter(|(at, _)| !is_sentinels(at));
-        let at: BTreeMap<SocketAddr, bool> =
-            few::map(at.map(|(at, user)| (reachable(at), trusted.contains(&user))));
-        let each = at
-            .into_iter()
-            .take(MOST_REDIS)
-            .map(async |(at, is_trusted)| {
-                let is_meant = |one: &Named| {
-                    one.endpoint.port == at.port()
-                        && in_hosts(self.config, one, &self.own_name) == Some(true)
-                };
-                Answer {
-                    named: named.iter().position(is_meant),
-                    at,
-                    said: self.ask(at, is_trusted).await,
-                }
-            });
+        trusted.extend(sentinels_user);
+        found.retain(|(at, _)| Some(at.port()) != sentinels);
+        let of_trusted = found.iter().filter(|(_, user)| trusted.contains(user));
+        let of_trusted: BTreeSet<SocketAddr> = few::set(of_trusted.map(|(at, _)| reachable(*at)));
+        let meant = |at: &SocketAddr| {
+            named.iter().position(|one| {
+                one.endpoint.port == at.port()
+                    && in_hosts(self.config, one, &self.own_name) == Some(true)
+            })
+        };
+        let counts = |at: &SocketAddr| {
+            let is_rival = match meant(at) {
+                Some(_) => of_trusted.iter().any(|other| other.port() == at.port()),
+                None => sentinels_user.is_some(),
+            };
+            of_trusted.contains(at) || !is_rival
+        };
+        let at: BTreeSet<SocketAddr> = few::set(found.iter().map(|(at, _)| reachable(*at)));
+        let each = at.into_iter().filter(counts).take(MOST_REDIS);
+        let each = each.map(async |at| {
+            let is_vouched_for = of_trusted.contains(&at);
+            Answer {
+                named: meant(&at),
+                at,
+                is_vouched_for,
+                said: self.ask(at, is_vouched_for).await,
+            }
+        });
         join_all(each).await
+    }
+
+    /// Returns the number of the user who answers at this host's Sentinel's address, if it is on this host and runs.
+    async fn sentinels_user(&self, found: &[(SocketAddr, u32)]) -> Option<u32> {
+        let Address::Tcp(host, port) = &self.config.sentinel.address else {
+            return None;
+        };
+        let addresses = hosts::at_hand(host);
+        let carriers = self.snapshot.carriers(&addresses).await;
+        if !matches!(carriers.as_deref(), Ok([(_, Some(_)), ..])) {
+            return None;
+        }
+        let listens = addresses.iter().find_map(|address| {
+            let of_port = found.iter().filter(|(at, _)| at.port() == *port);
+            let answers = of_port.filter_map(|one| Some((rank(one.0.ip(), *address)?, one.1)));
+            answers.min()
+        });
+        listens.map(|(_, user)| user)
+    }
+}
+
+/// Returns which of the servers that listen on a port answers at an address: that with the least number, none of which
+/// there is no number.
+fn rank(listens: IpAddr, address: IpAddr) -> Option<u8> {
+    let address = address.to_canonical();
+    match listens {
+        at if at.to_canonical() == address => Some(0),
+        at if at.is_unspecified() && at.is_ipv4() == address.is_ipv4() => Some(1),
+        // It may listen for IPv4, too.
+        IpAddr::V6(at) if at.is_unspecified() => Some(2),
+        _ => None,
     }
 }
 
@@ -416,6 +460,7 @@ fn own(sites: &[Site], answer: Answer) -> OwnRedis {
     OwnRedis {
         site: known.cloned().unwrap_or_else(listener),
         at: answer.at,
+        is_vouched_for: answer.is_vouched_for,
         role: answer.said.map(|identity| identity.role),
         run_id,
     }

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
-use crate::common::{Finished, Host, Lab, eventually, executable, false_sentinel, finish};
+use crate::common::{
+    Finished, Host, Lab, eventually, executable, false_sentinel, finish, is_root, strangers_server,
+};
 
 const VIP: &str = "192.168.56.250";
 const BOUND: &str = "192.168.56.250/32@eth1";
@@ -482,6 +484,92 @@ fn the_password_of_redis_goes_to_no_stranger_on_this_host() {
         .success();
     let text = fs::read_to_string(&heard).unwrap_or_default();
     assert!(!text.contains("TOPSECRET"), "{text}");
+}
+
+/// An ordinary user listens where Redis does, at another address of the loopback interface.
+#[test]
+fn behind_nat_an_ordinary_user_is_not_the_redis_by_its_run_id() {
+    if !is_root() {
+        // The lab has one user only.
+        return;
+    }
+    let lab = Lab::with_hosts(SERVERS);
+    let redis = [
+        ("203.0.113.102", "b", "master"),
+        ("203.0.113.101", "a", "slave"),
+        ("203.0.113.103", "c", "slave"),
+    ];
+    let said = Said {
+        redis: &redis,
+        sentinels: SENTINELS,
+    };
+    start_sentinels(&lab, 7000, &said);
+    configure(&lab, &format!("{VIP}/24"), 7000, "");
+    let host = lab.host("server3");
+    let script = r#"
+        while (my $question = question($client)) {
+            my $info = "run_id:b\r\nuptime_in_seconds:9\r\nrole:master\r\n";
+            print $client $question =~ /ROLE/i ? "*3\r\n\$6\r\nmaster\r\n:0\r\n*0\r\n"
+                : $question =~ /INFO/i ? "\$" . length($info) . "\r\n$info\r\n"
+                : "+OK\r\n";
+        }"#;
+    strangers_server(&host, "127.0.0.77:8000", script);
+    host.vipswitch(["sync"]);
+    host.vipswitch(call("203.0.113.101", "203.0.113.102"));
+    assert!(holders(&lab).is_empty(), "{:?}", holders(&lab));
+    // Sentinel's user may.
+    false_sentinel(&host, "127.0.0.78:8000", script);
+    host.ok("sync");
+    assert_eq!(holders(&lab), ["server3"]);
+}
+
+/// `[hosts]` gives a Redis to this host, and an ordinary user listens on its port.
+#[test]
+fn the_agent_sends_the_password_of_redis_to_no_ordinary_user() {
+    if !is_root() {
+        // The lab has one user only.
+        return;
+    }
+    let lab = Lab::with_hosts(SERVERS);
+    let password = lab.file("password", "TOPSECRET\n");
+    fs::set_permissions(
+        &password,
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
+    let redis = [
+        ("203.0.113.102", "b", "master"),
+        ("203.0.113.103", "c", "slave"),
+    ];
+    let said = Said {
+        redis: &redis,
+        sentinels: SENTINELS,
+    };
+    start_sentinels(&lab, 7000, &said);
+    let more = format!("redis_password_file = \"{}\"\n", password.display());
+    lab.config(&format!(
+        "[masters.m]\nvip = \"{VIP}/24\"\n{more}[sentinel]\naddress = \"127.0.0.1:7000\"\n\
+         [hosts]\nredis3 = [\"203.0.113.103\"]\n"
+    ));
+    let host = lab.host("server3");
+    host.run("sh", ["-c", "touch /run/heard && chmod 666 /run/heard"]);
+    let script = r#"
+        while (my $question = question($client)) {
+            open my $heard, ">>", "/run/heard"; syswrite $heard, $question; close $heard;
+            print $client "-NOAUTH Authentication required.\r\n";
+        }"#;
+    strangers_server(&host, "127.0.0.77:8000", script);
+    let arguments = ["--uts", "sh", "-c", "hostname redis3; exec \"$0\" agent"];
+    let mut agent = host.command("unshare");
+    agent.args(arguments).arg(executable());
+    let mut agent = agent.spawn().unwrap();
+    let heard = || host.run("cat", ["/run/heard"]);
+    eventually("it is asked again and again", || {
+        heard().matches("ROLE").count() > 5
+    });
+    assert!(!heard().contains("TOPSECRET"), "{}", heard());
+    agent.kill().unwrap();
+    agent.wait().unwrap();
 }
 
 /// A server that only has a Sentinel, or whose lists Sentinel does not tell: it was known before.

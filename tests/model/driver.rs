@@ -410,6 +410,7 @@ fn own_redis(sites: &[Site], at: Host, cluster: &Cluster) -> Vec<OwnRedis> {
     let own = here.map(|site| OwnRedis {
         site: site.clone(),
         at: SocketAddr::new(address(at), 6379),
+        is_vouched_for: true,
         role: match cluster.role(at, at) {
             Some(Role::Master) => Ok(Says::Master),
             Some(Role::Replica(_)) => Ok(Says::Replica),

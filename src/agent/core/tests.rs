@@ -79,6 +79,7 @@ fn facts(says: [&str; 3], role: Role) -> Box<Facts> {
         own_redis: vec![OwnRedis {
             site: site(HERE),
             at: at(),
+            is_vouched_for: true,
             role: Ok(role),
             run_id: None,
         }],
@@ -114,6 +115,7 @@ fn beside_strangers(mut facts: Box<Facts>) -> Box<Facts> {
     let stranger = |site: Site, at: &str| OwnRedis {
         site,
         at: at.parse().unwrap(),
+        is_vouched_for: true,
         role: Ok(Role::Master),
         run_id: Some("theirs".into()),
     };

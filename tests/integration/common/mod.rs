@@ -557,12 +557,22 @@ pub fn eventually(what: &str, mut look: impl FnMut() -> bool) {
 
 /// Starts a false Sentinel on a port of a host's loopback, or at an `ADDRESS:PORT`: `script`, in Perl, has
 /// the connection as `$client`. It ends with the lab.
+pub fn false_sentinel(host: &Host, port: &str, script: &str) {
+    false_server(host.command("perl"), port, script);
+}
+
+/// The same by another user than root, who has to be root.
+pub fn strangers_server(host: &Host, at: &str, script: &str) {
+    let mut stranger = host.command("setpriv");
+    stranger.args(["--reuid=65534", "--regid=65534", "--clear-groups", "perl"]);
+    false_server(stranger, at, script);
+}
+
 #[expect(
     clippy::zombie_processes,
     reason = "it ends with the lab, whose first process reaps it"
 )]
-pub fn false_sentinel(host: &Host, port: &str, script: &str) {
-    let mut command = host.command("perl");
+fn false_server(mut command: Command, port: &str, script: &str) {
     command.args(["-e", FALSE_SENTINEL, port, script]);
     let mut child = command
         .stdout(std::process::Stdio::piped())

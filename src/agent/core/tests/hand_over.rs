@@ -112,6 +112,7 @@ fn an_heir_of_this_host_leaves_the_vip_here_and_the_old_master_follows_it() {
         told.own_redis.push(OwnRedis {
             site: second.clone(),
             at: next_at,
+            is_vouched_for: true,
             role: Ok(new),
             run_id: None,
         });
