@@ -72,6 +72,7 @@ use crate::exit::{Exit, Fault};
 use crate::log::Level;
 use crate::once::PATIENCE;
 use crate::once::left_over::release_left_over;
+use crate::outcome::State;
 use crate::runtime_folder;
 
 /// It is about every master of the configuration.
@@ -82,6 +83,10 @@ const METRICS_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long after a broken connection to the kernel another one is opened.
 const REOPEN: Duration = Duration::from_secs(1);
+
+/// The pause before what could not be released is tried again: short at first, then doubling.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How many requests may wait.
 const REQUESTS: usize = 64;
@@ -214,15 +219,37 @@ async fn answer(
     }
 }
 
-/// Releases what an earlier configuration has left, now and whenever it has changed.
+/// Releases what an earlier configuration has left, now and whenever it has changed, until it is released.
 async fn let_go(world: Rc<World>) {
+    let (mut pause, mut told) = (FIRST_PAUSE, Vec::new());
     loop {
         let changed = world.reloaded.notified();
-        let released = release_left_over(&world.config(), false).await;
-        for outcome in released.unwrap_or_default() {
-            say(Level::Notice, &outcome.sentence(false)).await;
+        let mut failed = Vec::new();
+        match release_left_over(&world.config(), false).await {
+            Err(fault) => failed.push(format!(
+                "what an earlier configuration has left is not found out: {fault}"
+            )),
+            Ok(outcomes) => {
+                for outcome in outcomes {
+                    let sentence = outcome.sentence(false);
+                    match outcome.state {
+                        State::Done(_) => say(Level::Notice, &sentence).await,
+                        State::Pending(_) | State::Failed(_) => failed.push(sentence),
+                    }
+                }
+            }
         }
-        changed.await;
+        for sentence in failed.iter().filter(|one| !told.contains(*one)) {
+            say(Level::Warning, sentence).await;
+        }
+        told = failed;
+        if told.is_empty() {
+            pause = FIRST_PAUSE;
+            changed.await;
+        } else {
+            select(pin!(changed), pin!(sleep(pause))).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 }
 

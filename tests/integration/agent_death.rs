@@ -1,7 +1,7 @@
 //! Agents that are killed, stopped, ended and told to read their configuration again.
 
-use crate::common::eventually;
 use crate::common::redis::{MASTER_8000, MASTER_8001, Master, Site};
+use crate::common::{NameHolder, eventually};
 
 const M: Master = MASTER_8000;
 
@@ -210,6 +210,31 @@ fn an_agent_that_is_told_so_releases_its_vips_when_it_ends() {
     site.end_agent("server1", "TERM");
     assert!(site.holders(M.vip).is_empty());
     site.start_agent("server1");
+    site.settles(&M, "server1");
+}
+
+/// Another run holds its lock for longer than the agent waits for it.
+#[test]
+fn a_vip_that_leaves_the_configuration_and_cannot_be_released_is_tried_again() {
+    let site = Site::with_agents(&[M]);
+    let pid = site.agent_pid("server1");
+    let reload = |masters: &str| {
+        site.configure(masters);
+        site.signal(&pid, "HUP");
+    };
+    reload("[masters.master8000]\nvip = [\"192.168.56.250/24\", \"192.168.56.252/24\"]\n");
+    let other = "192.168.56.252";
+    eventually("the second VIP is bound", || {
+        site.holders(other) == ["server1"]
+    });
+    let holder = NameHolder::start(&site.host("server1"), "vip/192.168.56.252");
+    reload("[masters.master8000]\nvip = \"192.168.56.250/24\"\n");
+    site.lab().logged(&["by=agent", other, "holds the lock"]);
+    assert_eq!(site.holders(other), ["server1"]);
+    holder.release();
+    eventually("the second VIP is released", || {
+        site.holders(other).is_empty()
+    });
     site.settles(&M, "server1");
 }
 

@@ -85,9 +85,7 @@ impl Master {
 
     fn settle_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
         let wants = self.wants();
-        // A VIP that is new may be a server's own address, which is neither to be bound nor removed.
-        let may_not = self.uncompared.is_some() || self.holds_back(now);
-        if wants.is_none() || self.settling || may_not {
+        if !self.may_settle(now) {
             return;
         }
         let may_try = self.retry.is_none_or(|(at, _)| now >= at);
@@ -98,6 +96,13 @@ impl Master {
             // There was no VIP to release.
             self.unpause_released(now, actions);
         }
+    }
+
+    /// Returns whether anything may be settled now.
+    fn may_settle(&self, now: Time) -> bool {
+        // A VIP that is new may be a server's own address, which is neither to be bound nor removed.
+        let is_known = self.uncompared.is_none();
+        is_known && self.wants().is_some() && !self.settling && !self.holds_back(now)
     }
 
     /// Returns where the VIPs are to be settled, `None` where they stay as they are.
@@ -179,8 +184,7 @@ impl Master {
     fn wake(&self, now: Time) -> Option<Time> {
         // What cannot be tried when its time comes must not keep the agent awake.
         let held_back = self.holds_back(now).then_some(AT_START);
-        let is_held = self.holds_back(now) || self.waits_for_pause(now);
-        let may_try = !self.settling && self.wants().is_some() && !is_held;
+        let may_try = self.may_settle(now) && !self.waits_for_pause(now);
         let retry = self.retry.filter(|_| may_try).map(|(at, _)| at);
         let pause = self.hand_over.as_ref().and_then(|it| it.next(now));
         let promotion = self.promotion.as_ref().map(Promoting::until);

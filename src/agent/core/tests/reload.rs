@@ -251,3 +251,28 @@ fn a_master_that_is_no_more_in_it_is_waited_for_while_it_fails_over_and_then_for
     let wake = agent.core.wake(now + ms(60));
     assert_eq!(wake, now + ms(60) + QUIET);
 }
+
+/// An attempt that was under way does not know the new VIP, and fails.
+#[test]
+fn an_attempt_that_fails_meanwhile_does_not_keep_the_agent_awake() {
+    let mut agent = Agent::standing(true);
+    let actions = agent.on(1000, Event::AddressGone(ip(VIP)));
+    assert!(actions.contains(&settle()), "{actions:?}");
+    configure(&mut agent, &[settings(M, AWAY)]);
+    let failed = Settled {
+        verdict: Some(agent.master().verdict.clone()),
+        failed: Some(Fault::passing("it has other VIPs")),
+        took_over: false,
+        released: false,
+        bound: None,
+        first_frame: None,
+    };
+    let now = agent.now;
+    agent.core.on(Event::Woke, now + ms(1));
+    agent
+        .core
+        .on(Event::Settled(M.into(), Box::new(failed)), now + ms(2));
+    let later = now + ms(300);
+    agent.core.on(Event::Woke, later);
+    assert!(agent.core.wake(later) > later);
+}
