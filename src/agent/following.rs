@@ -114,6 +114,11 @@ impl Followed {
         self.has_answered.unwrap_or(self.is_up())
     }
 
+    /// Returns whether it answers, and its events do not arrive.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.is_in_reach() && !self.is_up()
+    }
+
     /// Returns whether its events arrive.
     pub(super) fn is_up(&self) -> bool {
         let before = self.before.borrow();

@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::backoff::Backoff;
 use super::client_channel::{Key, Running, message};
+use super::following::Followed;
 use super::world::World;
 use crate::exit::Kind;
 use crate::redis::{Answers, Connection, Lines, NoAnswer, Server, Value, Words, ask, text, words};
@@ -26,6 +27,9 @@ const LONGEST: usize = 64;
 
 /// How long an agent may take to answer.
 const ANSWERS: Duration = Duration::from_secs(2);
+
+/// For how long the agent waits, before it answers, for events that do not arrive: they are asked for again within a second.
+const HEARS: Duration = Duration::from_millis(1200);
 
 /// How often it is looked which Redis are this host's.
 const TICK: Duration = Duration::from_secs(1);
@@ -96,9 +100,10 @@ async fn give_once(
     backoff.reset();
     loop {
         let said = message(&connection.next().await?);
-        // An agent whose Redis tells it nothing would neither pause its writes nor take its VIP over.
-        let is_of_use = hears(world, key);
-        if let Some((_, question)) = said.filter(|(_, text)| is_of_use && text.len() <= LONGEST) {
+        let question = said.filter(|(_, text)| text.len() <= LONGEST);
+        if let Some((_, question)) = question
+            && is_of_use(world, key).await
+        {
             // Where it does not arrive, the asker takes this for no agent.
             let _ = ask(
                 server,
@@ -107,6 +112,20 @@ async fn give_once(
                 PATIENCE,
             )
             .await;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Returns whether an agent would pause the writes of this Redis, or take its VIP over, in time: not one whose Redis tells
+/// it nothing, nor one that a Sentinel tells nothing that answers it, as that may be the one that fails over. A Sentinel
+/// that was just started again has a moment.
+async fn is_of_use(world: &World, key: &Key) -> bool {
+    let until = Instant::now() + HEARS;
+    loop {
+        let is_deaf = world.followed.borrow().values().any(Followed::is_deaf);
+        if !is_deaf || !hears(world, key) || Instant::now() >= until {
+            return !is_deaf && hears(world, key);
         }
         sleep(PAUSE).await;
     }

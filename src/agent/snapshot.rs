@@ -63,6 +63,12 @@ impl Snapshot {
         Some(format!("the agent has an older configuration: {how}"))
     }
 
+    /// Returns the Sentinels that answer the agent, and whose events do not arrive.
+    pub fn unheard(&self) -> impl Iterator<Item = &Sentinel> {
+        let is_unheard = |one: &&Sentinel| one.in_reach && !one.events;
+        self.sentinels.iter().filter(is_unheard)
+    }
+
     /// Returns by what the agent keeps a VIP of the configuration away from the master of its Sentinel, if it does.
     pub fn keeps(&self, name: &str, vip: IpAddr) -> Option<Kept> {
         let master = self.masters.iter().find(|master| master.name == name);

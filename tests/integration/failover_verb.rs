@@ -254,7 +254,7 @@ fn where_others_have_an_agent_and_the_masters_host_has_none_it_has_to_be_forced(
 fn an_agent_that_has_its_connection_and_does_not_answer_has_to_be_forced() {
     let site = Site::with_agents(&[M]);
     eventually("its agent answers", || notes(&site, "server3").is_empty());
-    let pauses = "on the master's host does not answer, or cannot ask its Redis, so that it would not pause writes";
+    let pauses = "on the master's host does not answer, or does not hear its Redis or a Sentinel, so that it would not pause writes";
     let takes_over = "which may be promoted, does not answer";
     for (stopped, why) in [("server1", pauses), ("server2", takes_over)] {
         let pid = site.agent_pid(stopped);
@@ -303,13 +303,42 @@ fn an_agent_whose_redis_tells_it_nothing_has_to_be_forced() {
         known["masters"][0]["redis"][0]["role"] != "replica"
     });
     let why = [
-        "the agent beside 192.168.56.102:8000, which may be promoted, does not answer, or cannot ask its Redis",
+        "the agent beside 192.168.56.102:8000, which may be promoted, does not answer, or does not hear its Redis or a Sentinel",
         "vipswitch check",
         "--force",
     ];
     is_refused(&site, "server3", "failover", &why);
     change_rights(&site, "server2", "+role");
     change_rights(&site, "server2", "+info");
+    fail_over(&site, "server3", "--now");
+    site.settles(&M, "server2");
+}
+
+/// It would not know of the failover that this one leads, and not pause the writes.
+#[test]
+fn an_agent_that_a_sentinel_does_not_tell_its_events_has_to_be_forced() {
+    let site = Site::with_agents(&[M]);
+    eventually("the agents are seen", || notes(&site, "server3").is_empty());
+    let change = |words: &[&str]| assert!(site.ask("server3", SENTINEL_PORT, words).is_some());
+    change(&["acl", "setuser", "default", "-subscribe", "-psubscribe"]);
+    change(&["client", "kill", "type", "pubsub"]);
+    let unheard = || {
+        let known = site.agent("server1").expect("the agent answers");
+        let sentinels = known["sentinels"].as_array().unwrap();
+        let is_it = |one: &&Value| one["in_reach"] == true && one["events"] == false;
+        sentinels.iter().filter(is_it).count()
+    };
+    eventually("its events do not arrive", || unheard() == 1);
+    let why = [
+        "does not answer, or does not hear its Redis or a Sentinel, so that it would not pause",
+        "vipswitch check",
+        "--force",
+    ];
+    for server in ["server1", "server3"] {
+        is_refused(&site, server, "failover", &why);
+    }
+    change(&["acl", "setuser", "default", "+subscribe", "+psubscribe"]);
+    eventually("they arrive again", || unheard() == 0);
     fail_over(&site, "server3", "--now");
     site.settles(&M, "server2");
 }

@@ -70,6 +70,8 @@ pub(super) struct Known {
     leaving: Vec<IpAddr>,
     /// What this host's agent knows of this master.
     pub(super) agent: Option<snapshot::Master>,
+    /// Whether it does not hear a Sentinel that answers it.
+    is_deaf: bool,
     /// Whether the master's host has an agent.
     sign: Sign,
     /// Whether any host has.
@@ -99,6 +101,7 @@ impl Known {
         let ballot = evidence.ballot.clone().unwrap_or_default();
         let master = winner(&ballot)?;
         let way = way(config, name, (&master, &evidence))?;
+        let told = with_agent::known(&[name.to_owned()], options).await;
         let mut known = Known {
             poll,
             ballot: ballot.to_string(),
@@ -112,7 +115,10 @@ impl Known {
             near: Vec::new(),
             looked: Looked::default(),
             leaving: Vec::new(),
-            agent: agent(name, options).await,
+            is_deaf: told
+                .as_ref()
+                .is_some_and(|it| it.unheard().next().is_some()),
+            agent: told.and_then(|it| of(it, name)),
             sign: Sign::Untold("the master does not answer".into()),
             has_agents: false,
             write_pause: May::Untold,
@@ -211,7 +217,10 @@ impl Known {
         if let Some(agent) = self.agent.as_ref().filter(|_| self.master.is_here()) {
             // It may be too busy with clients to be asked, and what matters is what it hears.
             let hears = agent.redis.iter().any(|redis| redis.role == "master");
-            self.sign = if hears { Sign::There } else { Sign::Silent };
+            self.sign = match hears && !self.is_deaf {
+                true => Sign::There,
+                false => Sign::Silent,
+            };
         }
         let is_seen = matches!(self.sign, Sign::There | Sign::Silent);
         self.has_agents = self.agent.is_some() || is_seen;
@@ -363,6 +372,9 @@ pub(super) async fn tell(way: &Server, until: Instant) -> Result<State, crate::r
 
 /// Returns what this host's agent knows of a master, if an agent answers.
 pub(super) async fn agent(name: &str, options: &Options) -> Option<snapshot::Master> {
-    let told = with_agent::known(&[name.to_owned()], options).await?;
+    of(with_agent::known(&[name.to_owned()], options).await?, name)
+}
+
+fn of(told: snapshot::Snapshot, name: &str) -> Option<snapshot::Master> {
     told.masters.into_iter().find(|master| master.name == name)
 }

@@ -101,7 +101,7 @@ fn cannot_pause(known: &Known<'_>, state: &State) -> Option<Fault> {
         ),
         (Sign::Silent, _) => (
             format!(
-                "the agent on {host} does not answer, or cannot ask its Redis, so that it would not pause writes"
+                "the agent on {host} does not answer, or does not hear its Redis or a Sentinel, so that it would not pause writes"
             ),
             "Look at it there: systemctl status vipswitch-agent; vipswitch check. To start it again: systemctl restart vipswitch-agent.",
         ),
@@ -176,7 +176,7 @@ pub(super) fn may_not_take_over(replica: &str, sign: &Sign, has_agents: bool) ->
     let (what, follows, remedy) = match sign {
         Sign::Silent => (
             "the agent",
-            "does not answer, or cannot ask its Redis, so that nobody would have the VIP for 5 s or longer",
+            "does not answer, or does not hear its Redis or a Sentinel, so that nobody would have the VIP for 5 s or longer",
             "Look at it there: systemctl status vipswitch-agent; vipswitch check.",
         ),
         Sign::Absent if has_agents => (
@@ -215,7 +215,7 @@ pub(super) fn notes(known: &Known<'_>) -> Vec<String> {
             "without an agent on {host} writes are not paused: {until}"
         )),
         Sign::Silent => notes.push(format!(
-            "the agent on {host} does not answer, or cannot ask its Redis, so that writes are not paused: {until}"
+            "the agent on {host} does not answer, or does not hear its Redis or a Sentinel, so that writes are not paused: {until}"
         )),
         Sign::Untold(why) => notes.push(format!(
             "not known whether {host} has an agent that pauses writes ({}): if not, {until}",
@@ -283,7 +283,7 @@ mod tests {
                 true,
                 Some("the agent beside r, which may be promoted, does not"),
             ),
-            (Sign::Silent, false, Some("cannot ask its Redis")),
+            (Sign::Silent, false, Some("does not hear its Redis")),
             (
                 Sign::Absent,
                 true,
