@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout_at};
 use self::announcements::Announcements;
 use self::polls::{Rounds, Told};
 use self::site_commands::Queue;
+pub(crate) use self::site_commands::{COMMANDS_UNTIL, MOMENT};
 use crate::config::{Config, Target};
 use crate::deeds::stranded::Stranded;
 use crate::engine::{Engine, Expected, Task};

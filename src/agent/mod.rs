@@ -9,6 +9,7 @@ pub mod chosen;
 pub mod client;
 mod client_channel;
 pub mod clients;
+mod commands_of;
 pub mod core;
 mod credentials;
 mod deaths;

@@ -128,7 +128,7 @@ impl World {
         let tasks = asks.into_iter().chain(refusing);
         tasks.for_each(|task| task.abort());
         self.ways.borrow_mut().remove(name);
-        self.pending_commands.borrow_mut().remove(name);
+        self.commands_of.forget(name);
         self.without_channel.borrow_mut().remove(name);
         let mut watched = self.watched.borrow_mut();
         let over = watched.keys().filter(|(of, _)| of == name);

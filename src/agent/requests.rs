@@ -18,10 +18,13 @@ use crate::exit::{Exit, Fault, Kind};
 use crate::failover::Failover;
 use crate::gather;
 use crate::kernel::Snapshot;
-use crate::once::PATIENCE;
+use crate::once::{COMMANDS_UNTIL, MOMENT, PATIENCE};
 use crate::report::{log_line, milliseconds, to_json};
 use crate::text::{escape, printable};
 use crate::verdict::Verdict;
+
+/// A command that was not waited for.
+const NOT_ENDED: &str = "a command of the site has not ended yet: it goes on, and until it has succeeded it is run again";
 
 /// How long an operator waits until the Sentinels were asked once more.
 const A_ROUND: Duration = Duration::from_secs(5);
@@ -75,7 +78,33 @@ impl World {
             None => Event::ChangedOf(name_of()),
         };
         let rounds = self.ask_from_now(event).await;
-        self.settled(name, rounds, until).await
+        self.settled(name, rounds, until).await?;
+        self.required_commands(name).await
+    }
+
+    /// Waits a moment for the commands of a master, if one is required.
+    ///
+    /// # Errors
+    ///
+    /// Why a required one has not succeeded. Passing.
+    async fn required_commands(&self, name: &str) -> Result<(), Fault> {
+        let until = Instant::now() + MOMENT;
+        let config = self.config();
+        let master = config.masters.get(name);
+        let commands = master.map(|it| [&it.on_take_over, &it.on_release]);
+        let mut commands = commands.into_iter().flatten().flatten();
+        if !commands.any(|command| command.required) {
+            return Ok(());
+        }
+        loop {
+            let news = self.news.notified();
+            if !self.commands_of.are_running(name) {
+                return self.commands_of.required(name).map_or(Ok(()), Err);
+            }
+            if timeout_at(until, news).await.is_err() {
+                return Err(Fault::passing(NOT_ENDED));
+            }
+        }
     }
 
     /// Waits until a master is settled by what the Sentinels say from now on.
@@ -215,8 +244,16 @@ impl World {
             let noted = self.note_order(name, order, force).await;
             noted.map_err(|fault| (name.to_owned(), fault))?;
         }
-        let task = self.attempt(name, targets, order).await.0;
+        let began = Instant::now();
+        let mut task = self.attempt(name, targets, order).await.0;
         self.write_log(&task).await;
+        let _running = self.commands_of.begin(name);
+        let run = timeout_at(began + COMMANDS_UNTIL, self.run_commands(&mut task));
+        if run.await.is_err()
+            && let Some(outcome) = task.outcomes.first_mut()
+        {
+            outcome.command_failed = Some((Fault::passing(NOT_ENDED), true));
+        }
         Ok(task)
     }
 
@@ -300,6 +337,9 @@ fn tell(reply: &mut Reply, task: &Task<'_>, telling: Telling) {
         if let Some(fault) = outcome.fault() {
             let line = format!("{}: {}: {fault}", outcome.master, outcome.vip);
             reply.err.push(line);
+        }
+        if let Some((fault, _)) = &outcome.command_failed {
+            reply.err.push(fault.to_string());
         }
     }
     if telling.verbose {

@@ -36,7 +36,7 @@ impl World {
     pub(super) async fn settle(self: Rc<Self>, name: String, turn: Option<Turn>) {
         let config = self.config();
         let targets = Target::of(&config, &[&name]).unwrap_or_default();
-        let (task, at) = self.attempt(&name, targets, None).await;
+        let (mut task, at) = self.attempt(&name, targets, None).await;
         drop(turn);
         let settled = Settled {
             verdict: task.verdict.clone(),
@@ -50,9 +50,12 @@ impl World {
             first_frame: at.announced,
         };
         let of = name.clone();
+        let running = self.commands_of.begin(&of);
         self.tell(Event::Settled(name, Box::new(settled))).await;
         self.write_news(&of, &task).await;
-        let has_failed = self.run_commands(&task).await > 0;
+        let has_failed = self.run_commands(&mut task).await > 0;
+        drop(running);
+        self.news.notify_waiters();
         // Once for a master, however often it is settled meanwhile.
         if has_failed && self.waiting_commands.borrow_mut().insert(of.clone()) {
             // As `sync` does, by its timer.
@@ -209,10 +212,10 @@ impl World {
         log::line(level, &line).await;
     }
 
-    /// Runs the commands of the site that are owed. Returns how many have failed: they are to be run again.
-    pub(super) async fn run_commands(&self, task: &Task<'_>) -> u64 {
-        let mut pending = 0;
-        for (target, outcome) in task.targets.iter().zip(&task.outcomes) {
+    /// Runs the commands of the site that are owed, and notes which have failed. Returns how many: they are to be run again.
+    pub(super) async fn run_commands(&self, task: &mut Task<'_>) -> u64 {
+        let mut failed = Vec::new();
+        for (place, (target, outcome)) in task.targets.iter().zip(&task.outcomes).enumerate() {
             let Some(did) = outcome.did() else { continue };
             let owed = Entry::Sync.owed(task, target, outcome, did).await;
             let Some((command, job)) = owed else { continue };
@@ -223,8 +226,8 @@ impl World {
             };
             let what = format!("{} {}", target.name, target.vip.address);
             if let Err(fault) = done {
-                pending += 1;
                 let reason = fault.to_string();
+                failed.push((place, fault, command.required));
                 let now = self.now();
                 if self.failures.borrow_mut().failed(&what, &reason, now) {
                     say_of(target.name, Level::Warning, &reason).await;
@@ -237,8 +240,13 @@ impl World {
             }
         }
         if let Some(target) = task.targets.first() {
-            let mut all = self.pending_commands.borrow_mut();
-            all.insert(target.name.to_owned(), pending);
+            let required = failed.iter().find(|(.., required)| *required);
+            let required = required.map(|(_, fault, _)| fault.clone());
+            self.commands_of.ended(target.name, failed.len(), required);
+        }
+        let pending = failed.len() as u64;
+        for (place, fault, required) in failed {
+            task.outcomes[place].command_failed = Some((fault, required));
         }
         pending
     }

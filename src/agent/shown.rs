@@ -27,7 +27,7 @@ impl World {
                 .collect(),
             sentinels: self.sentinels(),
             drift_repaired: core.masters().map(|master| master.drifts).sum(),
-            pending_commands: self.pending_commands.borrow().values().sum(),
+            pending_commands: self.commands_of.pending() as u64,
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::announcing::announcers;
 use super::clients::Known;
+use super::commands_of::CommandsOf;
 use super::core::{Action, Core, Event, Master, Settings, Stands, Time};
 use super::failures::Failures;
 use super::following::Followed;
@@ -116,8 +117,8 @@ pub(super) struct World {
     pub(super) has_refused_to_follow: RefCell<BTreeSet<SocketAddr>>,
     /// Who answers for each VIP, when that was asked last.
     pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Answer>>,
-    /// How many commands of the site have not succeeded, by master.
-    pub(super) pending_commands: RefCell<BTreeMap<String, u64>>,
+    /// The commands of the site.
+    pub(super) commands_of: CommandsOf,
     /// The masters whose commands wait until they are run again.
     pub(super) waiting_commands: RefCell<BTreeSet<String>>,
     /// What goes wrong again and again.
@@ -191,7 +192,7 @@ impl World {
             refusing: RefCell::default(),
             has_refused_to_follow: RefCell::default(),
             answers: RefCell::default(),
-            pending_commands: RefCell::default(),
+            commands_of: CommandsOf::default(),
             waiting_commands: RefCell::default(),
             failures: RefCell::default(),
             clients: RefCell::default(),

@@ -22,12 +22,12 @@ use crate::site_command::job::Job;
 
 /// When `sync` or an operator's command no longer waits for the site's own, since the start:
 /// vipswitch-sync.service may take 55 s.
-const COMMANDS_UNTIL: Duration = Duration::from_secs(50);
+pub(crate) const COMMANDS_UNTIL: Duration = Duration::from_secs(50);
 
 /// How long the hook waits for `required` commands once all VIPs are settled. Sentinel runs 16 hooks at the
 /// same time: the VIPs of 60 masters must not wait for the commands of the first 16. A command that takes
 /// longer goes on, and Sentinel's next try, or `sync`, finds out what came of it.
-const MOMENT: Duration = Duration::from_secs(1);
+pub(crate) const MOMENT: Duration = Duration::from_secs(1);
 
 /// A command that is to run.
 struct Due<'a> {

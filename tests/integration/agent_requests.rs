@@ -380,3 +380,31 @@ fn a_second_agent_is_refused_and_names_the_first() {
         assert!(status.contains(part), "no {part} in {status}");
     }
 }
+
+#[test]
+fn a_required_command_that_fails_is_the_failure_of_each_who_asks_for_what_it_belongs_to() {
+    let file = |required: bool| {
+        format!(
+            "[masters.master8000]\nvip = \"192.168.56.250/24\"\n\
+             on_take_over = {{ command = [\"/bin/test\", \"-e\", \"/run/may\"], required = {required} }}\n"
+        )
+    };
+    let site = Site::with_agents_and(&file(false));
+    let server = site.host("server1");
+    let call = "master8000 leader start 192.168.56.102 8000 192.168.56.101 8000";
+    let ask = |words: &str| server.vipswitch(words.split(' '));
+    for words in ["bind master8000", "sync", call] {
+        ask(words).success();
+    }
+    site.configure(&file(true));
+    site.signal(&site.agent_pid("server1"), "HUP");
+    site.lab().logged(&["the configuration was read again"]);
+    for words in ["bind master8000", "sync", call] {
+        ask(words).fails(1, &["the command /bin/test failed: exit status: 1"]);
+        assert!(server.has(MASTER_8000.bound));
+    }
+    server.run("touch", ["/run/may"]);
+    for words in ["sync", call, "bind master8000"] {
+        ask(words).success();
+    }
+}
