@@ -24,6 +24,7 @@ mod maintenance_request;
 pub mod metrics;
 mod old_votes;
 mod orders;
+mod outdated;
 mod polls;
 mod probes;
 mod progress;

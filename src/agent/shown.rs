@@ -20,6 +20,7 @@ impl World {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             config: self.config().path.to_string_lossy().into_owned(),
+            is_outdated: self.outdated.look(&self.config(), self.reloads.get()),
             uptime: now.as_secs_f64(),
             masters: core
                 .masters()

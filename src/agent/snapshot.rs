@@ -19,6 +19,9 @@ pub struct Snapshot {
     /// The file of its configuration; empty from an older agent.
     #[serde(default)]
     pub config: String,
+    /// Whether that file says something else by now: it was not reloaded.
+    #[serde(default)]
+    pub is_outdated: bool,
     /// How long it has been running, in seconds.
     pub uptime: f64,
     /// The masters, by name.
@@ -32,8 +35,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Returns how the agent's configuration differs from that of its file as it is now, by the VIPs of these masters, of
-    /// all if none is named: then it has not been reloaded.
+    /// Returns how the agent's configuration differs from that of its file as it is now: by the VIPs of these masters, of
+    /// all if none is named, or else in anything. Then it has not been reloaded.
     pub fn lags_behind(&self, config: &Config, masters: &[String]) -> Option<String> {
         let is_meant = |name: &String| masters.is_empty() || masters.contains(name);
         let file = config.masters.iter().filter(|(name, _)| is_meant(name));
@@ -55,6 +58,7 @@ impl Snapshot {
         let lacks = listed(file.difference(&own).collect());
         let has = listed(own.difference(&file).collect());
         let how = match (lacks.is_empty(), has.is_empty()) {
+            (true, true) if self.is_outdated => "its file has changed since".to_owned(),
             (true, true) => return None,
             (false, true) => format!("it lacks {lacks}"),
             (true, false) => format!("it still has {has}"),

@@ -22,6 +22,7 @@ use super::journal::say_of;
 use super::last_failovers::LastFailovers;
 use super::maintenance::Maintenance;
 use super::orders::Orders;
+use super::outdated::Outdated;
 use super::progress::Progress;
 use super::remembering::Remembering;
 use super::urgent::Urgent;
@@ -117,6 +118,7 @@ pub(super) struct World {
     pub(super) has_refused_to_follow: RefCell<BTreeSet<SocketAddr>>,
     /// Who answers for each VIP, when that was asked last.
     pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Answer>>,
+    pub(super) outdated: Outdated,
     /// The commands of the site.
     pub(super) commands_of: CommandsOf,
     /// The masters whose commands wait until they are run again.
@@ -192,6 +194,7 @@ impl World {
             refusing: RefCell::default(),
             has_refused_to_follow: RefCell::default(),
             answers: RefCell::default(),
+            outdated: Outdated::default(),
             commands_of: CommandsOf::default(),
             waiting_commands: RefCell::default(),
             failures: RefCell::default(),

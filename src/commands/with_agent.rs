@@ -167,6 +167,13 @@ pub(super) async fn would_refuse(
             log::stderr(&format!("this would be refused: {fault}")).await;
             return Some(Exit::from(fault.kind));
         }
+        Err(unserved @ (Unserved::Hung | Unserved::Late | Unserved::Broken(_))) => {
+            let line = format!(
+                "this would be refused: {unserved}, so that nobody tells whether it is against the truth. {UNDECIDED}"
+            );
+            log::stderr(&line).await;
+            return Some(Exit::Passing);
+        }
         Err(_) => return None,
     };
     let against = if is_bind { "elsewhere" } else { "here" };

@@ -408,7 +408,12 @@ pub async fn load(
     }
 }
 
-fn read(path: &Path, masters: &[impl AsRef<str>]) -> Result<Config, Fault> {
+/// Reads a configuration once, as it is now.
+///
+/// # Errors
+///
+/// See [`load`].
+pub fn read(path: &Path, masters: &[impl AsRef<str>]) -> Result<Config, Fault> {
     let config = parse(
         &trusted_file::read(path, trusted_file::Kind::Configuration)?,
         path,

@@ -139,3 +139,42 @@ fn a_file_that_cannot_be_used_hides_nothing_that_the_agent_knows() {
     }
     site.settles(&M, "server1");
 }
+
+#[test]
+fn a_file_that_was_changed_in_anything_and_not_read_again_is_told() {
+    let site = Site::with_agents(&[M]);
+    let host = site.host("server1");
+    let told = "the agent has an older configuration: its file has changed since";
+    let says = |words: &str| {
+        let run = host.vipswitch(words.split(' '));
+        format!("{}{}", run.stdout, run.stderr).contains(told)
+    };
+    let questions = ["status", "check", "bind master8000", "sync"];
+    assert!(questions.iter().all(|words| !says(words)));
+    site.configure("[masters.master8000]\nvip = \"192.168.56.250/24\"\non_isolation = \"keep\"\n");
+    for words in questions {
+        assert!(says(words), "{words}");
+    }
+    host.vipswitch(["sync"])
+        .fails(1, &["systemctl reload vipswitch-agent"]);
+    site.signal(&site.agent_pid("server1"), "HUP");
+    for words in questions {
+        eventually("it was read again", || !says(words));
+    }
+}
+
+#[test]
+fn a_dry_run_beside_an_agent_that_does_not_answer_is_refused_as_the_order_is() {
+    let site = Site::with_agents(&[M]);
+    let host = site.host("server1");
+    let pid = site.agent_pid("server1");
+    site.signal(&pid, "STOP");
+    for words in ["unbind master8000", "bind master8000"] {
+        let why = "nobody tells whether";
+        host.vipswitch(words.split(' ')).fails(1, &[why, "--force"]);
+        let words = format!("{words} --dry-run");
+        host.vipswitch(words.split(' '))
+            .fails(1, &["would be refused", why, "--force"]);
+    }
+    site.go_on(&pid);
+}
