@@ -202,7 +202,10 @@ impl Master {
             Ok(()) => Stage::Paused,
             Err(_) => Stage::Refused,
         };
-        if let (Stage::Paused, Some(timeline)) = (hand_over.stage, &mut self.timeline) {
+        // A host that is cut off pauses writes, too, which is no part of the last failover.
+        if let (Stage::Paused, Some(timeline)) = (hand_over.stage, &mut self.timeline)
+            && timeline.ended.is_empty()
+        {
             timeline.paused.get_or_insert(now);
         }
     }
@@ -247,7 +250,9 @@ impl Master {
     fn note_unpaused(&mut self, now: Time) {
         let was_in_force = self.is_pausing();
         self.count_pause(now);
-        if let (true, Some(timeline)) = (was_in_force, &mut self.timeline) {
+        if let (true, Some(timeline)) = (was_in_force, &mut self.timeline)
+            && timeline.paused.is_some()
+        {
             timeline.unpaused.get_or_insert(now);
         }
     }

@@ -283,8 +283,10 @@ impl Master {
         if settled.took_over {
             self.note_take_over(&settled, now);
         }
+        // A majority may have named another host before the VIP could be released here.
         if settled.released
             && let Some(timeline) = &mut self.timeline
+            && matches!(timeline.ended, "" | "elsewhere")
         {
             timeline.released.get_or_insert(now);
         }

@@ -149,3 +149,28 @@ fn a_promoted_one_that_was_away_for_long_is_bound_by_a_majority_only() {
         assert_eq!(bound, is_here, "{away} ms: {verdict:?}");
     }
 }
+
+#[test]
+fn what_a_host_does_that_is_cut_off_is_no_part_of_the_failover_before() {
+    let mut agent = Agent::standing(false);
+    agent.on(10, promotes(HERE));
+    agent.on(10, Event::OwnRedis(M.into(), at(), own(Role::Master)));
+    agent.settles(1);
+    agent.polled(500, facts([HERE; 3], Role::Master));
+    let before = agent.master().timeline.clone();
+    assert_eq!(before.as_ref().map(|it| it.ended), Some("taken_over"));
+    silence(&mut agent, 7, None);
+    agent.on(0, Event::Paused(M.into(), Ok(())));
+    let released = Settled {
+        verdict: Some(agent.master().verdict.clone()),
+        failed: None,
+        took_over: false,
+        released: true,
+        bound: None,
+        first_frame: None,
+    };
+    let actions = agent.on(1, Event::Settled(M.into(), Box::new(released)));
+    assert!(has_unpause(&actions), "{actions:?}");
+    agent.on(0, Event::Unpaused(M.into()));
+    assert_eq!(agent.master().timeline, before);
+}
