@@ -1,7 +1,8 @@
 //! A configuration that is read again. What it does not change is not touched, whatever goes on: connections, pauses,
 //! elections, and what is known. What it changes is replaced so that no event is lost between the two.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use super::journal::say;
 use super::world::{LAST_DUTY, World, settings};
 use crate::config::{self, Config};
 use crate::log::Level;
+use crate::redis::redis_server;
 use crate::vip::Vip;
 
 /// The pause after each time: of all that ask for it meanwhile the last one counts.
@@ -42,11 +44,26 @@ fn announced(
     })
 }
 
+/// Returns why files that a configuration names cannot be used, each once.
+fn unusable(config: &Config) -> BTreeSet<String> {
+    let nowhere = SocketAddr::from(([0; 4], 0));
+    let of_redis = config.masters.values();
+    let of_redis = of_redis.filter_map(|master| redis_server(config, master, nowhere).err());
+    let of_sentinel = config.sentinel.password.as_ref();
+    let of_sentinel = of_sentinel.and_then(|password| password.read().err());
+    let all = of_redis.chain(of_sentinel);
+    all.map(|fault| fault.to_string()).collect()
+}
+
 impl World {
     async fn read_again(&self, path: &Path) {
         match config::load(path, &NO_MASTERS, Instant::now()).await {
             Ok(config) => {
                 say(Level::Notice, "the configuration was read again").await;
+                for fault in unusable(&config) {
+                    let text = format!("what was read before goes on in its place: {fault}");
+                    say(Level::Warning, &text).await;
+                }
                 let since = self.wanted.take().map(|(_, until)| until);
                 let until = since.unwrap_or(self.now() + LAST_DUTY);
                 self.wanted.replace(Some((Rc::new(config), until)));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::Known;
 use crate::gather::told::{Watched, get};
@@ -64,12 +65,21 @@ fn shown(path: &Path) -> String {
 
 fn readable(user: &User, path: &Path) -> Verdict {
     let why = obstacle(user, path, Want::Read)?;
-    let (group, path) = (user.gids.first()?, shown(path));
+    let group = user.gids.first()?;
+    let remedy = match fs::metadata(path) {
+        Err(no) if no.kind() == io::ErrorKind::NotFound => {
+            "Create it, or correct its path in the configuration.".to_owned()
+        }
+        _ => {
+            let path = shown(path);
+            format!(
+                "Let that group read it, in a folder that everyone may pass, such as /etc: chgrp {group} {path}; chmod 640 {path}"
+            )
+        }
+    };
     error(
         format!("who moves the VIP could not read it: {why}"),
-        format!(
-            "Let that group read it, in a folder that everyone may pass, such as /etc: chgrp {group} {path}; chmod 640 {path}"
-        ),
+        remedy,
     )
 }
 

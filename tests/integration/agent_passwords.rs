@@ -249,3 +249,21 @@ fn a_redis_that_dies_after_a_reload_with_the_new_passwords_is_failed_over_at_onc
     });
     site.is_failed_over_at_once(&M);
 }
+
+#[test]
+fn a_password_file_that_is_gone_is_told_at_the_reload_and_what_was_read_before_goes_on() {
+    let site = site("word", "secret");
+    SERVERS.iter().for_each(|server| site.start_agent(server));
+    let pid = site.agent_pid("server1");
+    for name in ["redis.password", "sentinel.password"] {
+        fs::remove_file(site.dir().join(name)).unwrap();
+        site.signal(&pid, "HUP");
+        site.lab()
+            .logged(&["what was read before goes on in its place", name]);
+        let check = site.host("server1").vipswitch(["check"]).stdout;
+        assert!(check.contains("Create it, or correct its path"), "{check}");
+        assert!(!check.contains("chgrp"), "{check}");
+    }
+    site.seconds_pass("server1", 3.0);
+    assert_eq!(site.holders(M.vip), ["server1"]);
+}
