@@ -234,7 +234,9 @@ impl fmt::Display for Kept {
             Kept::ByOlderConfiguration => {
                 "the agent has an older configuration, which does not have this VIP"
             }
-            Kept::ByCut => "this host is cut off from its peers, which have another master by now",
+            Kept::ByCut => {
+                "this host is cut off from its peers, which can have another master by now"
+            }
         })
     }
 }

@@ -19,6 +19,7 @@ use crate::failover::Failover;
 use crate::gather;
 use crate::kernel::Snapshot;
 use crate::once::{COMMANDS_UNTIL, MOMENT, PATIENCE};
+use crate::outcome::{Outcome, State};
 use crate::report::{log_line, milliseconds, to_json};
 use crate::text::{escape, printable};
 use crate::verdict::Verdict;
@@ -184,6 +185,14 @@ impl World {
                 Err((name, fault)) => {
                     reply.add(Exit::from(fault.kind));
                     reply.err.push(format!("{}: {fault}", escape(&name)));
+                    let master = config.masters.get(&name);
+                    let vips = master.iter().flat_map(|master| &master.vips);
+                    for vip in vips.filter(|_| request.telling.json) {
+                        let mut outcome = Outcome::new(&name, *vip);
+                        outcome.state = State::from(fault.clone());
+                        reply.out += &outcome.json(false, Duration::ZERO);
+                        reply.out.push('\n');
+                    }
                 }
             }
         }

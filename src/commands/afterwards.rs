@@ -90,7 +90,9 @@ pub(super) async fn compare_with_sentinel(
                 "with --force it holds until the next failover, or `vipswitch {ends} {name}`"
             ),
             false => {
-                format!("`vipswitch sync`, which vipswitch-sync.timer runs every 30 s, {undone}")
+                format!(
+                    "the next `vipswitch sync` {undone}; where vipswitch-sync.timer is enabled that is within 30 s"
+                )
             }
         };
         log::stderr(&format!(

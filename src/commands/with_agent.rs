@@ -167,7 +167,7 @@ pub(super) async fn would_refuse(
             log::stderr(&format!("this would be refused: {fault}")).await;
             return Some(Exit::from(fault.kind));
         }
-        Err(unserved @ (Unserved::Hung | Unserved::Late | Unserved::Broken(_))) => {
+        Err(unserved @ (Unserved::Hung | Unserved::Late)) => {
             let line = format!(
                 "this would be refused: {unserved}, so that nobody tells whether it is against the truth. {UNDECIDED}"
             );

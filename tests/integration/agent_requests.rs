@@ -104,6 +104,12 @@ fn an_order_against_the_truth_has_to_be_forced_and_lasts_until_the_opposite_one(
     let site = Site::new(&[MASTER_8000]);
     let agent = Agent::start(&site, "server2");
     agent.beside("bind master8000").fails(2, &["--force"]);
+    let told = agent
+        .beside("bind master8000 --json")
+        .fails(2, &["--force"]);
+    let row: Value = serde_json::from_str(told.stdout.trim()).unwrap();
+    assert_eq!(row["action"], "failed", "{row}");
+    assert!(row["error"].as_str().unwrap().contains("truth"), "{row}");
     agent
         .beside("bind master8000 --dry-run")
         .fails(2, &["would be refused", "--force"]);

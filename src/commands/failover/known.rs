@@ -58,6 +58,8 @@ pub(super) struct Known {
     needed: usize,
     /// How the master's Redis is asked, where its address is known.
     pub(super) way: Option<Server>,
+    /// Whether the configuration vouches for where that is.
+    is_vouched_for: bool,
     /// What it says of itself, or why it says nothing.
     pub(super) state: Result<State, Fault>,
     /// Votes of which nothing has come.
@@ -101,12 +103,17 @@ impl Known {
         let ballot = evidence.ballot.clone().unwrap_or_default();
         let master = winner(&ballot)?;
         let way = way(config, name, (&master, &evidence))?;
+        let of = config.master(name)?;
+        let mut addresses = master.addresses.iter();
+        let may_be_asked = |address: &IpAddr| address_may_be_asked(config, of, *address);
+        let is_vouched_for = evidence.own(&master).is_some() || addresses.any(may_be_asked);
         let told = with_agent::known(&[name.to_owned()], options).await;
         let mut known = Known {
             poll,
             ballot: ballot.to_string(),
             needed: ballot.needed(),
             way,
+            is_vouched_for,
             state: Err(Fault::passing(format!(
                 "the address of {} is not known",
                 master.endpoint
@@ -118,7 +125,7 @@ impl Known {
             is_deaf: told
                 .as_ref()
                 .is_some_and(|it| it.unheard().next().is_some()),
-            agent: told.and_then(|it| of(it, name)),
+            agent: told.and_then(|it| of_master(it, name)),
             sign: Sign::Untold("the master does not answer".into()),
             has_agents: false,
             write_pause: May::Untold,
@@ -203,6 +210,7 @@ impl Known {
             has_agents: self.has_agents,
             write_pause: &self.write_pause,
             is_here: self.master.is_here(),
+            is_vouched_for: self.is_vouched_for,
             now,
             down_after: self.poll.soonest_down(),
         }
@@ -372,9 +380,9 @@ pub(super) async fn tell(way: &Server, until: Instant) -> Result<State, crate::r
 
 /// Returns what this host's agent knows of a master, if an agent answers.
 pub(super) async fn agent(name: &str, options: &Options) -> Option<snapshot::Master> {
-    of(with_agent::known(&[name.to_owned()], options).await?, name)
+    of_master(with_agent::known(&[name.to_owned()], options).await?, name)
 }
 
-fn of(told: snapshot::Snapshot, name: &str) -> Option<snapshot::Master> {
+fn of_master(told: snapshot::Snapshot, name: &str) -> Option<snapshot::Master> {
     told.masters.into_iter().find(|master| master.name == name)
 }

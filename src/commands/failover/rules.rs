@@ -29,6 +29,8 @@ pub(super) struct Known<'a> {
     pub(super) write_pause: &'a May,
     /// Whether the master is on this host.
     pub(super) is_here: bool,
+    /// Whether the configuration vouches for the master's address, so that it was sent the password.
+    pub(super) is_vouched_for: bool,
     /// Whether the best moment is not waited for.
     pub(super) now: bool,
     /// How long a master must be silent until it counts as down.
@@ -46,7 +48,7 @@ pub(super) fn objection(known: &Known<'_>) -> Option<Fault> {
             let text = format!("nobody knows whether a replica has what the master has: {cause}");
             let remedy = format!(
                 "{} With --force it is asked for all the same.",
-                to_be_told(why, known.is_here)
+                to_be_told(why, known.is_vouched_for)
             );
             return Some(Fault::passing(text).remedy(remedy));
         }
@@ -70,12 +72,14 @@ pub(super) fn objection(known: &Known<'_>) -> Option<Fault> {
 
 /// Returns what to do so that the master tells of itself. To another host the password is sent only where the
 /// configuration vouches for that host.
-fn to_be_told(why: &Fault, is_here: bool) -> String {
+fn to_be_told(why: &Fault, is_vouched_for: bool) -> String {
     let remedy = why.what_to_do().unwrap_or("Look at it there.");
     match why.kind {
-        Kind::Permanent if !is_here => format!(
-            "Run this on the master's server, or name the other servers in `peers` under [sentinel]. {remedy}"
-        ),
+        Kind::Permanent if !is_vouched_for => {
+            "Run this on the master's server, or name the other servers in `peers` under [sentinel]: \
+             a password is sent to no other address."
+                .to_owned()
+        }
         Kind::Permanent => remedy.to_owned(),
         Kind::Passing => {
             format!("{remedy} If it has died, the Sentinels fail over without being asked.")
@@ -268,6 +272,7 @@ mod tests {
             has_agents: true,
             write_pause: &May::Yes,
             is_here: true,
+            is_vouched_for: true,
             now: false,
             down_after: Some(Duration::from_secs(5)),
         }
@@ -322,9 +327,18 @@ mod tests {
                 Known {
                     state: Err(&no_password),
                     is_here: false,
+                    is_vouched_for: false,
                     ..all_well
                 },
                 "NOAUTH. Run this on the master's server",
+            ),
+            (
+                Known {
+                    state: Err(&no_password),
+                    is_here: false,
+                    ..all_well
+                },
+                "NOAUTH. Set it. With",
             ),
             (
                 Known {

@@ -88,7 +88,7 @@ impl Agent {
         masters.find_map(|master| {
             let name = &master.name;
             if let Some(redis) = master.redis.iter().find(|redis| redis.refuses) {
-                let (at, why) = (&redis.at, &redis.role);
+                let (at, why) = (&redis.at, redis.role.trim_end_matches('.'));
                 return Some(format!(
                     "the Redis of {name} at {at} does not tell it its role: {why}. `vipswitch check` tells what to do"
                 ));
