@@ -95,6 +95,12 @@ fn it_works_from_each_server_and_tells_what_is_known_there() {
         }
         assert_eq!(told["notes"], serde_json::json!([]), "{told:#}");
         site.settles(&M, heir);
+        for server in SERVERS {
+            let known = site
+                .ask(server, SENTINEL_PORT, &["sentinel", "master", M.name])
+                .unwrap();
+            assert_eq!(known["config-epoch"], told["epoch"].to_string(), "{told:#}");
+        }
         (master, heir) = (heir, master);
     }
 }

@@ -181,6 +181,13 @@ impl Known {
         self.over = votes;
     }
 
+    /// Returns the epoch of the newest failover that a Sentinel knows.
+    pub(super) async fn newest_epoch(&self, name: &str, lines: &Lines) -> Option<u64> {
+        let looked = election::look(&self.request(name, None), lines).await;
+        let looks = looked.looks.iter().flatten();
+        looks.map(|look| look.config_epoch).max()
+    }
+
     /// Waits for the end of the failover that goes on.
     pub(super) async fn outwait_other(&mut self, name: &str, most: Duration, lines: &Lines) {
         let until = Instant::now() + most;

@@ -111,6 +111,9 @@ impl Verb<'_> {
         if let Some(to) = told.to.as_deref().and_then(names::read) {
             answered.are_back((self.config, self.name), &to).await?;
         }
+        // The elected Sentinel took the next epoch that it knew of: the votes of others may have told it a newer one.
+        let epoch = known.newest_epoch(self.name, &self.lines).await;
+        told.epoch = epoch.or(told.epoch);
         self.tell_end(&known, told).await;
         Ok(())
     }
