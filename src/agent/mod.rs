@@ -4,6 +4,7 @@
 
 pub mod absence;
 mod announcing;
+mod asking_chosen;
 pub mod backoff;
 pub mod chosen;
 pub mod client;
