@@ -8,7 +8,7 @@ use pnet_base::MacAddr;
 use tokio::time::sleep;
 
 use super::core::Stands;
-use super::world::World;
+use super::world::{Answer, World};
 use crate::exit::Fault;
 use crate::frames::{Question, claimants};
 use crate::kernel::Snapshot;
@@ -49,17 +49,33 @@ async fn ask(world: &World, places: &[Place], own: &[MacAddr]) {
         .iter()
         .map(|(vip, link)| Question { vip: *vip, link })
         .collect();
+    let stood: Vec<Option<Stands>> = places.iter().map(|place| stands(world, place)).collect();
     let answers = claimants(&questions, own, ANSWER).await;
-    for (place, answer) in places.iter().zip(answers) {
-        let Ok(answer) = answer else { continue };
-        let macs: Vec<String> = answer.iter().map(MacAddr::to_string).collect();
-        let told = (macs.clone(), stands(world, place));
-        let before = world.answers.borrow_mut().insert(place.vip, told);
-        let before = before.map(|(macs, _)| macs);
-        if before.as_ref() != Some(&macs) {
-            note(world, place, &macs, before.is_none()).await;
+    let told = places.iter().zip(stood).zip(answers);
+    // Before anything is waited for: a VIP that has moved meanwhile was answered for by its last holder, rightly.
+    let told: Vec<(&Place, Answer)> = told
+        .filter(|((place, stood), _)| stands(world, place) == *stood)
+        .filter_map(|((place, stood), answer)| Some((place, (sorted(&answer.ok()?), stood))))
+        .collect();
+    for (place, answer) in told {
+        if let (macs, Some(Stands::Here)) = &answer
+            && !macs.is_empty()
+        {
+            world.announcers.again(place.vip);
+        }
+        let before = world.answers.borrow_mut().insert(place.vip, answer.clone());
+        // The same answer means something else once the VIP has come or gone.
+        if before.as_ref() != Some(&answer) {
+            note(place, &answer, before.is_none()).await;
         }
     }
+}
+
+/// Returns them in an order that does not depend on who was faster.
+fn sorted(macs: &[MacAddr]) -> Vec<String> {
+    let mut macs: Vec<String> = macs.iter().map(MacAddr::to_string).collect();
+    macs.sort_unstable();
+    macs
 }
 
 fn stands(world: &World, place: &Place) -> Option<Stands> {
@@ -69,13 +85,12 @@ fn stands(world: &World, place: &Place) -> Option<Stands> {
 }
 
 /// Writes to the log what is not as it should be, once for each change.
-async fn note(world: &World, place: &Place, macs: &[String], is_first: bool) {
-    let stands = stands(world, place);
+async fn note(place: &Place, (macs, stands): &Answer, is_first: bool) {
+    let (stands, macs) = (*stands, macs.as_slice());
     let sentence = match (stands, macs) {
         (Some(Stands::Here), []) | (None, _) => return,
         (Some(Stands::Here), macs) => {
             // This host contests the claim; the operator is told the rival's hardware address.
-            world.announcers.again(place.vip);
             format!(
                 "{} is here, and answered for by {}, too",
                 place.vip,
