@@ -26,8 +26,12 @@ const FRAME: usize = 1514;
 /// How many frames of one socket are read between two looks at the clock.
 const BATCH: usize = 64;
 
+/// How many claimants of a VIP are remembered. A host that makes hardware addresses up must fill neither memory nor log.
+const REMEMBERED: usize = 8;
+
 /// Asks all questions at once and listens for `wait`. Returns for each the hardware addresses,
-/// other than this host's `own`, that claim the VIP; none for an interface that has no neighbours.
+/// other than this host's `own`, that claim the VIP, the first few of them; none for an interface that has no
+/// neighbours.
 pub async fn claimants(
     questions: &[Question<'_>],
     own: &[MacAddr],
@@ -87,9 +91,33 @@ fn listen(
             IpAddr::V4(vip) => arp::claim(frame, vip),
             IpAddr::V6(vip) => ndp::claim(frame, vip),
         };
-        if let Some(mac) = claim.filter(|mac| !own.contains(mac) && !claimants.contains(mac)) {
-            claimants.push(mac);
+        if let Some(mac) = claim.filter(|mac| !own.contains(mac)) {
+            remember(mac, claimants);
         }
     }
     Ok(false)
+}
+
+fn remember(mac: MacAddr, claimants: &mut Vec<MacAddr>) {
+    if claimants.len() < REMEMBERED && !claimants.contains(&mac) {
+        claimants.push(mac);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_claimant_is_remembered_once_and_of_a_flood_the_first_few() {
+        let mac = |last: u8| MacAddr::new(2, 0, 0, 0, 0, last);
+        let mut claimants = Vec::new();
+        for last in [1, 2, 1, 2] {
+            remember(mac(last), &mut claimants);
+        }
+        assert_eq!(claimants, [mac(1), mac(2)]);
+        (0..=u8::MAX).for_each(|last| remember(mac(last), &mut claimants));
+        assert_eq!(claimants[..2], [mac(1), mac(2)]);
+        assert!((3..=16).contains(&claimants.len()), "{claimants:?}");
+    }
 }
