@@ -73,7 +73,7 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
             to,
             wishes,
             orders,
-            backoff: Backoff::default(),
+            backoff: Backoff::up_to(TICK),
             why: Because::Connected,
             known: None,
             process: None,
@@ -208,7 +208,7 @@ impl<K: Clone, T: From<Seen<K>>> Watcher<K, T> {
         let is_uncertain = self.ended.is_some_and(|at| at.elapsed() < UNCERTAIN);
         let wait = match is_uncertain {
             true => AT_ONCE,
-            false => self.backoff.wait().min(TICK),
+            false => self.backoff.wait(),
         };
         self.why = Because::Connected;
         loop {

@@ -46,7 +46,7 @@ pub enum News {
 
 /// Follows a Sentinel until this is dropped or nobody receives any more.
 pub async fn follow<K: Clone, T: From<Heard<K>>>(server: Server, key: K, to: mpsc::Sender<T>) {
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::up_to(AGAIN);
     let mut told = None;
     loop {
         let began = Instant::now();
@@ -71,7 +71,7 @@ pub async fn follow<K: Clone, T: From<Heard<K>>>(server: Server, key: K, to: mps
         if up && began.elapsed() >= HEALTH {
             backoff.reset();
         }
-        sleep(backoff.wait().min(AGAIN)).await;
+        sleep(backoff.wait()).await;
     }
 }
 
