@@ -1,5 +1,6 @@
 //! What a run may do: its capabilities and its user namespace.
 
+use crate::agent_announcements::Agent;
 use crate::common::{BOTH, Finished, Host, Lab, V4_BOUND, executable, finish, guides_lab, is_root};
 
 /// Runs the executable without some privilege, through util-linux's setpriv or unshare.
@@ -73,4 +74,18 @@ fn these_tests_run_where_they_should() {
     let map = lab.run("cat", ["/proc/self/uid_map"]);
     let own = std::fs::read_to_string("/proc/self/uid_map").unwrap();
     assert_eq!(map == own, is_root(), "{map}");
+}
+
+/// As root of this lab, with all capabilities.
+#[test]
+fn an_agent_that_may_do_more_than_it_needs_says_so() {
+    let lab = guides_lab(BOTH);
+    let _agent = Agent::start(&lab.host("server1"));
+    for surplus in [
+        "the agent runs as root, and needs a user of its own only",
+        "capabilities more than CAP_NET_ADMIN and CAP_NET_RAW",
+    ] {
+        let line = lab.logged(&[surplus]);
+        assert!(line.contains("vipswitch-agent.service"), "{line}");
+    }
 }
