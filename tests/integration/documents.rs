@@ -266,6 +266,79 @@ fn every_key_that_the_configuration_knows_is_in_the_sample_and_in_its_page() {
     }
 }
 
+/// The documented defaults that can be set in a file: the key with its table, and the default in TOML.
+fn documented_defaults(markdown: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for table in markdown.split("\n### `").skip(1) {
+        let (table, keys) = table.split_once("`\n").expect("a table");
+        for section in keys.split("\n#### `").skip(1) {
+            let (key, text) = section.split_once("`\n").expect("a key");
+            let text = text.split("\n```").next().unwrap_or_default();
+            let text = text.replace('\n', " ");
+            let named = text.split("Default: ").nth(1).unwrap_or_default();
+            // Ends at a full stop, not at the dot of an address.
+            let default = named.split(". ").next().unwrap_or_default();
+            let default = default.trim_end().trim_end_matches('.');
+            let is_address = default.parse::<std::net::SocketAddr>().is_ok();
+            let default = match is_address {
+                true => format!("\"{default}\""),
+                false => default.to_owned(),
+            };
+            let line = format!("{table}\n{key} = {default}\n");
+            if line.parse::<toml::Table>().is_ok() {
+                found.push((format!("{table} {key}"), default));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_documented_defaults_are_those_of_the_program() {
+    let defaults = documented_defaults(&text_of(generate::CONFIGURATION));
+    assert_eq!(defaults.len(), 8, "{defaults:?}");
+    let path = Path::new("defaults");
+    let tables = "[masters.NAME]\nvip = \"192.168.56.250/24\"\n[sentinel]\n[agent]\n";
+    let plain = config::parse(tables, path).unwrap();
+    for (key, default) in defaults {
+        let (table, key) = key.split_once(' ').unwrap();
+        let text = tables.replace(table, &format!("{table}\n{key} = {default}"));
+        let said = config::parse(&text, path).unwrap_or_else(|fault| panic!("{fault}\n{text}"));
+        assert_eq!(said, plain, "the default of {key} is not {default}");
+    }
+    // Those that are "none" or depend on the host.
+    let master = &plain.masters["NAME"];
+    assert_eq!(
+        (&master.interface, &master.announce_to[..]),
+        (&None, &[][..])
+    );
+    assert_eq!((&master.on_take_over, &master.on_release), (&None, &None));
+    assert!(plain.sentinel.peers.is_empty() && plain.hosts.is_empty());
+    assert_eq!(
+        (plain.agent.metrics, plain.agent.socket_group),
+        (None, None)
+    );
+}
+
+#[test]
+fn a_command_of_the_site_has_the_documented_defaults() {
+    let parse = |more: &str| {
+        let command = format!("{{ command = [\"/bin/true\"]{more} }}");
+        let text = format!("[masters.m]\nvip = \"192.168.56.250\"\non_take_over = {command}\n");
+        config::parse(&text, Path::new("x")).unwrap_or_else(|fault| panic!("{fault}\n{text}"))
+    };
+    let page = text_of(generate::CONFIGURATION).replace('\n', " ");
+    let default = |key: &str| {
+        let (_, said) = page.split_once(&format!("\"{key}\"")).expect("the key");
+        let (_, default) = said.split_once("(default ").expect("its default");
+        default.split_once(')').expect("its end").0.to_owned()
+    };
+    for key in ["timeout_seconds", "required"] {
+        let said = parse(&format!(", {key} = {}", default(key)));
+        assert_eq!(said, parse(""), "{key}");
+    }
+}
+
 #[test]
 fn the_examples_of_the_configurations_page_are_valid() {
     let page = page("vipswitch.toml.5");
