@@ -2,8 +2,9 @@
 
 use std::process::Stdio;
 
-use crate::common::redis::{MASTER_8000, Master, SERVERS, Site};
+use crate::common::redis::{MASTER_8000, Master, SERVERS, Site, address};
 use crate::common::{Host, eventually, finish};
+use crate::rivals::claim;
 
 const M: Master = MASTER_8000;
 
@@ -84,6 +85,88 @@ fn a_failover_and_a_drift_are_counted_apart() {
     let seen = site.timeline("server2");
     let at = |step: &str| seen[step].as_f64().unwrap_or_else(|| panic!("{seen}"));
     assert!(at("bound") < at("first_frame"), "{seen}");
+}
+
+/// Returns how many bytes and how many seconds a replica is behind, as its master's agent has it.
+fn behind(host: &Host, replica: &str) -> Option<(f64, f64)> {
+    let text = scrape(host, 9641)?;
+    let label = format!(",replica=\"{}:{}\"", address(replica), M.port);
+    let bytes = sample(&text, "replication_lag_bytes", &label)?;
+    Some((bytes, sample(&text, "replication_lag_seconds", &label)?))
+}
+
+#[test]
+fn a_replica_that_falls_behind_is_seen_at_its_masters_agent_alone() {
+    let site = Site::with_agents_and(&serving_at(9641));
+    let one = site.host("server1");
+    eventually("both replicas are close", || {
+        ["server2", "server3"].iter().all(|replica| {
+            behind(&one, replica).is_some_and(|(bytes, seconds)| bytes < 1e5 && seconds < 5.0)
+        })
+    });
+    let other = scrape(&site.host("server2"), 9641).unwrap();
+    assert!(!other.contains("replication_lag_bytes{"), "{other}");
+    let frozen = site.listener("server3", M.port);
+    site.signal(&frozen, "STOP");
+    let write = format!("printf %0200000d 1 | redis-cli -p {} -x set large", M.port);
+    assert_eq!(one.run("sh", ["-c", &write]), "OK\n");
+    eventually("one is behind, and the other is not", || {
+        let far = behind(&one, "server3");
+        let far = far.is_some_and(|(bytes, seconds)| bytes >= 2e5 && seconds >= 2.0);
+        far && behind(&one, "server2").is_some_and(|(bytes, _)| bytes < 1e5)
+    });
+    site.go_on(&frozen);
+    eventually("it is close again", || {
+        behind(&one, "server3").is_some_and(|(bytes, _)| bytes < 1e5)
+    });
+}
+
+#[test]
+fn a_pause_of_writes_and_a_command_that_fails_are_counted_where_they_were() {
+    let failing = "on_release = { command = [\"/bin/false\"] }\n[agent]";
+    let site = Site::with_agents_and(&serving_at(9641).replace("[agent]", failing));
+    site.wait_until_replicas_have_data("server1", 2);
+    // How long writes were paused, and how many commands have not succeeded.
+    let counted = |server: &str| {
+        let text = scrape(&site.host(server), 9641).expect("a scrape is answered");
+        let paused = sample(&text, "paused_seconds_total", "");
+        let pending = sample(&text, "pending_commands", "");
+        (paused.expect("it is there"), pending.expect("it is there"))
+    };
+    for server in SERVERS {
+        assert_eq!(counted(server), (0.0, 0.0), "{server}");
+    }
+    site.fail_over(&M, "server3", "server2");
+    site.settles(&M, "server2");
+    eventually("the pause is over", || {
+        site.timeline("server1")["unpaused"].is_number()
+    });
+    let seen = site.timeline("server1");
+    let (paused, _) = counted("server1");
+    assert!(paused > 0.0, "{paused} {seen}");
+    eventually("the command is pending", || counted("server1").1 == 1.0);
+    for server in ["server2", "server3"] {
+        assert_eq!(counted(server), (0.0, 0.0), "{server}");
+    }
+}
+
+#[test]
+fn each_claim_of_a_rival_is_counted_at_the_holder() {
+    let site = Site::with_agents_and(&serving_at(9641));
+    let rivals = |server: &str| {
+        let text = scrape(&site.host(server), 9641).expect("a scrape is answered");
+        let label = format!(",vip=\"{}\"", M.vip);
+        sample(&text, "rivals_total", &label).expect("it is there")
+    };
+    assert_eq!(rivals("server1"), 0.0);
+    let mut before = 0.0;
+    for _ in 0..2 {
+        claim(&site.host("server2"), 3);
+        eventually("the claims are counted", || rivals("server1") > before);
+        before = rivals("server1");
+    }
+    assert_eq!(rivals("server3"), 0.0);
+    site.settles(&M, "server1");
 }
 
 /// Follows from answers: a Sentinel whose connection for events is up may answer nothing.
