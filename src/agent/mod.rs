@@ -280,13 +280,7 @@ async fn stay_alive(progress: Rc<Progress>) {
     let Some(every) = service::watchdog_every() else {
         return;
     };
-    loop {
-        // After the whole machine was stopped the next look finds that the loop has turned since.
-        if progress.is_alive(Instant::now()) {
-            service::alive();
-        }
-        sleep((every / 4).max(Duration::from_millis(10))).await;
-    }
+    progress.feed(every, service::alive).await;
 }
 
 /// Announces, for ever.

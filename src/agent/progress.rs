@@ -3,7 +3,10 @@
 //! A slow Sentinel, a lock or a kernel is no reason: each has a deadline of its own.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
 
 /// How long one turn of the loop may take. It wakes every second; at its end writes that are paused are allowed again
 /// (2 s), and the VIPs may be released (5 s).
@@ -43,10 +46,23 @@ impl Progress {
         let since = |at: &Cell<Instant>| now.saturating_duration_since(at.get());
         since(&self.turned) < TURN && since(&self.asked) < ROUND
     }
+
+    /// Feeds a watchdog that waits for so long, as long as the agent gets on.
+    pub(super) async fn feed(&self, every: Duration, alive: impl Fn()) -> Infallible {
+        loop {
+            // After the whole machine was stopped the next look finds that the loop has turned since.
+            if self.is_alive(Instant::now()) {
+                alive();
+            }
+            sleep((every / 4).max(Duration::from_millis(10))).await;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -66,5 +82,19 @@ mod tests {
         }
         progress.turn(at(200));
         assert!(!progress.is_alive(at(200)), "no round ends");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_watchdog_is_fed_by_an_agent_that_gets_on_and_by_no_other() {
+        let now = Instant::now();
+        let long_ago = now.checked_sub(Duration::from_secs(60)).unwrap();
+        for (since, expected) in [(now, 1), (long_ago, 0)] {
+            let (progress, fed) = (Progress::new(since), Cell::new(0));
+            let every = Duration::from_secs(3600);
+            // As far as its first pause.
+            let feeding = progress.feed(every, || fed.set(fed.get() + 1));
+            assert!(feeding.now_or_never().is_none());
+            assert_eq!(fed.get(), expected);
+        }
     }
 }
