@@ -1,5 +1,7 @@
 //! The master's Redis dies, and the agent of its host has the failover begun at once.
 
+use std::time::{Duration, Instant};
+
 use crate::common::redis::deaths::NEVER;
 use crate::common::redis::{CLIENT, MASTER_8000, Master, SENTINEL_PORT, SERVERS, Site, address};
 use crate::common::{end_of, eventually};
@@ -129,6 +131,47 @@ fn a_new_master_that_dies_at_once_is_left_to_sentinel() {
     let third = site.heir(&M, &[]);
     site.settles(&M, third);
     assert_eq!(site.asked(), 1);
+}
+
+/// How long after a failover no agent asks for another.
+const APART: Duration = Duration::from_secs(60);
+
+/// How often it is tried where a busy machine takes longer than that, or leaves the first failover to Sentinel.
+const TRIES: usize = 5;
+
+#[test]
+fn an_agent_that_was_killed_after_a_failover_asks_for_no_other_soon() {
+    let is_shown = (0..TRIES).any(|_| leaves_the_next_to_sentinel());
+    assert!(is_shown, "the machine is too busy");
+}
+
+/// Returns false where the machine is too busy.
+fn leaves_the_next_to_sentinel() -> bool {
+    let site = slow(Site::of_equals(M));
+    let began = Instant::now();
+    site.kill_redis(&M, "server1");
+    if !site.was_asked() {
+        return false;
+    }
+    let heir = site.heir(&M, &[]);
+    site.settles(&M, heir);
+    site.restart(&M, "server1");
+    site.wait_until_well(&M, heir);
+    site.end_agent(heir, "KILL");
+    site.start_agent(heir);
+    site.wait_until_replicas_have_data(heir, 2);
+    site.kill_redis(&M, heir);
+    let is_left = || {
+        let log = site.log();
+        log.iter().any(|line| line.contains("Sentinel decides: "))
+    };
+    eventually("the death is noticed", || site.asked() > 1 || is_left());
+    if began.elapsed() >= APART {
+        return false;
+    }
+    assert_eq!(site.asked(), 1);
+    site.sentinel_decides("the last failover was less than 60 s ago");
+    true
 }
 
 /// A client that sends, again and again, a command that kills whatever executes it.
