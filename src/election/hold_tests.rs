@@ -16,14 +16,16 @@ use crate::place::Place;
 const STEP: Duration = Duration::from_secs(2);
 
 /// What the three have in common, and the vote of each.
-struct Sentinels {
+pub(crate) struct Sentinels {
     flags: &'static str,
-    down_after: u64,
+    pub(crate) down_after: u64,
     votes: [Vote; 3],
     /// How often a failover was asked for.
-    asked: usize,
+    pub(crate) asked: usize,
     /// How often a vote was asked for.
-    voted: usize,
+    pub(crate) voted: usize,
+    /// How often one has told all since.
+    told: usize,
     /// Which question ends the connection before its answer.
     ends: Option<Ends>,
     /// What the user may not do.
@@ -32,8 +34,14 @@ struct Sentinels {
     denies: std::ops::Range<usize>,
     /// The newest failover, as the third one tells it.
     newest: &'static str,
-    /// How late the third one answers.
+    /// How late each answer comes.
     late: Duration,
+    /// From whom.
+    is_late: std::ops::Range<usize>,
+    /// How long this process is stopped once two have told all after the first votes were asked for.
+    stop: Duration,
+    /// How long each step may take.
+    step: Duration,
     /// The epoch of the second one, which gives no vote in an older one.
     epoch: u64,
 }
@@ -45,7 +53,25 @@ enum Ends {
     Request,
 }
 
-type Shared = Arc<Mutex<Sentinels>>;
+pub(crate) type Shared = Arc<Mutex<Sentinels>>;
+
+impl Sentinels {
+    fn late_at(&self, place: usize) -> Duration {
+        match self.is_late.contains(&place) {
+            true => self.late,
+            false => Duration::ZERO,
+        }
+    }
+
+    /// Notes that one has told all. Where two may be asked they are all; and nothing else of this process goes on while its
+    /// only thread sleeps.
+    fn has_told(&mut self) {
+        self.told += usize::from(self.voted > 0);
+        if self.told == 2 {
+            std::thread::sleep(self.stop);
+        }
+    }
+}
 
 const IDS: [&str; 3] = ["aa", "bb", "cc"];
 
@@ -151,13 +177,13 @@ async fn serve(mut stream: TcpStream, place: usize, all: Shared) {
                 return;
             };
             heard = rest;
-            let late = if place == 2 {
-                all.lock().unwrap().late
-            } else {
-                Duration::ZERO
-            };
+            let late = all.lock().unwrap().late_at(place);
             sleep(late).await;
             let _ = stream.write_all(said.as_bytes()).await;
+            // The last question after a vote.
+            if words[1] == "MASTER" {
+                all.lock().unwrap().has_told();
+            }
         }
     }
 }
@@ -183,18 +209,22 @@ fn question(heard: &str) -> Option<(Vec<String>, String)> {
 }
 
 /// Three Sentinels that are well.
-fn well() -> Sentinels {
+pub(crate) fn well() -> Sentinels {
     Sentinels {
         flags: "master",
         down_after: 60_000,
         votes: [(); 3].map(|()| Vote::new("bb", 4)),
         asked: 0,
         voted: 0,
+        told: 0,
         ends: None,
         denied: "",
         denies: 0..3,
         newest: "4",
         late: Duration::ZERO,
+        is_late: 2..3,
+        stop: Duration::ZERO,
+        step: STEP,
         epoch: 0,
     }
 }
@@ -219,24 +249,31 @@ async fn held(
     (came.map(|(plan, _)| plan), all.asked)
 }
 
-/// Holds an election among these, and does this after the votes. Returns what came of it, and of them.
-async fn elect(
-    sentinels: Sentinels,
-    ahead: Option<Duration>,
-    then: impl AsyncFn(&Shared) -> GoOn,
-) -> (Result<(Plan, Vec<Vote>), Refusal>, Sentinels) {
-    let all = Arc::new(Mutex::new(sentinels));
+/// Starts the three, and returns how each is asked.
+pub(crate) async fn ways_to(all: &Shared) -> Vec<Server> {
     let mut ways = Vec::new();
     for place in 0..3 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         ways.push(Server::at(Endpoint::Tcp(listener.local_addr().unwrap())));
-        let all = Arc::clone(&all);
+        let all = Arc::clone(all);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(serve(stream, place, Arc::clone(&all)));
             }
         });
     }
+    ways
+}
+
+/// Holds an election among these, and does this after the votes. Returns what came of it, and of them.
+async fn elect(
+    sentinels: Sentinels,
+    ahead: Option<Duration>,
+    then: impl AsyncFn(&Shared) -> GoOn,
+) -> (Result<(Plan, Vec<Vote>), Refusal>, Sentinels) {
+    let step = sentinels.step;
+    let all = Arc::new(Mutex::new(sentinels));
+    let ways = ways_to(&all).await;
     let host = "10.0.0.2".parse().unwrap();
     let master = Site {
         endpoint: failover::Endpoint {
@@ -261,7 +298,7 @@ async fn elect(
             stood: Vec::new(),
             taken: 0,
         },
-        step: STEP,
+        step,
     };
     let lines = Lines::keeping();
     let came = hold(&request, &lines, async |progress| match progress {
@@ -386,4 +423,48 @@ async fn nothing_is_asked_for_any_more_when_sentinel_is_about_to_decide() {
     let (came, asked) = held(down_after, Some(ahead), |_| {}).await;
     assert!(matches!(came, Err(Refusal::TooLate(_))), "{came:?}");
     assert_eq!(asked, 0);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn where_this_process_was_stopped_after_the_first_votes_there_are_no_others() {
+    // The two that may be asked are needed both.
+    let sentinels = Sentinels {
+        denied: "IS-MASTER-DOWN-BY-ADDR",
+        denies: 2..3,
+        step: PATIENT,
+        stop: WRITTEN * PATIENT + Duration::from_millis(100),
+        ..well()
+    };
+    let (came, all) = elect(sentinels, None, async |_| Ok(())).await;
+    assert_eq!(came, Err(Refusal::Stopped));
+    assert_eq!((all.voted, all.asked), (2, 0));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn votes_of_which_no_look_is_fresh_are_not_acted_on() {
+    let sentinels = Sentinels {
+        step: PATIENT,
+        ..well()
+    };
+    // A look at the votes has three answers.
+    let slow = async |all: &Shared| {
+        sleep(PATIENT + Duration::from_millis(100)).await;
+        let mut all = all.lock().unwrap();
+        (all.late, all.is_late) = (Duration::from_millis(400), 0..3);
+        Ok(())
+    };
+    let (came, all) = elect(sentinels, None, slow).await;
+    assert_eq!(came, Err(Refusal::Stopped));
+    assert_eq!(all.asked, 0);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn votes_that_stand_are_not_acted_on_when_others_count_them_as_over() {
+    let slow = async |_: &Shared| {
+        sleep(WITHIN + Duration::from_millis(100)).await;
+        Ok(())
+    };
+    let (came, all) = elect(well(), None, slow).await;
+    assert_eq!(came, Err(Refusal::TooSlow(WITHIN)));
+    assert_eq!(all.asked, 0);
 }

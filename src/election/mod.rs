@@ -313,6 +313,6 @@ fn named(server: &Server) -> (String, Option<IpAddr>) {
 }
 
 #[cfg(test)]
-mod hold_tests;
+pub(crate) mod hold_tests;
 #[cfg(test)]
 mod tests;
