@@ -48,6 +48,7 @@ mod documents;
 mod dry_run;
 mod each_system_call;
 mod engine;
+mod failover_moment;
 mod failover_of_equals;
 mod failover_verb;
 mod hand_over;
