@@ -1,13 +1,14 @@
 //! `vipswitch failover --from-this-host`, which a server runs before it shuts down: what it hands over, and what it leaves
 //! to Sentinel.
 
-use std::io::Write as _;
+use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 
-use crate::common::redis::{MASTER_8000, MASTER_8001, Master, SERVERS, Site};
+use crate::common::redis::{MASTER_8000, MASTER_8001, Master, SENTINEL_PORT, SERVERS, Site};
 use crate::common::{Finished, finish_within};
 
 const M: Master = MASTER_8000;
@@ -93,14 +94,20 @@ fn ten_masters_are_handed_over_one_election_after_another() {
     }
 }
 
+/// Returns a pipe that takes no more, as long as nobody reads it.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    (reader, writer)
+}
+
 #[test]
 fn a_reader_that_has_stopped_reading_keeps_nobody_from_handing_over() {
     let site = Site::with_agents(&[M]);
     site.wait_until_well(&M, "server1");
     // As a journal that hangs while the machine shuts down.
-    let (reader, mut writer) = std::io::pipe().unwrap();
-    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-    while writer.write(&[b'x'; 4096]).is_ok() {}
+    let (reader, writer) = full_pipe();
     let mut command = site.host("server1").command(crate::common::executable());
     command
         .args(["failover", "--from-this-host"])
@@ -112,6 +119,72 @@ fn a_reader_that_has_stopped_reading_keeps_nobody_from_handing_over() {
     crate::common::end_of(&mut child);
     site.settles(&M, "server2");
     drop(reader);
+}
+
+/// How often it is tried where the votes come too late on a busy machine.
+const TRIES: usize = 5;
+
+/// A site in which the replica that is chosen cannot be promoted, and the leader does not give up for long.
+fn without_an_end() -> Site {
+    let site = Site::with_agents(&[M]);
+    site.wait_until_well(&M, "server1");
+    let longest = ["sentinel", "set", M.name, "failover-timeout", "180000"];
+    for server in SERVERS {
+        assert_eq!(site.ask(server, SENTINEL_PORT, &longest).unwrap(), "OK");
+    }
+    let deny = ["acl", "setuser", "default", "-slaveof", "-replicaof"];
+    assert_eq!(site.ask("server2", M.port, &deny).unwrap(), "OK");
+    site
+}
+
+#[test]
+fn a_failover_that_does_not_end_holds_no_shutdown_up() {
+    let site = without_an_end();
+    let is_shown = (0..TRIES).any(|_| {
+        let mut command = site.host("server1").command(crate::common::executable());
+        command.args(["failover", "--json", "--from-this-host"]);
+        let done = finish_within(command, LONGEST);
+        let told: Value =
+            serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done}"));
+        let was_asked = told["asked"] == true;
+        if was_asked {
+            assert_eq!(done.code(), 1, "{done}");
+            // A leader that gives up, and a promotion that is waited for, would have other words.
+            let error = told["error"].as_str().unwrap();
+            assert!(error.contains("not at its end after "), "{told:#}");
+            assert_eq!(told["done"], false, "{told:#}");
+        }
+        was_asked
+    });
+    assert!(is_shown, "{:#?}", site.log());
+}
+
+/// Else a reader that has stopped reading is given 5 s, and then the error goes to stderr.
+#[test]
+fn at_the_end_of_its_time_it_waits_for_no_reader_either() {
+    let site = without_an_end();
+    let is_shown = (0..TRIES).any(|_| {
+        let (reader, writer) = full_pipe();
+        let mut command = site.host("server1").command(crate::common::executable());
+        command.args(["failover", "--json", "--from-this-host"]);
+        command.stdout(writer).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let status = crate::common::end_of(&mut child);
+        drop(reader);
+        let log = site.log();
+        let mut lines = log.iter();
+        let asked = lines.find(|line| line.contains("failover=asked"));
+        if let Some(line) = asked {
+            assert!(line.contains("error=\"not at its end after "), "{line}");
+            assert_eq!(status.code(), Some(1));
+            let mut said = String::new();
+            child.stderr.unwrap().read_to_string(&mut said).unwrap();
+            assert_eq!(said, "");
+        }
+        asked.is_some()
+    });
+    assert!(is_shown, "{:#?}", site.log());
 }
 
 #[test]
