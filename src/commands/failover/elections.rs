@@ -71,3 +71,21 @@ impl Turn<'_> {
         taken.set(epochs.fold(taken.get(), u64::max));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn one_whose_turn_comes_when_the_time_is_over_is_not_held() {
+        let over = Elections::until(Some(Instant::now()));
+        let why = over.next().await.err().map(|why| why.to_string());
+        assert!(why.is_some_and(|why| why.contains("no time left for an election")));
+        let hour = Duration::from_secs(3600);
+        for until in [None, Some(Instant::now() + hour)] {
+            assert!(Elections::until(until).next().await.is_ok());
+        }
+    }
+}
