@@ -108,3 +108,33 @@ fn it_is_failed_over_at_once_where_only_redis_knows_the_replicas_by_name() {
     start(&site);
     site.is_failed_over_at_once(&M);
 }
+
+/// Its Redis announces one address of its host, and its Sentinel another, which only the kernel knows to be the same
+/// host's. Of several Sentinels the one with the smallest run id is asked.
+#[test]
+fn the_sentinel_on_another_address_of_the_dead_masters_host_is_not_asked() {
+    let mut site = Site::unstarted();
+    let zeros = "0".repeat(39);
+    site.add_conf(
+        "",
+        &format!("sentinel myid {zeros}{{n}}\nsentinel announce-ip 192.168.56.20{{n}}"),
+    );
+    for (server, number) in SERVERS.into_iter().zip(201..) {
+        let host = site.host(server);
+        host.ip(&format!("addr add 192.168.56.{number}/24 dev eth1"));
+        host.config(&format!(
+            "[masters.{}]\nvip = \"{}/24\"\n[sentinel]\naddress = \"192.168.56.{number}:{SENTINEL_PORT}\"\n",
+            M.name, M.vip
+        ));
+    }
+    start(&site);
+    site.is_failed_over_at_once(&M);
+    let log = site.log();
+    let mut lines = log.iter();
+    let asked = lines.find(|line| line.contains(" was elected in epoch "));
+    let others = ["192.168.56.202:6800 was", "192.168.56.203:6800 was"];
+    assert!(
+        asked.is_some_and(|line| others.iter().any(|other| line.contains(other))),
+        "{asked:?}"
+    );
+}
