@@ -174,15 +174,15 @@ fn at_the_end_of_its_time_it_waits_for_no_reader_either() {
         drop(reader);
         let log = site.log();
         let mut lines = log.iter();
-        let asked = lines.find(|line| line.contains("failover=asked"));
-        if let Some(line) = asked {
-            assert!(line.contains("error=\"not at its end after "), "{line}");
-            assert_eq!(status.code(), Some(1));
-            let mut said = String::new();
-            child.stderr.unwrap().read_to_string(&mut said).unwrap();
-            assert_eq!(said, "");
-        }
-        asked.is_some()
+        let Some(line) = lines.find(|line| line.contains("failover=asked")) else {
+            return false;
+        };
+        assert!(line.contains("error=\"not at its end after "), "{line}");
+        assert_eq!(status.code(), Some(1));
+        let mut said = String::new();
+        child.stderr.unwrap().read_to_string(&mut said).unwrap();
+        // A machine that stands still for seconds at the end lets it go that way, too.
+        said.is_empty()
     });
     assert!(is_shown, "{:#?}", site.log());
 }

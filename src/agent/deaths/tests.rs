@@ -79,6 +79,7 @@ fn named(master: &Site) -> Event {
     let own = OwnRedis {
         site: dead(),
         at: at(),
+        is_vouched_for: true,
         role: Ok(Role::Master),
         run_id: None,
     };
