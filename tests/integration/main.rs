@@ -34,6 +34,7 @@ mod agent_removed_files;
 mod agent_requests;
 mod agent_silent_vip;
 mod agent_stopped;
+mod agent_systemd;
 mod agent_tls;
 mod agent_watch;
 mod agent_without_sentinel;
