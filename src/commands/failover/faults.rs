@@ -27,7 +27,9 @@ pub(super) fn refusal(no: &Refusal) -> Fault {
             refused(no).remedy("Look at the Sentinels: vipswitch status")
         }
         Refusal::NoSentinel(_) => {
-            refused(no).remedy("Look at the replicas: vipswitch check, redis-cli INFO replication")
+            refused(no).remedy(
+                "A Redis that was just started may be a master until Sentinel makes it a replica, about 10 s later. Else look at the replicas: vipswitch check, redis-cli INFO replication",
+            )
         }
     }
 }
