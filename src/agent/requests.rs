@@ -11,7 +11,7 @@ use super::core::{Event, words};
 use super::request::{Reply, Request, Telling, Verb};
 use super::socket::Asked;
 use super::world::World;
-use crate::config::{Config, Target};
+use crate::config::{Config, Master, Target};
 use crate::engine::Task;
 use crate::evidence::Order;
 use crate::exit::{Exit, Fault, Kind};
@@ -91,10 +91,7 @@ impl World {
     async fn required_commands(&self, name: &str) -> Result<(), Fault> {
         let until = Instant::now() + MOMENT;
         let config = self.config();
-        let master = config.masters.get(name);
-        let commands = master.map(|it| [&it.on_take_over, &it.on_release]);
-        let mut commands = commands.into_iter().flatten().flatten();
-        if !commands.any(|command| command.required) {
+        if !config.masters.get(name).is_some_and(has_required) {
             return Ok(());
         }
         loop {
@@ -258,10 +255,11 @@ impl World {
         self.write_log(&task).await;
         let _running = self.commands_of.begin(name);
         let run = timeout_at(began + COMMANDS_UNTIL, self.run_commands(&mut task));
-        if run.await.is_err()
-            && let Some(outcome) = task.outcomes.first_mut()
-        {
-            outcome.command_failed = Some((Fault::passing(NOT_ENDED), true));
+        if run.await.is_err() {
+            for (target, outcome) in task.targets.iter().zip(&mut task.outcomes).take(1) {
+                let required = has_required(target.master);
+                outcome.command_failed = Some((Fault::passing(NOT_ENDED), required));
+            }
         }
         Ok(task)
     }
@@ -319,6 +317,15 @@ fn targets<'a>(config: &'a Config, masters: &[String]) -> Result<Vec<Vec<Target<
     let all = Target::of(config, masters)?;
     let each = all.chunk_by(|one, other| one.name == other.name);
     Ok(each.map(<[Target<'a>]>::to_vec).collect())
+}
+
+/// Returns whether a command of the site is required of this master.
+fn has_required(master: &Master) -> bool {
+    let commands = [&master.on_take_over, &master.on_release];
+    commands
+        .into_iter()
+        .flatten()
+        .any(|command| command.required)
 }
 
 fn refusal(fault: &Fault) -> Reply {
