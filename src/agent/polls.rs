@@ -77,10 +77,16 @@ impl World {
         };
         let memory = Rc::clone(&self.memory.borrow());
         let asked = gather::poll(&config, &names, &memory, self.patience(), &self.lines).await;
-        let polls = match asked {
+        let mut polls = match asked {
             Ok(polls) => polls,
             Err(fault) => vec![Err(fault); names.len()],
         };
+        for (name, poll) in names.iter().zip(&mut polls) {
+            if let Ok(poll) = poll {
+                let mut all = self.run_ids.borrow_mut();
+                poll.recall_run_ids(all.entry((*name).to_owned()).or_default());
+            }
+        }
         let snapshot = Snapshot::new(&self.netlink);
         let now = SaidNow::new(&names, &polls);
         let each = names
@@ -103,6 +109,7 @@ impl World {
         });
         let mut memory = Memory::clone(&self.memory.borrow());
         memory.learn(found, &config);
+        memory.note_sentinels_user(self.lines.owner.before());
         memory.forget(&config);
         if memory != **self.memory.borrow() {
             self.memory.replace(Rc::new(memory));

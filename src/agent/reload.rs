@@ -146,6 +146,7 @@ impl World {
         tasks.for_each(|task| task.abort());
         self.ways.borrow_mut().remove(name);
         self.commands_of.forget(name);
+        self.run_ids.borrow_mut().remove(name);
         self.without_channel.borrow_mut().remove(name);
         let mut watched = self.watched.borrow_mut();
         let over = watched.keys().filter(|(of, _)| of == name);

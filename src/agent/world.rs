@@ -119,6 +119,8 @@ pub(super) struct World {
     /// Who answers for each VIP, when that was asked last.
     pub(super) answers: RefCell<BTreeMap<std::net::IpAddr, Answer>>,
     pub(super) outdated: Outdated,
+    /// The run id of each Redis as a Sentinel told it last, by master-name.
+    pub(super) run_ids: RefCell<BTreeMap<String, Vec<(Endpoint, String)>>>,
     /// The commands of the site.
     pub(super) commands_of: CommandsOf,
     /// The masters whose commands wait until they are run again.
@@ -195,6 +197,7 @@ impl World {
             has_refused_to_follow: RefCell::default(),
             answers: RefCell::default(),
             outdated: Outdated::default(),
+            run_ids: RefCell::default(),
             commands_of: CommandsOf::default(),
             waiting_commands: RefCell::default(),
             failures: RefCell::default(),

@@ -54,6 +54,7 @@ pub async fn master_of(
 ) -> Result<Option<Endpoint>, Fault> {
     let until = Instant::now() + within;
     let server = sentinel_server(config, &lines.names, until).await?;
+    let server = server.owned_by(&lines.owner);
     let left = until.saturating_duration_since(Instant::now());
     named_by(
         config,
@@ -73,7 +74,7 @@ pub async fn masters_of(
 ) -> Vec<Result<Option<Endpoint>, Fault>> {
     let until = Instant::now() + SENTINEL_TIMEOUT;
     let server = match sentinel_server(config, &lines.names, until).await {
-        Ok(server) => server,
+        Ok(server) => server.owned_by(&lines.owner),
         Err(fault) => return vec![Err(fault); names.len()],
     };
     let left = until.saturating_duration_since(Instant::now());

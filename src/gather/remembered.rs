@@ -37,6 +37,9 @@ static WRITES: Mutex<()> = Mutex::new(());
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     masters: BTreeMap<String, Known>,
+    /// The number of the user as whom this host's Sentinel ran first.
+    #[serde(default)]
+    sentinels_user: Option<u32>,
     /// The VIPs that each configuration has named, by its path, until they have gone.
     #[serde(default)]
     named: BTreeMap<PathBuf, BTreeSet<IpAddr>>,
@@ -85,6 +88,16 @@ impl Memory {
     /// Returns what is remembered of a master.
     pub fn of(&self, master: &str) -> Option<&Known> {
         self.masters.get(master)
+    }
+
+    /// Returns the number of the user as whom this host's Sentinel ran first, where that is known.
+    pub fn sentinels_user(&self) -> Option<u32> {
+        self.sentinels_user
+    }
+
+    /// Remembers that, once.
+    pub fn note_sentinels_user(&mut self, user: Option<u32>) {
+        self.sentinels_user = self.sentinels_user.or(user);
     }
 
     /// Returns the host of every server.

@@ -16,7 +16,7 @@ use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 use crate::few;
 use crate::hosts;
-use crate::kernel::{Snapshot, listeners};
+use crate::kernel::{Snapshot, listeners, who_answers};
 use crate::place::{Clues, Place, Resident, is_own_name};
 use crate::redis::{Identity, Lines, identity, redis_fault, redis_server};
 use crate::text::escape;
@@ -350,25 +350,12 @@ impl<'a> Finder<'a> {
         if !matches!(carriers.as_deref(), Ok([(_, Some(_)), ..])) {
             return None;
         }
-        let listens = addresses.iter().find_map(|address| {
-            let of_port = found.iter().filter(|(at, _)| at.port() == *port);
-            let answers = of_port.filter_map(|one| Some((rank(one.0.ip(), *address)?, one.1)));
-            answers.min()
+        let mut users = addresses.iter().filter_map(|address| {
+            let user = who_answers(found, SocketAddr::new(*address, *port))?;
+            let may_be = self.lines.is_none_or(|lines| lines.owner.may_be(user));
+            may_be.then_some(user)
         });
-        listens.map(|(_, user)| user)
-    }
-}
-
-/// Returns which of the servers that listen on a port answers at an address: that with the least number, none of which
-/// there is no number.
-fn rank(listens: IpAddr, address: IpAddr) -> Option<u8> {
-    let address = address.to_canonical();
-    match listens {
-        at if at.to_canonical() == address => Some(0),
-        at if at.is_unspecified() && at.is_ipv4() == address.is_ipv4() => Some(1),
-        // It may listen for IPv4, too.
-        IpAddr::V6(at) if at.is_unspecified() => Some(2),
-        _ => None,
+        users.next()
     }
 }
 

@@ -25,6 +25,7 @@ pub use route::Route;
 pub use snapshot::Snapshot;
 pub use sockets::{
     Connection, connections, listeners, reset_connections, reset_these, stranded, try_reset,
+    who_answers,
 };
 pub use source_routes::SourceRoute;
 

@@ -367,6 +367,28 @@ pub async fn listeners(ports: &[u16]) -> Result<Vec<(std::net::SocketAddr, u32)>
     timeout(ANSWER, asked).await.unwrap_or_else(|_| late())
 }
 
+/// Returns which of these servers answers at an address: the number of its user.
+pub fn who_answers(found: &[(Endpoint, u32)], at: Endpoint) -> Option<u32> {
+    let of_port = found
+        .iter()
+        .filter(|(listens, _)| listens.port() == at.port());
+    let answers = of_port.filter_map(|(listens, user)| Some((rank(listens.ip(), at.ip())?, *user)));
+    answers.min().map(|(_, user)| user)
+}
+
+/// Returns which of the servers that listen on a port answers at an address: that with the least number, none of which
+/// there is no number.
+fn rank(listens: IpAddr, address: IpAddr) -> Option<u8> {
+    let address = address.to_canonical();
+    match listens {
+        at if at.to_canonical() == address => Some(0),
+        at if at.is_unspecified() && at.is_ipv4() == address.is_ipv4() => Some(1),
+        // It may listen for IPv4, too.
+        IpAddr::V6(at) if at.is_unspecified() => Some(2),
+        _ => None,
+    }
+}
+
 /// Returns whether the socket was still there to be destroyed.
 async fn destroy(
     mut handle: ConnectionHandle<Message>,

@@ -97,7 +97,9 @@ impl Shared<'_> {
         let known = |poll: &Result<Poll, Fault>| poll.as_ref().ok().and_then(Poll::known);
         let found = names.iter().zip(&polls);
         let found = found.filter_map(|(name, poll)| Some((*name, known(poll)?)));
-        self.memory.borrow_mut().learn(found, self.config);
+        let mut all = self.memory.borrow_mut();
+        all.learn(found, self.config);
+        all.note_sentinels_user(lines.owner.before());
         polls.into_iter().map(|poll| (at, poll)).collect()
     }
 }

@@ -11,6 +11,7 @@ use futures_util::FutureExt as _;
 
 use super::connection::{Connection, Deadline};
 use super::no_answer::NoAnswer;
+use super::owner::Owner;
 use super::reply::Value;
 use super::server::{Endpoint, Server};
 use super::{Identity, Words};
@@ -34,6 +35,8 @@ pub struct Lines {
     keeps: bool,
     /// Where the names of servers led last.
     pub names: Kept,
+    /// Who this host's Sentinel's user may be.
+    pub owner: Owner,
     idle: RefCell<Vec<(Server, Connection)>>,
     /// What a Redis is that is watched on a connection of its own, and when it said so.
     watched: RefCell<BTreeMap<SocketAddr, (Identity, Instant)>>,

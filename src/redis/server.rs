@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use tokio::time::Instant;
 
+use super::owner::Owner;
 use super::tls::Tls;
 use crate::config::{Address, Config, Master, Password};
 use crate::exit::Fault;
@@ -43,6 +44,8 @@ pub struct Server {
     pub password: Option<String>,
     /// Which certificates are believed and shown, where it wants TLS.
     pub tls: Option<Tls>,
+    /// Whose it has to be, where it is this host's Sentinel.
+    pub owner: Option<Owner>,
 }
 
 impl Server {
@@ -54,6 +57,7 @@ impl Server {
             username: None,
             password: None,
             tls: None,
+            owner: None,
         }
     }
 }
@@ -63,6 +67,14 @@ impl Server {
     pub fn is_asked_like(&self, other: &Server) -> bool {
         (&self.username, &self.password, &self.tls)
             == (&other.username, &other.password, &other.tls)
+    }
+
+    /// Returns the same server, where it is this host's Sentinel.
+    pub fn owned_by(self, owner: &Owner) -> Server {
+        Server {
+            owner: Some(owner.clone()),
+            ..self
+        }
     }
 
     /// Returns the same server, to be asked without a user, a password and a certificate of this host's.
@@ -171,6 +183,7 @@ pub async fn sentinel_server(
         further,
         username,
         password,
+        owner: None,
     })
 }
 

@@ -28,9 +28,13 @@ pub(super) async fn connect(server: &Server) -> Result<Box<dyn Stream>, NoAnswer
         | ErrorKind::TimedOut => NoAnswer::NoRoute(words(&error)),
         _ => NoAnswer::Unreachable(words(&error)),
     };
+    let owner = server.owner.as_ref();
     let tcp = |address| {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
+            if let Some(owner) = owner {
+                owner.check(&stream).await?;
+            }
             // The end of a TLS handshake would hold back the question until it is acknowledged.
             stream.set_nodelay(true)?;
             let socket = SockRef::from(&stream);

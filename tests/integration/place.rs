@@ -523,6 +523,63 @@ fn behind_nat_an_ordinary_user_is_not_the_redis_by_its_run_id() {
     assert_eq!(holders(&lab), ["server3"]);
 }
 
+/// While this host's Sentinel is stopped, or where it listens on one address of its name only.
+#[test]
+fn an_ordinary_user_who_takes_sentinels_port_is_not_believed() {
+    if !is_root() {
+        // The lab has one user only.
+        return;
+    }
+    for is_by_name in [false, true] {
+        let lab = Lab::with_hosts(SERVERS);
+        let redis = [
+            ("192.168.56.102", "b", "master"),
+            ("192.168.56.101", "a", "slave"),
+            ("192.168.56.103", "c", "slave"),
+        ];
+        let said = Said {
+            redis: &redis,
+            sentinels: SENTINELS,
+        };
+        start_sentinels(&lab, 7000, &said);
+        let host = lab.host("server3");
+        let name = if is_by_name { "localhost" } else { "127.0.0.1" };
+        lab.config(&format!(
+            "[masters.m]\nvip = \"{VIP}/24\"\n[sentinel]\naddress = \"{name}:7000\"\n\
+             peers = [\"192.168.56.101:7000\", \"192.168.56.102:7000\"]\n"
+        ));
+        host.ok("sync");
+        // The other two Sentinels are a majority without this one.
+        let at = match is_by_name {
+            true => "[::1]:7000",
+            false => {
+                let end = "ss -Hlntp 'sport = :7000' | grep -o 'pid=[0-9]*' | cut -d= -f2 | xargs kill -KILL";
+                host.run("sh", ["-c", end]);
+                "127.0.0.1:7000"
+            }
+        };
+        host.run("sh", ["-c", ": >/run/heard; chmod 666 /run/heard"]);
+        let script = SENTINEL
+            .replace("SENTINELS", "")
+            .replace("REPLICAS", "")
+            .replace("HOST", "192.168.56.103")
+            .replace("8000", "6399")
+            .replace("RUNID", "x")
+            .replace(
+                "    my (undef, $command, $what)",
+                "    open my $heard, '>>', '/run/heard'; syswrite $heard, $question; close $heard;\n    my (undef, $command, $what)",
+            );
+        strangers_server(&host, at, &script);
+        let redis = r#"while (my $question = question($client)) { print $client "*3\r\n\$6\r\nmaster\r\n:0\r\n*0\r\n" }"#;
+        strangers_server(&host, "192.168.56.103:6399", redis);
+        for _ in 0..3 {
+            host.vipswitch(["sync"]);
+            assert!(holders(&lab).is_empty(), "{:?}", holders(&lab));
+        }
+        assert_eq!(host.run("cat", ["/run/heard"]), "");
+    }
+}
+
 /// `[hosts]` gives a Redis to this host, and an ordinary user listens on its port.
 #[test]
 fn the_agent_sends_the_password_of_redis_to_no_ordinary_user() {

@@ -356,6 +356,20 @@ impl Poll {
         })
     }
 
+    /// Fills in the run ids that Sentinel has forgotten, by what an earlier poll of this process has found, and notes those
+    /// that it knows: after a failover it knows none until it has asked for INFO, up to 10 s later (`sentinelResetMaster` in
+    /// sentinel.c), and behind NAT nothing else tells which host the new master is on.
+    pub fn recall_run_ids(&mut self, known: &mut Vec<(Endpoint, String)>) {
+        for (endpoint, run_id) in &mut self.redis {
+            let before = known.iter().find(|(of, _)| of == endpoint);
+            *run_id = run_id.take().or(before.map(|(_, run_id)| run_id.clone()));
+        }
+        let now = self.redis.iter();
+        *known = now
+            .filter_map(|(endpoint, run_id)| Some((endpoint.clone(), run_id.clone()?)))
+            .collect();
+    }
+
     /// Returns how long a master must be silent until it counts as down.
     pub fn down_after(&self) -> Option<Duration> {
         self.down_after
@@ -510,9 +524,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_leader_may_try_as_long_as_the_most_patient_sentinel_does() {
-        let says = |seconds: u64| View {
+    fn says(seconds: u64) -> View {
+        View {
             master: MasterAddress {
                 host: "10.0.0.1".into(),
                 port: 6379,
@@ -527,7 +540,32 @@ mod tests {
             standbys: None,
             withheld: None,
             run_id: None,
+        }
+    }
+
+    #[test]
+    fn a_run_id_that_sentinel_has_forgotten_is_the_one_from_before() {
+        let view = |run_id: Option<&str>| View {
+            run_id: run_id.map(str::to_owned),
+            ..says(60)
         };
+        let mut known = Vec::new();
+        let mut ids = |told: Option<&str>| {
+            let mut poll = count(Ok(view(told)), "127.0.0.1:26379", &[]);
+            poll.recall_run_ids(&mut known);
+            poll.redis[0].1.clone()
+        };
+        assert_eq!(ids(None), None);
+        assert_eq!(ids(Some("a")).as_deref(), Some("a"));
+        for _ in 0..2 {
+            assert_eq!(ids(None).as_deref(), Some("a"));
+        }
+        assert_eq!(ids(Some("b")).as_deref(), Some("b"));
+        assert_eq!(ids(None).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn a_leader_may_try_as_long_as_the_most_patient_sentinel_does() {
         let another = Asked {
             view: Ok(says(180)),
             ..other("b", Ok("b:26379".into()))

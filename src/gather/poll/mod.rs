@@ -115,6 +115,7 @@ async fn ask_local(
     (patience, lines): (Patience, &Lines),
 ) -> Result<(Option<Server>, Vec<Result<Own, Fault>>), Fault> {
     let at = &config.sentinel.address;
+    lines.owner.remember(memory.sentinels_user());
     let silent = |name: &str, why: &str, fault: Fault| match memory.of(name) {
         None if config.sentinel.peers.is_empty() => Err(fault),
         known => Ok(Err(Silence {
@@ -127,7 +128,7 @@ async fn ask_local(
         each.collect()
     };
     let server = match sentinel_server(config, &lines.names, Instant::now() + NAMES).await {
-        Ok(server) => server,
+        Ok(server) => server.owned_by(&lines.owner),
         Err(fault) if fault.kind == Kind::Permanent => return Err(fault),
         Err(fault) => return Ok((None, all_silent(fault.cause(), &fault))),
     };

@@ -583,9 +583,9 @@ fn false_server(mut command: Command, port: &str, script: &str) {
 }
 
 const FALSE_SENTINEL: &str = r#"
-use IO::Socket::INET;
+use IO::Socket::IP;
 my $at = $ARGV[0] =~ /:/ ? $ARGV[0] : "127.0.0.1:$ARGV[0]";
-my $server = IO::Socket::INET->new(LocalAddr => $at, Listen => 128, ReuseAddr => 1) or die;
+my $server = IO::Socket::IP->new(LocalHost => $at, Listen => 128, ReuseAddr => 1) or die;
 $| = 1; $SIG{PIPE} = $SIG{CHLD} = "IGNORE"; print "r";
 my $unread = "";
 # The next question from $client, as it was sent; several may come at once.
