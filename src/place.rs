@@ -30,6 +30,8 @@ pub struct Resident {
     pub uptime: Option<Duration>,
     /// Whether it says that it is a master.
     pub is_master: bool,
+    /// Whether it is certainly another one of those that were named: it has the run id that Sentinel knows for that.
+    pub is_another: bool,
 }
 
 /// All that tells which host is meant.
@@ -59,7 +61,8 @@ impl Clues<'_> {
     pub fn is_resident(&self) -> Option<bool> {
         let wanted = self.run_id?;
         let other = |one: &Resident| {
-            one.run_id.is_some() && one.uptime.is_some_and(|uptime| uptime > RUN_ID_AGE)
+            let is_old = one.uptime.is_some_and(|uptime| uptime > RUN_ID_AGE);
+            one.is_another || one.run_id.is_some() && is_old
         };
         let is_it = |one: &Resident| one.run_id.as_deref() == Some(wanted);
         if self.residents.iter().any(is_it) {
@@ -231,6 +234,7 @@ mod tests {
             run_id: Some(run_id.into()),
             uptime: Some(uptime),
             is_master,
+            is_another: false,
         }
     }
 
@@ -362,6 +366,11 @@ mod tests {
             run_id: None,
             uptime: None,
             is_master: true,
+            is_another: false,
+        }];
+        let other = [Resident {
+            is_another: true,
+            ..resident("another", NEW, true)
         }];
         let known = Some("it");
         let (here, elsewhere) = (Ok(Place::Here(None)), Ok(Place::Elsewhere));
@@ -369,6 +378,8 @@ mod tests {
         assert_eq!(at(Some(true), None, &[], true), here);
         assert_eq!(at(Some(false), known, &it, true), elsewhere);
         assert_eq!(at(None, known, &stranger, true), elsewhere);
+        assert_eq!(at(None, known, &other, true), elsewhere);
+        assert_eq!(at(None, None, &other, true), Err(Kind::Passing));
         assert_eq!(at(None, None, &[], true), elsewhere);
         assert_eq!(at(None, None, &replica, true), elsewhere);
         // What cannot be known is not "no".

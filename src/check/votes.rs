@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{ANSWER, Known};
 use crate::election::rights::lacking;
 use crate::gather::Tried;
+use crate::gather::remembered::Memory;
 use crate::hosts::Kept;
 use crate::redis::{NoAnswer, Server, sentinel_server};
 use crate::report::finding::{Findings, Verdict, unknown, warning};
@@ -59,6 +60,7 @@ pub async fn judge(known: &Known, others: &[Tried], findings: &mut Findings) {
 async fn own(known: &Known) -> Option<Asked<'_>> {
     let master = known.watched().first()?;
     let way = sentinel_server(&known.config, &Kept::default(), Instant::now() + ANSWER).await;
+    let way = way.map(|server| server.owned_by(&Memory::read().owner()));
     Some(Asked {
         at: known.config.sentinel.address.to_string(),
         way: way.ok()?,

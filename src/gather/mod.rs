@@ -96,10 +96,18 @@ fn named_by(
     }
 }
 
-/// Returns what this host's Sentinel says of these masters, as far as it may be asked.
-async fn told(config: &Config, names: &[&str]) -> Result<Vec<Result<Told, NoAnswer>>, Fault> {
+/// Returns what this host's Sentinel says of these masters, as far as it may be asked: where it has to be that of before,
+/// by what is remembered.
+async fn told(
+    config: &Config,
+    names: &[&str],
+    memory: Option<&Memory>,
+) -> Result<Vec<Result<Told, NoAnswer>>, Fault> {
     let until = Instant::now() + SENTINEL_TIMEOUT;
-    let server = sentinel_server(config, &Kept::default(), until).await?;
+    let mut server = sentinel_server(config, &Kept::default(), until).await?;
+    if let Some(memory) = memory {
+        server = server.owned_by(&memory.owner());
+    }
     let left = until.saturating_duration_since(Instant::now());
     let told = redis::told(&server, names, left).await;
     told.map_err(|no| sentinel_fault(&no, &config.sentinel.address))
@@ -116,7 +124,7 @@ pub async fn master_site(
     snapshot: &Snapshot<'_>,
 ) -> Result<Option<Site>, Fault> {
     let master = config.master(name)?;
-    let answer = told(config, &[name])
+    let answer = told(config, &[name], Some(&Memory::read()))
         .await
         .map(|mut of_each| of_each.remove(0));
     let mut known = servers::known(&answer);
@@ -197,8 +205,12 @@ pub async fn of_call(
             None => servers::remembered(&Memory::read()),
         }
     };
-    let (asked, (), remembered) =
-        join3(told(config, &names), finder.ask_early(to), remembered).await;
+    let (asked, (), remembered) = join3(
+        told(config, &names, memory),
+        finder.ask_early(to),
+        remembered,
+    )
+    .await;
     let told = asked.map(|mut of_each| of_each.remove(0));
     let mut known = servers::known(&told);
     let from = failover.from.as_ref();
@@ -269,7 +281,8 @@ pub async fn of_order(
     names: &[&str],
     snapshot: &Snapshot<'_>,
 ) -> Evidence {
-    let told = told(config, names).await.unwrap_or_default();
+    let told = told(config, names, Some(&Memory::read())).await;
+    let told = told.unwrap_or_default();
     let instances = told.iter().flatten().flat_map(|told| &told.servers);
     let endpoints = instances.filter_map(|one| endpoint(&one.host, one.port).ok());
     // Where Redis is tells only where a VIP goes that no subnet holds.
@@ -289,7 +302,8 @@ pub async fn of_order(
 /// Returns the addresses that servers have of their own, none of which can be a VIP. A Sentinel that does not answer
 /// is passed over.
 pub async fn servers_of(config: &Config, names: &[&str]) -> BTreeSet<IpAddr> {
-    servers_by(config, told(config, names).await.unwrap_or_default())
+    let told = told(config, names, Some(&Memory::read())).await;
+    servers_by(config, told.unwrap_or_default())
 }
 
 fn servers_by(config: &Config, told: Vec<Result<Told, NoAnswer>>) -> BTreeSet<IpAddr> {
@@ -314,7 +328,7 @@ pub async fn remember_new(config: &Config, names: &[&str]) {
     memory.note_vips(config, |_| true);
     let told = match new.is_empty() {
         true => Vec::new(),
-        false => told(config, &new).await.unwrap_or_default(),
+        false => told(config, &new, Some(&memory)).await.unwrap_or_default(),
     };
     let mut found = Vec::new();
     for (name, told) in new.iter().zip(told) {

@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 use crate::config::Config;
 use crate::exit::Fault;
 use crate::few;
-use crate::redis::Instance;
+use crate::redis::{Instance, Owner};
 use crate::trusted_file::{self, Kind};
 
 /// Where the file is. The unit of `sync` has systemd make this folder.
@@ -93,6 +93,13 @@ impl Memory {
     /// Returns the number of the user as whom this host's Sentinel ran first, where that is known.
     pub fn sentinels_user(&self) -> Option<u32> {
         self.sentinels_user
+    }
+
+    /// Returns who this host's Sentinel's user may be.
+    pub fn owner(&self) -> Owner {
+        let owner = Owner::default();
+        owner.remember(self.sentinels_user);
+        owner
     }
 
     /// Remembers that, once.

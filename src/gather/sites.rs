@@ -228,7 +228,7 @@ impl<'a> Finder<'a> {
             answers.extend(self.ask_listeners(named).await);
         }
         let sites = (0..named.len()).map(|place| {
-            let residents = residents(&answers, place);
+            let residents = residents(&answers, place, named);
             let clues = Clues {
                 host: &named[place].endpoint.host,
                 carriers: carriers[place].as_deref().unwrap_or_default(),
@@ -416,7 +416,7 @@ fn reachable(listener: SocketAddr) -> SocketAddr {
 }
 
 /// Returns the Redis that answered and may be the named Redis.
-fn residents(answers: &[Answer], place: usize) -> Vec<Resident> {
+fn residents(answers: &[Answer], place: usize, named: &[Named]) -> Vec<Resident> {
     let may_be = |answer: &&Answer| answer.named.is_none_or(|named| named == place);
     let said = answers.iter().filter(may_be);
     let said = said.filter_map(|answer| answer.said.as_ref().ok());
@@ -424,6 +424,9 @@ fn residents(answers: &[Answer], place: usize) -> Vec<Resident> {
         run_id: identity.run_id.clone(),
         uptime: identity.uptime,
         is_master: identity.role == Role::Master,
+        is_another: identity.run_id.is_some()
+            && named[place].run_id != identity.run_id
+            && named.iter().any(|one| one.run_id == identity.run_id),
     })
     .collect()
 }

@@ -13,6 +13,7 @@ use crate::evidence::{Site, Standby};
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 use crate::gather;
+use crate::gather::remembered::Memory;
 use crate::hosts::Kept;
 use crate::kernel::{Netlink, Snapshot};
 use crate::redis::{
@@ -86,6 +87,7 @@ pub struct Told {
 /// A Sentinel that does not answer, or not as a Sentinel.
 pub async fn ask_all(config: &Config) -> Result<Told, Fault> {
     let server = sentinel_server(config, &Kept::default(), Instant::now() + ANSWERS).await?;
+    let server = server.owned_by(&Memory::read().owner());
     let ask = async |questions: Vec<Words>| {
         let answers = ask(&server, &Lines::default(), &questions, ANSWERS)
             .await

@@ -417,9 +417,10 @@ dies() {
     until_deadline "$PATIENCE" "systemd has started $PRODUCT again" has_other_pid "$holder" "$pid"
     until_deadline "$PATIENCE" 'the agent has seen the death' has_died_again "$holder" "$deaths"
     until_deadline "$PATIENCE" 'the holder is the master that Sentinel names' holder_is_master
-    # Where the machine is too busy for an election in time, Sentinel decides.
+    # Where the machine is too busy for an election in time, Sentinel decides; or where Redis takes long to stop, and so has
+    # answered nobody for nearly down-after-milliseconds (2000) when it is gone.
     if [[ $(holders) == "$holder" ]]; then
-        on "$holder" journalctl -q -t vipswitch | grep 'Sentinel decides' | tail -n 1 | grep -E 'answered in time|voted for the one' ||
+        on "$holder" journalctl -q -t vipswitch | grep 'Sentinel decides' | tail -n 1 | grep -E 'answered in time|voted for the one|about to decide itself' ||
             die 'there was no failover, and the log does not say that the machine was too busy'
     fi
     all_well "$(holders)"
