@@ -14,6 +14,8 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use crate::exit::{self, Fault};
 
+const IRREGULAR: &str = "it is not a regular file";
+
 /// The largest file that is read, in bytes. Sixty masters fill about 5 KiB.
 pub const MAX_SIZE: u64 = 1 << 20;
 
@@ -145,7 +147,7 @@ fn read_bytes(path: &Path, kind: Kind) -> Result<Vec<u8>, Refusal> {
         open(path, &users, kind == Kind::Memory).map_err(|refusal| advised(refusal, kind))?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(Refusal::new("it is not a regular file"));
+        return Err(Refusal::new(IRREGULAR));
     }
     writable_only_by(&users, "it", path, metadata.uid(), metadata.mode())?;
     let is_public = matches!(kind, Kind::Configuration | Kind::Certificate | Kind::Memory);
@@ -164,7 +166,12 @@ fn open(path: &Path, users: &[u32], made_by_root: bool) -> Result<(File, Vec<u32
     // Non-blocking, so that a FIFO in its place does not hold the run up.
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened = openat(&end.folder, &end.name, flags, Mode::empty());
-    Ok((opened.map_err(io::Error::from)?.into(), end.owners))
+    let opened = opened.map_err(|errno| match io::Error::from(errno) {
+        // A socket, or a device that is not there.
+        error if error.raw_os_error() == Some(Errno::ENXIO as i32) => Refusal::new(IRREGULAR),
+        error => Refusal::from(error),
+    });
+    Ok((opened?.into(), end.owners))
 }
 
 fn advised(refusal: Refusal, kind: Kind) -> Refusal {

@@ -18,7 +18,7 @@ use crate::few;
 use crate::hosts;
 use crate::kernel::{Snapshot, listeners, who_answers};
 use crate::place::{Clues, Place, Resident, is_own_name};
-use crate::redis::{Identity, Lines, identity, redis_fault, redis_server};
+use crate::redis::{Identity, Lines, NoAnswer, identity, redis_fault, redis_server};
 use crate::text::escape;
 
 /// How many Redis of this host are asked for one master.
@@ -164,7 +164,13 @@ impl<'a> Finder<'a> {
             if let Ok(known) = &said {
                 lines.learn(at, known);
             }
-            said.map_err(|no| redis_fault(&no, at, self.name))
+            said.map_err(|no| match no {
+                NoAnswer::AuthMissing(_) if !is_vouched_for => Fault::permanent(format!(
+                    "the Redis at {at} wants a password, and is sent none: this host's Sentinel does not name it, and neither root nor Sentinel's user runs it"
+                ))
+                .remedy("Let Sentinel and Redis run as one user."),
+                no => redis_fault(&no, at, self.name),
+            })
         });
         said.await.clone()
     }

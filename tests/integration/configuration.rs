@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 
 use crate::common::{Lab, end_of, eventually, executable, finish, is_root};
 use nix::sys::stat::Mode;
@@ -50,6 +51,9 @@ fn the_configuration_is_read_only_from_where_nobody_else_can_write() {
     let fifo = lab.dir().join("fifo.toml");
     mkfifo(&fifo, Mode::S_IRWXU).unwrap();
     config(&fifo).fails(2, &["it is not a regular file"]);
+    let socket = lab.dir().join("socket.toml");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    config(&socket).fails(2, &["it is not a regular file"]);
 
     let file = lab.file("writable.toml", CONFIG);
     mode(&file, 0o620);

@@ -94,7 +94,7 @@ a firewall keeps a Sentinel out of reach | sentinel-reachable | firewall 192.168
 another machine has the VIP, too | claimed | rival | unplug rival
 this replica's server has the VIP, too | agent agent-sign claimed own-address | here "systemctl stop vipswitch-agent; ip address add $VIP/32 dev eth1" | here "ip address delete $VIP/32 dev eth1; systemctl start vipswitch-agent"
 the password of Redis is wrong | redis-role | here 'cp -p /etc/vipswitch.password /root/; echo wrong >/etc/vipswitch.password' | here 'cp -p /root/vipswitch.password /etc/'
-a site command that is root's alone | site-command | here "cp /etc/vipswitch.toml /root/; cp /bin/true /opt/; chmod 700 /opt/true; sed -i '/^redis_password_file/a on_take_over = { command = [\"/opt/true\"] }' /etc/vipswitch.toml" | here 'cat /root/vipswitch.toml >/etc/vipswitch.toml; rm /opt/true'
+a site command that is root's alone | agent-verdict site-command | here "cp /etc/vipswitch.toml /root/; cp /bin/true /opt/; chmod 700 /opt/true; sed -i '/^redis_password_file/a on_take_over = { command = [\"/opt/true\"] }' /etc/vipswitch.toml" | here 'cat /root/vipswitch.toml >/etc/vipswitch.toml; rm /opt/true'
 min-replicas-to-write is 0 | min-replicas | redis $BROKEN config set min-replicas-to-write 0 | redis $BROKEN config set min-replicas-to-write 1
 down-after-milliseconds is 1000 | down-after | sentinel $BROKEN sentinel set $MASTER down-after-milliseconds 1000 | sentinel $BROKEN sentinel set $MASTER down-after-milliseconds 2000
 the quorum is 1 | quorum | sentinel $BROKEN sentinel set $MASTER quorum 1 | sentinel $BROKEN sentinel set $MASTER quorum 2
