@@ -1,4 +1,5 @@
-//! Whose server it is that answers for this host's Sentinel: an ordinary user may take the port of one that is stopped.
+//! Which user's server answers at the address of this host's Sentinel: while Sentinel is stopped, an ordinary user may take
+//! its port.
 
 use std::cell::Cell;
 use std::io;
@@ -35,8 +36,8 @@ impl Owner {
         user < ORDINARY || is_own || self.before().is_none_or(|known| known == user)
     }
 
-    /// Makes sure that what answers on a connection may be Sentinel. Another host's server is nobody's business here; nor
-    /// is one that the kernel does not tell of, as of those in other network namespaces.
+    /// Makes sure that the server of a connection may be Sentinel. Servers of other hosts, and of other network namespaces,
+    /// are accepted: this host's kernel does not tell their users.
     ///
     /// # Errors
     ///
