@@ -486,6 +486,22 @@ fn the_password_of_redis_goes_to_no_stranger_on_this_host() {
     assert!(!text.contains("TOPSECRET"), "{text}");
 }
 
+/// Starts Sentinels on port 7000 that name server2's Redis as the master, with the run id `b`, and the others' as its
+/// replicas, `a` and `c`, all by addresses that begin so.
+fn name_all(lab: &Lab, net: &str) {
+    let [one, two, three] = [101, 102, 103].map(|number| format!("{net}.{number}"));
+    let redis = [
+        (two.as_str(), "b", "master"),
+        (&one, "a", "slave"),
+        (&three, "c", "slave"),
+    ];
+    let said = Said {
+        redis: &redis,
+        sentinels: SENTINELS,
+    };
+    start_sentinels(lab, 7000, &said);
+}
+
 /// An ordinary user listens where Redis does, at another address of the loopback interface.
 #[test]
 fn behind_nat_an_ordinary_user_is_not_the_redis_by_its_run_id() {
@@ -494,16 +510,7 @@ fn behind_nat_an_ordinary_user_is_not_the_redis_by_its_run_id() {
         return;
     }
     let lab = Lab::with_hosts(SERVERS);
-    let redis = [
-        ("203.0.113.102", "b", "master"),
-        ("203.0.113.101", "a", "slave"),
-        ("203.0.113.103", "c", "slave"),
-    ];
-    let said = Said {
-        redis: &redis,
-        sentinels: SENTINELS,
-    };
-    start_sentinels(&lab, 7000, &said);
+    name_all(&lab, "203.0.113");
     configure(&lab, &format!("{VIP}/24"), 7000, "");
     let host = lab.host("server3");
     let script = r#"
@@ -532,16 +539,7 @@ fn an_ordinary_user_who_takes_sentinels_port_is_not_believed() {
     }
     for is_by_name in [false, true] {
         let lab = Lab::with_hosts(SERVERS);
-        let redis = [
-            ("192.168.56.102", "b", "master"),
-            ("192.168.56.101", "a", "slave"),
-            ("192.168.56.103", "c", "slave"),
-        ];
-        let said = Said {
-            redis: &redis,
-            sentinels: SENTINELS,
-        };
-        start_sentinels(&lab, 7000, &said);
+        name_all(&lab, "192.168.56");
         let host = lab.host("server3");
         let name = if is_by_name { "localhost" } else { "127.0.0.1" };
         lab.config(&format!(
