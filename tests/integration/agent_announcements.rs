@@ -1,6 +1,7 @@
 //! The announcers of an agent, from outside: how long they go on, and what they contest.
 
 use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
 
 use crate::agent_ipv6::CLAIM;
 use crate::common::sniffer::{Frame, Sniffer};
@@ -87,9 +88,32 @@ fn a_link_that_comes_up_again_has_its_vips_announced_at_once() {
     let lab = lab(0);
     let server = lab.host("server1");
     let sniffer = Sniffer::start(&lab.host("client"));
+    let began = SystemTime::now();
     let _agent = Agent::start(&server);
-    sniffer.wait_for_last_round(VIP);
+    sniffer.wait_for_last_round(VIP, began);
     let before = sniffer.rounds(VIP);
+    server.ip("link set eth1 down");
+    server.ip("link set eth1 up");
+    sniffer.wait_for_rounds(VIP, before + 1);
+}
+
+/// Nobody tells a server when the switch's port begins to forward.
+#[test]
+fn a_link_that_comes_up_before_the_switch_forwards_has_its_vips_announced_until_it_does() {
+    let lab = lab(0);
+    let server = lab.host("server1");
+    let sniffer = Sniffer::start(&lab.host("client"));
+    let began = SystemTime::now();
+    let _agent = Agent::start(&server);
+    sniffer.wait_for_last_round(VIP, began);
+    let before = sniffer.rounds(VIP);
+    // The first round's three frames.
+    let rules = format!(
+        "add table bridge slow
+        add chain bridge slow in {{ type filter hook prerouting priority 0; }}
+        add rule bridge slow in arp saddr ip {VIP} limit rate 1/day burst 3 packets drop"
+    );
+    lab.run("nft", [&rules]);
     server.ip("link set eth1 down");
     server.ip("link set eth1 up");
     sniffer.wait_for_rounds(VIP, before + 1);
@@ -101,10 +125,12 @@ fn a_link_that_was_down_for_less_than_it_takes_to_look_has_its_vips_announced() 
     let lab = lab(0);
     let server = lab.host("server1");
     let sniffer = Sniffer::start(&lab.host("client"));
+    let mut began = SystemTime::now();
     let agent = Agent::start(&server);
-    sniffer.wait_for_last_round(VIP);
     for _ in 0..3 {
+        sniffer.wait_for_last_round(VIP, began);
         let before = sniffer.rounds(VIP);
+        began = SystemTime::now();
         let flap = "pkill -STOP -f '[v]ipswitch agent'
             ip link set eth1 down; ip link set eth1 up
             pkill -CONT -f '[v]ipswitch agent'";
@@ -119,8 +145,9 @@ fn a_claim_is_contested_long_after_the_take_over_and_only_while_the_truth_says_h
     let lab = lab(0);
     let (one, two) = (lab.host("server1"), lab.host("server2"));
     let sniffer = Sniffer::start(&lab.host("client"));
+    let began = SystemTime::now();
     let _agent = Agent::start(&one);
-    sniffer.wait_for_last_round(VIP);
+    sniffer.wait_for_last_round(VIP, began);
     // An answer more than the last round of the take-over, which may not be complete.
     eventually("the claims are contested", || {
         claim(&two, 1);
@@ -145,6 +172,7 @@ fn an_answer_that_is_lost_comes_again() {
     let lab = lab_of(&format!("[\"{VIP}/24\", \"{V6}/64\"]"), 0);
     let (one, two, client) = (lab.host("server1"), lab.host("server2"), lab.host("client"));
     let sniffer = Sniffer::start(&client);
+    let began = SystemTime::now();
     let _agent = Agent::start(&one);
     let mac = one.mac("eth1");
     let said = |vip: &str| {
@@ -159,7 +187,7 @@ fn an_answer_that_is_lost_comes_again() {
             .filter(|frame| is_its(frame) && is_one(frame))
             .count()
     };
-    sniffer.wait_for_last_round(VIP);
+    sniffer.wait_for_last_round(VIP, began);
     eventually("both are announced", || {
         said(VIP) > 1 && said(V6) >= said(VIP)
     });

@@ -118,6 +118,9 @@ fn an_agent_that_is_reloaded_answers_at_any_time_and_holds_to_what_it_was_told()
     while uptime(&site) < end {}
     assert!(site.holders(M.vip).is_empty());
     drop(reloads);
+    // An order to an agent that has not read its file yet says so, and is a failure.
+    let is_read = || host.vipswitch(["status"]).code() == 0;
+    eventually("the last one was read", is_read);
     host.ok("bind master8000");
     host.ok("maintenance master8000 off");
     site.settles(&M, "server1");

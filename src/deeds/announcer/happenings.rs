@@ -55,7 +55,7 @@ impl Group<'_> {
 
     async fn look(&self, kernel: &Kernel) {
         match self.interface.look(kernel).await {
-            Look::News => self.voices.iter().for_each(|voice| voice.hurry()),
+            Look::News => self.voices.iter().for_each(|voice| voice.begin_anew()),
             Look::NoNews => {}
             Look::Gone => self.end(&Ok(INTERFACE_GONE)),
         }

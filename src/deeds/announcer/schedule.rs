@@ -26,6 +26,8 @@ const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 30);
 #[derive(Clone, Debug)]
 pub struct Schedule {
     rounds: Vec<Duration>,
+    /// Those that go out beside them, since a link came up.
+    more: Vec<Duration>,
     end: Duration,
     /// How long after a round the next one goes out when those of the take-over are over.
     every: Option<Duration>,
@@ -45,6 +47,7 @@ impl Schedule {
         let rounds = ROUNDS.into_iter().rev().filter(|round| *round <= end);
         Schedule {
             rounds: rounds.collect(),
+            more: Vec::new(),
             end,
             every: None,
             last: Duration::ZERO,
@@ -60,6 +63,7 @@ impl Schedule {
         let seconds = (1..end.as_secs_f64().ceil() as u64).rev();
         Schedule {
             rounds: seconds.map(Duration::from_secs).collect(),
+            more: Vec::new(),
             end,
             every: None,
             last: Duration::ZERO,
@@ -107,7 +111,10 @@ impl Schedule {
 
     /// Returns when its next round is to go out, or when it is over.
     pub fn next_round(&self) -> Duration {
-        self.rounds.last().copied().unwrap_or(self.end)
+        let next = [&self.rounds, &self.more]
+            .into_iter()
+            .filter_map(|all| all.last());
+        next.min().copied().unwrap_or(self.end)
     }
 
     /// Returns whether it is over at `now`.
@@ -128,14 +135,16 @@ impl Schedule {
 
     /// Returns whether a round is due at `now`. It stays so until [`is_due`](Self::is_due) has said so.
     pub fn is_round_due(&self, now: Duration) -> bool {
-        self.owes_round || self.rounds.last().is_some_and(|round| *round <= now)
+        let is_due = |all: &Vec<Duration>| all.last().is_some_and(|round| *round <= now);
+        self.owes_round || is_due(&self.rounds) || is_due(&self.more)
     }
 
     /// Returns whether a round is due at `now`, once for all that are.
     pub fn is_due(&mut self, now: Duration) -> bool {
-        let before = self.rounds.len();
+        let is_due = self.is_round_due(now);
+        self.owes_round = false;
         self.rounds.retain(|round| *round > now);
-        let is_due = mem::take(&mut self.owes_round) || self.rounds.len() < before;
+        self.more.retain(|round| *round > now);
         if is_due {
             self.last = now;
         }
@@ -161,6 +170,14 @@ impl Schedule {
     /// Notes that a round is due at once, beside those of the schedule.
     pub fn owe_round(&mut self) {
         self.owes_round = true;
+    }
+
+    /// Notes that a link came up at `now`: a round is due at once, and again when those of a take-over would be. A bridge or
+    /// switch forwards nothing for a while after its port came up, and tells nobody when it does.
+    pub fn owe_rounds(&mut self, now: Duration) {
+        self.owe_round();
+        let rounds = ROUNDS.into_iter().rev().map(|round| now + round);
+        self.more = rounds.filter(|round| *round <= self.end).collect();
     }
 
     /// Notes that a round is due at once, unless there was one in the last second.
@@ -392,6 +409,37 @@ mod tests {
         schedule.owe_round();
         assert!(schedule.is_due(ms(200)) && !schedule.is_due(ms(201)));
         assert_eq!(schedule.next(), ms(1200));
+    }
+
+    #[test]
+    fn a_link_that_came_up_has_all_rounds_of_a_take_over_beside_those_of_the_schedule() {
+        let rounds = |schedule: &mut Schedule, until: u64| {
+            let times = (0..until).filter(|now| schedule.is_due(ms(*now)));
+            times.collect::<Vec<_>>()
+        };
+        let mut schedule = Schedule::for_ever(ms(60_000));
+        assert!(schedule.is_due(ms(10_000)));
+        // A link that flaps begins them anew.
+        for now in [20_000, 20_300, 50_000] {
+            schedule.owe_rounds(ms(now));
+            assert!(schedule.is_round_due(ms(now)) && schedule.is_due(ms(now)));
+            assert_eq!(schedule.next(), ms(now + 100));
+        }
+        assert_eq!(
+            rounds(&mut schedule, 190_000),
+            [50_100, 51_200, 52_400, 55_000, 60_000, 70_000, 130_000]
+        );
+        let mut schedule = Schedule::new(ms(3000));
+        assert_eq!(rounds(&mut schedule, 1300), [100, 1200]);
+        schedule.owe_rounds(ms(1500));
+        assert_eq!(rounds(&mut schedule, 3000), [0, 1600, 2400, 2700]);
+        assert_eq!(schedule.next(), ms(3000));
+        // Silence has none of them go out late.
+        let mut schedule = Schedule::for_ever(Duration::ZERO);
+        assert!(schedule.is_due(ms(10_000)));
+        schedule.owe_rounds(ms(20_000));
+        assert!(schedule.keep_silent(ms(29_000)));
+        assert_eq!(rounds(&mut schedule, 40_000), [30_000]);
     }
 
     #[test]

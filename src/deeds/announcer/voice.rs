@@ -440,6 +440,13 @@ impl<'a> Voice<'a> {
         self.bell.notify_one();
     }
 
+    /// Has it send all rounds of a take-over again: its link came up.
+    pub fn begin_anew(&self) {
+        let now = self.started.elapsed();
+        self.state.borrow_mut().schedule.owe_rounds(now);
+        self.bell.notify_one();
+    }
+
     /// Has it end so. The first end counts.
     pub fn end(&self, outcome: Outcome) {
         self.state.borrow_mut().end.get_or_insert(outcome);

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use etherparse::{NetSlice, SlicedPacket};
 use nix::libc;
@@ -142,13 +142,15 @@ impl Sniffer {
             .unwrap_or_else(|| panic!("no {number} rounds: {:02x?}", self.about(address)));
     }
 
-    /// Waits for the last announcement round of a take-over for an IPv4 address, 10 s after the first frame. How many there
-    /// were tells nothing: on a busy machine two that are due are one.
-    pub fn wait_for_last_round(&self, address: &str) {
+    /// Waits for the last announcement round of what began at `began` or later, a take-over or a link that came up: it goes
+    /// out 10 s after that. How many there were tells nothing: on a busy machine two that are due are one, and a bridge
+    /// whose port came up forwards the first ones not at all.
+    #[track_caller]
+    pub fn wait_for_last_round(&self, address: &str, began: SystemTime) {
+        let end = began.duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(10);
         let is_last = || {
-            let times: Vec<Duration> = self.about(address).iter().map(|frame| frame.time).collect();
-            let (first, last) = (times.iter().min()?, times.iter().max()?);
-            (*last - *first > Duration::from_millis(9_500)).then_some(())
+            let frames = self.about(address);
+            frames.iter().any(|frame| frame.time > end).then_some(())
         };
         wait_for(PATIENCE, is_last)
             .unwrap_or_else(|| panic!("no last round: {:02x?}", self.about(address)));
