@@ -383,8 +383,7 @@ impl Shared<'_> {
                     // not asked again under the lock.
                     not_older_than(FRESH)?;
                     let lines = Lines::default();
-                    let user = self.memory.borrow().sentinels_user();
-                    lines.owner.remember(user);
+                    self.memory.borrow().tell(config, &lines.owner);
                     let within = polled.patience().one_answer();
                     let said = gather::master_of(config, &lines, name, within);
                     let at_hand = (&lines, snapshot);

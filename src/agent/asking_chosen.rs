@@ -15,9 +15,9 @@ use crate::election::look::Candidate;
 use crate::election::names::{self, Addresses};
 use crate::election::{self, PATIENT, Request, Terms};
 use crate::evidence::{Ballot, Role};
-use crate::exit::Kind;
+use crate::exit::{Fault, Kind};
 use crate::failover::Endpoint;
-use crate::redis::{Connection, NoAnswer, Server, State, redis_server};
+use crate::redis::{Connection, Server, State, redis_server};
 
 /// How long a chosen replica is asked every few milliseconds: the leader promotes it within a second.
 const CLOSELY: Duration = Duration::from_secs(15);
@@ -67,9 +67,10 @@ impl World {
             let (why, is_certain) = match &server {
                 None => ("nobody knows where it is".to_owned(), false),
                 Some(server) => {
+                    let server = server.as_ref();
                     match self.until_silent(name, to, server, (until, is_first)).await {
                         Ok(role) => (format!("it says that it is a {}", word(&role)), true),
-                        Err(no) => (no.to_string(), false),
+                        Err(why) => (why, false),
                     }
                 }
             };
@@ -96,15 +97,23 @@ impl World {
         &self,
         name: &str,
         to: &Endpoint,
-        server: &Server,
+        server: Result<&Server, &Fault>,
         (until, is_first): (Instant, bool),
-    ) -> Result<Role, NoAnswer> {
+    ) -> Result<Role, String> {
         let said = |role, had| Event::Chosen(name.to_owned(), to.clone(), role, had);
         let closely = if is_first { CLOSELY } else { Duration::ZERO };
-        let promotion = match says(server, asking(until, closely), is_master).await {
-            Ok(promotion) => promotion,
-            Err(no) => {
-                if no.kind() == Kind::Permanent && is_first {
+        let said_first = match server {
+            Ok(server) => {
+                let said = says(server, asking(until, closely), is_master).await;
+                said.map(|promotion| (server, promotion))
+                    .map_err(|no| (no.to_string(), no.kind() == Kind::Permanent))
+            }
+            Err(why) => Err((why.to_string(), true)),
+        };
+        let (server, promotion) = match said_first {
+            Ok(said) => said,
+            Err((why, may_not_be_asked)) => {
+                if may_not_be_asked && is_first {
                     // The dead master tells of no replica.
                     let longest = if self.has_died(name) { SILENT } else { CLOSELY };
                     let longest = until.min(Instant::now() + longest);
@@ -116,7 +125,7 @@ impl World {
                         sleep(UNASKED).await;
                     }
                 }
-                return Err(no);
+                return Err(why);
             }
         };
         if promotion.was_replica || self.was_own_replica(name, &promotion.state).await {
@@ -124,7 +133,8 @@ impl World {
         }
         self.tell(said(Role::Master, promotion.promoted_at)).await;
         let fallen = says(server, asking(until, Duration::ZERO), |it| !is_master(it));
-        fallen.await.map(|now| now.state.role)
+        let fallen = fallen.await.map_err(|no| no.to_string())?;
+        Ok(fallen.state.role)
     }
 
     /// Returns whether a Sentinel still hears of a chosen replica, and has not heard since this moment that it follows.
@@ -218,8 +228,9 @@ impl World {
     }
 
     /// Returns how a chosen replica is asked: with the credentials only where it is watched on this host, or where the
-    /// configuration vouches for its address.
-    async fn chosen(&self, name: &str, to: &Endpoint) -> Option<Server> {
+    /// configuration vouches for its address. `Err` where what it would be shown cannot be read: the file of the password was
+    /// removed since the agent connected to this host's Redis.
+    async fn chosen(&self, name: &str, to: &Endpoint) -> Option<Result<Server, Fault>> {
         let config = self.config();
         let master = config.masters.get(name)?;
         let known = self.core.borrow().evidence(name, self.now());
@@ -230,28 +241,32 @@ impl World {
         if let Some(chosen) = chosen
             && let Some(own) = known.own(&chosen.to)
         {
-            return redis_server(&config, master, own.at).ok();
+            return Some(redis_server(&config, master, own.at));
         }
         let names = &self.lines.names;
         let addresses: Vec<IpAddr> = names.look_up(&to.host, LOOK_UP).await.ok()?;
-        let servers = addresses.into_iter().filter_map(|address| {
-            let server = redis_server(&config, master, SocketAddr::new(address, to.port)).ok()?;
-            Some(match address_may_be_asked(&config, master, address) {
+        let servers = addresses.into_iter().map(|address| {
+            let server = redis_server(&config, master, SocketAddr::new(address, to.port))?;
+            Ok(match address_may_be_asked(&config, master, address) {
                 true => server,
                 false => server.without_credentials(),
             })
         });
-        let mut servers: Vec<Server> = servers.collect();
+        let servers: Result<Vec<Server>, Fault> = servers.collect();
+        let mut servers = match servers {
+            Ok(servers) => servers,
+            Err(why) => return Some(Err(why)),
+        };
         // Redis may listen on the addresses of one family only. Where there is one there is nothing to find out.
         if servers.len() > 1 {
             for place in 0..servers.len() {
                 let until = Instant::now() + LOOK_AGAIN;
                 if Connection::open(&servers[place], until).await.is_ok() {
-                    return Some(servers.swap_remove(place));
+                    return Some(Ok(servers.swap_remove(place)));
                 }
             }
         }
-        servers.into_iter().next()
+        servers.into_iter().next().map(Ok)
     }
 }
 

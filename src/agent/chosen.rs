@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use nix::ifaddrs::getifaddrs;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{Config, Master};
@@ -240,11 +241,25 @@ pub fn may_be_asked(config: &Config, master: &Master, named: &[Host]) -> bool {
     known.any(|host| named.contains(host) || is_at(host))
 }
 
-/// [`may_be_asked`] of a Redis that is known to this address: also where an interface of this host has that. That it is
-/// here by its run id alone is no reason: anybody can tell the same one.
+/// [`may_be_asked`] of a Redis that is known to this address: also where an interface of this host has that, the loopback
+/// interface among them. That it is here by its run id alone is no reason: anybody can tell the same one.
 pub fn site_may_be_asked(config: &Config, master: &Master, site: &Site, at: SocketAddr) -> bool {
-    let is_own = matches!(site.place, Ok(Place::Here(Some(_)))) || at.ip().is_loopback();
+    let is_own = match site.place {
+        Ok(Place::Here(Some(_))) => true,
+        Ok(Place::Here(None)) => is_own_address(at.ip()),
+        _ => at.ip().is_loopback(),
+    };
     is_own || address_may_be_asked(config, master, at.ip())
+}
+
+fn is_own_address(address: IpAddr) -> bool {
+    let own = getifaddrs().into_iter().flatten();
+    let mut own = own.filter_map(|one| {
+        let at = one.address?;
+        let v4 = at.as_sockaddr_in().map(|at| at.ip().into());
+        v4.or_else(|| at.as_sockaddr_in6().map(|at| at.ip().into()))
+    });
+    address.is_loopback() || own.any(|one: IpAddr| one == address)
 }
 
 /// [`may_be_asked`] of an address.

@@ -84,7 +84,8 @@ impl World {
         for (name, poll) in names.iter().zip(&mut polls) {
             if let Ok(poll) = poll {
                 let mut all = self.run_ids.borrow_mut();
-                poll.recall_run_ids(all.entry((*name).to_owned()).or_default());
+                let known = all.entry((*name).to_owned()).or_default();
+                poll.recall_run_ids(known, memory.of(name));
             }
         }
         let snapshot = Snapshot::new(&self.netlink);
@@ -109,7 +110,7 @@ impl World {
         });
         let mut memory = Memory::clone(&self.memory.borrow());
         memory.learn(found, &config);
-        memory.note_sentinels_user(self.lines.owner.before());
+        memory.note_owner(&config, &self.lines.owner);
         memory.forget(&config);
         if memory != **self.memory.borrow() {
             self.memory.replace(Rc::new(memory));

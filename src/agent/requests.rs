@@ -255,7 +255,11 @@ impl World {
         self.write_log(&task).await;
         let _running = self.commands_of.begin(name);
         let run = timeout_at(began + COMMANDS_UNTIL, self.run_commands(&mut task));
-        if run.await.is_err() {
+        let ended = run.await;
+        if !matches!(ended, Ok(0)) {
+            self.look_again_later(name.to_owned());
+        }
+        if ended.is_err() {
             for (target, outcome) in task.targets.iter().zip(&mut task.outcomes).take(1) {
                 let required = has_required(target.master);
                 outcome.command_failed = Some((Fault::passing(NOT_ENDED), required));

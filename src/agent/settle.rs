@@ -56,13 +56,23 @@ impl World {
         let has_failed = self.run_commands(&mut task).await > 0;
         drop(running);
         self.news.notify_waiters();
-        // Once for a master, however often it is settled meanwhile.
-        if has_failed && self.waiting_commands.borrow_mut().insert(of.clone()) {
-            // As `sync` does, by its timer.
-            sleep(COMMANDS_AGAIN).await;
-            self.waiting_commands.borrow_mut().remove(&of);
-            self.tell(Event::Look(vec![of])).await;
+        if has_failed {
+            self.look_again_later(of);
         }
+    }
+
+    /// Has the master looked at in a while, whose command has failed, as `sync` does by its timer: once, however often it is
+    /// settled meanwhile.
+    pub(super) fn look_again_later(self: &Rc<Self>, of: String) {
+        if !self.waiting_commands.borrow_mut().insert(of.clone()) {
+            return;
+        }
+        let world = Rc::clone(self);
+        spawn_local(async move {
+            sleep(COMMANDS_AGAIN).await;
+            world.waiting_commands.borrow_mut().remove(&of);
+            world.tell(Event::Look(vec![of])).await;
+        });
     }
 
     /// Makes one attempt, under the lock; by an order, if there is one, and whether it is forced, else by what is known

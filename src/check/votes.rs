@@ -59,8 +59,9 @@ pub async fn judge(known: &Known, others: &[Tried], findings: &mut Findings) {
 /// Returns this host's Sentinel, which has answered, if it has a master of the configuration.
 async fn own(known: &Known) -> Option<Asked<'_>> {
     let master = known.watched().first()?;
-    let way = sentinel_server(&known.config, &Kept::default(), Instant::now() + ANSWER).await;
-    let way = way.map(|server| server.owned_by(&Memory::read().owner()));
+    let owner = Memory::read().owner(&known.config);
+    let by = (&Kept::default(), Some(&owner));
+    let way = sentinel_server(&known.config, by, Instant::now() + ANSWER).await;
     Some(Asked {
         at: known.config.sentinel.address.to_string(),
         way: way.ok()?,

@@ -53,8 +53,8 @@ pub async fn master_of(
     within: Duration,
 ) -> Result<Option<Endpoint>, Fault> {
     let until = Instant::now() + within;
-    let server = sentinel_server(config, &lines.names, until).await?;
-    let server = server.owned_by(&lines.owner);
+    let by = (&lines.names, Some(&lines.owner));
+    let server = sentinel_server(config, by, until).await?;
     let left = until.saturating_duration_since(Instant::now());
     named_by(
         config,
@@ -73,8 +73,9 @@ pub async fn masters_of(
     names: &[&str],
 ) -> Vec<Result<Option<Endpoint>, Fault>> {
     let until = Instant::now() + SENTINEL_TIMEOUT;
-    let server = match sentinel_server(config, &lines.names, until).await {
-        Ok(server) => server.owned_by(&lines.owner),
+    let by = (&lines.names, Some(&lines.owner));
+    let server = match sentinel_server(config, by, until).await {
+        Ok(server) => server,
         Err(fault) => return vec![Err(fault); names.len()],
     };
     let left = until.saturating_duration_since(Instant::now());
@@ -104,10 +105,12 @@ async fn told(
     memory: Option<&Memory>,
 ) -> Result<Vec<Result<Told, NoAnswer>>, Fault> {
     let until = Instant::now() + SENTINEL_TIMEOUT;
-    let mut server = sentinel_server(config, &Kept::default(), until).await?;
-    if let Some(memory) = memory {
-        server = server.owned_by(&memory.owner());
-    }
+    let owner = match memory {
+        Some(memory) => Some(memory.owner(config)),
+        None => Memory::default().owner(config).if_known(),
+    };
+    let by = (&Kept::default(), owner.as_ref());
+    let server = sentinel_server(config, by, until).await?;
     let left = until.saturating_duration_since(Instant::now());
     let told = redis::told(&server, names, left).await;
     told.map_err(|no| sentinel_fault(&no, &config.sentinel.address))

@@ -37,9 +37,9 @@ static WRITES: Mutex<()> = Mutex::new(());
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     masters: BTreeMap<String, Known>,
-    /// The number of the user as whom this host's Sentinel ran first.
+    /// The number of the user as whom this host's Sentinel has answered last, by its address.
     #[serde(default)]
-    sentinels_user: Option<u32>,
+    sentinels_users: BTreeMap<String, u32>,
     /// The VIPs that each configuration has named, by its path, until they have gone.
     #[serde(default)]
     named: BTreeMap<PathBuf, BTreeSet<IpAddr>>,
@@ -90,21 +90,26 @@ impl Memory {
         self.masters.get(master)
     }
 
-    /// Returns the number of the user as whom this host's Sentinel ran first, where that is known.
-    pub fn sentinels_user(&self) -> Option<u32> {
-        self.sentinels_user
-    }
-
     /// Returns who this host's Sentinel's user may be.
-    pub fn owner(&self) -> Owner {
+    pub fn owner(&self, config: &Config) -> Owner {
         let owner = Owner::default();
-        owner.remember(self.sentinels_user);
+        self.tell(config, &owner);
         owner
     }
 
-    /// Remembers that, once.
-    pub fn note_sentinels_user(&mut self, user: Option<u32>) {
-        self.sentinels_user = self.sentinels_user.or(user);
+    /// Has it known who this host's Sentinel's user is.
+    pub fn tell(&self, config: &Config, owner: &Owner) {
+        let at = config.sentinel.address.to_string();
+        owner.remember(config.sentinel.user, self.sentinels_users.get(&at).copied());
+    }
+
+    /// Remembers as whom it has answered.
+    pub fn note_owner(&mut self, config: &Config, owner: &Owner) {
+        let at = config.sentinel.address.to_string();
+        let has_room = self.sentinels_users.len() < MOST || self.sentinels_users.contains_key(&at);
+        if let (Some(user), true) = (owner.answered(), has_room) {
+            self.sentinels_users.insert(at, user);
+        }
     }
 
     /// Returns the host of every server.

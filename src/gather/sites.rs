@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 
+use super::remembered::Memory;
 use crate::config::{Address, Config, Master};
 use crate::evidence::{OwnRedis, Role, Site};
 use crate::exit::Fault;
@@ -18,7 +19,7 @@ use crate::few;
 use crate::hosts;
 use crate::kernel::{Snapshot, listeners, who_answers};
 use crate::place::{Clues, Place, Resident, is_own_name};
-use crate::redis::{Identity, Lines, NoAnswer, identity, redis_fault, redis_server};
+use crate::redis::{Identity, Lines, NoAnswer, identity, is_trusted, redis_fault, redis_server};
 use crate::text::escape;
 
 /// How many Redis of this host are asked for one master.
@@ -166,9 +167,11 @@ impl<'a> Finder<'a> {
             }
             said.map_err(|no| match no {
                 NoAnswer::AuthMissing(_) if !is_vouched_for => Fault::permanent(format!(
-                    "the Redis at {at} wants a password, and is sent none: this host's Sentinel does not name it, and neither root nor Sentinel's user runs it"
+                    "the Redis at {at} wants a password, and is sent none: this host's Sentinel does not name it, and it is an ordinary user's who is not known to be Sentinel's"
                 ))
-                .remedy("Let Sentinel and Redis run as one user."),
+                .remedy(
+                    "Let Sentinel and Redis run as one user, or Redis as a user of the system (a number below 1000).",
+                ),
                 no => redis_fault(&no, at, self.name),
             })
         });
@@ -304,8 +307,8 @@ impl<'a> Finder<'a> {
 
     /// Asks every Redis that listens on this host where one of the named ones does. One that `[hosts]` gives to
     /// this host is meant by its port. Anybody may listen on a free port, and on one that Redis has, at another address:
-    /// those of root, of Sentinel's user and of this run's are trusted. Only they are sent a password. The others do not
-    /// count while Sentinel's user is known, or where `[hosts]` means a trusted one.
+    /// those of root, of users of the system, of Sentinel's user and of this run's are trusted. Only they are sent a
+    /// password. The others do not count while Sentinel's user is known, or where `[hosts]` means a trusted one.
     async fn ask_listeners(&self, named: &[Named]) -> Vec<Answer> {
         let sentinels = self.config.sentinel.address.port();
         let ports = named.iter().map(|one| one.endpoint.port);
@@ -314,10 +317,10 @@ impl<'a> Finder<'a> {
         // Where the kernel does not tell, addresses have to do.
         let mut found = listeners(&ports).await.unwrap_or_default();
         let sentinels_user = self.sentinels_user(&found).await;
-        let mut trusted = vec![0, nix::unistd::geteuid().as_raw()];
-        trusted.extend(sentinels_user);
         found.retain(|(at, _)| Some(at.port()) != sentinels);
-        let of_trusted = found.iter().filter(|(_, user)| trusted.contains(user));
+        let of_trusted = found
+            .iter()
+            .filter(|(_, user)| is_trusted(*user) || Some(*user) == sentinels_user);
         let of_trusted: BTreeSet<SocketAddr> = few::set(of_trusted.map(|(at, _)| reachable(*at)));
         let meant = |at: &SocketAddr| {
             named.iter().position(|one| {
@@ -346,8 +349,14 @@ impl<'a> Finder<'a> {
         join_all(each).await
     }
 
-    /// Returns the number of the user who answers at this host's Sentinel's address, if it is on this host and runs.
+    /// Returns the number of the user as whom this host's Sentinel runs: as it is known, or of who answers at its address, if
+    /// that is on this host.
     async fn sentinels_user(&self, found: &[(SocketAddr, u32)]) -> Option<u32> {
+        let known = self.lines.and_then(|lines| lines.owner.known());
+        let known = known.or_else(|| Memory::read().owner(self.config).known());
+        if known.is_some() {
+            return known;
+        }
         let Address::Tcp(host, port) = &self.config.sentinel.address else {
             return None;
         };
@@ -356,12 +365,9 @@ impl<'a> Finder<'a> {
         if !matches!(carriers.as_deref(), Ok([(_, Some(_)), ..])) {
             return None;
         }
-        let mut users = addresses.iter().filter_map(|address| {
-            let user = who_answers(found, SocketAddr::new(*address, *port))?;
-            let may_be = self.lines.is_none_or(|lines| lines.owner.may_be(user));
-            may_be.then_some(user)
-        });
-        users.next()
+        addresses
+            .iter()
+            .find_map(|address| who_answers(found, SocketAddr::new(*address, *port)))
     }
 }
 

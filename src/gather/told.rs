@@ -86,8 +86,9 @@ pub struct Told {
 ///
 /// A Sentinel that does not answer, or not as a Sentinel.
 pub async fn ask_all(config: &Config) -> Result<Told, Fault> {
-    let server = sentinel_server(config, &Kept::default(), Instant::now() + ANSWERS).await?;
-    let server = server.owned_by(&Memory::read().owner());
+    let owner = Memory::read().owner(config);
+    let by = (&Kept::default(), Some(&owner));
+    let server = sentinel_server(config, by, Instant::now() + ANSWERS).await?;
     let ask = async |questions: Vec<Words>| {
         let answers = ask(&server, &Lines::default(), &questions, ANSWERS)
             .await

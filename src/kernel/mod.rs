@@ -7,6 +7,7 @@ mod events;
 mod link;
 mod peers;
 mod route;
+mod servers;
 mod snapshot;
 mod socket_filter;
 mod sockets;
@@ -22,11 +23,9 @@ pub use address::{Added, Address, has_marks};
 pub use events::{Event, events};
 pub use peers::peers;
 pub use route::Route;
+pub use servers::{OtherEnd, listeners, other_end, who_answers};
 pub use snapshot::Snapshot;
-pub use sockets::{
-    Connection, connections, listeners, reset_connections, reset_these, stranded, try_reset,
-    who_answers,
-};
+pub use sockets::{Connection, connections, reset_connections, reset_these, stranded, try_reset};
 pub use source_routes::SourceRoute;
 
 /// How long one request may wait for its answer. The kernel answers in microseconds; a reply

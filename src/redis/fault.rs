@@ -63,6 +63,9 @@ fn sentinel_remedy(no: &NoAnswer) -> &'static str {
         NoAnswer::Tls(_) => {
             "Is Sentinel running, and is `address` under [sentinel] in the configuration where it listens with TLS?"
         }
+        NoAnswer::Stranger(_) => {
+            "Is Sentinel running? If it runs as that user now, name its number: `user` under [sentinel] in the configuration."
+        }
         NoAnswer::Refused(text) => refusal(text),
         // A server that wants TLS and was asked in plain text was recognized by then.
         NoAnswer::Unreachable(_)
@@ -147,6 +150,7 @@ fn redis_remedy(no: &NoAnswer, master: &str) -> String {
         | NoAnswer::NoRoute(_)
         | NoAnswer::NotAwaited
         | NoAnswer::Broken(_)
+        | NoAnswer::Stranger(_)
         | NoAnswer::NotASentinel
         | NoAnswer::NoSuchMaster => "Is it running?".into(),
     }

@@ -26,7 +26,7 @@ use connection::Deadline;
 pub use fault::{SENTINEL_RIGHTS, not_monitored, redis_fault, sentinel_fault};
 pub use lines::Lines;
 pub use no_answer::NoAnswer;
-pub use owner::Owner;
+pub use owner::{Owner, is_trusted};
 pub use reply::{Value, field, is_pushed, text};
 pub use rights::{May, Rights, rights};
 pub use role::{Identity, identity, role};

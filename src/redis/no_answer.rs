@@ -15,6 +15,8 @@ pub enum NoAnswer {
     Unreachable(String),
     /// No connection, and no word of the host: no route, no answer to TCP.
     NoRoute(String),
+    /// A connection that ended at once: what listens there is not this host's Sentinel, but another user's server.
+    Stranger(String),
     /// Nothing, or not all, within this time.
     Silent(Duration),
     /// Nothing yet, and it was not waited for any longer: a majority had answered.
@@ -91,6 +93,7 @@ impl NoAnswer {
             | NoAnswer::UnknownCommand(_) => Kind::Permanent,
             NoAnswer::Unreachable(_)
             | NoAnswer::NoRoute(_)
+            | NoAnswer::Stranger(_)
             | NoAnswer::Silent(_)
             | NoAnswer::NotAwaited
             | NoAnswer::Broken(_)
@@ -181,9 +184,10 @@ impl fmt::Display for NoAnswer {
                 ANSWER_LIMIT >> 20
             ),
             // Texts of ours, in which what came from outside is escaped.
-            NoAnswer::Unreachable(text) | NoAnswer::NoRoute(text) | NoAnswer::Broken(text) => {
-                f.write_str(text)
-            }
+            NoAnswer::Unreachable(text)
+            | NoAnswer::NoRoute(text)
+            | NoAnswer::Stranger(text)
+            | NoAnswer::Broken(text) => f.write_str(text),
             NoAnswer::NotRedis(text) => write!(f, "not the Redis protocol: {text}"),
             NoAnswer::WantsTls => f.write_str("it wants TLS, and was asked in plain text"),
             NoAnswer::NoTls => f.write_str("it does not speak TLS, and was asked in TLS"),

@@ -69,14 +69,6 @@ impl Server {
             == (&other.username, &other.password, &other.tls)
     }
 
-    /// Returns the same server, where it is this host's Sentinel.
-    pub fn owned_by(self, owner: &Owner) -> Server {
-        Server {
-            owner: Some(owner.clone()),
-            ..self
-        }
-    }
-
     /// Returns the same server, to be asked without a user, a password and a certificate of this host's.
     pub fn without_credentials(self) -> Server {
         Server {
@@ -145,15 +137,15 @@ impl Access {
     }
 }
 
-/// Returns this host's Sentinel. Its name, if the configuration has one, is resolved until then, or leads where it did
-/// last.
+/// Returns this host's Sentinel, which has to be `owner`'s, if that is anybody. Its name, if the configuration has one, is
+/// resolved until then, or leads where it did last.
 ///
 /// # Errors
 ///
 /// A name without an address, now, is passing; files that cannot be used are permanent.
 pub async fn sentinel_server(
     config: &Config,
-    names: &Kept,
+    (names, owner): (&Kept, Option<&Owner>),
     until: Instant,
 ) -> Result<Server, Fault> {
     let sentinel = &config.sentinel;
@@ -183,7 +175,7 @@ pub async fn sentinel_server(
         further,
         username,
         password,
-        owner: None,
+        owner: owner.cloned(),
     })
 }
 

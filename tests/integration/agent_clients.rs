@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::common::eventually;
 use crate::common::redis::crowd::{After, Crowd};
-use crate::common::redis::{MASTER_8000, Master, SERVERS, Site};
+use crate::common::redis::{CLIENT, MASTER_8000, Master, SERVERS, Site};
+use crate::common::sniffer::{Frame, Sniffer};
+use crate::rivals::by;
 
 const M: Master = MASTER_8000;
 const VIP: (&str, u16) = (M.vip, M.port);
@@ -369,20 +371,43 @@ fn a_user_who_may_not_use_the_channel_is_named_once_and_the_vip_moves_all_the_sa
     site.never_down_of(&["server2", "server3"]);
 }
 
+/// Returns the port at which this lets a client in, over IPv4: a segment with SYN and ACK.
+fn lets_in(frame: &Frame) -> Option<u16> {
+    let ip = frame
+        .bytes
+        .get(14..)
+        .filter(|_| frame.bytes[12..14] == [8, 0])?;
+    let tcp = ip
+        .get(usize::from(ip[0] & 15) * 4..)
+        .filter(|_| ip[9] == 6)?;
+    let port = u16::from_be_bytes([*tcp.get(2)?, *tcp.get(3)?]);
+    (tcp.get(13)? & 0x12 == 0x12).then_some(port)
+}
+
+/// A client may come back to the old holder, which is about to reset it again; the new one ends none that it has let in. Who
+/// has come back may have the port of before.
 #[test]
 fn a_planned_failover_with_clients_ends_none_that_has_connected_anew() {
     let site = Site::with_agents(&[M]);
+    let sniffer = Sniffer::start(&site.host(CLIENT));
     let crowd = site.crowd(VIP, 100, After::Reconnect);
     wait_until_known(&site, 100);
     site.fail_over(&M, "server2", "server2");
     crowd.wait_for_ends(100);
     eventually("all are back", || crowd.back() >= 100);
     told(&site);
-    // A client may have come back to the old holder, which was about to reset it again, but to no other.
-    let ends = crowd.ended();
     eventually("as many are back as were reset", || {
         crowd.back() == crowd.ended().len()
     });
-    assert!(ends.len() < 200, "{}", ends.len());
     site.settles(&M, "server2");
+    let (old, new) = (by(&site.host("server1")), by(&site.host("server2")));
+    let mut frames = sniffer.frames();
+    frames.retain(|frame| lets_in(frame).is_some());
+    assert!(frames.iter().filter(|frame| new(frame)).count() >= 100);
+    for end in crowd.ended() {
+        let before = |frame: &&Frame| frame.time.as_secs_f64() < end.at;
+        let mut its = frames.iter().filter(before);
+        let last = its.rfind(|frame| lets_in(frame) == Some(end.port));
+        assert!(last.is_none_or(&old), "{end:?}");
+    }
 }

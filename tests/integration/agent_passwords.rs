@@ -58,13 +58,17 @@ fn is_well(site: &Site, server: &str) -> bool {
     })
 }
 
-/// Everything works again, with nobody's help: a planned failover loses its time with nobody.
-fn all_recover(site: &Site) {
+fn all_are_well(site: &Site) {
     eventually("every agent hears and sees all", || {
         SERVERS.iter().all(|server| is_well(site, server))
     });
     site.settles(&M, "server1");
     site.wait_until_well(&M, "server1");
+}
+
+/// Everything works again, with nobody's help: a planned failover loses its time with nobody.
+fn all_recover(site: &Site) {
+    all_are_well(site);
     site.fail_over(&M, "server2", "server2");
     site.settles(&M, "server2");
     let seen = site.timeline("server1");
@@ -266,4 +270,20 @@ fn a_password_file_that_is_gone_is_told_at_the_reload_and_what_was_read_before_g
     }
     site.seconds_pass("server1", 3.0);
     assert_eq!(site.holders(M.vip), ["server1"]);
+}
+
+/// It may not be asked whether it was promoted, and is known to be when it follows no more.
+#[test]
+fn a_planned_failover_waits_for_no_majority_where_a_password_file_is_gone() {
+    let site = site("word", "secret");
+    SERVERS.iter().for_each(|server| site.start_agent(server));
+    all_are_well(&site);
+    fs::remove_file(site.dir().join("redis.password")).unwrap();
+    site.signal(&site.agent_pid("server1"), "HUP");
+    site.lab()
+        .logged(&["what was read before goes on in its place"]);
+    site.fail_over(&M, "server2", "server2");
+    site.lab()
+        .logged(&["why=promoted_elsewhere", "released=192.168.56.250"]);
+    assert!(site.timeline("server1")["paused"].is_number());
 }

@@ -6,7 +6,8 @@ use std::fs;
 use std::process::Command;
 
 use crate::common::{
-    Finished, Host, Lab, eventually, executable, false_sentinel, finish, is_root, strangers_server,
+    Finished, Host, Lab, STRANGER, eventually, executable, false_sentinel, finish, fleeting_server,
+    is_root, server_of, strangers_server,
 };
 
 const VIP: &str = "192.168.56.250";
@@ -20,8 +21,13 @@ type Listed<'a> = (&'a str, &'a str, &'a str);
 /// these addresses.
 struct Said<'a> {
     redis: &'a [Listed<'a>],
+    /// The same once there is a file [`MOVED`].
+    after: Option<&'a [Listed<'a>]>,
     sentinels: [&'a str; 3],
 }
+
+/// That the master has moved.
+const MOVED: &str = "/run/moved";
 
 const SENTINELS: [&str; 3] = ["192.168.56.101", "192.168.56.102", "192.168.56.103"];
 
@@ -42,16 +48,24 @@ fn start_sentinels(lab: &Lab, port: u16, said: &Said) {
                 )
             })
             .collect();
-        let replicas: String = said.redis[1..]
-            .iter()
-            .map(|(host, id, flags)| row(host, 8000, id, flags))
-            .collect();
+        let rows = |listed: &[Listed]| -> String {
+            let each = listed.iter();
+            each.map(|(host, id, flags)| row(host, 8000, id, flags))
+                .collect()
+        };
+        let now = |before: &str, after: &str| format!("(-e '{MOVED}' ? ({after}) : ({before}))");
+        let after = said.after.unwrap_or(said.redis);
         let (host, id, _) = said.redis[0];
+        let (next, next_id, _) = after[0];
+        let text = |before: &str, after: &str| now(&format!("'{before}'"), &format!("'{after}'"));
         let script = SENTINEL
             .replace("SENTINELS", &sentinels)
-            .replace("REPLICAS", &replicas)
-            .replace("HOST", host)
-            .replace("RUNID", id);
+            .replace(
+                "REPLICAS",
+                &now(&rows(&said.redis[1..]), &rows(&after[1..])),
+            )
+            .replace("\"HOST\"", &text(host, next))
+            .replace("\"RUNID\"", &text(id, next_id));
         false_sentinel(&lab.host(server), &format!("0.0.0.0:{port}"), &script);
     }
 }
@@ -182,6 +196,7 @@ fn a_vip_that_is_a_servers_own_address_is_refused() {
         ];
         let said = Said {
             redis: &redis,
+            after: None,
             sentinels: SENTINELS,
         };
         start_sentinels(&lab, port, &said);
@@ -241,6 +256,7 @@ fn an_address_that_every_host_has_is_the_masters_alone() {
     let redis = [(docker, &*ids[1], "master")];
     let said = Said {
         redis: &redis,
+        after: None,
         sentinels: SENTINELS,
     };
     start_sentinels(&lab, 7000, &said);
@@ -284,6 +300,7 @@ fn a_name_that_is_a_loopback_address_here_is_this_host() {
     ];
     let said = Said {
         redis: &redis,
+        after: None,
         sentinels: SENTINELS,
     };
     start_sentinels(&lab, 7000, &said);
@@ -339,6 +356,7 @@ fn behind_nat_the_run_id_tells_which_host_is_meant() {
         ];
         let said = Said {
             redis: &redis,
+            after: None,
             sentinels: SENTINELS,
         };
         start_sentinels(&lab, port, &said);
@@ -382,6 +400,7 @@ fn a_vip_that_is_the_address_of_another_sentinel_is_refused() {
         redis.extend(third.map(|flags| ("192.168.56.103", &*ids[2], flags)));
         let said = Said {
             redis: &redis,
+            after: None,
             sentinels: SENTINELS,
         };
         start_sentinels(&lab, port, &said);
@@ -420,6 +439,7 @@ fn a_sentinel_or_a_replica_known_by_the_vip_keeps_it_from_nothing() {
     ];
     let said = Said {
         redis: &redis,
+        after: None,
         sentinels: ["192.168.56.101", "192.168.56.102", VIP],
     };
     start_sentinels(&lab, 7000, &said);
@@ -466,6 +486,7 @@ fn the_password_of_redis_goes_to_no_stranger_on_this_host() {
     ];
     let said = Said {
         redis: &redis,
+        after: None,
         sentinels: SENTINELS,
     };
     start_sentinels(&lab, 7000, &said);
@@ -497,6 +518,7 @@ fn name_all(lab: &Lab, net: &str) {
     ];
     let said = Said {
         redis: &redis,
+        after: None,
         sentinels: SENTINELS,
     };
     start_sentinels(lab, 7000, &said);
@@ -528,34 +550,92 @@ fn behind_nat_an_ordinary_user_is_not_the_redis_by_its_run_id() {
     false_sentinel(&host, "127.0.0.78:8000", script);
     host.ok("sync");
     assert_eq!(holders(&lab), ["server3"]);
+    // As may a user of the system, such as `redis` beside a Sentinel of root's.
+    let lab = Lab::with_hosts(SERVERS);
+    name_all(&lab, "203.0.113");
+    configure(&lab, &format!("{VIP}/24"), 7000, "");
+    let host = lab.host("server3");
+    server_of(&host, 102, "127.0.0.1:8000", script);
+    host.ok("sync");
+    assert_eq!(holders(&lab), ["server3"]);
 }
 
-/// While this host's Sentinel is stopped, or where it listens on one address of its name only.
+/// Sentinel forgets run ids at a switch, and nothing else tells behind NAT which host is meant.
+#[test]
+fn behind_nat_an_agent_knows_a_new_master_by_the_run_id_of_before() {
+    let lab = Lab::with_hosts(SERVERS);
+    let said = Said {
+        redis: &[
+            ("203.0.113.102", "b", "master"),
+            ("203.0.113.103", "c", "slave"),
+        ],
+        after: Some(&[
+            ("203.0.113.103", "", "master"),
+            ("203.0.113.102", "", "slave"),
+        ]),
+        sentinels: SENTINELS,
+    };
+    start_sentinels(&lab, 7000, &said);
+    configure(&lab, &format!("{VIP}/24"), 7000, "");
+    let host = lab.host("server3");
+    let script = r#"
+        while (my $question = question($client)) {
+            my ($word, $role) = -e "/run/moved" ? ("master", "\$6\r\nmaster\r\n:0\r\n*0\r\n")
+                : ("slave", "\$5\r\nslave\r\n\$1\r\nx\r\n:1\r\n\$9\r\nconnected\r\n:0\r\n");
+            my $info = "run_id:c\r\nuptime_in_seconds:9000\r\nrole:$word\r\n";
+            print $client $question =~ /ROLE/i ? ($word eq "master" ? "*3\r\n" : "*5\r\n") . $role
+                : $question =~ /INFO/i ? "\$" . length($info) . "\r\n$info\r\n"
+                : "+OK\r\n";
+        }"#;
+    false_sentinel(&host, "127.0.0.1:8000", script);
+    host.run("mkdir", ["-p", "/run/vipswitch"]);
+    let mut agent = host.command(executable());
+    let mut agent = agent.arg("agent").spawn().unwrap();
+    let says = |words: &str| host.vipswitch(["status"]).stdout.contains(words);
+    eventually("its Redis follows", || {
+        says("203.0.113.103:8000 is replica, run id c")
+    });
+    assert!(holders(&lab).is_empty());
+    host.run("touch", [MOVED]);
+    eventually("the VIP is where the new master is", || {
+        holders(&lab) == ["server3"]
+    });
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
+
+/// While this host's Sentinel is stopped, or where it listens on one address of its name only; also where the kernel cannot
+/// tell any more who listens, and where Sentinel's address is not the one that this host has for itself.
 #[test]
 fn an_ordinary_user_who_takes_sentinels_port_is_not_believed() {
     if !is_root() {
         // The lab has one user only.
         return;
     }
-    for is_by_name in [false, true] {
+    for (name, at) in [
+        ("127.0.0.1", "127.0.0.1:7000"),
+        ("localhost", "[::1]:7000"),
+        ("127.0.0.1", "fleeting"),
+        ("192.168.56.203", "192.168.56.203:7000"),
+    ] {
         let lab = Lab::with_hosts(SERVERS);
         name_all(&lab, "192.168.56");
         let host = lab.host("server3");
-        let name = if is_by_name { "localhost" } else { "127.0.0.1" };
-        lab.config(&format!(
-            "[masters.m]\nvip = \"{VIP}/24\"\n[sentinel]\naddress = \"{name}:7000\"\n\
-             peers = [\"192.168.56.101:7000\", \"192.168.56.102:7000\"]\n"
-        ));
+        host.ip("addr add 192.168.56.203/24 dev eth1");
+        let configure = |more: &str| {
+            lab.config(&format!(
+                "[masters.m]\nvip = \"{VIP}/24\"\n[sentinel]\naddress = \"{name}:7000\"\n{more}\
+                 peers = [\"192.168.56.101:7000\", \"192.168.56.102:7000\"]\n"
+            ))
+        };
+        configure("");
         host.ok("sync");
         // The other two Sentinels are a majority without this one.
-        let at = match is_by_name {
-            true => "[::1]:7000",
-            false => {
-                let end = "ss -Hlntp 'sport = :7000' | grep -o 'pid=[0-9]*' | cut -d= -f2 | xargs kill -KILL";
-                host.run("sh", ["-c", end]);
-                "127.0.0.1:7000"
-            }
-        };
+        if name != "localhost" {
+            let end =
+                "ss -Hlntp 'sport = :7000' | grep -o 'pid=[0-9]*' | cut -d= -f2 | xargs kill -KILL";
+            host.run("sh", ["-c", end]);
+        }
         host.run("sh", ["-c", ": >/run/heard; chmod 666 /run/heard"]);
         let script = SENTINEL
             .replace("SENTINELS", "")
@@ -567,14 +647,36 @@ fn an_ordinary_user_who_takes_sentinels_port_is_not_believed() {
                 "    my (undef, $command, $what)",
                 "    open my $heard, '>>', '/run/heard'; syswrite $heard, $question; close $heard;\n    my (undef, $command, $what)",
             );
-        strangers_server(&host, at, &script);
+        match at {
+            "fleeting" => fleeting_server(&host, "127.0.0.1:7000", &script),
+            _ => strangers_server(&host, at, &script),
+        }
         let redis = r#"while (my $question = question($client)) { print $client "*3\r\n\$6\r\nmaster\r\n:0\r\n*0\r\n" }"#;
         strangers_server(&host, "192.168.56.103:6399", redis);
-        for _ in 0..3 {
-            host.vipswitch(["sync"]);
-            assert!(holders(&lab).is_empty(), "{:?}", holders(&lab));
+        let heard = || host.run("cat", ["/run/heard"]);
+        for words in ["sync", "status", "check", "sync", "failover m --dry-run"] {
+            host.vipswitch(words.split(' '));
+            assert!(
+                holders(&lab).is_empty(),
+                "{at} {words}: {:?}",
+                holders(&lab)
+            );
+            assert_eq!(heard(), "", "{at} {words}");
         }
-        assert_eq!(host.run("cat", ["/run/heard"]), "");
+        // There the first one that accepts is asked.
+        if name == "localhost" {
+            continue;
+        }
+        if at != "fleeting" {
+            let why = format!("user {STRANGER} listens there, and Sentinel ran as user 0");
+            let check = host.vipswitch(["check"]);
+            assert!(check.stdout.contains(&why), "{check}");
+        }
+        configure(&format!("user = {STRANGER}\n"));
+        eventually("this is Sentinel's user now", || {
+            host.vipswitch(["sync"]);
+            heard().contains("SENTINEL")
+        });
     }
 }
 
@@ -598,6 +700,7 @@ fn the_agent_sends_the_password_of_redis_to_no_ordinary_user() {
     ];
     let said = Said {
         redis: &redis,
+        after: None,
         sentinels: SENTINELS,
     };
     start_sentinels(&lab, 7000, &said);
@@ -638,6 +741,7 @@ fn a_vip_that_was_a_servers_address_before_is_refused() {
     ];
     let said = Said {
         redis: &redis,
+        after: None,
         sentinels: SENTINELS,
     };
     start_sentinels(&lab, 7000, &said);

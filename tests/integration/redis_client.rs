@@ -220,7 +220,7 @@ fn a_sentinel_tells_all_that_it_knows_of_its_masters_at_once() {
 
 fn sentinel(config: &Config) -> Server {
     block_on(async {
-        sentinel_server(config, &Kept::default(), Instant::now() + PATIENCE)
+        sentinel_server(config, (&Kept::default(), None), Instant::now() + PATIENCE)
             .await
             .unwrap()
     })

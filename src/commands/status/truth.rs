@@ -83,6 +83,7 @@ async fn of_master(
         Ok(poll) => {
             standbys = poll.standbys().map(<[Standby]>::to_vec);
             let lines = Lines::default();
+            Memory::read().tell(config, &lines.owner);
             let said = gather::master_of(config, &lines, name, Patience::Full.one_answer());
             gather::of_poll(config, name, &poll, Duration::ZERO, said, (&lines, kernel)).await
         }

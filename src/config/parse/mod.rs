@@ -151,6 +151,7 @@ impl Source<'_> {
                 username: None,
                 password: None,
                 tls: false,
+                user: None,
                 peers: Vec::new(),
             });
         };
@@ -163,6 +164,7 @@ impl Source<'_> {
             username: table.username,
             password: self.password(table.password, table.password_file)?,
             tls: self.wants_tls(table.tls, tls)?,
+            user: table.user,
             peers: table
                 .peers
                 .iter()

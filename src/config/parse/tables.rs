@@ -112,6 +112,7 @@ pub(super) struct SentinelTable {
     pub(super) password: Option<Spanned<String>>,
     pub(super) password_file: Option<Spanned<String>>,
     pub(super) tls: Option<Spanned<bool>>,
+    pub(super) user: Option<u32>,
     #[serde(default)]
     pub(super) peers: Vec<Spanned<String>>,
 }

@@ -358,11 +358,25 @@ impl Poll {
 
     /// Fills in the run ids that Sentinel has forgotten, by what an earlier poll of this process has found, and notes those
     /// that it knows: after a failover it knows none until it has asked for INFO, up to 10 s later (`sentinelResetMaster` in
-    /// sentinel.c), and behind NAT nothing else tells which host the new master is on.
-    pub fn recall_run_ids(&mut self, known: &mut Vec<(Endpoint, String)>) {
+    /// sentinel.c), and behind NAT nothing else tells which host the new master is on. What this poll has from `remembered`
+    /// is older than what this process has found.
+    pub fn recall_run_ids(
+        &mut self,
+        known: &mut Vec<(Endpoint, String)>,
+        remembered: Option<&Known>,
+    ) {
+        let remembered = remembered.map_or(&[][..], |it| &it.redis);
+        let was_remembered = |run_id: &String| {
+            let mut all = remembered.iter();
+            all.any(|one| one.run_id.as_ref() == Some(run_id))
+        };
         for (endpoint, run_id) in &mut self.redis {
             let before = known.iter().find(|(of, _)| of == endpoint);
-            *run_id = run_id.take().or(before.map(|(_, run_id)| run_id.clone()));
+            let before = before.map(|(_, run_id)| run_id.clone());
+            let told = run_id
+                .take()
+                .filter(|it| before.is_none() || !was_remembered(it));
+            *run_id = told.or(before);
         }
         let now = self.redis.iter();
         *known = now
@@ -549,10 +563,18 @@ mod tests {
             run_id: run_id.map(str::to_owned),
             ..says(60)
         };
+        let remembered = Known {
+            redis: vec![Listed {
+                host: "10.0.0.1".into(),
+                port: 6379,
+                run_id: Some("a".into()),
+            }],
+            ..Known::default()
+        };
         let mut known = Vec::new();
         let mut ids = |told: Option<&str>| {
             let mut poll = count(Ok(view(told)), "127.0.0.1:26379", &[]);
-            poll.recall_run_ids(&mut known);
+            poll.recall_run_ids(&mut known, Some(&remembered));
             poll.redis[0].1.clone()
         };
         assert_eq!(ids(None), None);
@@ -562,6 +584,9 @@ mod tests {
         }
         assert_eq!(ids(Some("b")).as_deref(), Some("b"));
         assert_eq!(ids(None).as_deref(), Some("b"));
+        // What was written down before.
+        assert_eq!(ids(Some("a")).as_deref(), Some("b"));
+        assert_eq!(ids(Some("c")).as_deref(), Some("c"));
     }
 
     #[test]

@@ -115,7 +115,7 @@ async fn ask_local(
     (patience, lines): (Patience, &Lines),
 ) -> Result<(Option<Server>, Vec<Result<Own, Fault>>), Fault> {
     let at = &config.sentinel.address;
-    lines.owner.remember(memory.sentinels_user());
+    memory.tell(config, &lines.owner);
     let silent = |name: &str, why: &str, fault: Fault| match memory.of(name) {
         None if config.sentinel.peers.is_empty() => Err(fault),
         known => Ok(Err(Silence {
@@ -127,8 +127,9 @@ async fn ask_local(
         let each = names.iter().map(|name| silent(name, why, fault.clone()));
         each.collect()
     };
-    let server = match sentinel_server(config, &lines.names, Instant::now() + NAMES).await {
-        Ok(server) => server.owned_by(&lines.owner),
+    let by = (&lines.names, Some(&lines.owner));
+    let server = match sentinel_server(config, by, Instant::now() + NAMES).await {
+        Ok(server) => server,
         Err(fault) if fault.kind == Kind::Permanent => return Err(fault),
         Err(fault) => return Ok((None, all_silent(fault.cause(), &fault))),
     };
@@ -140,6 +141,9 @@ async fn ask_local(
             return Ok((Some(server), silent));
         }
     };
+    if views.iter().any(Result::is_ok) {
+        lines.owner.has_answered();
+    }
     let own = |(name, view): (&&str, Result<View, NoAnswer>)| match view {
         Err(NoAnswer::NoSuchMaster) => Err(not_monitored(at, name)),
         Err(no) if no.kind() == Kind::Permanent => Err(sentinel_fault(&no, at)),

@@ -561,11 +561,32 @@ pub fn false_sentinel(host: &Host, port: &str, script: &str) {
     false_server(host.command("perl"), port, script);
 }
 
-/// The same by another user than root, who has to be root.
+/// The number of an ordinary user.
+pub const STRANGER: u32 = 65534;
+
+/// The same by an ordinary user. Who starts it has to be root.
 pub fn strangers_server(host: &Host, at: &str, script: &str) {
-    let mut stranger = host.command("setpriv");
-    stranger.args(["--reuid=65534", "--regid=65534", "--clear-groups", "perl"]);
+    server_of(host, STRANGER, at, script);
+}
+
+/// The same by the user of this number.
+pub fn server_of(host: &Host, user: u32, at: &str, script: &str) {
+    false_server(by(host, user), at, script);
+}
+
+/// The same by an ordinary user whose server listens to nobody as soon as it has accepted a connection, for a fifth of a
+/// second.
+pub fn fleeting_server(host: &Host, at: &str, script: &str) {
+    let mut stranger = by(host, STRANGER);
+    stranger.env("FLEETING", "1");
     false_server(stranger, at, script);
+}
+
+fn by(host: &Host, user: u32) -> Command {
+    let mut command = host.command("setpriv");
+    command.args([&format!("--reuid={user}"), &format!("--regid={user}")]);
+    command.args(["--clear-groups", "perl"]);
+    command
 }
 
 #[expect(
@@ -585,7 +606,8 @@ fn false_server(mut command: Command, port: &str, script: &str) {
 const FALSE_SENTINEL: &str = r#"
 use IO::Socket::IP;
 my $at = $ARGV[0] =~ /:/ ? $ARGV[0] : "127.0.0.1:$ARGV[0]";
-my $server = IO::Socket::IP->new(LocalHost => $at, Listen => 128, ReuseAddr => 1) or die;
+sub listens { IO::Socket::IP->new(LocalHost => $at, Listen => 128, ReuseAddr => 1) or die }
+my $server = listens();
 $| = 1; $SIG{PIPE} = $SIG{CHLD} = "IGNORE"; print "r";
 my $unread = "";
 # The next question from $client, as it was sent; several may come at once.
@@ -599,7 +621,12 @@ sub question {
     }
 }
 while (my $client = $server->accept) {
-    next if fork;
+    close $server if $ENV{FLEETING};
+    if (fork) {
+        close $client;
+        if ($ENV{FLEETING}) { select undef, undef, undef, 0.2; $server = listens(); }
+        next;
+    }
     $client->autoflush(1);
     eval $ARGV[1];
     exit;
