@@ -137,11 +137,12 @@ impl Lab {
         let lab = Lab::new();
         for (number, name) in (101..).zip(names) {
             lab.add_host(name);
-            lab.wire(name, "eth1");
+            lab.plug_in(name, "eth1");
             let host = lab.host(name);
             host.ip(&format!("addr add 192.168.56.{number}/24 dev eth1"));
             host.ip(&format!("addr add fd00::{number}/64 dev eth1 nodad"));
         }
+        lab.wait_until_bridged(&names.map(|name| port(name, "eth1")));
         lab
     }
 
@@ -153,7 +154,26 @@ impl Lab {
 
     /// Gives a host an interface on the bridge.
     pub fn wire(&self, host: &str, interface: &str) {
-        let port = format!("{host}-{interface}");
+        self.plug_in(host, interface);
+        self.wait_until_bridged(&[port(host, interface)]);
+    }
+
+    /// Waits until these ports of the bridge forward: on a busy machine that takes seconds after they came up, and what comes
+    /// in before that is lost.
+    fn wait_until_bridged(&self, ports: &[String]) {
+        eventually("the bridge forwards", || {
+            let all = self.run("ip", ["-json", "-details", "link", "show", "master", "br0"]);
+            let all: Vec<Value> = serde_json::from_str(&all).unwrap();
+            let forwards = |one: &&Value| {
+                let state = &one["linkinfo"]["info_slave_data"]["state"];
+                state == "forwarding" && ports.iter().any(|port| one["ifname"] == **port)
+            };
+            all.iter().filter(forwards).count() == ports.len()
+        });
+    }
+
+    fn plug_in(&self, host: &str, interface: &str) {
+        let port = port(host, interface);
         self.run(
             "ip",
             [
@@ -276,6 +296,11 @@ impl Lab {
         command.args(args);
         finish(command).success()
     }
+}
+
+/// The bridge's end of the wire to a host's interface.
+fn port(host: &str, interface: &str) -> String {
+    format!("{host}-{interface}")
 }
 
 impl Drop for Lab {
