@@ -39,6 +39,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How often it is looked whether it still follows.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How often a file is looked for with what it is shown.
+const LOOKS: usize = 5;
+
 impl World {
     /// Asks a chosen replica until it says that it is the master, and then whether it still does, until its promotion is
     /// over.
@@ -54,9 +57,13 @@ impl World {
 
     async fn ask_chosen_until(&self, name: &str, to: &Endpoint, until: Instant) {
         let began = Instant::now();
+        let mut looks = 0;
         let server = loop {
+            looks += 1;
             // Its name may not be known at first.
             match self.chosen(name, to).await {
+                // It may be in the midst of being replaced.
+                Some(Err(_)) if looks < LOOKS => sleep(LOOK).await,
                 Some(server) => break Some(server),
                 None if began.elapsed() >= CLOSELY => break None,
                 None => sleep(LOOK_AGAIN).await,

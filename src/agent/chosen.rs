@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use nix::ifaddrs::getifaddrs;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{Config, Master};
@@ -11,6 +10,7 @@ use crate::evidence::{Role, Site};
 use crate::exit::Kind;
 use crate::failover::Host;
 use crate::hosts;
+use crate::kernel::is_own_address;
 use crate::place::Place;
 use crate::redis::{Connection, NoAnswer, Server, State};
 
@@ -250,16 +250,6 @@ pub fn site_may_be_asked(config: &Config, master: &Master, site: &Site, at: Sock
         _ => at.ip().is_loopback(),
     };
     is_own || address_may_be_asked(config, master, at.ip())
-}
-
-fn is_own_address(address: IpAddr) -> bool {
-    let own = getifaddrs().into_iter().flatten();
-    let mut own = own.filter_map(|one| {
-        let at = one.address?;
-        let v4 = at.as_sockaddr_in().map(|at| at.ip().into());
-        v4.or_else(|| at.as_sockaddr_in6().map(|at| at.ip().into()))
-    });
-    address.is_loopback() || own.any(|one: IpAddr| one == address)
 }
 
 /// [`may_be_asked`] of an address.

@@ -110,7 +110,7 @@ impl World {
         });
         let mut memory = Memory::clone(&self.memory.borrow());
         memory.learn(found, &config);
-        memory.note_owner(&config, &self.lines.owner);
+        memory.note_owner(&self.lines.owner);
         memory.forget(&config);
         if memory != **self.memory.borrow() {
             self.memory.replace(Rc::new(memory));

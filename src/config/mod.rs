@@ -151,8 +151,8 @@ pub struct Sentinel {
     pub password: Option<Password>,
     /// Whether it and the other Sentinels want TLS. A Unix socket has no TLS.
     pub tls: bool,
-    /// The number of the user as whom it runs, where that is said.
-    pub user: Option<u32>,
+    /// The numbers of the users as one of whom it runs, where that is said.
+    pub users: Vec<u32>,
     /// The Sentinels of the other hosts that may be sent the password, and are asked where this host's is silent.
     pub peers: Vec<Endpoint>,
 }

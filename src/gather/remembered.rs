@@ -100,14 +100,16 @@ impl Memory {
     /// Has it known who this host's Sentinel's user is.
     pub fn tell(&self, config: &Config, owner: &Owner) {
         let at = config.sentinel.address.to_string();
-        owner.remember(config.sentinel.user, self.sentinels_users.get(&at).copied());
+        let before = self.sentinels_users.get(&at).copied();
+        owner.remember(&at, &config.sentinel.users, before);
     }
 
     /// Remembers as whom it has answered.
-    pub fn note_owner(&mut self, config: &Config, owner: &Owner) {
-        let at = config.sentinel.address.to_string();
-        let has_room = self.sentinels_users.len() < MOST || self.sentinels_users.contains_key(&at);
-        if let (Some(user), true) = (owner.answered(), has_room) {
+    pub fn note_owner(&mut self, owner: &Owner) {
+        let Some((at, user)) = owner.answered() else {
+            return;
+        };
+        if self.sentinels_users.len() < MOST || self.sentinels_users.contains_key(&at) {
             self.sentinels_users.insert(at, user);
         }
     }

@@ -11,13 +11,13 @@ use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 
 use super::remembered::Memory;
-use crate::config::{Address, Config, Master};
+use crate::config::{Config, Master};
 use crate::evidence::{OwnRedis, Role, Site};
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 use crate::few;
 use crate::hosts;
-use crate::kernel::{Snapshot, listeners, who_answers};
+use crate::kernel::{Snapshot, listeners};
 use crate::place::{Clues, Place, Resident, is_own_name};
 use crate::redis::{Identity, Lines, NoAnswer, identity, is_trusted, redis_fault, redis_server};
 use crate::text::escape;
@@ -167,10 +167,10 @@ impl<'a> Finder<'a> {
             }
             said.map_err(|no| match no {
                 NoAnswer::AuthMissing(_) if !is_vouched_for => Fault::permanent(format!(
-                    "the Redis at {at} wants a password, and is sent none: this host's Sentinel does not name it, and it is an ordinary user's who is not known to be Sentinel's"
+                    "the Redis at {at} wants a password, and is sent none: this host's Sentinel does not name it, and it is not known to be of Sentinel's user or of one of the system"
                 ))
                 .remedy(
-                    "Let Sentinel and Redis run as one user, or Redis as a user of the system (a number below 1000).",
+                    "Is this host's Sentinel running, and does it monitor this master? Behind NAT, or with [hosts], let Redis run as Sentinel's user or as a user of the system (a number below 1000).",
                 ),
                 no => redis_fault(&no, at, self.name),
             })
@@ -310,17 +310,17 @@ impl<'a> Finder<'a> {
     /// those of root, of users of the system, of Sentinel's user and of this run's are trusted. Only they are sent a
     /// password. The others do not count while Sentinel's user is known, or where `[hosts]` means a trusted one.
     async fn ask_listeners(&self, named: &[Named]) -> Vec<Answer> {
-        let sentinels = self.config.sentinel.address.port();
-        let ports = named.iter().map(|one| one.endpoint.port);
-        let ports: BTreeSet<u16> = few::set(ports.chain(sentinels));
+        let ports: BTreeSet<u16> = few::set(named.iter().map(|one| one.endpoint.port));
         let ports: Vec<u16> = ports.into_iter().collect();
         // Where the kernel does not tell, addresses have to do.
-        let mut found = listeners(&ports).await.unwrap_or_default();
-        let sentinels_user = self.sentinels_user(&found).await;
-        found.retain(|(at, _)| Some(at.port()) != sentinels);
+        let found = listeners(&ports).await.unwrap_or_default();
+        let owner = match self.lines {
+            Some(lines) if lines.owner.is_known() => lines.owner.clone(),
+            _ => Memory::read().owner(self.config),
+        };
         let of_trusted = found
             .iter()
-            .filter(|(_, user)| is_trusted(*user) || Some(*user) == sentinels_user);
+            .filter(|(_, user)| is_trusted(*user) || owner.is(*user));
         let of_trusted: BTreeSet<SocketAddr> = few::set(of_trusted.map(|(at, _)| reachable(*at)));
         let meant = |at: &SocketAddr| {
             named.iter().position(|one| {
@@ -331,7 +331,7 @@ impl<'a> Finder<'a> {
         let counts = |at: &SocketAddr| {
             let is_rival = match meant(at) {
                 Some(_) => of_trusted.iter().any(|other| other.port() == at.port()),
-                None => sentinels_user.is_some(),
+                None => owner.is_known(),
             };
             of_trusted.contains(at) || !is_rival
         };
@@ -347,27 +347,6 @@ impl<'a> Finder<'a> {
             }
         });
         join_all(each).await
-    }
-
-    /// Returns the number of the user as whom this host's Sentinel runs: as it is known, or of who answers at its address, if
-    /// that is on this host.
-    async fn sentinels_user(&self, found: &[(SocketAddr, u32)]) -> Option<u32> {
-        let known = self.lines.and_then(|lines| lines.owner.known());
-        let known = known.or_else(|| Memory::read().owner(self.config).known());
-        if known.is_some() {
-            return known;
-        }
-        let Address::Tcp(host, port) = &self.config.sentinel.address else {
-            return None;
-        };
-        let addresses = hosts::at_hand(host);
-        let carriers = self.snapshot.carriers(&addresses).await;
-        if !matches!(carriers.as_deref(), Ok([(_, Some(_)), ..])) {
-            return None;
-        }
-        addresses
-            .iter()
-            .find_map(|address| who_answers(found, SocketAddr::new(*address, *port)))
     }
 }
 

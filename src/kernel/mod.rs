@@ -23,7 +23,7 @@ pub use address::{Added, Address, has_marks};
 pub use events::{Event, events};
 pub use peers::peers;
 pub use route::Route;
-pub use servers::{OtherEnd, listeners, other_end, who_answers};
+pub use servers::{OtherEnd, is_own_address, listeners, other_end, who_answers};
 pub use snapshot::Snapshot;
 pub use sockets::{Connection, connections, reset_connections, reset_these, stranded, try_reset};
 pub use source_routes::SourceRoute;

@@ -99,7 +99,7 @@ impl Shared<'_> {
         let found = found.filter_map(|(name, poll)| Some((*name, known(poll)?)));
         let mut all = self.memory.borrow_mut();
         all.learn(found, self.config);
-        all.note_owner(self.config, &lines.owner);
+        all.note_owner(&lines.owner);
         polls.into_iter().map(|poll| (at, poll)).collect()
     }
 }

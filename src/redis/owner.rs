@@ -1,7 +1,7 @@
 //! Which user's server answers at the address of this host's Sentinel: while Sentinel is stopped, an ordinary user may take
 //! its port.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -11,116 +11,141 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::sleep;
 
-use crate::kernel::{OtherEnd, other_end};
+use crate::kernel::{OtherEnd, is_own_address, listeners, other_end, who_answers};
 
 /// The number of the first ordinary user (`UID_MIN` in login.defs(5), one more than systemd's `SYSTEM_UID_MAX`).
 const ORDINARY: u32 = 1000;
 
 /// How soon it is looked whether a connection was accepted, and then ever more rarely.
 const SOON: Duration = Duration::from_millis(1);
-const RARELY: Duration = Duration::from_millis(50);
 
 /// How long a connection may be on its way to who listens there. After that it was led to another network namespace.
-const ON_ITS_WAY: Duration = Duration::from_millis(200);
+const ON_ITS_WAY: Duration = Duration::from_millis(20);
+
+/// How long it is waited until somebody accepts it. A server that hangs does not, nor one that waits for a question first.
+const ACCEPTED: Duration = Duration::from_millis(200);
 
 /// Who Sentinel's user may be; all clones know the same.
 #[derive(Clone, Debug, Default)]
 pub struct Owner {
-    known: Rc<Cell<Known>>,
+    known: Rc<RefCell<Known>>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Known {
-    /// As the configuration says.
-    configured: Option<u32>,
-    /// As whom Sentinel has answered last.
+    /// Where Sentinel is.
+    at: String,
+    /// As whom it runs by the configuration, if that says it.
+    configured: Vec<u32>,
+    /// As whom it has answered last.
     before: Option<u32>,
     /// As whom a server runs that was connected to last, and may be Sentinel.
     connected: Option<u32>,
 }
 
 impl Owner {
-    /// Returns it if anybody is known.
+    /// Notes where Sentinel is, as whom it runs by the configuration, and as whom it has answered before, where that is
+    /// known.
+    pub fn remember(&self, at: &str, configured: &[u32], before: Option<u32>) {
+        let known = &mut *self.known.borrow_mut();
+        if known.at != at {
+            *known = Known {
+                at: at.to_owned(),
+                ..Known::default()
+            };
+        }
+        configured.clone_into(&mut known.configured);
+        known.before = before.or(known.before);
+    }
+
+    /// Returns whether it is known as whom Sentinel runs.
+    pub fn is_known(&self) -> bool {
+        let known = self.known.borrow();
+        known.before.is_some() || !known.configured.is_empty()
+    }
+
+    /// Returns it if that is known.
     pub fn if_known(self) -> Option<Owner> {
-        self.known().is_some().then_some(self)
+        self.is_known().then_some(self)
     }
 
-    /// Notes as whom Sentinel runs by the configuration, and as whom it has answered before, where that is known.
-    pub fn remember(&self, configured: Option<u32>, before: Option<u32>) {
-        let known = self.known.get();
-        self.known.set(Known {
-            configured,
-            before: before.or(known.before),
-            ..known
-        });
+    /// Returns whether Sentinel is known to run as this user: by the configuration, or, where that says nothing, as it has
+    /// answered.
+    pub fn is(&self, user: u32) -> bool {
+        let known = self.known.borrow();
+        match known.configured.as_slice() {
+            [] => known.before == Some(user),
+            configured => configured.contains(&user),
+        }
     }
 
-    /// Returns as which user Sentinel runs by the configuration, or has answered last, or was remembered to.
-    pub fn known(&self) -> Option<u32> {
-        let known = self.known.get();
-        known.configured.or(known.before)
+    /// Returns where Sentinel is, and as which user it has answered last, or was remembered to.
+    pub fn answered(&self) -> Option<(String, u32)> {
+        let known = self.known.borrow();
+        known.before.map(|user| (known.at.clone(), user))
     }
 
-    /// Returns as which user it has answered last, or was remembered to.
-    pub fn answered(&self) -> Option<u32> {
-        self.known.get().before
-    }
-
-    /// Returns whether Sentinel may run as this user: root, a user of the system, the user of this process, or the one
-    /// that is known. As long as none is known, any.
+    /// Returns whether Sentinel may run as this user: root, a user of the system, the user of this process, or one that is
+    /// known. As long as none is known, any.
     pub fn may_be(&self, user: u32) -> bool {
-        is_trusted(user) || self.known().is_none_or(|known| known == user)
+        is_trusted(user) || self.is(user) || !self.is_known()
     }
 
     /// Notes that what was connected to last has answered as Sentinel does. A user of the system takes the place of an
     /// ordinary one, who may have been there by chance; not the other way round.
     pub fn has_answered(&self) {
-        let known = self.known.get();
+        let known = &mut *self.known.borrow_mut();
         let news = known.connected.filter(|user| *user < ORDINARY);
-        self.known.set(Known {
-            before: news.or(known.before).or(known.connected),
-            ..known
-        });
+        known.before = news.or(known.before).or(known.connected);
     }
 
     pub(super) fn note(&self, connected: Option<u32>) {
-        self.known.set(Known {
-            connected,
-            ..self.known.get()
-        });
+        self.known.borrow_mut().connected = connected;
     }
 
-    /// Makes sure that the server of a connection may be Sentinel, and returns its user. Servers of other hosts, and of other
-    /// network namespaces, are accepted: this host's kernel does not tell their users. It waits until the connection is
-    /// accepted: by then it is known who does that, whoever may have listened.
+    /// Makes sure that the server of a connection may be Sentinel, and returns its user, if that is known. Servers of other
+    /// hosts, and of other network namespaces, are accepted: this host's kernel does not tell their users. Both count, who
+    /// listens there and who has accepted the connection: either may be over in a moment.
     ///
     /// # Errors
     ///
     /// It is another user's; or the kernel does not tell whose it is, and a user is known.
     pub(super) async fn of_tcp(&self, stream: &TcpStream) -> io::Result<Option<u32>> {
         let (here, there) = (stream.local_addr()?, stream.peer_addr()?);
-        let (began, mut pause) = (Instant::now(), SOON);
         // Whoever connects to an address of this host does so from that very address, but for a secondary one.
-        let is_own = there.ip().is_loopback() || here.ip() == there.ip();
+        if here.ip() != there.ip() && !is_own_address(there.ip()) {
+            return Ok(None);
+        }
+        let untold = |why: String| match self.is_known() {
+            true => Err(io::Error::other(format!(
+                "the kernel does not tell whose server it is: {why}"
+            ))),
+            false => Ok(None),
+        };
+        let found = match listeners(&[there.port()]).await {
+            Ok(found) => found,
+            Err(why) => return untold(why),
+        };
+        let listens = who_answers(&found, there);
+        if let Some(user) = listens {
+            self.admit(user)?;
+        }
+        let (began, mut pause) = (Instant::now(), SOON);
         loop {
-            match other_end(here, there).await {
+            let patience = match other_end(here, there).await {
                 Ok(OtherEnd::Accepted(user)) => return self.admit(user).map(Some),
-                Ok(OtherEnd::NotAccepted) => {}
-                Ok(OtherEnd::Listens(user)) if is_own => {
-                    self.admit(user)?;
-                    if began.elapsed() >= ON_ITS_WAY {
-                        return Ok(None);
-                    }
-                }
-                Ok(OtherEnd::Listens(_) | OtherEnd::Elsewhere) => return Ok(None),
-                Err(_) if self.known().is_none() => return Ok(None),
-                Err(why) => {
-                    let text = format!("the kernel does not tell whose server it is: {why}");
-                    return Err(io::Error::other(text));
-                }
+                // It goes nowhere, or to another network namespace.
+                Ok(OtherEnd::Closed | OtherEnd::Elsewhere) => return Ok(None),
+                Ok(OtherEnd::NotAccepted) => ACCEPTED,
+                Ok(OtherEnd::Listens) => ON_ITS_WAY,
+                Err(why) => return untold(why),
+            };
+            if began.elapsed() >= patience {
+                let nobody = || untold("nobody listens there any more".into());
+                return listens.map_or_else(nobody, |_| Ok(None));
             }
             sleep(pause).await;
-            pause = RARELY.min(2 * pause);
+            pause *= 2;
         }
     }
 
@@ -130,10 +155,12 @@ impl Owner {
     }
 
     fn admit(&self, user: u32) -> io::Result<u32> {
-        match (self.may_be(user), self.known()) {
-            (false, Some(known)) => Err(io::Error::other(Stranger { user, known })),
-            _ => Ok(user),
+        if self.may_be(user) {
+            return Ok(user);
         }
+        let known = self.known.borrow();
+        let before = known.before.filter(|_| known.configured.is_empty());
+        Err(io::Error::other(Stranger { user, before }))
     }
 }
 
@@ -147,16 +174,17 @@ pub fn is_trusted(user: u32) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stranger {
     user: u32,
-    known: u32,
+    /// As whom Sentinel has answered, where the configuration does not say as whom it runs.
+    before: Option<u32>,
 }
 
 impl fmt::Display for Stranger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stranger { user, known } = self;
-        write!(
-            f,
-            "user {user} listens there, and Sentinel ran as user {known}"
-        )
+        write!(f, "user {} listens there, and Sentinel ", self.user)?;
+        match self.before {
+            Some(before) => write!(f, "ran as user {before}"),
+            None => f.write_str("is another user's by the configuration"),
+        }
     }
 }
 
@@ -166,21 +194,23 @@ impl Error for Stranger {}
 mod tests {
     use super::*;
 
+    const AT: &str = "127.0.0.1:26379";
+
     #[test]
     fn an_ordinary_user_has_to_be_the_one_that_is_known() {
         let own = nix::unistd::geteuid().as_raw();
         for (configured, before, user, expected) in [
-            (None, None, 1234, true),
-            (None, Some(102), 1234, own == 1234),
-            (None, Some(1234), 1234, true),
-            (None, Some(1001), 102, true),
-            (None, Some(1001), 0, true),
-            (None, Some(102), own, true),
-            (Some(1234), Some(102), 1234, true),
-            (Some(1234), Some(1235), 1235, own == 1235),
+            (&[][..], None, 1234, true),
+            (&[], Some(102), 1234, own == 1234),
+            (&[], Some(1234), 1234, true),
+            (&[], Some(1001), 102, true),
+            (&[], Some(1001), 0, true),
+            (&[], Some(102), own, true),
+            (&[1233, 1234], Some(102), 1234, true),
+            (&[1234], Some(1235), 1235, own == 1235),
         ] {
             let owner = Owner::default();
-            owner.remember(configured, before);
+            owner.remember(AT, configured, before);
             assert_eq!(owner.may_be(user), expected, "{user}");
         }
     }
@@ -188,10 +218,11 @@ mod tests {
     #[test]
     fn who_has_answered_last_is_known_and_an_ordinary_one_only_as_long_as_nobody_is() {
         let owner = Owner::default();
+        owner.remember(AT, &[], None);
         owner.note(Some(1234));
-        assert_eq!(owner.known(), None, "it has not answered");
+        assert!(!owner.is_known(), "it has not answered");
         owner.has_answered();
-        assert_eq!(owner.known(), Some(1234));
+        assert!(owner.is(1234));
         for (connected, expected) in [
             (Some(102), 102),
             (None, 102),
@@ -200,9 +231,27 @@ mod tests {
         ] {
             owner.note(connected);
             owner.has_answered();
-            assert_eq!(owner.known(), Some(expected));
+            assert!(owner.is(expected));
         }
-        owner.remember(None, None);
-        assert_eq!(owner.known(), Some(0));
+        owner.remember(AT, &[], None);
+        assert_eq!(owner.answered(), Some((AT.to_owned(), 0)));
+        // Another one.
+        owner.remember("127.0.0.1:26380", &[], None);
+        assert!(!owner.is_known());
+        owner.has_answered();
+        assert!(!owner.is_known());
+    }
+
+    #[test]
+    fn a_stranger_is_told_of_as_far_as_is_known() {
+        let said = |configured: &[u32]| {
+            let owner = Owner::default();
+            owner.remember(AT, configured, Some(102));
+            owner.admit(4_000_000_000).unwrap_err().to_string()
+        };
+        let who = "user 4000000000 listens there, and Sentinel";
+        assert_eq!(said(&[]), format!("{who} ran as user 102"));
+        let other = "is another user's by the configuration";
+        assert_eq!(said(&[1234]), format!("{who} {other}"));
     }
 }

@@ -46,6 +46,8 @@ pub struct Server {
     pub tls: Option<Tls>,
     /// Whose it has to be, where it is this host's Sentinel.
     pub owner: Option<Owner>,
+    /// Whose that is by the configuration.
+    pub users: Vec<u32>,
 }
 
 impl Server {
@@ -58,6 +60,7 @@ impl Server {
             password: None,
             tls: None,
             owner: None,
+            users: Vec::new(),
         }
     }
 }
@@ -65,8 +68,8 @@ impl Server {
 impl Server {
     /// Returns whether the same is shown to another one, and believed of it.
     pub fn is_asked_like(&self, other: &Server) -> bool {
-        (&self.username, &self.password, &self.tls)
-            == (&other.username, &other.password, &other.tls)
+        (&self.username, &self.password, &self.tls, &self.users)
+            == (&other.username, &other.password, &other.tls, &other.users)
     }
 
     /// Returns the same server, to be asked without a user, a password and a certificate of this host's.
@@ -176,6 +179,7 @@ pub async fn sentinel_server(
         username,
         password,
         owner: owner.cloned(),
+        users: sentinel.users.clone(),
     })
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use self::source::Source;
-use self::tables::{AgentTable, MasterTable, OneOrMany, SentinelTable, Tables, TlsTable};
+use self::tables::{AgentTable, MasterTable, OneOrMany, SentinelTable, Tables, TlsTable, Users};
 use self::values::is_link_local;
 use super::{Agent, ClientCertificate, Config, DEFAULT_SENTINEL, Master, Sentinel, Tls};
 use crate::exit::Fault;
@@ -151,7 +151,7 @@ impl Source<'_> {
                 username: None,
                 password: None,
                 tls: false,
-                user: None,
+                users: Vec::new(),
                 peers: Vec::new(),
             });
         };
@@ -164,7 +164,11 @@ impl Source<'_> {
             username: table.username,
             password: self.password(table.password, table.password_file)?,
             tls: self.wants_tls(table.tls, tls)?,
-            user: table.user,
+            users: match table.user {
+                None => Vec::new(),
+                Some(Users::One(user)) => vec![user],
+                Some(Users::Many(users)) => users,
+            },
             peers: table
                 .peers
                 .iter()

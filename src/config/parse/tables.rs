@@ -69,6 +69,17 @@ pub(super) struct CommandTable {
     pub(super) required: bool,
 }
 
+/// The number of a user, or a list of them.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "the number of a user, as `id -u NAME` prints it, or a list of such"
+)]
+pub(super) enum Users {
+    One(u32),
+    Many(Vec<u32>),
+}
+
 /// One address, or a list of them in which each keeps its place in the file.
 pub(super) enum OneOrMany {
     One(String),
@@ -112,7 +123,7 @@ pub(super) struct SentinelTable {
     pub(super) password: Option<Spanned<String>>,
     pub(super) password_file: Option<Spanned<String>>,
     pub(super) tls: Option<Spanned<bool>>,
-    pub(super) user: Option<u32>,
+    pub(super) user: Option<Users>,
     #[serde(default)]
     pub(super) peers: Vec<Spanned<String>>,
 }

@@ -13,6 +13,10 @@ pub const ROUNDS: [Duration; 5] = [
     Duration::from_millis(10_000),
 ];
 
+/// When one more goes out where a link came up: a port of the classic Spanning Tree Protocol forwards after 30 s (twice its
+/// forward delay, IEEE 802.1D).
+const LAST_AFTER_LINK_UP: Duration = Duration::from_secs(35);
+
 /// How often a rival is answered in a second at most: two holders that answer each other without
 /// a limit would fill the network.
 pub const ANSWERS_PER_SECOND: usize = 10;
@@ -172,11 +176,12 @@ impl Schedule {
         self.owes_round = true;
     }
 
-    /// Notes that a link came up at `now`: a round is due at once, and again when those of a take-over would be. A bridge or
-    /// switch forwards nothing for a while after its port came up, and tells nobody when it does.
+    /// Notes that a link came up at `now`: a round is due at once, again when those of a take-over would be, and once more. A
+    /// bridge or switch forwards nothing for a while after its port came up, and tells nobody when it does.
     pub fn owe_rounds(&mut self, now: Duration) {
         self.owe_round();
-        let rounds = ROUNDS.into_iter().rev().map(|round| now + round);
+        let rounds = ROUNDS.into_iter().chain([LAST_AFTER_LINK_UP]);
+        let rounds = rounds.rev().map(|round| now + round);
         self.more = rounds.filter(|round| *round <= self.end).collect();
     }
 
@@ -427,7 +432,9 @@ mod tests {
         }
         assert_eq!(
             rounds(&mut schedule, 190_000),
-            [50_100, 51_200, 52_400, 55_000, 60_000, 70_000, 130_000]
+            [
+                50_100, 51_200, 52_400, 55_000, 60_000, 70_000, 85_000, 130_000
+            ]
         );
         let mut schedule = Schedule::new(ms(3000));
         assert_eq!(rounds(&mut schedule, 1300), [100, 1200]);
@@ -439,7 +446,7 @@ mod tests {
         assert!(schedule.is_due(ms(10_000)));
         schedule.owe_rounds(ms(20_000));
         assert!(schedule.keep_silent(ms(29_000)));
-        assert_eq!(rounds(&mut schedule, 40_000), [30_000]);
+        assert_eq!(rounds(&mut schedule, 60_000), [30_000, 55_000]);
     }
 
     #[test]

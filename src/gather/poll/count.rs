@@ -366,16 +366,17 @@ impl Poll {
         remembered: Option<&Known>,
     ) {
         let remembered = remembered.map_or(&[][..], |it| &it.redis);
-        let was_remembered = |run_id: &String| {
-            let mut all = remembered.iter();
-            all.any(|one| one.run_id.as_ref() == Some(run_id))
+        let was_remembered = |of: &Endpoint, run_id: &String| {
+            let is_it = |one: &&Listed| one.run_id.as_ref() == Some(run_id) && one.port == of.port;
+            let host = of.host.to_string();
+            remembered.iter().filter(is_it).any(|one| one.host == host)
         };
         for (endpoint, run_id) in &mut self.redis {
             let before = known.iter().find(|(of, _)| of == endpoint);
             let before = before.map(|(_, run_id)| run_id.clone());
             let told = run_id
                 .take()
-                .filter(|it| before.is_none() || !was_remembered(it));
+                .filter(|it| before.is_none() || !was_remembered(endpoint, it));
             *run_id = told.or(before);
         }
         let now = self.redis.iter();

@@ -600,7 +600,7 @@ pub fn server_of(host: &Host, user: u32, at: &str, script: &str) {
 }
 
 /// The same by an ordinary user whose server listens to nobody as soon as it has accepted a connection, for a fifth of a
-/// second.
+/// second; and on the loopback interface alone.
 pub fn fleeting_server(host: &Host, at: &str, script: &str) {
     let mut stranger = by(host, STRANGER);
     stranger.env("FLEETING", "1");
@@ -629,9 +629,11 @@ fn false_server(mut command: Command, port: &str, script: &str) {
 }
 
 const FALSE_SENTINEL: &str = r#"
-use IO::Socket::IP;
+use IO::Socket::IP; use Socket;
 my $at = $ARGV[0] =~ /:/ ? $ARGV[0] : "127.0.0.1:$ARGV[0]";
-sub listens { IO::Socket::IP->new(LocalHost => $at, Listen => 128, ReuseAddr => 1) or die }
+# SO_BINDTODEVICE: without naming that interface the kernel does not find such a socket.
+my @more = $ENV{FLEETING} ? (Sockopts => [[Socket::SOL_SOCKET, 25, "lo"]]) : ();
+sub listens { IO::Socket::IP->new(LocalHost => $at, Listen => 128, ReuseAddr => 1, @more) or die }
 my $server = listens();
 $| = 1; $SIG{PIPE} = $SIG{CHLD} = "IGNORE"; print "r";
 my $unread = "";
