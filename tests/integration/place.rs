@@ -34,6 +34,14 @@ const SENTINELS: [&str; 3] = ["192.168.56.101", "192.168.56.102", "192.168.56.10
 /// Starts the false Sentinel of each host on a port of all its addresses.
 fn start_sentinels(lab: &Lab, port: u16, said: &Said) {
     for (own, server) in SERVERS.into_iter().enumerate() {
+        let script = said.script(own, port);
+        false_sentinel(&lab.host(server), &format!("0.0.0.0:{port}"), &script);
+    }
+}
+
+impl Said<'_> {
+    /// Returns the false Sentinel of one host.
+    fn script(&self, own: usize, port: u16) -> String {
         let row = |host: &str, port: u16, id: &str, flags: &str| {
             format!("['ip', '{host}', 'port', {port}, 'runid', '{id}', 'flags', '{flags}'], ")
         };
@@ -41,7 +49,7 @@ fn start_sentinels(lab: &Lab, port: u16, said: &Said) {
         let sentinels: String = others
             .map(|other| {
                 row(
-                    said.sentinels[other],
+                    self.sentinels[other],
                     port,
                     &format!("s{other}"),
                     "sentinel",
@@ -54,19 +62,18 @@ fn start_sentinels(lab: &Lab, port: u16, said: &Said) {
                 .collect()
         };
         let now = |before: &str, after: &str| format!("(-e '{MOVED}' ? ({after}) : ({before}))");
-        let after = said.after.unwrap_or(said.redis);
-        let (host, id, _) = said.redis[0];
+        let after = self.after.unwrap_or(self.redis);
+        let (host, id, _) = self.redis[0];
         let (next, next_id, _) = after[0];
         let text = |before: &str, after: &str| now(&format!("'{before}'"), &format!("'{after}'"));
-        let script = SENTINEL
+        SENTINEL
             .replace("SENTINELS", &sentinels)
             .replace(
                 "REPLICAS",
-                &now(&rows(&said.redis[1..]), &rows(&after[1..])),
+                &now(&rows(&self.redis[1..]), &rows(&after[1..])),
             )
             .replace("\"HOST\"", &text(host, next))
-            .replace("\"RUNID\"", &text(id, next_id));
-        false_sentinel(&lab.host(server), &format!("0.0.0.0:{port}"), &script);
+            .replace("\"RUNID\"", &text(id, next_id))
     }
 }
 
@@ -604,6 +611,10 @@ fn behind_nat_an_agent_knows_a_new_master_by_the_run_id_of_before() {
     agent.wait().unwrap();
 }
 
+/// Ends what listens on Sentinel's port.
+const END_SENTINEL: &str =
+    "ss -Hlntp 'sport = :7000' | grep -o 'pid=[0-9]*' | cut -d= -f2 | xargs kill -KILL";
+
 /// While this host's Sentinel is stopped, or where it listens on one address of its name only; also where the kernel cannot
 /// tell any more who listens, and where Sentinel's address is not the one that this host has for itself.
 #[test]
@@ -678,6 +689,39 @@ fn an_ordinary_user_who_takes_sentinels_port_is_not_believed() {
             heard().contains("SENTINEL")
         });
     }
+}
+
+#[test]
+fn an_agent_whose_configuration_names_another_user_of_sentinels_ends_its_connection() {
+    if !is_root() {
+        // The lab has one user only.
+        return;
+    }
+    let lab = Lab::with_hosts(SERVERS);
+    let said = Said {
+        redis: &[("192.168.56.102", "b", "master")],
+        after: None,
+        sentinels: SENTINELS,
+    };
+    start_sentinels(&lab, 7000, &said);
+    let host = lab.host("server3");
+    host.run("sh", ["-c", END_SENTINEL]);
+    strangers_server(&host, "0.0.0.0:7000", &said.script(2, 7000));
+    configure(&lab, &format!("{VIP}/24"), 7000, "");
+    host.run("mkdir", ["-p", "/run/vipswitch"]);
+    let mut agent = host.command("sh");
+    agent.args(["-c", "echo $$ >/run/pid; exec \"$0\" agent"]);
+    let mut agent = agent.arg(executable()).spawn().unwrap();
+    let says = |words: &str| host.vipswitch(["status"]).stdout.contains(words);
+    eventually("it is Sentinel's user", || {
+        says("127.0.0.1:7000 says 192.168.56.102:8000 (epoch 1)")
+    });
+    configure(&lab, &format!("{VIP}/24"), 7000, "user = [1500, 1501]\n");
+    host.run("sh", ["-c", "kill -HUP $(cat /run/pid)"]);
+    let why = format!("127.0.0.1:7000 is silent: user {STRANGER} listens there");
+    eventually("it is another's", || says(&why));
+    agent.kill().unwrap();
+    agent.wait().unwrap();
 }
 
 /// `[hosts]` gives a Redis to this host, and an ordinary user listens on its port.
