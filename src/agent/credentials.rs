@@ -30,6 +30,11 @@ impl Shown {
         }
     }
 
+    /// Returns whether it is to be of the same users as `now`.
+    pub(super) fn is_of_same_users(&self, now: &Server) -> bool {
+        self.server.users == now.users
+    }
+
     /// Returns what notes whether the server accepts it.
     pub(super) fn note(&self) -> impl Fn(Option<&NoAnswer>) + use<> {
         let is_refused = Rc::clone(&self.is_refused);

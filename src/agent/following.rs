@@ -160,7 +160,11 @@ pub(super) fn follow_all<'a>(
         if known.insert(at.clone()) {
             let mut one = match followed.remove(&at) {
                 Some(one) if one.shown.holds(server, reloads) => one,
-                before => Followed::begin(to.clone(), (server.clone(), reloads), before),
+                before => {
+                    // One of a user who is not Sentinel's any more is not heard until then.
+                    let before = before.filter(|it| it.shown.is_of_same_users(server));
+                    Followed::begin(to.clone(), (server.clone(), reloads), before)
+                }
             };
             one.listed_as.clone_from(&member.listed_as);
             one.has_answered = member.has_answered;

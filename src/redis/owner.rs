@@ -118,7 +118,7 @@ impl Owner {
         }
         let untold = |why: String| match self.is_known() {
             true => Err(io::Error::other(format!(
-                "the kernel does not tell whose server it is: {why}"
+                "nobody knows whose server it is: {why}"
             ))),
             false => Ok(None),
         };
@@ -134,15 +134,22 @@ impl Owner {
         loop {
             let patience = match other_end(here, there).await {
                 Ok(OtherEnd::Accepted(user)) => return self.admit(user).map(Some),
-                // It goes nowhere, or to another network namespace.
-                Ok(OtherEnd::Closed | OtherEnd::Elsewhere) => return Ok(None),
+                // What it has sent can still be read, whoever it was.
+                Ok(OtherEnd::Closed) => {
+                    return untold("it has closed the connection at once, as one does that has as many as its `maxclients` allows".into());
+                }
+                // It was reset, or leads to another network namespace.
+                Ok(OtherEnd::Elsewhere) => return untold("it is none of this host's".into()),
                 Ok(OtherEnd::NotAccepted) => ACCEPTED,
                 Ok(OtherEnd::Listens) => ON_ITS_WAY,
                 Err(why) => return untold(why),
             };
             if began.elapsed() >= patience {
-                let nobody = || untold("nobody listens there any more".into());
-                return listens.map_or_else(nobody, |_| Ok(None));
+                // Of one that was reset it can still be read, too.
+                return match (listens, stream.peer_addr()) {
+                    (Some(_), Ok(_)) => Ok(None),
+                    _ => untold("nobody listens there any more".into()),
+                };
             }
             sleep(pause).await;
             pause *= 2;
@@ -192,6 +199,8 @@ impl Error for Stranger {}
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     const AT: &str = "127.0.0.1:26379";
@@ -240,6 +249,28 @@ mod tests {
         assert!(!owner.is_known());
         owner.has_answered();
         assert!(!owner.is_known());
+    }
+
+    /// What it has sent before it was gone can be read.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_server_that_is_gone_at_once_is_believed_only_as_long_as_nobody_is_known() {
+        for (known, is_closed) in [(false, true), (true, true), (true, false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let at = listener.local_addr().unwrap();
+            let stream = TcpStream::connect(at).await.unwrap();
+            let accepted = listener.accept().await.unwrap();
+            drop(listener);
+            let accepted = Some(accepted).filter(|_| !is_closed);
+            let owner = Owner::default();
+            owner.remember(AT, &[], known.then_some(102));
+            let own = nix::unistd::geteuid().as_raw();
+            match owner.of_tcp(&stream).await {
+                Ok(user) if is_closed => assert!(!known && user.is_none()),
+                Ok(user) => assert_eq!(user, Some(own)),
+                Err(why) => assert!(known && is_closed, "{why}"),
+            }
+            drop(accepted);
+        }
     }
 
     #[test]

@@ -44,8 +44,10 @@ pub struct Server {
     pub password: Option<String>,
     /// Which certificates are believed and shown, where it wants TLS.
     pub tls: Option<Tls>,
-    /// Whose it has to be, where it is this host's Sentinel.
+    /// Whose it has to be, where it is a Sentinel of this host.
     pub owner: Option<Owner>,
+    /// Whether it is the one as whose user Sentinel is known.
+    pub is_own: bool,
     /// Whose that is by the configuration.
     pub users: Vec<u32>,
 }
@@ -60,12 +62,23 @@ impl Server {
             password: None,
             tls: None,
             owner: None,
+            is_own: false,
             users: Vec::new(),
         }
     }
 }
 
 impl Server {
+    /// Returns the same server, which has to be `owner`'s where its address is one of this host's: so may be that of a
+    /// Sentinel that another one lists, or that `peers` names.
+    pub fn guarded_by(self, owner: &Owner, config: &Config) -> Server {
+        Server {
+            owner: Some(owner.clone()),
+            users: config.sentinel.users.clone(),
+            ..self
+        }
+    }
+
     /// Returns whether the same is shown to another one, and believed of it.
     pub fn is_asked_like(&self, other: &Server) -> bool {
         (&self.username, &self.password, &self.tls, &self.users)
@@ -179,6 +192,7 @@ pub async fn sentinel_server(
         username,
         password,
         owner: owner.cloned(),
+        is_own: true,
         users: sentinel.users.clone(),
     })
 }

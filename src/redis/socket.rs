@@ -61,7 +61,7 @@ pub(super) async fn connect(server: &Server) -> Result<Box<dyn Stream>, NoAnswer
             let ((stream, user), _) = select_ok(all.copied().map(tcp))
                 .await
                 .map_err(unreachable)?;
-            if let Some(owner) = owner {
+            if let Some(owner) = owner.filter(|_| server.is_own) {
                 owner.note(user);
             }
             Ok(Box::new(stream))

@@ -659,7 +659,7 @@ fn an_ordinary_user_who_takes_sentinels_port_is_not_believed() {
                 "    open my $heard, '>>', '/run/heard'; syswrite $heard, $question; close $heard;\n    my (undef, $command, $what)",
             );
         match at {
-            "fleeting" => fleeting_server(&host, "127.0.0.1:7000", &script),
+            "fleeting" => fleeting_server(&host, "127.0.0.1:7000", ("0.2", &script)),
             _ => strangers_server(&host, at, &script),
         }
         let redis = r#"while (my $question = question($client)) { print $client "*3\r\n\$6\r\nmaster\r\n:0\r\n*0\r\n" }"#;
@@ -707,7 +707,12 @@ fn an_agent_whose_configuration_names_another_user_of_sentinels_ends_its_connect
     let host = lab.host("server3");
     host.run("sh", ["-c", END_SENTINEL]);
     strangers_server(&host, "0.0.0.0:7000", &said.script(2, 7000));
-    configure(&lab, &format!("{VIP}/24"), 7000, "");
+    configure(
+        &lab,
+        &format!("{VIP}/24"),
+        7000,
+        &format!("user = {STRANGER}\n"),
+    );
     host.run("mkdir", ["-p", "/run/vipswitch"]);
     let mut agent = host.command("sh");
     agent.args(["-c", "echo $$ >/run/pid; exec \"$0\" agent"]);

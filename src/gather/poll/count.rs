@@ -358,8 +358,8 @@ impl Poll {
 
     /// Fills in the run ids that Sentinel has forgotten, by what an earlier poll of this process has found, and notes those
     /// that it knows: after a failover it knows none until it has asked for INFO, up to 10 s later (`sentinelResetMaster` in
-    /// sentinel.c), and behind NAT nothing else tells which host the new master is on. What this poll has from `remembered`
-    /// is older than what this process has found.
+    /// sentinel.c), and behind NAT nothing else tells which host the new master is on. What is `remembered` is older than what
+    /// this process has found.
     pub fn recall_run_ids(
         &mut self,
         known: &mut Vec<(Endpoint, String)>,
@@ -377,7 +377,13 @@ impl Poll {
             let told = run_id
                 .take()
                 .filter(|it| before.is_none() || !was_remembered(endpoint, it));
-            *run_id = told.or(before);
+            let is_it =
+                |one: &&Listed| one.port == endpoint.port && one.host == endpoint.host.to_string();
+            let written = remembered
+                .iter()
+                .find(is_it)
+                .and_then(|one| one.run_id.clone());
+            *run_id = told.or(before).or(written);
         }
         let now = self.redis.iter();
         *known = now
@@ -578,7 +584,8 @@ mod tests {
             poll.recall_run_ids(&mut known, Some(&remembered));
             poll.redis[0].1.clone()
         };
-        assert_eq!(ids(None), None);
+        // An agent that was just started.
+        assert_eq!(ids(None).as_deref(), Some("a"));
         assert_eq!(ids(Some("a")).as_deref(), Some("a"));
         for _ in 0..2 {
             assert_eq!(ids(None).as_deref(), Some("a"));

@@ -61,6 +61,7 @@ pub async fn poll(
         peers,
         vips: config.vips().map(|vip| vip.address).collect(),
         local_answers: own.iter().flatten().any(Result::is_ok),
+        owner: (&lines.owner, config),
     };
     let mut lists: Vec<Vec<Instance>> = own.iter().map(|own| listed(config, own)).collect();
     let in_place = lists.iter_mut().zip(&own);

@@ -17,8 +17,9 @@ use crate::config::Config;
 use crate::exit::Fault;
 use crate::failover::{Endpoint, Host};
 use crate::gather::patience::{ALL, Patience, ROUND};
+use crate::gather::remembered::Memory;
 use crate::hosts::{Kept, Unresolved};
-use crate::redis::{self, Access, Instance, Lines, NoAnswer, Server, View};
+use crate::redis::{self, Access, Instance, Lines, NoAnswer, Owner, Server, View};
 
 /// How many Sentinels are asked at the same time.
 const AT_ONCE: usize = 8;
@@ -76,6 +77,8 @@ pub(super) struct Asking<'a> {
     pub(super) vips: Vec<IpAddr>,
     /// Whether the local Sentinel has told anything.
     pub(super) local_answers: bool,
+    /// Who a Sentinel of this host has to be of, and what says so.
+    pub(super) owner: (&'a Owner, &'a Config),
 }
 
 impl Asking<'_> {
@@ -92,9 +95,11 @@ impl Asking<'_> {
             let why = "it is known by a VIP, where another host may answer";
             return (Err(NotAsked::Nowhere(why.into())), false);
         }
+        let (owner, config) = self.owner;
+        let to = |access: &Access, at: SocketAddr| Ok(access.to(at).guarded_by(owner, config));
         match (peer, addresses.first()) {
-            (Some(peer), _) => (Ok(self.access.to(*peer)), true),
-            (None, Some(first)) => (Ok(self.access.without_credentials().to(*first)), false),
+            (Some(peer), _) => (to(&self.access, *peer), true),
+            (None, Some(first)) => (to(&self.access.without_credentials(), *first), false),
             (None, None) => (
                 Err(NotAsked::Nowhere("its name has no address".into())),
                 false,
@@ -276,9 +281,11 @@ pub async fn try_others(
     let peers = addresses_of(&config.sentinel.peers, &Kept::default(), until).await;
     let access = Access::load(config)?;
     let without = access.without_credentials();
+    let owner = Memory::read().owner(config);
     let each = others.iter().map(async |(at, master)| {
         let is_peer = peers.contains(at);
         let way = if is_peer { &access } else { &without }.to(*at);
+        let way = way.guarded_by(&owner, config);
         let said = redis::master_address(&way, &Lines::default(), master, ROUND).await;
         Tried {
             at: *at,

@@ -599,11 +599,11 @@ pub fn server_of(host: &Host, user: u32, at: &str, script: &str) {
     false_server(by(host, user), at, script);
 }
 
-/// The same by an ordinary user whose server listens to nobody as soon as it has accepted a connection, for a fifth of a
-/// second; and on the loopback interface alone.
-pub fn fleeting_server(host: &Host, at: &str, script: &str) {
+/// The same by an ordinary user whose server listens to nobody as soon as it has accepted a connection, for so many seconds;
+/// and on the loopback interface alone.
+pub fn fleeting_server(host: &Host, at: &str, (seconds, script): (&str, &str)) {
     let mut stranger = by(host, STRANGER);
-    stranger.env("FLEETING", "1");
+    stranger.env("FLEETING", seconds);
     false_server(stranger, at, script);
 }
 
@@ -651,7 +651,7 @@ while (my $client = $server->accept) {
     close $server if $ENV{FLEETING};
     if (fork) {
         close $client;
-        if ($ENV{FLEETING}) { select undef, undef, undef, 0.2; $server = listens(); }
+        if ($ENV{FLEETING}) { select undef, undef, undef, $ENV{FLEETING}; $server = listens(); }
         next;
     }
     $client->autoflush(1);
