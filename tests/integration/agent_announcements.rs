@@ -83,14 +83,20 @@ fn a_vip_is_announced_for_as_long_as_it_is_here() {
     assert!(server.has(BOUND));
 }
 
+/// An agent that has announced its VIP for the last time.
+fn announced(lab: &Lab) -> (Sniffer, Agent) {
+    let sniffer = Sniffer::start(&lab.host("client"));
+    let began = SystemTime::now();
+    let agent = Agent::start(&lab.host("server1"));
+    sniffer.wait_for_last_round(VIP, began);
+    (sniffer, agent)
+}
+
 #[test]
 fn a_link_that_comes_up_again_has_its_vips_announced_at_once() {
     let lab = lab(0);
     let server = lab.host("server1");
-    let sniffer = Sniffer::start(&lab.host("client"));
-    let began = SystemTime::now();
-    let _agent = Agent::start(&server);
-    sniffer.wait_for_last_round(VIP, began);
+    let (sniffer, _agent) = announced(&lab);
     let before = sniffer.rounds(VIP);
     server.ip("link set eth1 down");
     server.ip("link set eth1 up");
@@ -102,10 +108,7 @@ fn a_link_that_comes_up_again_has_its_vips_announced_at_once() {
 fn a_link_that_comes_up_before_the_switch_forwards_has_its_vips_announced_until_it_does() {
     let lab = lab(0);
     let server = lab.host("server1");
-    let sniffer = Sniffer::start(&lab.host("client"));
-    let began = SystemTime::now();
-    let _agent = Agent::start(&server);
-    sniffer.wait_for_last_round(VIP, began);
+    let (sniffer, _agent) = announced(&lab);
     let before = sniffer.rounds(VIP);
     // The first round's three frames.
     let rules = format!(
