@@ -24,7 +24,7 @@ const SOON: Duration = Duration::from_millis(1);
 /// How long a connection may be on its way to who listens there. After that it was led to another network namespace.
 const ON_ITS_WAY: Duration = Duration::from_millis(20);
 
-/// How long it is waited until somebody accepts it. A server that hangs does not, nor one that waits for a question first.
+/// How long a connection may wait to be accepted. A frozen server accepts none, and some proxies only those that send first.
 const ACCEPTED: Duration = Duration::from_millis(200);
 
 /// Who Sentinel's user may be; all clones know the same.
@@ -87,8 +87,8 @@ impl Owner {
         known.before.map(|user| (known.at.clone(), user))
     }
 
-    /// Returns whether Sentinel may run as this user: root, a user of the system, the user of this process, or one that is
-    /// known. As long as none is known, any.
+    /// Returns whether Sentinel may run as this user: root, a user of the system, the user of this process, or Sentinel's
+    /// known user. While that is not known, any user may be.
     pub fn may_be(&self, user: u32) -> bool {
         is_trusted(user) || self.is(user) || !self.is_known()
     }
@@ -114,7 +114,7 @@ impl Owner {
     /// It is another user's; or the kernel does not tell whose it is, and a user is known.
     pub(super) async fn of_tcp(&self, stream: &TcpStream) -> io::Result<Option<u32>> {
         let (here, there) = (stream.local_addr()?, stream.peer_addr()?);
-        // Whoever connects to an address of this host does so from that very address, but for a secondary one.
+        // A connection to this host's own address comes from the same address, or from the primary one of a secondary.
         if here.ip() != there.ip() && !is_own_address(there.ip()) {
             return Ok(None);
         }
@@ -136,7 +136,7 @@ impl Owner {
         loop {
             let patience = match other_end(here, there).await {
                 Ok(OtherEnd::Accepted(user)) => return self.admit(user).map(Some),
-                // What it has sent can still be read, whoever it was.
+                // The bytes that it sent can still be read, and nobody knows the sender.
                 Ok(OtherEnd::Closed) => {
                     return untold("it has closed the connection at once, as one does that has as many as its `maxclients` allows".into());
                 }
@@ -152,7 +152,7 @@ impl Owner {
                 Err(why) => return untold(why),
             };
             if began.elapsed() >= patience {
-                // Of one that was reset it can still be read, too.
+                // A reset connection has bytes to read, too.
                 return match (listens, stream.peer_addr()) {
                     (Some(_), Ok(_)) => Ok(None),
                     _ => untold("nobody listens there any more".into()),
@@ -178,7 +178,7 @@ impl Owner {
     }
 }
 
-/// Whether servers of this user are trusted, whoever Sentinel's user is: root's, those of a user of the system, and of the
+/// Returns whether servers of this user are trusted, also where Sentinel has another one: root, a user of the system, and the
 /// user of this process.
 pub fn is_trusted(user: u32) -> bool {
     user < ORDINARY || user == nix::unistd::geteuid().as_raw()

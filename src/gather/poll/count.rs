@@ -366,23 +366,15 @@ impl Poll {
         remembered: Option<&Known>,
     ) {
         let remembered = remembered.map_or(&[][..], |it| &it.redis);
-        let was_remembered = |of: &Endpoint, run_id: &String| {
-            let is_it = |one: &&Listed| one.run_id.as_ref() == Some(run_id) && one.port == of.port;
-            let host = of.host.to_string();
-            remembered.iter().filter(is_it).any(|one| one.host == host)
-        };
         for (endpoint, run_id) in &mut self.redis {
             let before = known.iter().find(|(of, _)| of == endpoint);
             let before = before.map(|(_, run_id)| run_id.clone());
-            let told = run_id
-                .take()
-                .filter(|it| before.is_none() || !was_remembered(endpoint, it));
-            let is_it =
-                |one: &&Listed| one.port == endpoint.port && one.host == endpoint.host.to_string();
-            let written = remembered
-                .iter()
-                .find(is_it)
-                .and_then(|one| one.run_id.clone());
+            let host = endpoint.host.to_string();
+            let mut same = remembered.iter().filter(|one| one.port == endpoint.port);
+            let written = same.find(|one| one.host == host);
+            let written = written.and_then(|one| one.run_id.clone());
+            let is_told = |it: &String| before.is_none() || written.as_ref() != Some(it);
+            let told = run_id.take().filter(is_told);
             *run_id = told.or(before).or(written);
         }
         let now = self.redis.iter();
